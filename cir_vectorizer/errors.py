@@ -1,0 +1,71 @@
+"""Every error this project raises on purpose. Each message is a cause and a remedy.
+
+CirError
+├── QueryError          a composed query that makes no sense; `field` names the part at fault
+├── ImageError          a picture that is refused; `reason` is a short code for reports and metrics
+├── ModelError          a model that cannot be found, loaded or written
+│   ├── CheckpointError     a weights file of the wrong family, width or length
+│   └── BackboneMismatch    a collection or a request that was made for another backbone
+├── CaptionError        training captions that cannot be read or are too few
+├── SourceError         a folder or table to index that cannot be read
+└── CollectionError     a database or collection that is missing, unreachable or of the wrong shape
+    └── AddressError        an address that names no collection
+"""
+
+
+class CirError(Exception):
+    """Base of every error raised on purpose: catch this to catch them all."""
+
+
+class QueryError(CirError, ValueError):
+    """A composed query that makes no sense.
+
+    Args:
+        field: dotted name of the part at fault, for example `options.steps`, or "" for the whole query.
+        problem: cause and remedy in one sentence, without the field's name.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field = field
+
+
+class ImageError(CirError, ValueError):
+    """A picture that is refused.
+
+    Args:
+        reason: one of "bytes", "pixels", "shape", "format", "truncated", "mode", "base64", "url", "path", "missing".
+        problem: cause and remedy in one sentence.
+    """
+
+    def __init__(self, reason: str, problem: str) -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+
+class ModelError(CirError):
+    """A model that cannot be found, loaded or written."""
+
+
+class CheckpointError(ModelError):
+    """A weights file of the wrong family, width or length."""
+
+
+class BackboneMismatch(ModelError):
+    """A collection or a request that was made for another backbone than the one at hand."""
+
+
+class CaptionError(CirError):
+    """Training captions that cannot be read or are too few."""
+
+
+class SourceError(CirError):
+    """A folder or table to index that cannot be read."""
+
+
+class CollectionError(CirError):
+    """A database or collection that is missing, unreachable or of the wrong shape."""
+
+
+class AddressError(CollectionError, ValueError):
+    """An address that names no collection."""

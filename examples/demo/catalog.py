@@ -1,0 +1,328 @@
+"""A drawn shop: product pictures, their captions, and composed queries with known answers.
+
+Every picture is a `Product` (category, colour, pattern) drawn by Pillow at a random size, place,
+tilt and background. Nothing is downloaded, and one seed always draws the same shop.
+`HELD_OUT` names 15 % of the attribute combinations that no training may see, neither of the `tiny`
+backbone nor of a composer; the catalog that is searched contains them.
+"""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (208, 32, 38),
+    "orange": (242, 128, 24),
+    "yellow": (248, 212, 40),
+    "green": (48, 150, 62),
+    "teal": (20, 150, 150),
+    "blue": (44, 96, 214),
+    "navy": (24, 34, 88),
+    "purple": (122, 52, 160),
+    "pink": (244, 140, 178),
+    "brown": (116, 70, 36),
+    "beige": (222, 200, 164),
+    "black": (26, 26, 28),
+    "grey": (132, 134, 138),
+    "white": (248, 248, 246),
+}
+PATTERNS = ("plain", "striped", "dotted", "checked")
+_LIGHT = {"yellow", "pink", "beige", "white"}
+_BACKGROUNDS = (
+    (236, 236, 234),
+    (214, 222, 228),
+    (230, 220, 210),
+    (206, 218, 206),
+    (222, 212, 226),
+    (200, 200, 204),
+    (240, 232, 214),
+    (188, 204, 216),
+)
+
+Point = tuple[float, float]
+# Outlines in the unit square, y down. A polygon is drawn filled; "hole" is cut out; "line" is a seam.
+_Shape = tuple[str, list[Point]]
+_SHAPES: dict[str, list[_Shape]] = {
+    "dress": [
+        ("polygon", [(0.36, 0.06), (0.42, 0.14), (0.58, 0.14), (0.64, 0.06), (0.66, 0.28), (0.59, 0.44),
+                     (0.84, 0.94), (0.16, 0.94), (0.41, 0.44), (0.34, 0.28)]),
+        ("line", [(0.41, 0.44), (0.59, 0.44)]),
+    ],
+    "t-shirt": [
+        ("polygon", [(0.34, 0.14), (0.44, 0.19), (0.56, 0.19), (0.66, 0.14), (0.96, 0.32), (0.86, 0.50),
+                     (0.73, 0.43), (0.73, 0.88), (0.27, 0.88), (0.27, 0.43), (0.14, 0.50), (0.04, 0.32)]),
+        ("line", [(0.27, 0.43), (0.30, 0.28)]),
+        ("line", [(0.73, 0.43), (0.70, 0.28)]),
+    ],
+    "vase": [
+        ("ellipse", [(0.22, 0.40), (0.78, 0.92)]),
+        ("polygon", [(0.34, 0.06), (0.66, 0.06), (0.60, 0.20), (0.59, 0.34), (0.74, 0.54), (0.66, 0.94),
+                     (0.34, 0.94), (0.26, 0.54), (0.41, 0.34), (0.40, 0.20)]),
+        ("line", [(0.40, 0.20), (0.60, 0.20)]),
+    ],
+    "skirt": [
+        ("polygon", [(0.34, 0.20), (0.66, 0.20), (0.92, 0.78), (0.70, 0.84), (0.50, 0.86), (0.30, 0.84),
+                     (0.08, 0.78)]),
+        ("line", [(0.33, 0.27), (0.67, 0.27)]),
+        ("line", [(0.44, 0.30), (0.36, 0.82)]),
+        ("line", [(0.56, 0.30), (0.64, 0.82)]),
+    ],
+    "hat": [
+        ("ellipse", [(0.02, 0.58), (0.98, 0.82)]),
+        ("polygon", [(0.27, 0.70), (0.30, 0.32), (0.40, 0.22), (0.60, 0.22), (0.70, 0.32), (0.73, 0.70)]),
+        ("line", [(0.28, 0.60), (0.72, 0.60)]),
+    ],
+    "boot": [
+        ("polygon", [(0.30, 0.06), (0.60, 0.06), (0.60, 0.56), (0.88, 0.68), (0.93, 0.80), (0.93, 0.90),
+                     (0.46, 0.90), (0.42, 0.82), (0.40, 0.94), (0.28, 0.94)]),
+        ("line", [(0.30, 0.80), (0.93, 0.82)]),
+    ],
+    "handbag": [
+        ("ellipse", [(0.28, 0.08), (0.72, 0.72)]),
+        ("hole", [(0.35, 0.16), (0.65, 0.70)]),
+        ("polygon", [(0.14, 0.42), (0.86, 0.42), (0.94, 0.88), (0.06, 0.88)]),
+        ("line", [(0.13, 0.54), (0.87, 0.54)]),
+    ],
+    "umbrella": [
+        ("dome", [(0.04, 0.10), (0.96, 0.90)]),
+        ("stick", [(0.50, 0.48), (0.50, 0.90), (0.58, 0.95), (0.64, 0.88)]),
+        ("line", [(0.50, 0.10), (0.34, 0.50)]),
+        ("line", [(0.50, 0.10), (0.66, 0.50)]),
+    ],
+    "mug": [
+        ("ellipse", [(0.56, 0.30), (0.94, 0.72)]),
+        ("hole", [(0.64, 0.39), (0.85, 0.63)]),
+        ("polygon", [(0.12, 0.18), (0.70, 0.18), (0.66, 0.86), (0.16, 0.86)]),
+        ("line", [(0.12, 0.25), (0.70, 0.25)]),
+    ],
+    "chair": [
+        ("polygon", [(0.24, 0.06), (0.72, 0.06), (0.70, 0.50), (0.82, 0.50), (0.86, 0.62), (0.16, 0.62),
+                     (0.20, 0.50), (0.26, 0.50)]),
+        ("stick", [(0.22, 0.60), (0.18, 0.95)]),
+        ("stick", [(0.80, 0.60), (0.84, 0.95)]),
+        ("stick", [(0.36, 0.60), (0.35, 0.88)]),
+        ("stick", [(0.66, 0.60), (0.67, 0.88)]),
+        ("line", [(0.25, 0.50), (0.71, 0.50)]),
+    ],
+}  # fmt: skip
+CATEGORIES = tuple(_SHAPES)
+
+
+@dataclass(frozen=True)
+class Product:
+    """One attribute combination: what a picture shows and what a query asks for."""
+
+    category: str
+    colour: str
+    pattern: str
+
+
+ALL_PRODUCTS = tuple(Product(*row) for row in itertools.product(CATEGORIES, COLOURS, PATTERNS))
+HELD_OUT = frozenset(random.Random(20240601).sample(ALL_PRODUCTS, round(0.15 * len(ALL_PRODUCTS))))
+SEEN = tuple(p for p in ALL_PRODUCTS if p not in HELD_OUT)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def draw(product: Product, rng: random.Random, size: int = 192) -> Image.Image:
+    """Draw `product` as an RGB picture of `size` x `size` pixels; all chance comes from `rng`."""
+    canvas = 2 * size
+    background = _background(rng, canvas)
+    extent = round(canvas * rng.uniform(0.58, 0.94))
+    mask, seams = _outline(product.category, extent)
+    colour = _jitter(COLOURS[product.colour], rng, 10)
+    skin = _skin(product, colour, extent, rng)
+    skin.paste(_shade(colour, 0.62), (0, 0), seams)
+    shadow = ImageChops.multiply(mask, Image.linear_gradient("L").rotate(90).resize(mask.size))
+    skin.paste((0, 0, 0), (0, 0), shadow.point([v // 7 for v in range(256)]))
+    angle = rng.uniform(-14, 14)
+    skin, mask = (
+        layer.rotate(angle, Image.Resampling.BILINEAR, expand=True) for layer in (skin, mask)
+    )
+    left = round((canvas - mask.width) * rng.uniform(0.1, 0.9))
+    top = round((canvas - mask.height) * rng.uniform(0.1, 0.9))
+    rim = mask.filter(ImageFilter.MaxFilter(5))
+    background.paste(_shade(colour, 0.55), (left, top), rim)
+    background.paste(skin, (left, top), mask)
+    return background.resize((size, size), Image.Resampling.BOX)
+
+
+def _background(rng: random.Random, canvas: int) -> Image.Image:
+    top = _jitter(rng.choice(_BACKGROUNDS), rng, 8)
+    bottom = _jitter(rng.choice(_BACKGROUNDS), rng, 8) if rng.random() < 0.5 else _shade(top, 0.93)
+    picture = Image.new("RGB", (canvas, canvas), top)
+    if rng.random() < 0.5:
+        picture.paste(bottom, (0, 0), Image.linear_gradient("L").resize((canvas, canvas)))
+    else:
+        picture.paste(bottom, (0, round(canvas * rng.uniform(0.6, 0.9)), canvas, canvas))
+    return picture
+
+
+def _outline(category: str, extent: int) -> tuple[Image.Image, Image.Image]:
+    mask, seams = Image.new("L", (extent, extent)), Image.new("L", (extent, extent))
+    pen, seam_pen = ImageDraw.Draw(mask), ImageDraw.Draw(seams)
+    for kind, unit_points in _SHAPES[category]:
+        points = [(x * extent, y * extent) for x, y in unit_points]
+        if kind == "polygon":
+            pen.polygon(points, fill=255)
+        elif kind == "ellipse":
+            pen.ellipse(points, fill=255)
+        elif kind == "dome":
+            pen.pieslice(points, 180, 360, fill=255)
+        elif kind == "hole":
+            pen.ellipse(points, fill=0)
+        elif kind == "stick":
+            pen.line(points, fill=255, width=max(2, extent // 18), joint="curve")
+        else:
+            seam_pen.line(points, fill=255, width=max(1, extent // 70))
+    return mask, seams
+
+
+def _skin(product: Product, colour: tuple[int, int, int], extent: int, rng: random.Random) -> Image.Image:
+    skin = Image.new("RGB", (extent, extent), colour)
+    if product.pattern == "plain":
+        return skin
+    ink = _jitter((70, 70, 78) if product.colour in _LIGHT else (244, 244, 240), rng, 8)
+    pen = ImageDraw.Draw(skin)
+    period = extent * rng.uniform(0.13, 0.17)
+    phase = rng.uniform(0, period)
+    steps = [phase + k * period for k in range(-1, math.ceil(extent / period) + 1)]
+    if product.pattern == "dotted":
+        radius = period * 0.29
+        for (row, y), x in itertools.product(enumerate(steps), steps):
+            x += period / 2 * (row % 2)
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
+    else:
+        width = round(period * (0.42 if product.pattern == "striped" else 0.24))
+        for at in steps:
+            pen.line((0, at, extent, at), fill=ink, width=width)
+            if product.pattern == "checked":
+                pen.line((at, 0, at, extent), fill=ink, width=width)
+    return skin
+
+
+def _jitter(colour: tuple[int, int, int], rng: random.Random, spread: int) -> tuple[int, int, int]:
+    red, green, blue = (min(255, max(0, c + rng.randint(-spread, spread))) for c in colour)
+    return red, green, blue
+
+
+def _shade(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
+    red, green, blue = (round(c * factor) for c in colour)
+    return red, green, blue
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+_ADJECTIVES = {
+    "plain": ("plain", "solid"),
+    "striped": ("striped", "stripy"),
+    "dotted": ("dotted", "polka dot"),
+    "checked": ("checked", "checkered"),
+}
+_NOUNS = {
+    "plain": ("no pattern", "a plain finish"),
+    "striped": ("stripes", "a striped pattern"),
+    "dotted": ("dots", "a dotted pattern"),
+    "checked": ("checks", "a checked pattern"),
+}
+_PHRASES = (
+    "{a} {colour} {pattern} {category}",
+    "{a} {pattern} {category} in {colour}",
+    "{a} {colour} {category} with {noun}",
+    "{a} {category} that is {colour} and {pattern}",
+    "{a} {category} that is {pattern} and {colour}",
+    "{a} {colour} {category} that is {pattern}",
+    "{a} {pattern} {category} that is {colour}",
+    "{a} {category} that is {colour} with {noun}",
+    "{a} {colour} product that is {a2} {category} with {noun}",
+    "{a} {pattern} {colour} thing that is {a2} {category}",
+    "{category}, {colour}, {pattern}",
+    "{colour} {category} , {pattern}",
+    "this {category} is {colour} and has {noun}",
+)
+_OPENINGS = ("", "", "a photo of ", "a picture of ", "a product photo of ")
+
+
+def caption(product: Product, rng: random.Random) -> str:
+    """Describe `product` in one of several phrasings."""
+    phrase = rng.choice(_PHRASES)
+    text = phrase.format(
+        a="@",
+        a2="@",
+        colour=product.colour,
+        category=product.category,
+        pattern=rng.choice(_ADJECTIVES[product.pattern]),
+        noun=rng.choice(_NOUNS[product.pattern]),
+    )
+    if phrase.startswith("{a}"):
+        text = rng.choice(_OPENINGS) + text
+    words = text.split()
+    for at, word in enumerate(words):
+        if word == "@":
+            words[at] = "an" if words[at + 1][0] in "aeiou" else "a"
+    return " ".join(words)
+
+
+def full_caption(product: Product) -> str:
+    """The one plain sentence that names all three attributes: the text query of the true target."""
+    article = "an" if product.colour[0] in "aeiou" else "a"
+    return f"a photo of {article} {product.colour} {product.pattern} {product.category}"
+
+
+# --- composed queries ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Query:
+    """A composed query: the picture `reference` (an index of the catalog), words, and what they ask for."""
+
+    reference: int
+    text: str
+    target: Product
+    change: str  # "colour", "pattern" or "category"
+
+
+def catalog(count: int = 3000, seed: int = 7) -> list[Product]:
+    """The products of a shop of `count` pictures: every combination about equally often, shuffled."""
+    rng = random.Random(seed)
+    rounds = [rng.sample(ALL_PRODUCTS, len(ALL_PRODUCTS)) for _ in range(-(-count // len(ALL_PRODUCTS)))]
+    return list(itertools.chain.from_iterable(rounds))[:count]
+
+
+def pictures(products: list[Product], seed: int = 7, size: int = 192) -> Iterator[Image.Image]:
+    """Draw the pictures of `products`; picture k depends on `seed` and k alone."""
+    for index, product in enumerate(products):
+        yield draw(product, random.Random(f"{seed}/{index}"), size)
+
+
+def queries(products: list[Product], count: int, seed: int) -> list[Query]:
+    """`count` composed queries over `products`: each changes one attribute of a picture.
+
+    A hit is any other picture with exactly the target's attributes; only targets that have one are asked for.
+    """
+    rng = random.Random(seed)
+    stock: dict[Product, list[int]] = {}
+    for index, product in enumerate(products):
+        stock.setdefault(product, []).append(index)
+    found: list[Query] = []
+    while len(found) < count:
+        reference = rng.randrange(len(products))
+        change = ("colour", "pattern", "category")[len(found) % 3]
+        values = {"colour": tuple(COLOURS), "pattern": PATTERNS, "category": CATEGORIES}[change]
+        value = rng.choice([v for v in values if v != getattr(products[reference], change)])
+        target = replace(products[reference], **{change: value})
+        if target not in stock:
+            continue
+        article = "an" if value[0] in "aeiou" else "a"
+        text = {
+            "colour": ("is {v}", "is {v} in colour", "comes in {v}", "has the colour {v}"),
+            "pattern": ("is {v}", "has a {v} pattern", "looks {v}", "comes {v}"),
+            "category": ("is {a} {v}", "is {a} {v} instead", "takes the form of {a} {v}", "shows {a} {v}"),
+        }[change]
+        found.append(Query(reference, rng.choice(text).format(v=value, a=article), target, change))
+    return found

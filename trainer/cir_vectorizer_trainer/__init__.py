@@ -1,0 +1,1 @@
+"""Training of the composers: text-only training of Φ (LinCIR)."""
