@@ -1,0 +1,36 @@
+"""CLIP models as sentence-transformers ships them: their inner CLIPModel is the backbone."""
+
+from typing import Any
+
+import torch
+
+from cir_vectorizer.backbones import transformers
+from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, check_options
+from cir_vectorizer.errors import ModelError
+
+
+def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:
+    """Load the sentence-transformers model `name` (a folder or hub name, for example `clip-ViT-B-32`).
+
+    Raises:
+        ModelError: not to be found, or it holds no CLIPModel.
+    """
+    check_options(options, (), "sentence-transformers")
+    from sentence_transformers import SentenceTransformer
+    from transformers import CLIPModel
+
+    try:
+        model = SentenceTransformer(name, device="cpu")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"no sentence-transformers model {name!r} ({str(error).splitlines()[0]})") from error
+    inner = next((module for module in model.modules() if isinstance(module, CLIPModel)), None)
+    if inner is None:
+        raise ModelError(f"{name!r} holds no CLIPModel inside; choose one of the clip-ViT models")
+    spec = BackboneSpec("sentence-transformers", name, options)
+    return transformers.from_model(spec, inner.float(), _image_config(model), device, dtype)
+
+
+def _image_config(model: Any) -> dict[str, Any] | None:
+    processor = getattr(model[0], "processor", None)
+    image_processor = getattr(processor, "image_processor", processor)
+    return image_processor.to_dict() if hasattr(image_processor, "to_dict") else None

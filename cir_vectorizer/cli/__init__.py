@@ -1,0 +1,28 @@
+"""The command line: one click command a file, found by the entry-point group `cir_vectorizer.commands`.
+
+Built-in commands and plugins' come through the same door. A command's module is imported when it is run or its help is
+shown; it must import torch and other heavy things inside its function.
+"""
+
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+
+class _Commands(click.Group):
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group="cir_vectorizer.commands")}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        point = self._points().get(cmd_name)
+        command: click.Command | None = point.load() if point else None
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="cir-vectorizer")
+def main() -> None:
+    """Composed image retrieval for Qdrant and Weaviate: search with a picture and words."""

@@ -1,0 +1,65 @@
+"""`cir-vectorizer models`: which models there are, and where their weights are."""
+
+import json
+from pathlib import Path
+
+import click
+
+from cir_vectorizer import published
+from cir_vectorizer.cli.common import fail_with_sentence
+
+
+@click.group(short_help="List, fetch, import and show models.")
+def models() -> None:
+    """List, fetch, import and show models."""
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the built-in names and whether their weights are here."""
+    click.echo(f"{'tiny':22}packaged   small CLIP and Φ of the drawn catalog")
+    for name, entry in published.PUBLISHED.items():
+        here = all((published.store() / name / file).is_file() for file in entry.files)
+        click.echo(f"{name:22}{'fetched' if here else 'on the hub':11}{entry.about}")
+
+
+@models.command()
+@click.argument("name")
+@fail_with_sentence
+def pull(name: str) -> None:
+    """Fetch the weights of a built-in model from the hub."""
+    if name == "tiny":
+        click.echo(str(published.TINY_FOLDER))
+        return
+    published.fetch(name)
+    from cir_vectorizer.models import pull as make_folder
+
+    click.echo(str(make_folder(name)))
+
+
+@models.command("import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--backbone", required=True, metavar="SPEC", help="For example open_clip:ViT-H-14,pretrained=laion2b_s32b_b79k")
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write.")
+@fail_with_sentence
+def import_checkpoint(checkpoint: Path, backbone: str, folder: Path) -> None:
+    """Make a model folder of a published Φ checkpoint (LinCIR, SEARLE or Pic2Word)."""
+    from cir_vectorizer.backbones import BackboneSpec
+    from cir_vectorizer.models import import_phi
+
+    click.echo(str(import_phi(checkpoint, BackboneSpec.parse(backbone), folder)))
+
+
+@models.command()
+@click.argument("name")
+@fail_with_sentence
+def show(name: str) -> None:
+    """Print the record of a built-in model or a model folder as JSON."""
+    from cir_vectorizer.models import read_record
+
+    folder = published.TINY_FOLDER if name == "tiny" else published.store() / name if name in published.PUBLISHED else Path(name)
+    if name in published.PUBLISHED and not (folder / "model.json").is_file():
+        entry = published.PUBLISHED[name]
+        click.echo(json.dumps({"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2))
+        return
+    click.echo(json.dumps(read_record(folder), indent=2, ensure_ascii=False))

@@ -1,0 +1,132 @@
+"""The seam between a model and its composers.
+
+Work is in two halves, so that a service can do the first on host threads and batch the second over
+requests: `prepare` checks and tokenises one query, `compose` runs the device for many.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cir_vectorizer.backbones import Backbone, TextFacts, TokenRow
+from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query import TEXT_SLOT, ComposedQuery
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One query, checked and tokenised by the composer that will run it.
+
+    Attributes:
+        query: what was asked.
+        rows: the texts to encode; what each is for is the composer's own business.
+        notes: sentences for the caller, for example that a text was cut.
+    """
+
+    query: ComposedQuery
+    rows: tuple[TokenRow, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+class Composer(Protocol):
+    """Turns queries into vectors in the space of one backbone."""
+
+    def prepare(self, query: ComposedQuery) -> Plan:
+        """Check and tokenise a query on the host.
+
+        Raises:
+            QueryError: names the field that this composer cannot take, and the fix.
+        """
+        ...
+
+    def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
+        """Run the device: plans of `prepare`, and for each its (k, dim) unnormalised picture embeddings.
+
+        Returns:
+            (n, dim) unit vectors.
+        """
+        ...
+
+
+def text_row(tokenizer: ClipTokenizer, facts: TextFacts, text: str) -> tuple[TokenRow, bool]:
+    """A plain text as a row; also whether it was cut to the context length."""
+    tokens = tokenizer.encode(text, facts.context_length - 2)
+    return TokenRow((facts.start_id, *tokens.ids, facts.end_id)), tokens.cut
+
+
+def prompt_row(
+    tokenizer: ClipTokenizer, facts: TextFacts, pieces: Sequence[str | int], references: int, text: str
+) -> tuple[TokenRow, bool]:
+    """A template, split by `query.check_template`, as a row with slots for pseudo-tokens.
+
+    The pieces between markers are tokenised apart, so a marker never melts into the punctuation beside it and a
+    "$" in the text stays literal. `$` with several references becomes one slot for each, joined by "and".
+    If the row is too long the text is cut first, then what follows the last marker.
+
+    Returns:
+        The row, its slots indexing the query's references from 0, and whether anything was cut.
+
+    Raises:
+        QueryError: the template is too long even so.
+    """
+    room = facts.context_length - 2
+    segments: list[tuple[int, ...] | int] = []
+    text_at = None
+    cut = False
+    for piece in pieces:
+        if isinstance(piece, int):
+            which = [piece - 1] if piece else list(range(references))
+            for position, index in enumerate(which):
+                if position:
+                    segments.append(tokenizer.encode("and", room).ids)
+                segments.append(index)
+            continue
+        before, slot, after = piece.partition(TEXT_SLOT)
+        segments.append(tokenizer.encode(before, room).ids)
+        if slot:
+            tokens = tokenizer.encode(text, room)
+            cut |= tokens.cut
+            text_at = len(segments)
+            segments += [tokens.ids, tokenizer.encode(after.replace(TEXT_SLOT, text), room).ids]
+
+    def excess() -> int:
+        return sum(1 if isinstance(segment, int) else len(segment) for segment in segments) - room
+
+    for at in (text_at, len(segments) - 1):
+        if at is not None and excess() > 0:
+            segment = segments[at]
+            if isinstance(segment, tuple):
+                segments[at] = segment[: max(0, len(segment) - excess())]
+                cut = True
+    if excess() > 0:
+        raise QueryError("template", f"is {excess()} tokens too long for this model's {facts.context_length}; shorten it")
+    ids = [facts.start_id]
+    slots = []
+    for segment in segments:
+        if isinstance(segment, int):
+            slots.append((len(ids), segment))
+            ids.append(facts.marker_id)
+        else:
+            ids += segment
+    return TokenRow((*ids, facts.end_id), tuple(slots)), cut
+
+
+def cut_note(field_name: str, facts: TextFacts) -> str:
+    """The sentence that tells a caller of a cut text."""
+    return f"{field_name}: longer than the model's {facts.context_length} tokens; its end was left out"
+
+
+def encode_rows(backbone: Backbone, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
+    """Rows -> (n, dim) unit vectors."""
+    return F.normalize(backbone.encode_text(rows, pseudo_tokens), dim=-1)
+
+
+def mean_direction(references: Sequence[Tensor], dim: int) -> Tensor:
+    """For each query the unit mean of its unit picture embeddings; zeros where it has none. (n, dim)"""
+    rows = [F.normalize(r.float(), dim=-1).mean(0) if len(r) else torch.zeros(dim, device=r.device) for r in references]
+    return F.normalize(torch.stack(rows), dim=-1)

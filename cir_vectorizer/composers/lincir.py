@@ -1,0 +1,195 @@
+"""LinCIR: a picture's embedding becomes a pseudo-word that is read inside a prompt.
+
+Gu et al., "Language-only Efficient Training of Zero-shot Composed Image Retrieval" (CVPR 2024). The
+same composer runs SEARLE's and Pic2Word's networks, which differ in their layers only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer.composers.base import Plan, cut_note, encode_rows, prompt_row, text_row
+from cir_vectorizer.errors import CheckpointError, QueryError
+from cir_vectorizer.query import ComposedQuery, check_template
+
+PROMPT = "a photo of $ that {text}"
+PROMPT_WITHOUT_TEXT = "a photo of $"
+PIC2WORD_PROMPT = "a photo of $ , {text}"
+NEGATIVE_WEIGHT = 0.5
+
+
+class Phi(nn.Module):
+    """Φ of LinCIR and SEARLE: (n, dim) unnormalised embeddings -> (n, width) pseudo-tokens."""
+
+    def __init__(self, dim: int, width: int, hidden: int | None = None, dropout: float = 0.5) -> None:
+        super().__init__()
+        hidden = hidden or 4 * dim
+        self.layers = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+        )  # fmt: skip
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        pseudo_tokens: Tensor = self.layers(embeddings)
+        return pseudo_tokens
+
+
+class Pic2WordMapper(nn.Module):
+    """Pic2Word's network: blocks of linear, dropout and ReLU, then a linear layer. (n, dim) -> (n, width)"""
+
+    def __init__(self, dim: int, width: int, hidden: int = 512, blocks: int = 2, dropout: float = 0.1) -> None:
+        super().__init__()
+        sizes = [dim, *[hidden] * blocks]
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(nn.Linear(a, b), nn.Dropout(dropout), nn.ReLU())
+                for a, b in zip(sizes, sizes[1:], strict=False)
+            )
+        )
+        self.fc_out = nn.Linear(hidden, width)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        pseudo_tokens: Tensor = self.fc_out(self.layers(embeddings))
+        return pseudo_tokens
+
+
+class LinCIR:
+    """Composer: prompt with pseudo-words, read by the backbone's own text tower.
+
+    A negative text subtracts its direction: the unit vector of the prompt with the negative text, less that of the
+    prompt without text, times `options.weights.negative` (default `NEGATIVE_WEIGHT`).
+
+    Args:
+        backbone: the encoder that Φ was trained for.
+        phi: network from unnormalised image embeddings to pseudo-tokens.
+        prompt: template for queries with text.
+    """
+
+    def __init__(self, backbone: Backbone, phi: nn.Module, prompt: str = PROMPT) -> None:
+        self.backbone = backbone
+        self.phi = phi.to(backbone.device).eval().requires_grad_(False)
+        self.prompt = prompt
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "LinCIR":
+        """From a model folder. Raises CheckpointError when the weights do not fit."""
+        return cls(backbone, load_phi(folder / record["file"], backbone), record.get("prompt", PROMPT))
+
+    def prepare(self, query: ComposedQuery) -> Plan:
+        options = query.options
+        if options.weights and (options.weights.image, options.weights.text) != (None, None):
+            raise QueryError("options.weights", "LinCIR takes only 'negative'; use composer 'sum' for image and text weights")
+        if query.mask is not None:
+            raise QueryError("mask", "LinCIR reads no mask; use composer 'compodiff' or remove the mask")
+        text, negative = (query.text or "").strip(), (query.negative_text or "").strip()
+        rows, notes = [], []
+        asked = [("text", text)] + ([("negative_text", negative), ("", "")] if negative else [])
+        for field_name, words in asked:
+            row, cut = self._row(query, words)
+            rows.append(row)
+            if cut:
+                notes.append(cut_note(field_name or "template", self.backbone.text))
+        return Plan(query, tuple(rows), tuple(notes))
+
+    def _row(self, query: ComposedQuery, words: str) -> tuple[TokenRow, bool]:
+        backbone, count = self.backbone, len(query.image)
+        if not count:
+            return text_row(backbone.tokenizer, backbone.text, words or "a photo")
+        if query.template is not None and bool(words) == bool((query.text or "").strip()):
+            template = query.template
+        else:
+            template = self.prompt if words else PROMPT_WITHOUT_TEXT
+        pieces = check_template(template, count, bool(words))
+        return prompt_row(backbone.tokenizer, backbone.text, pieces, count, words)
+
+    def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
+        counts = [len(r) for r in references]
+        pseudo_tokens = self.phi(torch.cat(list(references)).float()) if sum(counts) else None
+        rows: list[TokenRow] = []
+        first = 0
+        for plan, count in zip(plans, counts, strict=True):
+            rows += [replace(row, slots=tuple((at, first + i) for at, i in row.slots)) for row in plan.rows]
+            first += count
+        encoded = encode_rows(self.backbone, rows, pseudo_tokens)
+        vectors = []
+        at = 0
+        for plan in plans:
+            vector = encoded[at]
+            if len(plan.rows) > 1:
+                weights = plan.query.options.weights
+                weight = NEGATIVE_WEIGHT if weights is None or weights.negative is None else weights.negative
+                vector = vector - weight * (encoded[at + 1] - encoded[at + 2])
+            vectors.append(vector)
+            at += len(plan.rows)
+        return F.normalize(torch.stack(vectors), dim=-1)
+
+
+def save_phi(path: Path, phi: nn.Module) -> None:
+    """Write Φ as safetensors, under the names of the published checkpoints."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in phi.state_dict().items()}, path)
+
+
+def load_phi(path: Path, backbone: Backbone) -> nn.Module:
+    """Load Φ from a safetensors file of ours or a published checkpoint of LinCIR, SEARLE or Pic2Word.
+
+    The family is told by the names inside the file. Nothing is unpickled but tensors.
+
+    Raises:
+        CheckpointError: missing or truncated file, another family, or widths of another backbone.
+    """
+    weights = _read_checkpoint(path)
+    if any(name.startswith("fc_out.") for name in weights):
+        linears = [name for name in weights if name.endswith(".weight") and name.startswith("layers.")]
+        hidden, dim = weights["layers.0.0.weight"].shape if "layers.0.0.weight" in weights else (0, 0)
+        width = weights["fc_out.weight"].shape[0]
+        phi: nn.Module = Pic2WordMapper(dim, width, hidden, blocks=len(linears))
+    elif "layers.0.weight" in weights and "layers.6.weight" in weights:
+        hidden, dim = weights["layers.0.weight"].shape
+        width = weights["layers.6.weight"].shape[0]
+        phi = Phi(dim, width, hidden)
+    else:
+        raise CheckpointError(
+            f"{path} is no Φ of LinCIR, SEARLE or Pic2Word: it holds {', '.join(sorted(weights)[:3])}, …; check the file"
+        )
+    wanted = (backbone.dim, backbone.text.width)
+    if (dim, width) != wanted:
+        raise CheckpointError(
+            f"{path} maps embeddings of {dim} to tokens of {width}, but backbone {backbone.spec} has {wanted[0]} and "
+            f"{wanted[1]}; choose the backbone that it was trained for"
+        )
+    try:
+        phi.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is incomplete: {' '.join(str(error).split())}; download it again") from error
+    return phi
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"no weights file {path}; check the path or run `cir-vectorizer models pull`")
+    try:
+        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or no weights file ({str(error).splitlines()[0]}); download it again") from error
+    except Exception as error:  # torch.load refuses foreign pickles with UnpicklingError of several makes
+        raise CheckpointError(f"{path} holds more than tensors and is not loaded; use a file of weights only") from error
+    for key in ("Phi", "state_dict_img2text"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds no weights by name; check that it is a checkpoint of Φ")
+    weights = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise CheckpointError(
+            f"{path} holds no Φ: its entries are {', '.join(sorted(map(str, content))[:5])}; check the file"
+        )
+    return weights

@@ -1,0 +1,190 @@
+"""Compare this implementation with numbers that the original ones produced.
+
+    python -m tests.parity FILE
+
+FILE is a safetensors file in the format of lincir.safetensors: weights on random values, inputs and outputs. Prints each
+difference and fails if one is over the bar, through the transformers and the open_clip backbone, with padded
+rows and with rows cut after the end token, gradients included.
+"""
+
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import load_file, safe_open
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+from cir_vectorizer.backbones import BackboneSpec, TokenRow
+from cir_vectorizer.backbones import open_clip as open_clip_loader
+from cir_vectorizer.backbones import transformers as transformers_loader
+from cir_vectorizer.backbones.base import ClipBackbone
+from cir_vectorizer.composers.base import prompt_row
+from cir_vectorizer.composers.lincir import load_phi
+from cir_vectorizer_trainer.phi import self_masking_loss
+
+LINCIR_BAR = 1e-5
+CPU = torch.device("cpu")
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors of a parity file, weights widened to float32."""
+    with safe_open(path, framework="pt") as file:
+        config = json.loads(file.metadata()["config"])
+    tensors = load_file(path)
+    return config, {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def transformers_backbone(config: dict[str, Any], weights: dict[str, Tensor]) -> ClipBackbone:
+    text = CLIPTextConfig(
+        hidden_size=config["hidden"],
+        intermediate_size=weights["text_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=config["layers"],
+        num_attention_heads=config["heads"],
+        projection_dim=config["projection"],
+        hidden_act=config["act"],
+        max_position_embeddings=weights["text_model.embeddings.position_embedding.weight"].shape[0],
+    )
+    model = CLIPTextModelWithProjection(text)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected, unexpected
+    assert all("position_ids" in name for name in missing), missing
+    return transformers_loader.from_model(BackboneSpec("transformers", "parity"), model, None, CPU, torch.float32)
+
+
+def open_clip_backbone(config: dict[str, Any], weights: dict[str, Tensor]) -> ClipBackbone:
+    width, heads = config["hidden"], config["heads"]
+    fc1 = weights["text_model.encoder.layers.0.mlp.fc1.weight"]
+    model_config = {
+        "embed_dim": config["projection"],
+        "quick_gelu": config["act"] == "quick_gelu",
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 32},
+        "text_cfg": {
+            "width": width, "heads": heads, "layers": config["layers"], "mlp_ratio": fc1.shape[0] / width,
+            "context_length": weights["text_model.embeddings.position_embedding.weight"].shape[0],
+        },
+    }  # fmt: skip
+    model = open_clip.CLIP(**model_config)
+    model.load_state_dict({**model.state_dict(), **to_open_clip(weights, config["layers"])})
+    return open_clip_loader.from_model(BackboneSpec("open_clip", "parity"), model, model_config, CPU, torch.float32)
+
+
+def to_open_clip(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """transformers' names and layouts of a CLIP text tower -> open_clip's."""
+    out = {
+        "token_embedding.weight": weights["text_model.embeddings.token_embedding.weight"],
+        "positional_embedding": weights["text_model.embeddings.position_embedding.weight"],
+        "ln_final.weight": weights["text_model.final_layer_norm.weight"],
+        "ln_final.bias": weights["text_model.final_layer_norm.bias"],
+        "text_projection": weights["text_projection.weight"].T,
+    }
+    renamed = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
+    for i in range(layers):
+        theirs, ours = f"text_model.encoder.layers.{i}.", f"transformer.resblocks.{i}."
+        for kind in ("weight", "bias"):
+            for old, new in renamed.items():
+                out[f"{ours}{new}.{kind}"] = weights[f"{theirs}{old}.{kind}"]
+            out[f"{ours}attn.in_proj_{kind}"] = torch.cat([weights[f"{theirs}self_attn.{x}_proj.{kind}"] for x in "qkv"])
+    return out
+
+
+def rows_of(ids: Tensor, backbone: ClipBackbone) -> list[TokenRow]:
+    """Padded ids (n, length) -> rows up to the first end token, with a slot for row i's pseudo-token at each marker."""
+    rows = []
+    for i, row in enumerate(ids.tolist()):
+        kept = row[: row.index(backbone.text.end_id) + 1]
+        rows.append(TokenRow(tuple(kept), tuple((at, i) for at, x in enumerate(kept) if x == backbone.text.marker_id)))
+    return rows
+
+
+def load_phi_file(weights: dict[str, Tensor], family: str, backbone: ClipBackbone) -> nn.Module:
+    """Round trip through a file in the published layout of `family`, read by the real loader."""
+    content = {
+        "lincir": {"epoch": 1, "Phi": weights},
+        "searle": {"Phi": weights},
+        "pic2word": {"epoch": 1, "state_dict_img2text": {f"module.{name}": t for name, t in weights.items()}},
+    }[family]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.pt"
+        torch.save(content, path)
+        return load_phi(path, backbone).eval()
+
+
+def lincir_differences(config: dict[str, Any], tensors: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
+    """(what, largest absolute difference) for every recorded tensor and way of computing it."""
+    weights = part(tensors, "text_model.")
+    for library, build in (("transformers", transformers_backbone), ("open_clip", open_clip_backbone)):
+        backbone = build(config, weights)
+        for rows_are in ("cut", "padded"):
+            backbone.text = dataclasses.replace(backbone.text, causal=rows_are == "cut")
+            for name, difference in _compare(backbone, config, tensors):
+                yield f"{library}, {rows_are} rows: {name}", difference
+
+
+def _compare(backbone: ClipBackbone, config: dict[str, Any], tensors: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
+    rows = rows_of(tensors["compose.input_ids"], backbone)
+    for caption, row in zip(config.get("captions", []), rows, strict=False):
+        pieces = [piece for words in caption.split("$") for piece in (words, 0)][:-1]
+        ours, _ = prompt_row(backbone.tokenizer, backbone.text, pieces, 1, "")
+        yield f"tokens of {caption[:40]!r}", float(ours.ids != row.ids)
+    for family in ("lincir", "searle", "pic2word"):
+        prefix = "pic2word." if family == "pic2word" else "phi."
+        phi = load_phi_file(part(tensors, prefix), family, backbone)
+        with torch.inference_mode():
+            pseudo = phi(tensors["compose.image_embeds"])
+            text = backbone.encode_text(rows, pseudo)
+        if family == "pic2word":
+            yield "pic2word compose.text_embeds", _distance(text, tensors["compose.text_embeds_pic2word"])
+        else:
+            yield f"{family} compose.pseudo_tokens", _distance(pseudo, tensors["compose.pseudo_tokens"])
+            yield f"{family} compose.text_embeds", _distance(text, tensors["compose.text_embeds"])
+    phi = load_phi_file(part(tensors, "phi."), "lincir", backbone).requires_grad_(True)
+    originals = backbone.encode_text([TokenRow(row.ids) for row in rows_of(tensors["train.original_ids"], backbone)])
+    yield "train.original_embeds", _distance(originals, tensors["train.original_embeds"])
+    noised = originals + tensors["train.noise_scale"].reshape(-1, 1) * tensors["train.noise"]
+    masked = rows_of(tensors["train.replaced_ids"], backbone)
+    yield "train.replaced_embeds", _distance(backbone.encode_text(masked, phi(noised)), tensors["train.replaced_embeds"])
+    loss = self_masking_loss(backbone, phi, masked, originals, noised)
+    yield "train.loss", _distance(loss.reshape(1), tensors["train.loss"])
+    loss.backward()
+    for name, parameter in phi.named_parameters():
+        yield f"train.grad.{name}", _distance(parameter.grad, tensors[f"train.grad.{name}"])
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> float:
+    assert ours.shape == theirs.shape, f"{tuple(ours.shape)} instead of {tuple(theirs.shape)}"
+    return (ours.detach() - theirs).abs().max().item()
+
+
+def check(path: Path) -> list[tuple[str, float, float]]:
+    """(what, difference, bar) for everything the file records."""
+    config, tensors = read(path)
+    if not any(name.startswith("phi.") for name in tensors):
+        raise SystemExit(f"{path} holds no LinCIR numbers (no tensor phi.*)")
+    return [(name, difference, LINCIR_BAR) for name, difference in lincir_differences(config, tensors)]
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print(__doc__)
+        return 2
+    results = check(Path(arguments[0]))
+    for name, difference, bar in results:
+        print(f"{'ok  ' if difference <= bar else 'OVER'} {difference:9.2e} (bar {bar:.0e})  {name}")
+    over = sum(difference > bar for _, difference, bar in results)
+    print(f"{len(results) - over} of {len(results)} within the bar")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
