@@ -255,6 +255,7 @@ def save(
         for name, (record, write) in composers.items():
             draft = folder / f".{name}.safetensors"
             write(draft)
+            draft.chmod(0o644)
             digest = _sha256(draft)
             file = f"{name}-{digest[:12]}.safetensors"
             os.replace(draft, folder / file)

@@ -27,7 +27,7 @@ from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, Phi, save_phi
 from cir_vectorizer.errors import CaptionError, ModelError
-from cir_vectorizer_trainer.keywords import Tagger, keyword_spans, masked_pieces, prepare
+from cir_vectorizer_trainer.keywords import Tagger, all_keyword_spans, masked_pieces, prepare
 
 STATE_FILE = "training.pt"
 BLOCK = 4096
@@ -72,16 +72,28 @@ class Progress:
     validation_loss: float | None
 
 
-def make_example(caption: str, backbone: Backbone, tagger: Tagger, rng: random.Random) -> Example:
-    """Tokenise a caption and its masked form, both cut to the context; a masked form that lost every marker
-    becomes "a photo of $"."""
+def make_examples(
+    captions: Sequence[str], backbone: Backbone, tagger: Tagger, rng: random.Random
+) -> list[Example]:
+    """Tokenise captions and their masked forms.
+
+    A caption is cut to the context first, so both forms say the same; a masked form that lost every marker becomes
+    "a photo of $".
+    """
     facts, tokenizer = backbone.text, backbone.tokenizer
-    caption = prepare(caption)
-    room = facts.context_length - 2
-    original = TokenRow((facts.start_id, *tokenizer.encode(caption, room).ids, facts.end_id))
-    pieces = masked_pieces(caption, keyword_spans(caption, tagger, rng))
-    masked = _marked_row(pieces, backbone)
-    return Example(original, masked if masked.slots else _marked_row(PROMPT_WITHOUT_TEXT.split("$"), backbone))
+    originals: list[TokenRow] = []
+    texts: list[str] = []
+    for caption in captions:
+        text = prepare(caption)
+        tokens = tokenizer.encode(text, facts.context_length - 2)
+        originals.append(TokenRow((facts.start_id, *tokens.ids, facts.end_id)))
+        texts.append(tokenizer.decode(tokens.ids) if tokens.cut else text)
+    bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), backbone)
+    examples = []
+    for original, text, spans in zip(originals, texts, all_keyword_spans(texts, tagger, rng), strict=True):
+        masked = _marked_row(masked_pieces(text, spans), backbone)
+        examples.append(Example(original, masked if masked.slots else bare))
+    return examples
 
 
 def _marked_row(pieces: Sequence[str], backbone: Backbone) -> TokenRow:
@@ -143,8 +155,8 @@ class PhiTrainer:
         held_out = min(2048, max(1, round(settings.validation_share * len(shuffled))))
         self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
         self.digest = hashlib.sha256(json.dumps([sorted(captions), str(backbone.spec)]).encode()).hexdigest()
-        self.examples = [make_example(caption, backbone, tagger, rng) for caption in self.captions]
-        self.validation = [make_example(caption, backbone, tagger, rng) for caption in self.validation_captions]
+        self.examples = make_examples(self.captions, backbone, tagger, rng)
+        self.validation = make_examples(self.validation_captions, backbone, tagger, rng)
         self._originals = torch.empty(len(self.examples), backbone.dim)
         self._encoded: set[int] = set()
         self._validation_originals = self._encode([example.original for example in self.validation])

@@ -1,0 +1,137 @@
+"""Training Φ: this trainer beside a plain rendering of the published recipe, on the same weights and captions.
+
+    python benchmarks/train_phi.py --captions FILE [FILE …] [--column NAME]
+
+Ours is timed as a whole run of two passes, reading, tagging, tokenising and encoding included. The plain rendering
+encodes both captions at every step in rows of 77 tokens, float32; each of its steps costs the same, so it is timed over
+`--plain-steps` steps and multiplied. ViT-B/32-sized text tower with random weights unless --model says otherwise.
+Without --captions it makes up captions of about 25 tokens.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from cir_vectorizer import models
+from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer.composers.lincir import Phi
+from cir_vectorizer_trainer.captions import read_captions
+from cir_vectorizer_trainer.keywords import best_tagger
+from cir_vectorizer_trainer.phi import Example, PhiTrainer, Settings, add_noise, self_masking_loss
+
+WORDS = (
+    "red blue green black white cotton leather wooden long short sleeves collar buttons pocket dress shirt chair lamp table "
+    "with and of in on the a for soft large small classic modern hand made print floral striped plain lining"
+).split()
+
+
+def long_captions(count: int) -> list[str]:
+    """Made-up product texts of about 25 tokens."""
+    rng = random.Random(0)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(17, 29))) for _ in range(count)]
+
+
+def padded(row: TokenRow, backbone: Backbone) -> list[int]:
+    return list(row.ids) + [backbone.text.end_id] * (backbone.text.context_length - len(row.ids))
+
+
+class PlainRecipe:
+    """The published recipe without any shortcut: 77-token rows, both captions encoded at every step."""
+
+    def __init__(self, backbone: Backbone, settings: Settings) -> None:
+        self.backbone = backbone
+        self.towers = backbone._towers
+        self.phi = Phi(backbone.dim, backbone.text.width)
+        self.optimizer = torch.optim.AdamW(self.phi.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+
+    def encode(self, ids: torch.Tensor, pseudo_tokens: torch.Tensor | None = None) -> torch.Tensor:
+        embeddings = self.towers.embed_tokens(ids)
+        if pseudo_tokens is not None:
+            at_marker = (ids == self.backbone.text.marker_id).unsqueeze(-1)
+            embeddings = torch.where(at_marker, pseudo_tokens.unsqueeze(1), embeddings)
+        return self.towers.encode_tokens(embeddings, (ids == self.backbone.text.end_id).int().argmax(1))
+
+    def loss(self, originals: torch.Tensor, masked: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            wanted = self.encode(originals)
+        return F.mse_loss(self.encode(masked, self.phi(wanted + noise)), wanted)
+
+    def step(self, examples: list[Example]) -> float:
+        originals, masked = (
+            torch.tensor([padded(row, self.backbone) for row in rows])
+            for rows in ([e.original for e in examples], [e.masked for e in examples])
+        )
+        noise = add_noise(torch.zeros(len(examples), self.backbone.dim), 1.0)
+        loss = self.loss(originals, masked, noise)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+def same_loss(trainer: PhiTrainer, plain: PlainRecipe) -> float:
+    """Difference of the two losses on one batch with the same Φ and noise, dropout off."""
+    examples = trainer.examples[:64]
+    trainer.phi.eval()
+    noise = add_noise(torch.zeros(len(examples), trainer.backbone.dim), 1.0)
+    with torch.no_grad():
+        wanted = trainer.backbone.encode_text([e.original for e in examples])
+        ours = self_masking_loss(trainer.backbone, trainer.phi, [e.masked for e in examples], wanted, wanted + noise)
+        plain.phi.load_state_dict(trainer.phi.state_dict())
+        plain.phi.eval()
+        theirs = plain.loss(
+            torch.tensor([padded(e.original, trainer.backbone) for e in examples]),
+            torch.tensor([padded(e.masked, trainer.backbone) for e in examples]),
+            noise,
+        )
+    plain.phi.train()
+    return abs(ours.item() - theirs.item())
+
+
+def measure(name: str, read: "list[str] | None", column: str | None, arguments: argparse.Namespace) -> None:
+    backbone = models.load(arguments.model, "cpu").backbone
+    backbone.encode_text([TokenRow((backbone.text.start_id, backbone.text.end_id))] * 8)
+    settings = Settings(batch_size=arguments.batch_size)
+    started = time.perf_counter()
+    captions = read_captions(read, column).captions if read else long_captions(arguments.made_up)
+    trainer = PhiTrainer(backbone, captions, best_tagger(), settings)
+    count = len(trainer.examples)
+    steps = -(-2 * count // settings.batch_size)
+    for _ in trainer.run(steps):
+        pass
+    ours = time.perf_counter() - started
+    plain = PlainRecipe(backbone, settings)
+    plain.step(trainer.examples[: settings.batch_size // 8])
+    started = time.perf_counter()
+    for step in range(arguments.plain_steps):
+        plain.step([trainer.examples[i] for i in trainer._batch(step)])
+    per_step = (time.perf_counter() - started) / arguments.plain_steps
+    original = sum(len(e.original.ids) for e in trainer.examples) / count
+    masked = sum(len(e.masked.ids) for e in trainer.examples) / count
+    print(f"{name}: {count:,} captions, {original:.1f} tokens, {masked:.1f} when masked; batch {settings.batch_size}, {steps} steps")
+    print(f"  ours, whole run      {ours:9.1f} s   {steps * settings.batch_size / ours:8.1f} captions/s")
+    print(f"  plain, {arguments.plain_steps} steps timed {per_step * steps:9.1f} s   {settings.batch_size / per_step:8.1f} captions/s")
+    print(f"  ratio {per_step * steps / ours:.1f} x   (by count of tokens {231 / (original / 2 + 2 * masked):.1f} x)")
+    print(f"  same loss on the same batch and noise within {same_loss(trainer, plain):.1e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captions", nargs="*", default=[])
+    parser.add_argument("--column")
+    parser.add_argument("--model", default="open_clip:ViT-B-32,pretrained=random")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--plain-steps", type=int, default=3)
+    parser.add_argument("--made-up", type=int, default=4000, help="how many captions of about 25 tokens to make up")
+    arguments = parser.parse_args()
+    if arguments.captions:
+        measure(" ".join(Path(c).name for c in arguments.captions), arguments.captions, arguments.column, arguments)
+    measure("made-up captions", None, None, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The filter language of the command line: conditions on payload columns, joined by `and`.
+
+    colour=red and price<50 and category!=hat and tag in (new, "on sale")
+
+| operator        | holds where                                                              |
+| --------------- | ------------------------------------------------------------------------ |
+| `=`  `!=`       | the column (or one entry of its list) equals the value, or does not      |
+| `<` `<=` `>` `>=` | the column is a number on that side of it                              |
+| `in (a, b, …)`  | the column (or one entry of its list) equals one of the values           |
+
+A value with spaces or one of `( ) , = < > !` stands in quotes (' or "). An unquoted 38 equals the number 38 and the
+text "38"; an unquoted true equals the truth value and the text; a quoted value is a text only. An unquoted dot in a
+column's name goes into a nested object.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from cir_vectorizer.errors import QueryError
+
+Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value as written, and what else it may mean: a number, a truth value, or neither."""
+
+    text: str
+    number: int | float | None = None
+    truth: bool | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One comparison. `column` is a path of keys; `values` has one entry unless the operator is `in`."""
+
+    column: tuple[str, ...]
+    operator: Operator
+    values: tuple[Value, ...]
+
+
+Filter = tuple[Condition, ...]
+"""All must hold; the empty filter holds everywhere."""
+
+_TOKEN = re.compile(
+    r"""(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"""|(?P<operator><=|>=|!=|=|<|>)"""
+    r"""|(?P<mark>[(),])"""
+    r"""|(?P<word>[^\s"'(),=<>!][^\s"(),=<>!]*)"""
+)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    position: int
+
+
+def parse_filter(text: str) -> Filter:
+    """Read a filter.
+
+    Raises:
+        QueryError: field `filter`; says at which letter (counted from 1) it stopped making sense, and what fits there.
+    """
+    reader = _Reader(text)
+    conditions = [reader.condition()]
+    while reader.next_is("word", "and"):
+        conditions.append(reader.condition())
+    reader.end()
+    return tuple(conditions)
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self._tokens = _tokens(text)
+        self._at = 0
+
+    def condition(self) -> Condition:
+        name = self._take("a column's name, for example colour=red", "word", "quoted")
+        column = tuple(name.text.split(".")) if name.kind == "word" else (name.text,)
+        if "" in column:
+            raise _error(name, "is no column's name; write for example colour=red, and quotes around odd names")
+        if self.next_is("word", "in"):
+            return Condition(column, "in", self._list())
+        found = self._take("= != < <= > >= or in (…)", "operator")
+        value, token = self._value()
+        operator = cast(Operator, found.text)
+        if operator not in ("=", "!=") and value.number is None:
+            raise _error(token, f"is no number, and {operator} compares numbers; write for example price{operator}50")
+        return Condition(column, operator, (value,))
+
+    def next_is(self, kind: str, text: str) -> bool:
+        """Whether the next token is this one, which is then passed."""
+        token = self._tokens[self._at]
+        found = token.kind == kind and token.text.lower() == text
+        self._at += found
+        return found
+
+    def end(self) -> None:
+        self._take("the end, or `and` with one more condition; a value with spaces needs quotes", "end")
+
+    def _list(self) -> tuple[Value, ...]:
+        if not self.next_is("mark", "("):
+            self._take("( and a list of values, for example tag in (new, sale)", "nothing")
+        values = [self._value()[0]]
+        while self.next_is("mark", ","):
+            values.append(self._value()[0])
+        if not self.next_is("mark", ")"):
+            self._take("a comma or the closing ); a value with spaces needs quotes", "nothing")
+        return tuple(values)
+
+    def _value(self) -> tuple[Value, _Token]:
+        token = self._take("a value", "word", "quoted")
+        return (Value(token.text) if token.kind == "quoted" else _bare(token.text)), token
+
+    def _take(self, wanted: str, *kinds: str) -> _Token:
+        token = self._tokens[self._at]
+        if token.kind not in kinds:
+            raise _error(token, f"does not fit; here goes {wanted}")
+        self._at += token.kind != "end"
+        return token
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens, at = [], 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        match = _TOKEN.match(text, at)
+        if match is None:
+            problem = (
+                "opens a quote that is never closed" if text[at] in "\"'" else "is no operator; != means not equal"
+            )
+            raise _error(_Token("odd", text[at], at + 1), problem)
+        kind = match.lastgroup or ""
+        content = re.sub(r"\\(.)", r"\1", match[0][1:-1]) if kind == "quoted" else match[0]
+        tokens.append(_Token(kind, content, at + 1))
+        at = match.end()
+    return [*tokens, _Token("end", "", len(text) + 1)]
+
+
+def _bare(text: str) -> Value:
+    if text.lower() in ("true", "false"):
+        return Value(text, truth=text.lower() == "true")
+    if not _NUMBER.fullmatch(text):
+        return Value(text)
+    number = float(text) if re.search(r"[.eE]", text) else int(text)
+    return Value(text, number) if math.isfinite(number) else Value(text)
+
+
+def _error(token: _Token, problem: str) -> QueryError:
+    place = "its end" if token.kind == "end" else f"letter {token.position}: {token.text!r}"
+    return QueryError("filter", f"at {place} {problem}")

@@ -1,0 +1,143 @@
+"""Composed retrieval on the drawn shop: recall of each composer, the swept sum, and a paired bootstrap."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cir_vectorizer.models import Vectorizer
+from examples.demo.catalog import HELD_OUT, Product, Query, full_caption
+
+Vectors = npt.NDArray[np.float32]
+KS = (1, 10)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """For each query whether a hit is among the first 1 and the first 10 results. Both (queries,) bool."""
+
+    at: Mapping[int, npt.NDArray[np.bool_]]
+
+    def recall(self, rows: Sequence[int] | None = None) -> dict[str, float]:
+        """`{"R@1": …, "R@10": …}` over all queries or those in `rows`."""
+        return {f"R@{k}": round(float(np.mean(self.at[k] if rows is None else self.at[k][rows])), 4) for k in KS}
+
+
+@dataclass(frozen=True)
+class BestSum:
+    """The weighted sum that did best on the validation queries."""
+
+    image_weight: float
+    text_weight: float
+    unit: bool
+    prompted: bool
+    validation: float
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """(n, dim) -> the same directions with length 1."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def score(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors) -> Hits:
+    """Rank the catalog for each query vector, the reference removed.
+
+    A hit is any other picture with exactly the target's attributes.
+
+    Args:
+        vectors: (queries, dim).
+        index: (products, dim) unit vectors.
+    """
+    similarity = unit(vectors) @ index.T
+    similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
+    top = np.argsort(-similarity, axis=1, kind="stable")[:, : max(KS)]
+    good = np.array([[products[i] == query.target for i in row] for row, query in zip(top, queries, strict=True)])
+    return Hits({k: good[:, :k].any(axis=1) for k in KS})
+
+
+def text_vectors(vectorizer: Vectorizer, queries: Sequence[Query], prompted: bool) -> Vectors:
+    """Unnormalised text embeddings of the queries' words, bare or as "a photo that …". (queries, dim)"""
+    from cir_vectorizer.composers.base import text_row
+
+    backbone = vectorizer.backbone
+    texts = [f"a photo that {query.text}" if prompted else query.text for query in queries]
+    rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
+    return np.asarray(backbone.encode_text(rows).cpu().numpy())
+
+
+def sum_vectors(images: Vectors, texts: Vectors, best: BestSum) -> Vectors:
+    """The weighted sum of picture and text embeddings, both raw or both of length 1. (queries, dim)"""
+    parts = (unit(images), unit(texts)) if best.unit else (images, texts)
+    return best.image_weight * parts[0] + best.text_weight * parts[1]
+
+
+def sweep_sum(
+    vectorizer: Vectorizer, raw_index: Vectors, queries: Sequence[Query], products: Sequence[Product]
+) -> BestSum:
+    """Try image weights from -1 to 1 in steps of 0.05 (text weight 1 - |w|), raw and unit vectors, bare and prompted text.
+
+    Args:
+        raw_index: (products, dim) unnormalised picture embeddings.
+        queries: the validation queries.
+    """
+    images, index = raw_index[[query.reference for query in queries]], unit(raw_index)
+    best = None
+    for prompted in (False, True):
+        texts = text_vectors(vectorizer, queries, prompted)
+        for weight in np.round(np.arange(-1, 1.0001, 0.05), 2):
+            for as_unit in (False, True):
+                trial = BestSum(float(weight), float(round(1 - abs(weight), 2)), as_unit, prompted, 0.0)
+                hits = score(sum_vectors(images, texts, trial), queries, products, index)
+                value = float(np.mean(hits.at[1]))
+                if best is None or value > best.validation:
+                    best = BestSum(trial.image_weight, trial.text_weight, as_unit, prompted, value)
+    assert best is not None
+    return best
+
+
+def evaluate(
+    vectorizer: Vectorizer,
+    raw_index: Vectors,
+    products: Sequence[Product],
+    validation: Sequence[Query],
+    queries: Sequence[Query],
+) -> tuple[dict[str, Hits], BestSum]:
+    """Hits of image only, text only, the best swept sum, LinCIR and the true target caption."""
+    index = unit(raw_index)
+    references = [query.reference for query in queries]
+    best = sweep_sum(vectorizer, raw_index, validation, products)
+    composed = vectorizer.compose(
+        [
+            {
+                "image": {"vector": index[q.reference].tolist(), "norm": float(np.linalg.norm(raw_index[q.reference]))},
+                "text": q.text,
+                "composer": "lincir",
+            }
+            for q in queries
+        ]
+    )
+    vectors = {
+        "image_only": raw_index[references],
+        "text_only": text_vectors(vectorizer, queries, prompted=False),
+        "best_sum": sum_vectors(raw_index[references], text_vectors(vectorizer, queries, best.prompted), best),
+        "lincir": composed.vectors,
+        "true_caption": vectorizer.embed_texts([full_caption(query.target) for query in queries]),
+    }
+    return {name: score(rows, queries, products, index) for name, rows in vectors.items()}, best
+
+
+def slices(queries: Sequence[Query]) -> dict[str, list[int]]:
+    """Query indices by change type, and of those whose target is a held-out combination."""
+    rows = {change: [i for i, q in enumerate(queries) if q.change == change] for change in ("colour", "pattern", "category")}
+    rows["held_out"] = [i for i, query in enumerate(queries) if query.target in HELD_OUT]
+    return rows
+
+
+def paired_bootstrap(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_], draws: int = 10_000) -> tuple[float, float, float]:
+    """Mean difference of two hit lists over the same queries, with the ends of its 95 % bootstrap interval."""
+    difference = ours.astype(float) - theirs.astype(float)
+    picked = np.random.default_rng(0).integers(0, len(difference), (draws, len(difference)))
+    means = difference[picked].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(difference.mean()), float(low), float(high)

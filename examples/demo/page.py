@@ -1,0 +1,126 @@
+"""The demo's page: queries, pictures and results side by side, one HTML file without links to anything."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cir_vectorizer.models import Vectorizer
+from examples.demo.catalog import Product, Query
+from examples.demo.evaluate import BestSum, Hits, sum_vectors, text_vectors, unit
+
+SHOWN_QUERIES = 18
+SHOWN_RESULTS = 6
+_STYLE = """
+:root { --ink: #1d1d26; --soft: #6b6b78; --line: #e4e3ea; --paper: #faf9fc; --good: #1f9d61; --accent: #5b3df5; }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
+main { max-width: 1120px; margin: 0 auto; padding: 48px 24px 80px }
+h1 { font-size: 34px; line-height: 1.2; margin: 0 0 8px } h2 { font-size: 22px; margin: 48px 0 16px }
+p { max-width: 70ch; color: var(--soft); margin: 0 0 16px }
+table { border-collapse: collapse; background: #fff; border: 1px solid var(--line); border-radius: 12px; overflow: hidden }
+th, td { padding: 10px 18px; text-align: left; border-bottom: 1px solid var(--line) } td.number { font-variant-numeric: tabular-nums }
+tr:last-child td { border-bottom: 0 } tr.ours td { font-weight: 650; background: #f3f0ff }
+.bar { display: inline-block; height: 8px; border-radius: 4px; background: var(--accent); vertical-align: middle; margin-left: 10px }
+article { background: #fff; border: 1px solid var(--line); border-radius: 14px; padding: 18px; margin: 0 0 18px;
+  display: grid; grid-template-columns: 170px 1fr; gap: 8px 22px; align-items: start }
+.ask img { width: 150px; height: 150px } .ask b { display: block; margin-top: 6px } .ask span { color: var(--soft); font-size: 14px }
+.row { display: grid; grid-template-columns: 92px repeat(6, 1fr); gap: 8px; align-items: center; margin-bottom: 8px; font-size: 13px; color: var(--soft) }
+img { border-radius: 10px; display: block; width: 100% } .row img { border: 3px solid transparent } .row img.hit { border-color: var(--good) }
+@media (max-width: 760px) { article { grid-template-columns: 1fr } .row { grid-template-columns: repeat(3, 1fr) } .row > div { grid-column: 1 / -1 } }
+"""
+
+
+def write(
+    folder: Path,
+    vectorizer: Vectorizer,
+    raw: np.ndarray,
+    products: Sequence[Product],
+    queries: Sequence[Query],
+    hits: Mapping[str, Hits],
+    best: BestSum,
+) -> None:
+    """Write `folder`/index.html. `raw` is (products, dim), the index's unnormalised embeddings."""
+    shown = list(queries[:SHOWN_QUERIES])
+    index = unit(raw)
+    references = raw[[query.reference for query in shown]]
+    composed = vectorizer.compose(
+        [{"image": {"vector": row.tolist()}, "text": q.text, "composer": "lincir"} for row, q in zip(references, shown, strict=True)]
+    )
+    ranked = {
+        "LinCIR": composed.vectors,
+        "best sum": sum_vectors(references, text_vectors(vectorizer, shown, best.prompted), best),
+        "text only": text_vectors(vectorizer, shown, prompted=False),
+    }
+    rankings = {name: _rank(vectors, shown, index) for name, vectors in ranked.items()}
+    cards = "\n".join(_card(folder, i, query, products, rankings) for i, query in enumerate(shown))
+    content = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Composed image retrieval: a picture and words</title><style>{_STYLE}</style></head><body><main>
+<h1>A picture and words, one search</h1>
+<p>Each query below is a picture and what should be different. LinCIR writes the picture as a word inside a prompt, reads the
+prompt with CLIP's own text tower, and searches the unchanged CLIP index with the vector that comes out. Its network was trained
+on captions alone; no picture was shown to it. A green frame is a right answer.</p>
+<h2>{len(queries)} queries over {len(products):,} pictures</h2>
+{_table(hits, best)}
+<h2>The first {len(shown)} of them</h2>
+{cards}
+</main></body></html>
+"""
+    (folder / "index.html").write_text(content, encoding="utf-8")
+
+
+def _rank(vectors: np.ndarray, queries: Sequence[Query], index: np.ndarray) -> np.ndarray:
+    similarity = unit(vectors) @ index.T
+    similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
+    return np.argsort(-similarity, axis=1, kind="stable")[:, :SHOWN_RESULTS]
+
+
+def _table(hits: Mapping[str, Hits], best: BestSum) -> str:
+    titles = {
+        "image_only": "image only",
+        "text_only": "text only",
+        "best_sum": f"best swept sum ({best.image_weight:g} image + {best.text_weight:g} text)",
+        "lincir": "LinCIR (no triplets)",
+        "true_caption": "the target in words (ceiling)",
+    }
+    rows = []
+    for name, title in titles.items():
+        recall = hits[name].recall()
+        bar = f'<span class="bar" style="width:{recall["R@1"] * 160:.0f}px"></span>'
+        cells = f'<td>{title}</td><td class="number">{recall["R@1"]:.3f}{bar}</td><td class="number">{recall["R@10"]:.3f}</td>'
+        rows.append(f'<tr{" class=ours" if name == "lincir" else ""}>{cells}</tr>')
+    return f"<table><tr><th>query vector</th><th>R@1</th><th>R@10</th></tr>{''.join(rows)}</table>"
+
+
+def _card(folder: Path, at: int, query: Query, products: Sequence[Product], rankings: Mapping[str, np.ndarray]) -> str:
+    reference = products[query.reference]
+    lines = []
+    for name, ranking in rankings.items():
+        pictures = "".join(
+            f'<img src="{_picture(folder, i, 110)}" alt="{_alt(products[i])}" title="{_alt(products[i])}"'
+            f'{" class=hit" if products[i] == query.target else ""}>'
+            for i in ranking[at]
+        )
+        lines.append(f'<div class="row"><div>{name}</div>{pictures}</div>')
+    return (
+        f'<article><div class="ask"><img src="{_picture(folder, query.reference, 150)}" alt="{_alt(reference)}">'
+        f"<b>“{html.escape(query.text)}”</b><span>this picture, but with another {query.change}</span></div>"
+        f"<div>{''.join(lines)}</div></article>"
+    )
+
+
+def _alt(product: Product) -> str:
+    return html.escape(f"{product.colour} {product.pattern} {product.category}")
+
+
+def _picture(folder: Path, index: int, side: int) -> str:
+    with Image.open(folder / "pictures" / f"{index:05}.jpg") as picture:
+        small = picture.resize((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,142 @@
+"""`make demo`: draw a shop, train Φ on its captions, index its pictures, search it with pictures and words.
+
+Each step is the command that a user would type; it is printed before it runs. Writes `demo/results.json` and
+`demo/index.html`. Offline; minutes on two CPU cores.
+"""
+
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from cir_vectorizer.models import Vectorizer, load
+from examples.demo import page
+from examples.demo.catalog import HELD_OUT, Product, caption, catalog, draw, queries
+from examples.demo.evaluate import BestSum, Hits, evaluate, paired_bootstrap, slices
+
+PICTURES = 3000
+QUERIES = 600
+CAPTIONS_A_PICTURE = 8
+TRAINING = ("--steps", "1200", "--batch-size", "256", "--lr", "1e-3")
+TITLES = {
+    "image_only": "image only",
+    "text_only": "text only",
+    "best_sum": "best swept sum",
+    "lincir": "LinCIR (no triplets)",
+    "true_caption": "true target caption",
+}
+
+
+def draw_one(job: tuple[int, Product, Path]) -> None:
+    index, product, path = job
+    draw(product, random.Random(f"7/{index}")).save(path, quality=92)
+
+
+def make_shop(folder: Path, products: list[Product]) -> Path:
+    """Draw the pictures and write the table of products and the captions. Returns the table."""
+    (folder / "pictures").mkdir(parents=True)
+    jobs = [(i, product, folder / "pictures" / f"{i:05}.jpg") for i, product in enumerate(products)]
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(draw_one, jobs, chunksize=50))
+    table = folder / "shop.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "image", "category", "colour", "pattern"])
+        for i, product, path in jobs:
+            writer.writerow([i, path.relative_to(folder).as_posix(), product.category, product.colour, product.pattern])
+    rng = random.Random(1)
+    seen = [product for product in products if product not in HELD_OUT]
+    lines = [caption(product, rng) for product in seen for _ in range(CAPTIONS_A_PICTURE)]
+    (folder / "captions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return table
+
+
+def cli(*arguments: str) -> None:
+    """Run a cir-vectorizer command, shown first."""
+    print("\n$ cir-vectorizer " + " ".join(arguments), flush=True)
+    subprocess.run([sys.executable, "-m", "cir_vectorizer.cli", *arguments], check=True)
+
+
+def raw_index(collection_address: str, products: list[Product], vectorizer: Vectorizer) -> np.ndarray:
+    """The indexed pictures' unnormalised embeddings in catalog order, read from the collection. (products, dim)"""
+    from cir_vectorizer.collections import open_collection
+    from cir_vectorizer.sync import point_id
+
+    ids = [point_id(str(i)) for i in range(len(products))]
+    with open_collection(collection_address) as collection:
+        stored = {point.id: point for point in collection.get(ids)}
+    rows = [np.asarray(stored[i].vector) * stored[i].norm for i in ids]
+    return np.stack(rows).astype(np.float32).reshape(-1, vectorizer.dim)
+
+
+def show_table(results: dict[str, dict[str, float]], best: BestSum) -> None:
+    table = Table(title=f"{QUERIES} composed queries over {PICTURES:,} pictures")
+    for heading in ("query vector", "R@1", "R@10", "note"):
+        table.add_column(heading)
+    notes = {
+        "best_sum": f"{best.image_weight:g} image + {best.text_weight:g} text, swept on other queries",
+        "lincir": "Φ saw only text",
+        "true_caption": "a ceiling: the target put into words",
+    }
+    for name, title in TITLES.items():
+        row = results[name]
+        table.add_row(title, f"{row['R@1']:.3f}", f"{row['R@10']:.3f}", notes.get(name, ""))
+    Console().print(table)
+
+
+def summary(hits: dict[str, Hits], best: BestSum, parts: dict[str, list[int]]) -> dict[str, object]:
+    """What `demo/results.json` holds."""
+    mean, low, high = paired_bootstrap(hits["lincir"].at[1], hits["best_sum"].at[1])
+    return {
+        **{name: found.recall() for name, found in hits.items()},
+        "by_slice": {
+            part: {"queries": len(rows), **{name: found.recall(rows) for name, found in hits.items()}}
+            for part, rows in parts.items()
+        },
+        "sum_settings": asdict(best),
+        "lincir_minus_best_sum": {"R@1": round(mean, 4), "95%": [round(low, 4), round(high, 4)]},
+    }
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    started = time.monotonic()
+    for part in ("pictures", "index", "model"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    products = catalog(PICTURES)
+    print(f"drawing {PICTURES:,} pictures into {folder / 'pictures'} …", flush=True)
+    table = make_shop(folder, products)
+    model, address = str(folder / "model"), f"qdrant:{folder / 'index'}/shop"
+    cli("train", "--captions", str(folder / "captions.txt"), "--out", model, "--model", "tiny", *TRAINING)
+    cli("sync", str(table), "--to", address, "--model", model, "--id-column", "id", "--report", str(folder / "sync-report.json"))
+    cli(
+        "search", "--in", address, "--model", model, "--image", str(folder / "pictures" / "00000.jpg"),
+        "--text", "is red", "--limit", "5",
+    )  # fmt: skip
+
+    vectorizer = load(model)
+    validation, test = queries(products, QUERIES, seed=11), queries(products, QUERIES, seed=12)
+    raw = raw_index(address, products, vectorizer)
+    hits, best = evaluate(vectorizer, raw, products, validation, test)
+    results = summary(hits, best, slices(test))
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print()
+    show_table({name: found.recall() for name, found in hits.items()}, best)
+    page.write(folder, vectorizer, raw, products, test, hits, best)
+    print(f"\n{time.monotonic() - started:.0f} s in all; open {folder / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main()

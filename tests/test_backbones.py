@@ -1,0 +1,184 @@
+"""Backbones: one protocol over open_clip, transformers, sentence-transformers and the packaged one."""
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone, pick_device
+from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+from cir_vectorizer.composers.base import text_row
+from cir_vectorizer.errors import CheckpointError, ModelError
+from cir_vectorizer.models import load
+
+CONFIG = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def small_open_clip(tmp_path_factory):
+    """Registers a small architecture with open_clip; returns its name and a local weights file."""
+    folder = tmp_path_factory.mktemp("open_clip")
+    (folder / "cir-test-small.json").write_text(json.dumps(CONFIG))
+    (folder / "cir-test-small-quickgelu.json").write_text(json.dumps({**CONFIG, "quick_gelu": True}))
+    open_clip.add_model_config(folder)
+    torch.manual_seed(1)
+    torch.save(open_clip.create_model("cir-test-small").state_dict(), folder / "weights.pt")
+    return "cir-test-small", folder / "weights.pt"
+
+
+def spec(text):
+    return load_backbone(BackboneSpec.parse(text), "cpu")
+
+
+def test_rows_cut_at_the_end_token_give_the_padded_rows_vectors(tiny, clip_folder):
+    for backbone in (tiny.backbone, spec(f"transformers:{clip_folder}")):
+        rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in ("a red dress", "", "x " * 100)]
+        whole = [TokenRow(row.ids + (backbone.text.end_id,) * (77 - len(row.ids))) for row in rows]
+        cut = backbone.encode_text(rows)
+        together = backbone._towers.encode_tokens(
+            backbone._towers.embed_tokens(torch.tensor([row.ids for row in whole])),
+            torch.tensor([len(row.ids) - 1 for row in rows]),
+        )
+        torch.testing.assert_close(cut, together, atol=1e-5, rtol=0)
+
+
+def test_many_rows_of_mixed_length_come_back_in_order(tiny):
+    backbone = tiny.backbone
+    rows = [text_row(backbone.tokenizer, backbone.text, "red " * (i % 40))[0] for i in range(200)]
+    together = backbone.encode_text(rows)
+    alone = torch.cat([backbone.encode_text([row]) for row in rows])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    assert backbone.encode_text([]).shape == (0, backbone.dim)
+
+
+def test_gradients_reach_pseudo_tokens_and_nothing_else(tiny):
+    backbone = tiny.backbone
+    pseudo = torch.zeros(1, backbone.text.width, requires_grad=True)
+    row = TokenRow((backbone.text.start_id, backbone.text.marker_id, backbone.text.end_id), ((1, 0),))
+    backbone.encode_text([row], pseudo).sum().backward()
+    assert pseudo.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in backbone._towers.parameters())
+
+
+def test_open_clip_text_and_pictures_match_the_librarys_own(small_open_clip):
+    name, weights = small_open_clip
+    backbone = spec(f"open_clip:{name},pretrained={weights},activation=gelu")
+    model = open_clip.create_model(name, pretrained=str(weights)).eval()
+    texts = ["a red dress", "striped shirt with buttons"]
+    ours = backbone.encode_text([text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts])
+    picture = Image.effect_noise((50, 40), 90).convert("RGB")
+    _, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=str(weights))
+    with torch.no_grad():
+        torch.testing.assert_close(ours, model.encode_text(open_clip.tokenize(texts)), atol=1e-5, rtol=0)
+        expected = model.encode_image(preprocess(picture)[None])
+        torch.testing.assert_close(backbone.encode_images(backbone.preprocess(picture)[None]), expected, atol=1e-5, rtol=0)
+
+
+def test_transformers_text_and_pictures_match_the_librarys_own(clip_folder):
+    from transformers import CLIPModel
+
+    backbone, model = spec(f"transformers:{clip_folder}"), CLIPModel.from_pretrained(clip_folder).eval()
+    row = text_row(backbone.tokenizer, backbone.text, "a red dress")[0]
+    pixels = backbone.preprocess(Image.effect_noise((50, 40), 90).convert("RGB"))[None]
+    with torch.no_grad():
+        out = model(input_ids=torch.tensor([row.ids]), pixel_values=pixels)
+        text = model.text_projection(model.text_model(torch.tensor([row.ids])).pooler_output)
+        image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+    torch.testing.assert_close(backbone.encode_text([row]), text, atol=1e-5, rtol=0)
+    torch.testing.assert_close(backbone.encode_images(pixels), image, atol=1e-5, rtol=0)
+    assert out.logits_per_text.shape == (1, 1)
+
+
+def test_sentence_transformers_clip_gives_its_inner_model(clip_folder, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
+    from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
+
+    tokens = ClipTokenizer()._bpe
+    vocabulary = {name.replace("<start_of_text>", "<|startoftext|>").replace("<end_of_text>", "<|endoftext|>"): i for name, i in tokens.encoder.items()}
+    merges = [" ".join(pair) for pair in sorted(tokens.bpe_ranks, key=tokens.bpe_ranks.get)]
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(m.split(" ")) for m in merges])
+    source = tmp_path / "clip"
+    import shutil
+
+    shutil.copytree(clip_folder, source)
+    CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), tokenizer).save_pretrained(source)
+    SentenceTransformer(modules=[Transformer(str(source))]).save(str(tmp_path / "st"))
+    inner, direct = load(str(tmp_path / "st"), "cpu"), load(str(clip_folder), "cpu")
+    assert inner.backbone.spec.loader == "sentence-transformers"
+    np.testing.assert_allclose(inner.embed_texts(["a red dress"]), direct.embed_texts(["a red dress"]), atol=1e-6)
+    picture = Image.effect_noise((50, 40), 90).convert("RGB")
+    np.testing.assert_allclose(inner.embed_images([picture]), direct.embed_images([picture]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("open_clip:ViT-B-16-SigLIP,pretrained=random", "SigLIP"),
+        ("open_clip:xlm-roberta-base-ViT-B-32,pretrained=random", "xlm-roberta"),
+        ("open_clip:coca_ViT-B-32,pretrained=random", "end token"),
+        ("open_clip:ViT-Q-99,pretrained=random", "no model"),
+        ("open_clip:ViT-L-14,pretrained=openai", "quick_gelu"),
+        ("open_clip:ViT-L-14-quickgelu,pretrained=openai,activation=gelu", "built with quick_gelu"),
+        ("open_clip:ViT-B-32", "pretrained=TAG"),
+        ("open_clip:ViT-B-32,pretrained=nosuch", "no such file"),
+        ("open_clip:ViT-B-32,pretrained=random,colour=red", "no option 'colour'"),
+        ("open_clip:ViT-B-32,pretrained", "no value"),
+        ("keras:x", "no backbone loader"),
+        ("tiny:nowhere.safetensors", "cannot be read"),
+        ("transformers:/nowhere/at/all", "no CLIP model"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_by_name(text, words):
+    with pytest.raises(ModelError, match=words):
+        spec(text)
+
+
+def test_a_local_weights_file_must_have_its_activation_said(small_open_clip, tmp_path):
+    name, weights = small_open_clip
+    with pytest.raises(ModelError, match="activation=quick_gelu"):
+        spec(f"open_clip:{name},pretrained={weights}")
+    assert spec(f"open_clip:{name}-quickgelu,pretrained={weights}").dim == 24
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="no weights file"):
+        spec(f"open_clip:{name},pretrained={broken},activation=gelu")
+
+
+def test_the_fingerprint_follows_the_weights(small_open_clip):
+    name, _ = small_open_clip
+    first, again, other = (spec(f"open_clip:{name},pretrained=random,seed={s}").fingerprint for s in (0, 0, 1))
+    assert first == again != other
+
+
+def test_an_unknown_device_is_a_sentence():
+    with pytest.raises(ModelError, match="try --device cpu"):
+        pick_device("cuda:99")
+
+
+class TestTokenizer:
+    tokenizer = ClipTokenizer()
+
+    @pytest.mark.parametrize("text", ["a red dress", "T-shirt, size XL!", "50% off", "café — naïve", "don't", "$", "a $. b"])
+    def test_ids_are_open_clips(self, text):
+        assert list(self.tokenizer.encode(text, 75).ids) == open_clip.tokenizer.SimpleTokenizer().encode(text)
+
+    def test_special_tokens_in_a_text_stay_text(self):
+        ids = self.tokenizer.encode("<end_of_text> <start_of_text> <|endoftext|>", 75).ids
+        assert not {self.tokenizer.start_id, self.tokenizer.end_id} & set(ids)
+
+    @pytest.mark.parametrize("text", ["a" * 1_000_000, "word " * 200_000, "裙" * 100_000, "!" * 100_000, "👗" * 50_000])
+    def test_megabytes_of_text_are_cut_and_said_to_be(self, text):
+        tokens = self.tokenizer.encode(text, 75)
+        assert len(tokens.ids) <= 75
+        assert tokens.cut
+
+    def test_a_lone_surrogate_is_no_crash(self):
+        assert self.tokenizer.encode("red \ud800 dress", 75).ids

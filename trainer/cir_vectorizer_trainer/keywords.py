@@ -1,0 +1,235 @@
+"""Which words of a caption are masked: maximal runs of adjectives, nouns, names and determiners.
+
+"a red dress with long sleeves" becomes "$ with $" (LinCIR's self-masking projection, https://arxiv.org/abs/2312.01998).
+
+Two deliberate differences from the published code, which replaces a run's text wherever it occurs:
+runs are word offsets here, so that masking "art" leaves "party" whole, and no run is skipped when another one's
+text is gone already; and a word is what stands between spaces and punctuation, so that "t-shirt" and "men's" are
+one word each.
+"""
+
+import random
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from cir_vectorizer_trainer.lexicon import kind_of
+
+MARKER = "$"
+KEYWORD_TAGS = frozenset({"ADJ", "NOUN", "PROPN", "DET"})
+
+Span = tuple[int, int]
+
+_BREAKING = (
+    "!-/:-@\\[-`{-~¡-©«-´¶-¹»-¿×÷\u2000-\u200b\u200e-\u206f\u20a0-\u20cf\u2100-\u2bff\u2e00-\u2e7f\u3000-\u3004"
+    "\u3008-\u3020\u3030\ufe00-\ufe1f\ufe30-\ufe6f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufffc\ufffd"
+    "\U0001f000-\U0001faff\U000e0000-\U000e007f"
+)
+"""Punctuation, symbols and emoji: each stands alone and ends a run. All else, accents and CJK included, makes words."""
+_LETTERS = rf"[^\s{_BREAKING}]+"
+_TOKEN = re.compile(rf"{_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?|\S")
+
+
+_FIXED = {
+    "det": "DET", "possessive": "PRON", "subject": "PRON", "pron": "PRON", "adp": "ADP", "to": "ADP", "cconj": "CCONJ",
+    "sconj": "SCONJ", "be": "AUX", "have": "AUX", "part": "PART", "intj": "INTJ", "degree": "ADV", "adv": "ADV",
+    "num": "NUM", "adj": "ADJ", "adjed": "ADJ", "mark": "PUNCT",
+}  # fmt: skip
+_HEADS = frozenset({"noun", "adj", "adjed", "nounverb", "nounverb_s", "uninflected"})
+_OBJECTS = frozenset({"det", "this", "possessive", "pron"})
+_EDGES = frozenset({"", "mark"})
+
+
+def prepare(caption: str) -> str:
+    """A caption as it is trained on: lower-cased, "$" removed, `<person>` written person, whitespace collapsed."""
+    return " ".join(caption.lower().replace(MARKER, "").replace("<person>", "person").split())
+
+
+class Tagger(Protocol):
+    """Names the part of speech of words."""
+
+    @property
+    def name(self) -> str:
+        """How a training record names this tagger, for example `builtin` or `spacy:en_core_web_sm`."""
+
+    def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        """Universal POS tags of each row of lower-case words and punctuation marks, as long as the row."""
+
+
+class BuiltinTagger:
+    """Tags English captions by word lists, endings and neighbouring words; needs no download, keeps no state.
+
+    Other languages come out as nouns. It does not parse: a noun used as a verb far from its subject is missed.
+    """
+
+    name = "builtin"
+
+    def __init__(self) -> None:
+        self._kind = cache(kind_of)
+
+    def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        for row in rows:
+            kinds = ["", "", *map(self._kind, row), ""]
+            tags = ["", ""]
+            opener = ""
+            for at in range(2, len(kinds) - 1):
+                kind = kinds[at]
+                tag = _FIXED.get(kind) or _in_context(kinds, tags, at, opener)
+                if tag != "ADJ":
+                    opener = kind
+                tags.append(tag)
+            yield tags[2:]
+
+
+def _in_context(kinds: list[str], tags: list[str], at: int, opener: str) -> str:
+    """The tag of a word whose kind leaves a choice; `opener` is the kind of what stands before the adjectives
+    that lead up to it."""
+    kind, before, after, tag_before = kinds[at], kinds[at - 1], kinds[at + 1], tags[at - 1]
+    subject = before == "subject" or (before == "that" and tag_before == "PRON")
+    if kind == "noun":
+        return "NOUN"
+    if kind == "this":
+        return "DET" if after in _HEADS or after in {"num", "participle", "ing", "adjing", "more", "verb"} else "PRON"
+    if kind == "that":
+        return "DET" if after in _HEADS and before in {"", "mark", "adp", "to", "verb"} else "PRON"
+    if kind == "more":
+        return "ADV" if after in {"adj", "adjed", "adjing", "degree", "adv", "participle", "ing"} else "ADJ"
+    if kind == "modal":
+        return "NOUN" if tag_before in {"DET", "ADJ"} and before != "this" else "AUX"
+    if kind == "verb":
+        nominal = tag_before == "DET" or before == "possessive" or (tag_before == "ADJ" and after not in _OBJECTS)
+        return "NOUN" if nominal else "VERB"
+    if kind == "verb_s":
+        return "NOUN" if tag_before == "DET" or before == "possessive" else "VERB"
+    if kind == "uninflected" and before == "be":
+        return "NOUN" if after in _HEADS else "VERB"
+    if kind in {"nounverb", "uninflected"}:
+        asked = before == "modal" or subject
+        ordered = after in _OBJECTS and tag_before not in {"DET", "ADJ", "ADP"}
+        return "VERB" if asked or ordered or (before == "to" and after in _OBJECTS) else "NOUN"
+    if kind == "nounverb_s":
+        stated = (after in _OBJECTS or after == "num") and tag_before in {"", "NOUN", "NUM", "CCONJ", "ADV"}
+        return "VERB" if subject or stated else "NOUN"
+    if kind == "adjing":
+        return "VERB" if tag_before in {"NOUN", "AUX"} and after in {"adp", "to", "det"} else "ADJ"
+    if kind == "compound" and after in _HEADS and tag_before not in {"NOUN", "PRON", "AUX", "NUM"}:
+        return "ADJ"
+    if kind in {"ing", "compound"}:
+        return _ing(before, after, tag_before, opener)
+    return _participle(kinds, tags, at, subject)
+
+
+def _ing(before: str, after: str, tag_before: str, opener: str) -> str:
+    led = before if tag_before != "ADJ" else opener
+    if led in {"det", "this", "possessive"}:
+        return "ADJ" if after in _HEADS else "NOUN"
+    return "ADJ" if led == "have" and after in _HEADS else "VERB"
+
+
+def _participle(kinds: list[str], tags: list[str], at: int, subject: bool) -> str:
+    before, after = kinds[at - 1], kinds[at + 1]
+    alone = before in _EDGES and after in _EDGES
+    graded = before == "more" or (before in {"degree", "adv"} and after in _EDGES | {"cconj"})
+    joined = before == "cconj" and tags[at - 2] == "ADJ" and after not in {"adp", "to"}
+    attributive = after in _HEADS and not subject
+    return "ADJ" if attributive or alone or graded or joined else "VERB"
+
+
+class SpacyTagger:
+    """Tags with an installed spaCy model.
+
+    Args:
+        model: name of the model's package, for example `en_core_web_sm`.
+        nlp: the loaded pipeline, without parser and entity recogniser.
+    """
+
+    def __init__(self, model: str, nlp: Any) -> None:
+        self._model = model
+        self._nlp = nlp
+
+    @property
+    def name(self) -> str:
+        return f"spacy:{self._model}"
+
+    def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        from spacy.tokens import Doc
+
+        docs = (Doc(self._nlp.vocab, words=list(row)) for row in rows)
+        for doc in self._nlp.pipe(docs, batch_size=512):
+            yield [token.pos_ for token in doc]
+
+
+_SPACY_MODELS = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm")
+
+
+def best_tagger() -> Tagger:
+    """spaCy's largest installed English model, else the built-in tagger."""
+    if find_spec("spacy") is None:
+        return BuiltinTagger()
+    import spacy
+
+    installed = spacy.util.get_installed_models()
+    for model in _SPACY_MODELS:
+        if model in installed:
+            return SpacyTagger(model, spacy.load(model, exclude=["parser", "ner", "lemmatizer"]))
+    return BuiltinTagger()
+
+
+def keyword_spans(caption: str, tagger: Tagger, rng: random.Random | None = None) -> list[Span]:
+    """Where the keywords of one prepared caption stand; see `all_keyword_spans`."""
+    return next(all_keyword_spans([caption], tagger, rng))
+
+
+def all_keyword_spans(
+    captions: Iterable[str], tagger: Tagger, rng: random.Random | None = None
+) -> Iterator[list[Span]]:
+    """Character offsets (start, end) of the keyword runs of each prepared caption, in order and disjoint.
+
+    Args:
+        captions: as `prepare` returns them; consumed one batch of the tagger ahead at most.
+        rng: draws the one space-separated word that stands in for a caption without keywords; without it, and for
+            a caption without words, there are no spans.
+    """
+    queue: deque[tuple[str, list[re.Match[str]]]] = deque()
+
+    def rows() -> Iterator[list[str]]:
+        for caption in captions:
+            tokens = list(_TOKEN.finditer(caption))
+            queue.append((caption, tokens))
+            yield [token[0] for token in tokens]
+
+    for tags in tagger.tag(rows()):
+        caption, tokens = queue.popleft()
+        spans = _runs(tokens, tags)
+        if not spans and rng is not None and tokens:
+            spans = [rng.choice([word.span() for word in re.finditer(r"\S+", caption)])]
+        yield spans
+
+
+def _runs(tokens: list[re.Match[str]], tags: list[str]) -> list[Span]:
+    spans: list[Span] = []
+    open_run = False
+    for token, tag in zip(tokens, tags, strict=True):
+        keyword = tag in KEYWORD_TAGS
+        if keyword and open_run:
+            spans[-1] = spans[-1][0], token.end()
+        elif keyword:
+            spans.append(token.span())
+        open_run = keyword
+    return spans
+
+
+def masked_pieces(caption: str, spans: Sequence[Span]) -> list[str]:
+    """The text around the spans: n spans leave n + 1 pieces, and a marker goes between each two."""
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(caption)]
+    return [caption[end:start] for end, start in zip(ends, starts, strict=True)]
+
+
+def mask_keywords(caption: str, tagger: Tagger, rng: random.Random) -> list[str]:
+    """Prepare one caption and return the text around its keywords; `"$".join` of it reads as the paper prints it."""
+    caption = prepare(caption)
+    return masked_pieces(caption, keyword_spans(caption, tagger, rng))
