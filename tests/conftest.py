@@ -1,32 +1,48 @@
-"""Fixtures that several test files use."""
+"""Shared fixtures. Nothing here touches the network."""
+
+import os
+from pathlib import Path
 
 import pytest
 
-from tests.indexing import draw
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+pytest_plugins = ["tests.indexing"]
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real photos, captions and recorded numbers, where there is one."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared folder with real photos and captions beside this checkout")
+    return SHARED
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """The packaged model."""
-    import cir_vectorizer
+    """The packaged model, loaded once."""
+    from cir_vectorizer.models import load
 
-    return cir_vectorizer.load("tiny", "cpu")
+    return load("tiny", "cpu")
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """A folder of five pictures, two of them in a folder inside."""
-    folder = tmp_path / "photos"
-    for i, name in enumerate(["a.jpg", "b.png", "c.webp", "inner/d.gif", "inner/e.bmp"]):
-        draw(folder / name, i)
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random CLIPModel as transformers saves it."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        text_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 32, "patch_size": 16,
+        },
+        projection_dim=24,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("clip")
+    CLIPModel(config).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture
-def shop(tmp_path):
-    """An embedded collection, not made yet."""
-    from cir_vectorizer.collections import open_collection
-
-    collection = open_collection(f"qdrant:{tmp_path}/index/shop")
-    yield collection
-    collection.close()

@@ -264,14 +264,72 @@ def caption(product: Product, rng: random.Random) -> str:
     words = text.split()
     for at, word in enumerate(words):
         if word == "@":
-            words[at] = "an" if words[at + 1][0] in "aeiou" else "a"
+            words[at] = _article(words[at + 1])
     return " ".join(words)
+
+
+_LINE_NAMES = """
+emma olivia sophia isabella charlotte amelia mia harper evelyn abigail emily ella elizabeth camila luna sofia avery
+mila aria scarlett penelope layla chloe victoria madison eleanor nora riley zoey hannah ellie lillian zoe stella
+aurora natalie emilia leah aubrey addison lucy audrey bella brooklyn paisley savannah claire skylar isla naomi elena
+caroline anna maya valentina kennedy ariana aaliyah cora alice hailey allison serenity samantha sarah quinn eva
+piper sophie sadie josephine arya emery lydia clara vivian madeline peyton julia reagan natalia athena maria melanie
+mackenzie hadley kaylee isabelle eliza katherine kylie mary margaret alexandra jasmine charlie amaya isabel ashley
+khloe alexa amara andrea brianna valerie anastasia emerson cecilia remi josie reese bailey lucia molly sara london
+esther genevieve annabelle alyssa ariel juliana morgan juliette callie sienna mckenna alana oliver liam noah elijah
+lucas logan ethan james aiden sebastian jacob michael daniel henry jackson samuel david matthew joseph owen wyatt
+john jack luke dylan grayson levi isaac gabriel julian mateo anthony lincoln joshua christopher andrew theodore
+caleb ryan asher nathan thomas leo isaiah charles hudson christian connor eli ezra aaron landon adrian jonathan
+nolan jeremiah easton elias colton cameron carson robert maverick nicholas dominic adam ian austin santiago jordan
+roman evan ezekiel xavier jose jace jameson leonardo bryson axel everett sawyer jason declan weston micah wesley
+luca vincent damian zachary gavin kai emmett harrison nathaniel kingston cole tyler bennett bentley tristan brandon
+kevin luis george ashton rowan braxton ryder gael ivan diego maxwell carlos juan justin calvin giovanni jonah abel
+amir beau camden alex jasper brody blake emmanuel eric elliot antonio abraham timothy rhett elliott edward xander
+alan lorenzo bryce victor milo miguel hayden graham zion tucker jesse joel richard patrick nicolas dawson myles
+matteo steven thiago zane judah jeremy preston oscar alejandro marcus peter maximus barrett jax andres holden knox
+kenneth
+""".split()  # fmt: skip
+LINES: dict[Product, str] = dict(zip(random.Random(3).sample(SEEN, len(_LINE_NAMES)), _LINE_NAMES, strict=True))
+"""Product lines: a name that stands for one combination, as shops name their lines."""
+
+_LINE_PHRASES = {
+    None: ("{n_a} {n}", "the {n}", "one {n}"),
+    "colour": ("{n_a} {n} in {v}", "{v_a} {v} {n}", "the {n} that is {v}", "{n_a} {n} that is {v}", "{n}, {v}"),
+    "pattern": ("{n_a} {n} with {w}", "{v_a} {v} {n}", "{n_a} {n} that is {v}", "{n_a} {n} that has {w}", "{n}, {v}"),
+    "category": ("{n_a} {n} {v}", "{n_a} {n} as {v_a} {v}", "{n_a} {n} that is {v_a} {v}", "{v_a} {v} like the {n}", "{n}, {v}"),
+}
+
+
+def line_caption(product: Product, rng: random.Random) -> str:
+    """Describe `product` by a line's name, alone or with the one attribute in which it departs from the line.
+
+    Names that imply a look, which other words then override ("the luna in red"), are what a pseudo-word is; large
+    CLIPs know many such words from the web. A product that is near no line gets a `caption`.
+    """
+    near: list[tuple[str | None, Product]] = [(None, product)]
+    for change, values in (("colour", tuple(COLOURS)), ("pattern", PATTERNS), ("category", CATEGORIES)):
+        near += [(change, replace(product, **{change: v})) for v in values if v != getattr(product, change)]
+    named = [(change, other) for change, other in near if other in LINES]
+    changes = sorted({change or "" for change, _ in named})
+    if not changes:
+        return caption(product, rng)
+    picked = rng.choice(changes)
+    change, other = rng.choice([entry for entry in named if (entry[0] or "") == picked])
+    name = LINES[other]
+    value = word = getattr(product, change) if change else ""
+    if change == "pattern":
+        value, word = rng.choice(_ADJECTIVES[product.pattern]), rng.choice(_NOUNS[product.pattern])
+    text = rng.choice(_LINE_PHRASES[change]).format(n=name, n_a=_article(name), v=value, v_a=_article(value), w=word)
+    return rng.choice(_OPENINGS) + text
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1] in tuple("aeiou") else "a"
 
 
 def full_caption(product: Product) -> str:
     """The one plain sentence that names all three attributes: the text query of the true target."""
-    article = "an" if product.colour[0] in "aeiou" else "a"
-    return f"a photo of {article} {product.colour} {product.pattern} {product.category}"
+    return f"a photo of {_article(product.colour)} {product.colour} {product.pattern} {product.category}"
 
 
 # --- composed queries ----------------------------------------------------------------------------
@@ -318,11 +376,10 @@ def queries(products: list[Product], count: int, seed: int) -> list[Query]:
         target = replace(products[reference], **{change: value})
         if target not in stock:
             continue
-        article = "an" if value[0] in "aeiou" else "a"
         text = {
             "colour": ("is {v}", "is {v} in colour", "comes in {v}", "has the colour {v}"),
             "pattern": ("is {v}", "has a {v} pattern", "looks {v}", "comes {v}"),
             "category": ("is {a} {v}", "is {a} {v} instead", "takes the form of {a} {v}", "shows {a} {v}"),
         }[change]
-        found.append(Query(reference, rng.choice(text).format(v=value, a=article), target, change))
+        found.append(Query(reference, rng.choice(text).format(v=value, a=_article(value)), target, change))
     return found

@@ -1,0 +1,183 @@
+"""Make the packaged `tiny` model: a small CLIP and its Φ, trained on the drawn shop.
+
+    python -m examples.demo.make_tiny
+
+1. Draw pictures of every combination but the held-out ones.
+2. Train both towers on pictures and captions (contrastive, no product twice in a batch).
+3. Keep the image tower and go on with the text tower alone, half of the captions by line name.
+4. Scale both projections so that embeddings are `NORM` long on average: cosines stay as they are, and the published noise
+   of Φ's training is right for this encoder.
+5. Train Φ on captions alone.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cir_vectorizer import models
+from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone, tiny
+from cir_vectorizer.backbones import open_clip as open_clip_loader
+from cir_vectorizer.backbones.base import ClipBackbone
+from cir_vectorizer.composers.base import text_row
+from cir_vectorizer.published import TINY_FOLDER
+from cir_vectorizer_trainer.keywords import BuiltinTagger
+from cir_vectorizer_trainer.phi import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi import train as train_phi
+from examples.demo.catalog import COLOURS, SEEN, caption, draw, line_caption
+
+CONFIG = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 64, "layers": 4, "width": 192, "head_width": 48, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 4},
+}
+NORM = 8.0
+DRAWN_SIZE = 128
+Captioner = Callable[[random.Random, int], str]
+
+
+def draw_part(job: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+    """`count` pictures of random seen products: (count, 64, 64, 3) uint8 and their indices in SEEN."""
+    part, count = job
+    rng = random.Random(f"tiny/{part}")
+    products = [rng.randrange(len(SEEN)) for _ in range(count)]
+    side = CONFIG["vision_cfg"]["image_size"]
+    return np.stack([np.asarray(draw(SEEN[i], rng, DRAWN_SIZE).resize((side, side), 3)) for i in products]), products
+
+
+def draw_pictures(count: int) -> tuple[np.ndarray, dict[int, list[int]]]:
+    """All pictures, and for each seen product the rows that show it."""
+    with ProcessPoolExecutor() as pool:
+        parts = list(pool.map(draw_part, [(part, 500) for part in range(count // 500)]))
+    rows: dict[int, list[int]] = {}
+    for row, product in enumerate(i for _, products in parts for i in products):
+        rows.setdefault(product, []).append(row)
+    return np.concatenate([pixels for pixels, _ in parts]), rows
+
+
+def normalise(pixels: np.ndarray, backbone: ClipBackbone) -> Tensor:
+    """(n, 64, 64, 3) uint8 -> (n, 3, 64, 64) as the model's own preprocessing normalises."""
+    mean, std = (torch.tensor(backbone._preprocessing[name]) for name in ("mean", "std"))
+    return ((torch.from_numpy(pixels).float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+def train(
+    backbone: ClipBackbone,
+    parameters: Sequence[nn.Parameter],
+    logit_scale: nn.Parameter,
+    images: Callable[[list[int]], Tensor],
+    rows_of: dict[int, list[int]],
+    captioner: Captioner,
+    steps: int,
+    lr: float,
+    batch_size: int,
+) -> None:
+    """Contrastive training of `parameters`; `images` gives the embeddings of picture rows."""
+    rng = random.Random(0)
+    decayed = [p for p in parameters if p.ndim >= 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}],
+        betas=(0.9, 0.98),
+    )
+    started = time.monotonic()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        products = rng.sample(sorted(rows_of), min(batch_size, len(rows_of)))
+        texts = [captioner(rng, product) for product in products]
+        rows: list[TokenRow] = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
+        with torch.autocast("cpu", torch.bfloat16):
+            text_embeddings = backbone.encode_text(rows)
+            image_embeddings = images([rng.choice(rows_of[product]) for product in products])
+        logits = logit_scale.exp() * F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings, dim=-1).T
+        labels = torch.arange(len(products))
+        loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            logit_scale.clamp_(0, math.log(100))
+        if step % 20 == 0 or step == steps - 1:
+            rate = (time.monotonic() - started) / (step + 1)
+            print(f"step {step:4}  loss {loss.item():.4f}  scale {logit_scale.exp().item():.1f}  {rate:.2f} s a step", flush=True)
+
+
+@torch.no_grad()
+def rescale(model: nn.Module, backbone: ClipBackbone, pictures: Tensor, texts: Sequence[str]) -> None:
+    """Scale both projections in place so that the mean embedding of either side is `NORM` long."""
+    rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
+    model.text_projection *= NORM / backbone.encode_text(rows).norm(dim=-1).mean()
+    model.visual.proj *= NORM / backbone.encode_images(pictures).norm(dim=-1).mean()
+
+
+def used_tokens(backbone: ClipBackbone, texts: Sequence[str]) -> Tensor:
+    """Ids of every token in the texts, of start, end, marker and padding, and of the words that queries use."""
+    words = [*texts, *COLOURS, "and is has that comes looks takes the form of shows instead not without with no than more less"]
+    facts = backbone.text
+    ids = {facts.start_id, facts.end_id, facts.marker_id, facts.pad_id}
+    for text in words:
+        ids.update(backbone.tokenizer.encode(text, facts.context_length).ids)
+    return torch.tensor(sorted(ids))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=TINY_FOLDER)
+    parser.add_argument("--pictures", type=int, default=40_000)
+    parser.add_argument("--steps", type=int, default=500, help="of both towers")
+    parser.add_argument("--text-steps", type=int, default=1500, help="of the text tower alone")
+    parser.add_argument("--phi-steps", type=int, default=800)
+    parser.add_argument("--captions", type=int, default=40_000, help="drawn for Φ")
+    arguments = parser.parse_args()
+
+    pixels, rows_of = draw_pictures(arguments.pictures)
+    print(f"{len(pixels):,} pictures of {len(rows_of)} products", flush=True)
+    torch.manual_seed(0)
+    model = tiny.build(CONFIG)
+    cpu = torch.device("cpu")
+    backbone = open_clip_loader.from_model(BackboneSpec("tiny", ""), model, CONFIG, cpu, torch.float32)
+    model.requires_grad_(True)
+
+    def encode(rows: list[int]) -> Tensor:
+        return backbone.encode_images(normalise(pixels[rows], backbone))
+
+    scale = model.logit_scale
+    train(backbone, list(model.parameters()), scale, encode, rows_of, lambda rng, i: caption(SEEN[i], rng), arguments.steps, 1.5e-3, 256)
+
+    model.visual.requires_grad_(False)
+    with torch.no_grad():
+        embedded = torch.cat([encode(list(range(at, min(at + 500, len(pixels))))) for at in range(0, len(pixels), 500)])
+    text_side = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
+
+    def either(rng: random.Random, i: int) -> str:
+        return (caption if rng.random() < 0.5 else line_caption)(SEEN[i], rng)
+
+    train(backbone, text_side, scale, lambda rows: embedded[rows], rows_of, either, arguments.text_steps, 1e-3, 320)
+
+    model.requires_grad_(False)
+    rng = random.Random(1)
+    captions = list(dict.fromkeys(caption(rng.choice(SEEN), rng) for _ in range(arguments.captions)))
+    lines = [line_caption(rng.choice(SEEN), rng) for _ in range(20_000)]
+    rescale(model, backbone, normalise(pixels[:2000], backbone), captions[:2000])
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    tiny.save(arguments.out / "clip.safetensors", model, CONFIG, used_tokens(backbone, captions + lines), NORM)
+
+    packaged = load_backbone(BackboneSpec("tiny", "" if arguments.out == TINY_FOLDER else str(arguments.out / "clip.safetensors")), "cpu")
+    trainer = PhiTrainer(packaged, captions, BuiltinTagger(), Settings(batch_size=256, lr=1e-3))
+    train_phi(trainer, arguments.phi_steps, arguments.out, lambda p: print(p, flush=True) if p.step % 100 == 0 else None)
+    (arguments.out / "training.pt").unlink()
+    print(json.dumps(models.read_record(arguments.out), indent=2))
+
+
+if __name__ == "__main__":
+    main()

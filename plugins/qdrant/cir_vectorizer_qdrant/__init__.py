@@ -1,0 +1,15 @@
+"""Qdrant as a collection of cir-vectorizer: a server, or embedded in a directory."""
+
+from cir_vectorizer.collections import Address
+from cir_vectorizer_qdrant.collection import QdrantCollection
+
+__all__ = ["QdrantCollection", "open_collection"]
+
+
+def open_collection(address: Address) -> QdrantCollection:
+    """What the entry points `qdrant` and `qdrants` name: a collection that connects at its first call.
+
+    Raises:
+        AddressError: TLS was asked for an embedded collection.
+    """
+    return QdrantCollection(address)

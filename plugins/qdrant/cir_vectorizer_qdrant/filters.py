@@ -1,0 +1,55 @@
+"""From the core's conditions to Qdrant's filter."""
+
+from qdrant_client import models
+
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.filters import Condition, Filter, Value
+
+_EXACT_INTEGER = 2**53
+"""Up to here a float, which is what a range holds, tells neighbouring integers apart."""
+
+
+def to_qdrant(where: Filter) -> models.Filter | None:
+    """Conditions that must all hold -> a Qdrant filter; None for none.
+
+    Raises:
+        QueryError: a column's name that Qdrant cannot address.
+    """
+    if not where:
+        return None
+    return models.Filter(
+        must=[_condition(each) for each in where if each.operator != "!="],
+        must_not=[_condition(each) for each in where if each.operator == "!="],
+    )
+
+
+def _condition(condition: Condition) -> models.Condition:
+    key = ".".join(_key(part) for part in condition.column)
+    if condition.operator in ("=", "!=", "in"):
+        return models.Filter(should=[test for value in condition.values for test in _equals(key, value)])
+    bound = condition.values[0].number
+    sides = {
+        "<": models.Range(lt=bound),
+        "<=": models.Range(lte=bound),
+        ">": models.Range(gt=bound),
+        ">=": models.Range(gte=bound),
+    }
+    return models.FieldCondition(key=key, range=sides[condition.operator])
+
+
+def _equals(key: str, value: Value) -> list[models.Condition]:
+    tests: list[models.Condition] = [models.FieldCondition(key=key, match=models.MatchValue(value=value.text))]
+    if value.truth is not None:
+        tests.append(models.FieldCondition(key=key, match=models.MatchValue(value=value.truth)))
+    number = value.number
+    if isinstance(number, int) and abs(number) > _EXACT_INTEGER:
+        tests.append(models.FieldCondition(key=key, match=models.MatchValue(value=number)))
+    elif number is not None:
+        tests.append(models.FieldCondition(key=key, range=models.Range(gte=number, lte=number)))
+    return tests
+
+
+def _key(part: str) -> str:
+    if '"' in part:
+        raise QueryError("filter", f"column {part!r} has a quote in its name, which Qdrant cannot address; rename it")
+    return part if part.replace("-", "_").isidentifier() else f'"{part}"'

@@ -1,0 +1,16 @@
+"""`cir-vectorizer sync` with a model slowed down, so that a test can stop it half way.
+
+Arguments: FOLDER ADDRESS REPORT BATCH_SIZE.
+"""
+
+import sys
+import time
+
+from cir_vectorizer.cli import main
+from cir_vectorizer.models import Vectorizer
+
+if __name__ == "__main__":
+    embed = Vectorizer.embed_pixels
+    Vectorizer.embed_pixels = lambda self, pixels: (time.sleep(0.1), embed(self, pixels))[1]
+    folder, address, report, batch_size = sys.argv[1:]
+    main(["sync", folder, "--to", address, "--report", report, "--batch-size", batch_size])

@@ -1,0 +1,52 @@
+"""The command line starts fast, lists its commands and says what is wrong without a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from cir_vectorizer.cli import main
+
+HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
+COMMANDS = ("models", "search", "sync", "train")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import cir_vectorizer; cir_vectorizer.ComposedQuery.parse({'text': 'red'})",
+        "from cir_vectorizer.cli import main; main(['--help'], standalone_mode=False)",
+        *(f"from cir_vectorizer.cli import main; main(['{name}', '--help'], standalone_mode=False)" for name in COMMANDS),
+    ],
+)
+def test_import_and_help_load_nothing_heavy(code):
+    check = f"{code}\nimport sys; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command():
+    shown = CliRunner().invoke(main, ["--help"]).output
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+def test_models_are_listed_and_shown():
+    shown = CliRunner().invoke(main, ["models", "list"]).output
+    assert all(name in shown for name in ("tiny", "lincir-vit-l", "compodiff-aesthetic"))
+    assert '"fingerprint"' in CliRunner().invoke(main, ["models", "show", "tiny"]).output
+    assert "navervision" in CliRunner().invoke(main, ["models", "show", "lincir-vit-l"]).output
+
+
+def test_an_error_is_one_sentence_and_status_1(tmp_path):
+    result = CliRunner().invoke(main, ["models", "show", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ")
+    assert "Traceback" not in result.output
+
+
+def test_without_network_a_pull_says_which_file_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIR_MODELS", str(tmp_path))
+    result = CliRunner().invoke(main, ["models", "pull", "lincir-vit-l"])
+    assert result.exit_code == 1
+    assert str(tmp_path / "lincir-vit-l" / "lincir_large.pt") in result.output

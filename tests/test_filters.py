@@ -1,0 +1,124 @@
+"""The filter language, and what it finds in an embedded Qdrant."""
+
+import numpy as np
+import pytest
+
+from cir_vectorizer.collections import ModelRecord, Point, open_collection
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.filters import Condition, Value, parse_filter
+
+OBJECTS = [
+    {
+        "n": 0,
+        "colour": "red",
+        "price": 10,
+        "tags": ["new", "sale"],
+        "size": 38,
+        "sold": False,
+        "brand name": "Ü & Co",
+    },
+    {"n": 1, "colour": "light blue", "price": 49.5, "tags": ["sale"], "size": "38", "sold": True},
+    {"n": 2, "colour": "blue", "price": 50, "tags": [], "size": "M", "maker": {"city": "Oslo"}},
+    {"n": 3, "colour": "women's red", "ean": 9007199254740993, "a.b": "flat"},
+    {"n": 4, "colour": "red", "price": -5.0, "ean": 9007199254740992},
+]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Which of OBJECTS a filter finds."""
+    collection = open_collection(f"qdrant:{tmp_path_factory.mktemp('index')}/shop")
+    collection.create(ModelRecord("m", "f", 2))
+    collection.upsert([Point(i, np.array([1, 0], dtype=np.float32), payload) for i, payload in enumerate(OBJECTS)])
+
+    def search(text):
+        hits = collection.search(np.array([1, 0], dtype=np.float32), 10, parse_filter(text))
+        return sorted(hit.payload["n"] for hit in hits)
+
+    yield search
+    collection.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("colour=red", [0, 4]),
+        ("colour = red", [0, 4]),
+        ("colour!=red", [1, 2, 3]),
+        ("colour='light blue'", [1]),
+        ('colour="women\'s red"', [3]),
+        ("colour in (red, 'light blue')", [0, 1, 4]),
+        ("price<50", [0, 1, 4]),
+        ("price<=50", [0, 1, 2, 4]),
+        ("price>49.5", [2]),
+        ("price>=49.5", [1, 2]),
+        ("price=50", [2]),
+        ("price=10.0", [0]),
+        ("price!=50", [0, 1, 3, 4]),
+        ("price=-5", [4]),
+        ("tags=new", [0]),
+        ("tags in (new, sale)", [0, 1]),
+        ("sold=true", [1]),
+        ("sold=False", [0]),
+        ("maker.city=Oslo", [2]),
+        ("'a.b'=flat", [3]),
+        ("'brand name'='Ü & Co'", [0]),
+        ("colour=red and price<5", [4]),
+        ("colour=red AND price<50 and tags=sale", [0]),
+        ("nowhere=red", []),
+    ],
+)
+def test_a_filter_finds_the_objects_that_meet_it(found, text, numbers):
+    assert found(text) == numbers
+
+
+def test_a_bare_number_equals_the_number_and_the_text_but_a_quoted_one_only_the_text(found):
+    assert found("size=38") == [0, 1]
+    assert found("size='38'") == [1]
+    assert found("size in (38, M)") == [0, 1, 2]
+
+
+def test_whole_numbers_beyond_what_floats_hold_are_told_apart(found):
+    assert found("ean=9007199254740993") == [3]
+
+
+def test_a_filter_becomes_typed_conditions():
+    assert parse_filter('colour="light blue" and tag in (a, 2) and x.y>=1.5') == (
+        Condition(("colour",), "=", (Value("light blue"),)),
+        Condition(("tag",), "in", (Value("a"), Value("2", 2))),
+        Condition(("x", "y"), ">=", (Value("1.5", 1.5),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "hint"),
+    [
+        ("", "its end", "column"),
+        ("colour", "its end", "="),
+        ("colour=", "its end", "a value"),
+        ("=red", "letter 1", "column"),
+        ("colour==red", "letter 8", "a value"),
+        ("colour=light blue", "letter 14: 'blue'", "quotes"),
+        ("colour=red and", "its end", "column"),
+        ("colour=red or price<5", "letter 12: 'or'", "and"),
+        ("price<cheap", "letter 7: 'cheap'", "no number"),
+        ("price<'50'", "letter 7", "no number"),
+        ("tag in red", "letter 8", "("),
+        ("tag in (red", "its end", ")"),
+        ("tag in ()", "letter 9", "a value"),
+        ("colour='red", "letter 8", "never closed"),
+        ("colour!red", "letter 7: '!'", "!="),
+        ("a..b=1", "letter 1", "column"),
+    ],
+)
+def test_an_error_points_at_the_place_and_says_what_fits(text, place, hint):
+    with pytest.raises(QueryError) as caught:
+        parse_filter(text)
+    assert caught.value.field == "filter"
+    assert place in str(caught.value)
+    assert hint in str(caught.value)
+
+
+def test_a_column_that_qdrant_cannot_address_is_refused(found):
+    with pytest.raises(QueryError, match="quote in its name"):
+        found("""'5" screen'=1""")

@@ -1,0 +1,197 @@
+"""`cir-vectorizer search` on an embedded Qdrant that sync filled, with the packaged model."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from qdrant_client import QdrantClient, models
+
+import cir_vectorizer
+from cir_vectorizer.cli import main
+from cir_vectorizer.collections import ModelRecord, ensure, open_collection
+from cir_vectorizer.sources import open_source
+from cir_vectorizer.sync import sync
+
+COLOURS = {"red": (208, 32, 38), "green": (48, 150, 62), "blue": (44, 96, 214), "white": (248, 248, 246)}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A directory with four pictures, and the address of their collection."""
+    folder = tmp_path_factory.mktemp("shop")
+    rows = ["image,colour,price"]
+    for i, (colour, rgb) in enumerate(COLOURS.items()):
+        Image.new("RGB", (64, 48), rgb).save(folder / f"{colour}.png")
+        rows.append(f"{colour}.png,{colour},{10 * (i + 1)}")
+    (folder / "catalog.csv").write_text("\n".join(rows))
+    collection = open_collection(f"qdrant:{folder}/index/shop")
+    sync(open_source(folder / "catalog.csv"), collection, cir_vectorizer.load("tiny", "cpu"))
+    collection.close()
+    return folder
+
+
+def search(shop, *arguments):
+    return CliRunner().invoke(main, ["search", "--in", f"qdrant:{shop}/index/shop", *map(str, arguments)])
+
+
+def objects(shop, *arguments):
+    """What `--json` prints."""
+    result = search(shop, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_picture_alone_finds_itself_first(shop):
+    found = objects(shop, "--image", shop / "green.png")
+    assert len(found) == 4
+    assert found[0]["payload"] == {"path": str(shop / "green.png"), "colour": "green", "price": 20}
+    assert found[0]["score"] == pytest.approx(1, abs=1e-4)
+    assert [hit["score"] for hit in found] == sorted((hit["score"] for hit in found), reverse=True)
+    assert set(found[0]) == {"id", "score", "payload"}
+
+
+def test_a_text_alone_is_a_text_search(shop):
+    vector = cir_vectorizer.load("tiny", "cpu").compose([{"text": "a red hat"}]).vectors[0]
+    collection = open_collection(f"qdrant:{shop}/index/shop")
+    expected = [hit.id for hit in collection.search(vector, 4)]
+    collection.close()
+    assert [hit["id"] for hit in objects(shop, "--text", "a red hat")] == expected
+
+
+def test_picture_and_text_are_composed_as_the_library_does(shop):
+    query = {"image": [shop / "red.png", shop / "blue.png"], "text": "in white", "composer": "sum"}
+    vector = cir_vectorizer.load("tiny", "cpu").compose([query]).vectors[0]
+    found = objects(
+        shop, "--image", shop / "red.png", "--image", shop / "blue.png", "--text", "in white", "--composer", "sum"
+    )
+    collection = open_collection(f"qdrant:{shop}/index/shop")
+    expected = collection.search(vector, 4)
+    collection.close()
+    assert [hit["id"] for hit in found] == [hit.id for hit in expected]
+    assert [hit["score"] for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+
+
+def test_a_filter_and_a_limit_narrow_the_results(shop):
+    found = objects(shop, "--text", "a hat", "--filter", "price>=20 and colour!=green")
+    assert sorted(hit["payload"]["colour"] for hit in found) == ["blue", "white"]
+    assert len(objects(shop, "--text", "a hat", "--limit", 3)) == 3
+
+
+def test_the_table_shows_rank_score_path_and_columns(shop):
+    result = search(shop, "--image", shop / "blue.png", "--limit", 2)
+    assert result.exit_code == 0, result.output
+    header, first, *_ = result.stdout.splitlines()
+    assert header.split() == ["score", "path", "colour", "price"]
+    assert first.split() == ["1", "1.0000", str(shop / "blue.png"), "blue", "30"]
+
+
+def test_nothing_found_is_said(shop):
+    result = search(shop, "--text", "a hat", "--filter", "price>1000")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "Nothing found" in result.stderr
+
+
+def test_a_column_named_path_is_the_users(tmp_path):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    (tmp_path / "catalog.jsonl").write_text('{"image": "a.png", "path": "/shop/aisle 3"}\n')
+    collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+    sync(open_source(tmp_path / "catalog.jsonl"), collection, cir_vectorizer.load("tiny", "cpu"))
+    collection.close()
+    assert objects(tmp_path, "--text", "a hat")[0]["payload"] == {"path": "/shop/aisle 3"}
+
+
+def test_a_catalog_that_another_program_filled_is_searched_as_it_is(tmp_path):
+    dim = cir_vectorizer.load("tiny", "cpu").dim
+    client = QdrantClient(path=str(tmp_path / "index"))
+    client.create_collection("shop", models.VectorParams(size=dim, distance=models.Distance.COSINE))
+    vectors = np.random.default_rng(0).standard_normal((3, dim)).tolist()
+    client.upsert("shop", [models.PointStruct(id=i, vector=v, payload={"n": i}) for i, v in enumerate(vectors)])
+    client.close()
+    found = objects(tmp_path, "--text", "a hat", "--sheet", tmp_path / "sheet.png")
+    assert sorted(hit["id"] for hit in found) == [0, 1, 2]
+    assert all(set(hit["payload"]) == {"n"} for hit in found)
+
+
+class TestSheets:
+    def test_a_png_shows_query_and_results(self, shop, tmp_path):
+        result = search(shop, "--image", shop / "red.png", "--text", "in blue", "--sheet", tmp_path / "sheet.png")
+        assert result.exit_code == 0, result.output
+        sheet = Image.open(tmp_path / "sheet.png")
+        colours = {colour for _, colour in sheet.getcolors(2**20)}
+        assert set(COLOURS.values()) <= colours
+
+    def test_an_html_page_holds_its_pictures_and_escapes_words(self, shop, tmp_path):
+        search(shop, "--image", shop / "red.png", "--text", "<b>blue</b>", "--sheet", tmp_path / "sheet.html")
+        page = (tmp_path / "sheet.html").read_text()
+        assert page.count("data:image/jpeg;base64,") == 5
+        assert "&lt;b&gt;blue&lt;/b&gt;" in page
+        assert "<b>blue" not in page
+
+    def test_a_picture_that_is_gone_leaves_a_gray_square(self, tmp_path):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+        collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+        sync(open_source(tmp_path), collection, cir_vectorizer.load("tiny", "cpu"))
+        collection.close()
+        (tmp_path / "a.png").unlink()
+        assert search(tmp_path, "--text", "a hat", "--sheet", tmp_path / "sheet.png").exit_code == 0
+        assert Image.open(tmp_path / "sheet.png").getpixel((100, 150)) == (0xDD, 0xDD, 0xDD)
+
+    def test_another_suffix_is_wrong_use(self, shop):
+        result = search(shop, "--text", "a hat", "--sheet", "sheet.pdf")
+        assert result.exit_code == 2
+        assert ".png or .html" in result.output
+
+    def test_a_place_that_cannot_be_written_is_a_sentence(self, shop, tmp_path):
+        result = search(shop, "--text", "a hat", "--sheet", tmp_path / "no" / "sheet.png")
+        assert result.exit_code == 1
+        assert "cannot be written" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "the query is empty; give at least image or text"),
+        (["--negative-text", "stripes"], "says only what to avoid"),
+        (["--text", "x", "--filter", "price<<5"], "filter: at letter 7"),
+        (["--text", "x", "--template", "a photo"], "template"),
+        (["--image", "nowhere.png"], "does not exist"),
+        (["--image", "nowhere.png", "--text", "x", "--composer", "magic"], "no composer 'magic'"),
+        (["--text", "x", "--model", "no-such-model"], "no-such-model"),
+    ],
+)
+def test_a_query_that_makes_no_sense_gives_status_1_and_a_sentence(shop, arguments, sentence):
+    result = search(shop, *arguments)
+    assert result.exit_code == 1
+    assert sentence in result.output
+
+
+def test_a_collection_that_is_not_there_is_not_made(tmp_path):
+    result = search(tmp_path, "--text", "x")
+    assert result.exit_code == 1
+    assert "there is no collection qdrant:" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_collection_of_another_backbone_is_refused_with_both_names(tmp_path):
+    collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+    ensure(collection, ModelRecord("clip-l", "ff" * 32, cir_vectorizer.load("tiny", "cpu").dim))
+    collection.close()
+    result = search(tmp_path, "--text", "x")
+    assert result.exit_code == 1
+    assert "clip-l@ffffffffffff" in result.output
+    assert "tiny@" in result.output
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; from click.testing import CliRunner; from cir_vectorizer.cli import main\n"
+        "for command in ('sync', 'search'): assert CliRunner().invoke(main, [command, '--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'numpy', 'PIL', 'qdrant_client', 'rich'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
