@@ -1,6 +1,6 @@
 """Start-up time: `import cir_vectorizer` and `cir-vectorizer --help` beside `python -c pass`.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 import statistics

@@ -14,19 +14,16 @@ import time
 from pathlib import Path
 
 import torch
+from cir_vectorizer_trainer.captions import read_captions
+from cir_vectorizer_trainer.keywords import best_tagger
+from cir_vectorizer_trainer.phi import Example, PhiTrainer, Settings, add_noise, self_masking_loss
 from torch.nn import functional as F
 
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
 from cir_vectorizer.composers.lincir import Phi
-from cir_vectorizer_trainer.captions import read_captions
-from cir_vectorizer_trainer.keywords import best_tagger
-from cir_vectorizer_trainer.phi import Example, PhiTrainer, Settings, add_noise, self_masking_loss
 
-WORDS = (
-    "red blue green black white cotton leather wooden long short sleeves collar buttons pocket dress shirt chair lamp table "
-    "with and of in on the a for soft large small classic modern hand made print floral striped plain lining"
-).split()
+WORDS = ["red", "blue", "green", "black", "white", "cotton", "leather", "wooden", "long", "short", "sleeves", "collar", "buttons", "pocket", "dress", "shirt", "chair", "lamp", "table", "with", "and", "of", "in", "on", "the", "a", "for", "soft", "large", "small", "classic", "modern", "hand", "made", "print", "floral", "striped", "plain", "lining"]
 
 
 def long_captions(count: int) -> list[str]:
@@ -112,9 +109,13 @@ def measure(name: str, read: "list[str] | None", column: str | None, arguments: 
     per_step = (time.perf_counter() - started) / arguments.plain_steps
     original = sum(len(e.original.ids) for e in trainer.examples) / count
     masked = sum(len(e.masked.ids) for e in trainer.examples) / count
-    print(f"{name}: {count:,} captions, {original:.1f} tokens, {masked:.1f} when masked; batch {settings.batch_size}, {steps} steps")
+    print(
+        f"{name}: {count:,} captions, {original:.1f} tokens, {masked:.1f} when masked; batch {settings.batch_size}, {steps} steps"
+    )
     print(f"  ours, whole run      {ours:9.1f} s   {steps * settings.batch_size / ours:8.1f} captions/s")
-    print(f"  plain, {arguments.plain_steps} steps timed {per_step * steps:9.1f} s   {settings.batch_size / per_step:8.1f} captions/s")
+    print(
+        f"  plain, {arguments.plain_steps} steps timed {per_step * steps:9.1f} s   {settings.batch_size / per_step:8.1f} captions/s"
+    )
     print(f"  ratio {per_step * steps / ours:.1f} x   (by count of tokens {231 / (original / 2 + 2 * masked):.1f} x)")
     print(f"  same loss on the same batch and noise within {same_loss(trainer, plain):.1e}")
 

@@ -58,7 +58,9 @@ class ImageRef(_Strict):
     base64: str | None = Field(None, description="an encoded picture (JPEG, PNG, …), bare base64 or a data URI")
     url: str | None = Field(None, description="http(s) address of a picture")
     vector: list[Finite] | None = Field(None, description="the image embedding of a picture alone, in this backbone")
-    norm: Annotated[Finite, Field(gt=0)] | None = Field(None, description="length of the embedding before it was normalised")
+    norm: Annotated[Finite, Field(gt=0)] | None = Field(
+        None, description="length of the embedding before it was normalised"
+    )
     path: Path | None = Field(None, description="a local file; never accepted over the network")
     id: str | int | None = Field(None, description="an object of the collection at hand")
     data: bytes | None = Field(None, description="an encoded picture as bytes; Python only")
@@ -105,7 +107,9 @@ class Weights(_Strict):
 class Options(_Strict):
     """Numbers a composer may take; what is left out keeps the composer's default."""
 
-    steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="CompoDiff: evaluations of the network")
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="CompoDiff: evaluations of the network"
+    )
     guidance: tuple[Finite, Finite] | None = Field(None, description="CompoDiff: (image scale, text scale)")
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(None, description="CompoDiff: seed of the noise")
     weights: Weights | None = Field(None, description="sum: image and text; LinCIR: negative")
@@ -157,7 +161,9 @@ class ComposedQuery(_Strict):
         if isinstance(value, str | bytes):
             value = _load_json(value)
         if not isinstance(value, Mapping):
-            raise QueryError("", f"a composed query is a JSON object, not {_kind(value)}; send {{\"image\": …, \"text\": …}}")
+            raise QueryError(
+                "", f'a composed query is a JSON object, not {_kind(value)}; send {{"image": …, "text": …}}'
+            )
         given = {key: item for key, item in value.items() if item is not None}
         try:
             query = cls.model_validate(given)
@@ -237,7 +243,7 @@ def read_text(text: str) -> ComposedQuery | str:
     try:
         value = _load_json(text)
     except QueryError:
-        if re.search(r'"(%s)"\s*:' % "|".join(_COMPOSED_KEYS), text[:4096]):
+        if re.search(rf'"({"|".join(_COMPOSED_KEYS)})"\s*:', text[:4096]):
             raise
         return text
     if isinstance(value, dict) and any(key in value for key in _COMPOSED_KEYS):
@@ -256,7 +262,7 @@ def _load_json(text: str | bytes) -> Any:
     except ValueError as error:
         if isinstance(error, QueryError):
             raise
-        raise QueryError("", f"the query is not valid JSON ({error}); send {{\"image\": …, \"text\": …}}") from error
+        raise QueryError("", f'the query is not valid JSON ({error}); send {{"image": …, "text": …}}') from error
 
 
 def _kind(value: Any) -> str:
@@ -276,9 +282,8 @@ def _query_error(error: ValidationError) -> QueryError:
     path = [str(part) for part in first["loc"]]
     field = ".".join(path)
     if first["type"] == "extra_forbidden":
-        owner = {"options": Options, "weights": Weights, "image": ImageRef, "mask": ImageRef}.get(
-            next((part for part in reversed(path[:-1]) if not part.isdigit()), ""), ComposedQuery
-        )
+        owners: dict[str, type[BaseModel]] = {"options": Options, "weights": Weights, "image": ImageRef, "mask": ImageRef}
+        owner = owners.get(next((part for part in reversed(path[:-1]) if not part.isdigit()), ""), ComposedQuery)
         return QueryError(field, f"is not a field; the fields are {', '.join(owner.model_fields)}")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return QueryError(field, message[:1].lower() + message[1:])

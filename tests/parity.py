@@ -17,6 +17,7 @@ from typing import Any
 
 import open_clip
 import torch
+from cir_vectorizer_trainer.phi import self_masking_loss
 from safetensors.torch import load_file, safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -27,7 +28,6 @@ from cir_vectorizer.backbones import transformers as transformers_loader
 from cir_vectorizer.backbones.base import ClipBackbone
 from cir_vectorizer.composers.base import prompt_row
 from cir_vectorizer.composers.lincir import load_phi
-from cir_vectorizer_trainer.phi import self_masking_loss
 
 LINCIR_BAR = 1e-5
 CPU = torch.device("cpu")
@@ -88,13 +88,21 @@ def to_open_clip(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
         "ln_final.bias": weights["text_model.final_layer_norm.bias"],
         "text_projection": weights["text_projection.weight"].T,
     }
-    renamed = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
+    renamed = {
+        "layer_norm1": "ln_1",
+        "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+        "self_attn.out_proj": "attn.out_proj",
+    }
     for i in range(layers):
         theirs, ours = f"text_model.encoder.layers.{i}.", f"transformer.resblocks.{i}."
         for kind in ("weight", "bias"):
             for old, new in renamed.items():
                 out[f"{ours}{new}.{kind}"] = weights[f"{theirs}{old}.{kind}"]
-            out[f"{ours}attn.in_proj_{kind}"] = torch.cat([weights[f"{theirs}self_attn.{x}_proj.{kind}"] for x in "qkv"])
+            out[f"{ours}attn.in_proj_{kind}"] = torch.cat(
+                [weights[f"{theirs}self_attn.{x}_proj.{kind}"] for x in "qkv"]
+            )
     return out
 
 
@@ -153,7 +161,10 @@ def _compare(backbone: ClipBackbone, config: dict[str, Any], tensors: dict[str, 
     yield "train.original_embeds", _distance(originals, tensors["train.original_embeds"])
     noised = originals + tensors["train.noise_scale"].reshape(-1, 1) * tensors["train.noise"]
     masked = rows_of(tensors["train.replaced_ids"], backbone)
-    yield "train.replaced_embeds", _distance(backbone.encode_text(masked, phi(noised)), tensors["train.replaced_embeds"])
+    yield (
+        "train.replaced_embeds",
+        _distance(backbone.encode_text(masked, phi(noised)), tensors["train.replaced_embeds"]),
+    )
     loss = self_masking_loss(backbone, phi, masked, originals, noised)
     yield "train.loss", _distance(loss.reshape(1), tensors["train.loss"])
     loss.backward()

@@ -78,7 +78,9 @@ def test_open_clip_text_and_pictures_match_the_librarys_own(small_open_clip):
     with torch.no_grad():
         torch.testing.assert_close(ours, model.encode_text(open_clip.tokenize(texts)), atol=1e-5, rtol=0)
         expected = model.encode_image(preprocess(picture)[None])
-        torch.testing.assert_close(backbone.encode_images(backbone.preprocess(picture)[None]), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            backbone.encode_images(backbone.preprocess(picture)[None]), expected, atol=1e-5, rtol=0
+        )
 
 
 def test_transformers_text_and_pictures_match_the_librarys_own(clip_folder):
@@ -102,14 +104,19 @@ def test_sentence_transformers_clip_gives_its_inner_model(clip_folder, tmp_path)
     from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
 
     tokens = ClipTokenizer()._bpe
-    vocabulary = {name.replace("<start_of_text>", "<|startoftext|>").replace("<end_of_text>", "<|endoftext|>"): i for name, i in tokens.encoder.items()}
+    vocabulary = {
+        name.replace("<start_of_text>", "<|startoftext|>").replace("<end_of_text>", "<|endoftext|>"): i
+        for name, i in tokens.encoder.items()
+    }
     merges = [" ".join(pair) for pair in sorted(tokens.bpe_ranks, key=tokens.bpe_ranks.get)]
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(m.split(" ")) for m in merges])
     source = tmp_path / "clip"
     import shutil
 
     shutil.copytree(clip_folder, source)
-    CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), tokenizer).save_pretrained(source)
+    CLIPProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), tokenizer
+    ).save_pretrained(source)
     SentenceTransformer(modules=[Transformer(str(source))]).save(str(tmp_path / "st"))
     inner, direct = load(str(tmp_path / "st"), "cpu"), load(str(clip_folder), "cpu")
     assert inner.backbone.spec.loader == "sentence-transformers"
@@ -166,7 +173,9 @@ def test_an_unknown_device_is_a_sentence():
 class TestTokenizer:
     tokenizer = ClipTokenizer()
 
-    @pytest.mark.parametrize("text", ["a red dress", "T-shirt, size XL!", "50% off", "café — naïve", "don't", "$", "a $. b"])
+    @pytest.mark.parametrize(
+        "text", ["a red dress", "T-shirt, size XL!", "50% off", "café — naïve", "don't", "$", "a $. b"]
+    )
     def test_ids_are_open_clips(self, text):
         assert list(self.tokenizer.encode(text, 75).ids) == open_clip.tokenizer.SimpleTokenizer().encode(text)
 

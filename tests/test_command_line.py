@@ -17,7 +17,10 @@ COMMANDS = ("models", "search", "sync", "train")
     [
         "import cir_vectorizer; cir_vectorizer.ComposedQuery.parse({'text': 'red'})",
         "from cir_vectorizer.cli import main; main(['--help'], standalone_mode=False)",
-        *(f"from cir_vectorizer.cli import main; main(['{name}', '--help'], standalone_mode=False)" for name in COMMANDS),
+        *(
+            f"from cir_vectorizer.cli import main; main(['{name}', '--help'], standalone_mode=False)"
+            for name in COMMANDS
+        ),
     ],
 )
 def test_import_and_help_load_nothing_heavy(code):

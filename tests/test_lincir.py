@@ -17,7 +17,9 @@ from tests import parity
 
 
 def vector(tiny, seed: int) -> list[float]:
-    return (12 * torch.nn.functional.normalize(torch.randn(tiny.dim, generator=torch.Generator().manual_seed(seed)), dim=0)).tolist()
+    return (
+        12 * torch.nn.functional.normalize(torch.randn(tiny.dim, generator=torch.Generator().manual_seed(seed)), dim=0)
+    ).tolist()
 
 
 def one(tiny, **query) -> np.ndarray:
@@ -54,7 +56,9 @@ def test_text_alone_is_plain_text_search_and_a_picture_alone_plain_image_search(
 
 def test_a_dollar_in_the_users_text_stays_literal(tiny):
     backbone = tiny.backbone
-    row, _ = prompt_row(backbone.tokenizer, backbone.text, check_template("a photo of $ that {text}", 1, True), 1, "costs $ 50 or $1")
+    row, _ = prompt_row(
+        backbone.tokenizer, backbone.text, check_template("a photo of $ that {text}", 1, True), 1, "costs $ 50 or $1"
+    )
     assert [at for at, _ in row.slots] == [4]
     assert row.ids.count(backbone.text.marker_id) > 1
 
@@ -70,7 +74,9 @@ def test_a_marker_beside_punctuation_stays_a_marker(tiny):
 def test_a_long_text_is_cut_so_that_marker_and_end_survive_and_the_caller_is_told(tiny):
     backbone = tiny.backbone
     for template in ("a photo of $ that {text}", "{text} $", "{text}, as in $, please"):
-        row, cut = prompt_row(backbone.tokenizer, backbone.text, check_template(template, 1, True), 1, "very bright " * 60)
+        row, cut = prompt_row(
+            backbone.tokenizer, backbone.text, check_template(template, 1, True), 1, "very bright " * 60
+        )
         assert cut
         assert len(row.ids) == 77
         assert len(row.slots) == 1
@@ -94,18 +100,23 @@ def test_negative_text_moves_the_query_away_by_its_weight(tiny):
     query = {"image": vector(tiny, 1), "text": "is red"}
     unwanted = tiny.embed_texts(["a photo of a striped thing"])[0]
     towards = [
-        float(one(tiny, **query, negative_text="is striped", options={"weights": {"negative": w}}) @ unwanted) for w in (0, 0.5, 1, 2)
+        float(one(tiny, **query, negative_text="is striped", options={"weights": {"negative": w}}) @ unwanted)
+        for w in (0, 0.5, 1, 2)
     ]
     assert towards == sorted(towards, reverse=True)
     np.testing.assert_allclose(
-        one(tiny, **query, negative_text="is striped", options={"weights": {"negative": 0.0}}), one(tiny, **query), atol=1e-6
+        one(tiny, **query, negative_text="is striped", options={"weights": {"negative": 0.0}}),
+        one(tiny, **query),
+        atol=1e-6,
     )
 
 
 def test_the_weighted_sum_is_the_weighted_sum(tiny):
     image, text = np.array(vector(tiny, 1), dtype=np.float32), tiny.embed_texts(["red"])[0]
     expected = -0.3 * image / np.linalg.norm(image) + 1.3 * text
-    found = one(tiny, image=image.tolist(), text="red", composer="sum", options={"weights": {"image": -0.3, "text": 1.3}})
+    found = one(
+        tiny, image=image.tolist(), text="red", composer="sum", options={"weights": {"image": -0.3, "text": 1.3}}
+    )
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
 
 
@@ -120,7 +131,10 @@ def test_the_weighted_sum_is_the_weighted_sum(tiny):
         ({"image": "VEC", "text": "red", "composer": "sum", "template": "$ {text}"}, "template"),
         ({"text": "red", "composer": "image"}, "image"),
         ({"image": "VEC", "composer": "text"}, "text"),
-        ({"image": "VEC", "text": "a", "composer": "sum", "options": {"weights": {"image": 0.0, "text": 0.0}}}, "options.weights"),
+        (
+            {"image": "VEC", "text": "a", "composer": "sum", "options": {"weights": {"image": 0.0, "text": 0.0}}},
+            "options.weights",
+        ),
     ],
 )
 def test_what_a_composer_cannot_take_is_refused_by_field(tiny, query, field):

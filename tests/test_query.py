@@ -127,7 +127,11 @@ def test_template_pieces():
     assert check_template("$ that {text}", 2, True) == [0, " that {text}"]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+    )
+)
 def test_any_json_value_gives_a_query_or_a_sentence(value):
     for candidate in (value, {"image": value}, {"image": PICTURE, "options": value}, {"text": value, "mask": value}):
         try:

@@ -29,7 +29,9 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {device!r} is not usable here ({str(error).splitlines()[0]}); try --device cpu") from error
+        raise ModelError(
+            f"device {device!r} is not usable here ({str(error).splitlines()[0]}); try --device cpu"
+        ) from error
     return chosen
 
 

@@ -32,6 +32,7 @@ class OpenClipTowers(nn.Module):
         self.transformer = text.transformer
         self.ln_final = text.ln_final
         self.text_projection = text.text_projection
+        self.attn_mask: Tensor | None
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
@@ -44,7 +45,8 @@ class OpenClipTowers(nn.Module):
         hidden = self.transformer(embeddings + self.positional_embedding[:length], attn_mask=mask)
         pooled = self.ln_final(hidden[torch.arange(len(ends), device=ends.device), ends])
         projection = self.text_projection
-        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+        projected: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+        return projected
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         embeddings: Tensor = self.visual(pixels)
@@ -62,7 +64,9 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
     check_options(options, ("pretrained", "activation", "seed"), "open_clip")
     config = open_clip.get_model_config(name)
     if config is None:
-        raise ModelError(f"open_clip knows no model {name!r}; `python -c 'import open_clip; print(open_clip.list_models())'` lists them")
+        raise ModelError(
+            f"open_clip knows no model {name!r}; `python -c 'import open_clip; print(open_clip.list_models())'` lists them"
+        )
     check_clip_text(name, config)
     pretrained = options.get("pretrained", "")
     quick_gelu = _quick_gelu(name, config, pretrained, options.get("activation"))
@@ -84,9 +88,7 @@ def from_model(
 ) -> ClipBackbone:
     """Wrap an open_clip model and its config (`embed_dim`, `vision_cfg`, `text_cfg`) as a backbone."""
     visual: Any = model.visual
-    cfg = open_clip.transform.PreprocessCfg(
-        **(getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size})
-    )
+    cfg = open_clip.transform.PreprocessCfg(**(getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size}))
     text_cfg = config["text_cfg"]
     text = TextFacts(
         context_length=text_cfg.get("context_length", 77),
@@ -115,9 +117,17 @@ def check_clip_text(name: str, config: Mapping[str, Any]) -> None:
     if not other and (text.get("tokenizer_kwargs") or text.get("vocab_size", CLIP_VOCABULARY) != CLIP_VOCABULARY):
         other = "a vocabulary of its own"
     if other:
-        raise ModelError(f"open_clip model {name!r} reads text with {other}, not with the CLIP tokenizer; choose a CLIP such as ViT-B-32")
-    if text.get("embed_cls") or text.get("pool_type", "argmax") not in ("argmax", "eos") or text.get("proj_type") == "none":
-        raise ModelError(f"open_clip model {name!r} does not pool its text at the end token as CLIP does; choose a CLIP such as ViT-B-32")
+        raise ModelError(
+            f"open_clip model {name!r} reads text with {other}, not with the CLIP tokenizer; choose a CLIP such as ViT-B-32"
+        )
+    if (
+        text.get("embed_cls")
+        or text.get("pool_type", "argmax") not in ("argmax", "eos")
+        or text.get("proj_type") == "none"
+    ):
+        raise ModelError(
+            f"open_clip model {name!r} does not pool its text at the end token as CLIP does; choose a CLIP such as ViT-B-32"
+        )
 
 
 def _quick_gelu(name: str, config: Mapping[str, Any], pretrained: str, activation: str | None) -> bool:
@@ -126,7 +136,9 @@ def _quick_gelu(name: str, config: Mapping[str, Any], pretrained: str, activatio
         raise ModelError(f"activation {activation!r} is unknown; say gelu or quick_gelu")
     asked = built_in if activation is None else activation == "quick_gelu"
     if built_in and not asked:
-        raise ModelError(f"model {name!r} is built with quick_gelu; drop activation=gelu or use {name.removesuffix('-quickgelu')!r}")
+        raise ModelError(
+            f"model {name!r} is built with quick_gelu; drop activation=gelu or use {name.removesuffix('-quickgelu')!r}"
+        )
     if pretrained == "random":
         return asked
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -137,10 +149,18 @@ def _quick_gelu(name: str, config: Mapping[str, Any], pretrained: str, activatio
     if pretrained in tags:
         published = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
         if published != asked:
-            right, fitting = ("quick_gelu", f"{name.removesuffix('-quickgelu')}-quickgelu") if published else ("gelu", name.removesuffix("-quickgelu"))
-            raise ModelError(f"weights {pretrained!r} were trained with {right}; use model {fitting!r} or activation={right}")
+            right, fitting = (
+                ("quick_gelu", f"{name.removesuffix('-quickgelu')}-quickgelu")
+                if published
+                else ("gelu", name.removesuffix("-quickgelu"))
+            )
+            raise ModelError(
+                f"weights {pretrained!r} were trained with {right}; use model {fitting!r} or activation={right}"
+            )
     elif not Path(pretrained).is_file():
-        raise ModelError(f"{name!r} has no weights {pretrained!r}: no such file, and its tags are {', '.join(tags) or 'none'}")
+        raise ModelError(
+            f"{name!r} has no weights {pretrained!r}: no such file, and its tags are {', '.join(tags) or 'none'}"
+        )
     elif activation is None and not built_in:
         raise ModelError(
             f"{pretrained}: the file does not tell its activation; add activation=quick_gelu (OpenAI's weights) or activation=gelu (most others)"

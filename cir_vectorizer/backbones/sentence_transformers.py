@@ -33,4 +33,5 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
 def _image_config(model: Any) -> dict[str, Any] | None:
     processor = getattr(model[0], "processor", None)
     image_processor = getattr(processor, "image_processor", processor)
-    return image_processor.to_dict() if hasattr(image_processor, "to_dict") else None
+    config: dict[str, Any] | None = image_processor.to_dict() if image_processor is not None else None
+    return config

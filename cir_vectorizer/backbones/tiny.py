@@ -35,19 +35,24 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
             config: dict[str, Any] = json.loads(file.metadata()["config"])
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a dict
     except Exception as error:  # safetensors raises several kinds for damaged files
-        raise CheckpointError(f"{path} cannot be read ({str(error).splitlines()[0]}); install cir-vectorizer again") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}); install cir-vectorizer again"
+        ) from error
     used, rows = weights.pop("used_tokens").long(), weights.pop(_EMBEDDING)
     embedding = rows.mean(0).repeat(open_clip_loader.CLIP_VOCABULARY, 1)
     embedding[used] = rows
     mean_image_norm = config.pop("mean_image_norm")
     model = build(config)
     model.load_state_dict({**weights, _EMBEDDING: embedding})
-    return open_clip_loader.from_model(BackboneSpec("tiny", name, options), model, config, device, dtype, mean_image_norm)
+    return open_clip_loader.from_model(
+        BackboneSpec("tiny", name, options), model, config, device, dtype, mean_image_norm
+    )
 
 
 def build(config: dict[str, Any]) -> nn.Module:
     """An untrained open_clip model of `config` (`embed_dim`, `vision_cfg`, `text_cfg`)."""
-    return open_clip.CLIP(**config)
+    model: nn.Module = open_clip.CLIP(**config)
+    return model
 
 
 def save(path: Path, model: nn.Module, config: dict[str, Any], used_tokens: Tensor, mean_image_norm: float) -> None:

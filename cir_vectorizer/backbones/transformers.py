@@ -113,7 +113,8 @@ def _image_config(name: str) -> dict[str, Any] | None:
         path = cached_file(name, file_name, _raise_exceptions_for_missing_entries=False)
         if path is not None:
             config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-            return config.get("image_processor", config)
+            inner: dict[str, Any] = config.get("image_processor", config)
+            return inner
     return None
 
 
@@ -121,7 +122,9 @@ def _preprocessing(config: dict[str, Any], side: int) -> dict[str, Any]:
     size, crop = config.get("size", side), config.get("crop_size", side)
     resize = size if isinstance(size, int) else size.get("shortest_edge") or [size["height"], size["width"]]
     if config.get("resample", _BICUBIC) != _BICUBIC:
-        raise ModelError("the model's preprocessor_config.json asks for another resampling than bicubic, which CLIP uses")
+        raise ModelError(
+            "the model's preprocessor_config.json asks for another resampling than bicubic, which CLIP uses"
+        )
     return {
         "resize": resize,
         "crop": crop if isinstance(crop, int) else [crop["height"], crop["width"]],

@@ -39,8 +39,12 @@ def pull(name: str) -> None:
 
 @models.command("import")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--backbone", required=True, metavar="SPEC", help="For example open_clip:ViT-H-14,pretrained=laion2b_s32b_b79k")
-@click.option("--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write.")
+@click.option(
+    "--backbone", required=True, metavar="SPEC", help="For example open_clip:ViT-H-14,pretrained=laion2b_s32b_b79k"
+)
+@click.option(
+    "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
+)
 @fail_with_sentence
 def import_checkpoint(checkpoint: Path, backbone: str, folder: Path) -> None:
     """Make a model folder of a published Φ checkpoint (LinCIR, SEARLE or Pic2Word)."""
@@ -57,9 +61,19 @@ def show(name: str) -> None:
     """Print the record of a built-in model or a model folder as JSON."""
     from cir_vectorizer.models import read_record
 
-    folder = published.TINY_FOLDER if name == "tiny" else published.store() / name if name in published.PUBLISHED else Path(name)
+    folder = (
+        published.TINY_FOLDER
+        if name == "tiny"
+        else published.store() / name
+        if name in published.PUBLISHED
+        else Path(name)
+    )
     if name in published.PUBLISHED and not (folder / "model.json").is_file():
         entry = published.PUBLISHED[name]
-        click.echo(json.dumps({"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2))
+        click.echo(
+            json.dumps(
+                {"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2
+            )
+        )
         return
     click.echo(json.dumps(read_record(folder), indent=2, ensure_ascii=False))

@@ -37,7 +37,10 @@ class _Arithmetic:
 
     def prepare(self, query: ComposedQuery) -> Plan:
         if query.mask is not None or query.template is not None:
-            raise QueryError("mask" if query.mask else "template", "a sum of vectors cannot use it; use composer 'lincir' or 'compodiff'")
+            raise QueryError(
+                "mask" if query.mask else "template",
+                "a sum of vectors cannot use it; use composer 'lincir' or 'compodiff'",
+            )
         if self.needs and not getattr(query, self.needs):
             raise QueryError(self.needs, f"this composer searches by {self.needs} alone; add {self.needs}")
         rows, notes = [], []
@@ -52,7 +55,8 @@ class _Arithmetic:
         asked = query.options.weights
         given = (None, None, None) if asked is None else (asked.image, asked.text, asked.negative)
         image, text, negative = (
-            default if weight is None or not default else weight for weight, default in zip(given, self.default_weights, strict=True)
+            default if weight is None or not default else weight
+            for weight, default in zip(given, self.default_weights, strict=True)
         )
         return image if query.image else 0.0, text if query.text else 0.0, negative if query.negative_text else 0.0
 
@@ -66,7 +70,10 @@ class _Arithmetic:
         total = image * images + text * texts - negative * negatives
         for plan, length in zip(plans, total.norm(dim=-1).tolist(), strict=True):
             if length < 1e-6:
-                raise QueryError("options.weights", f"the weighted parts of {plan.query.composer or 'sum'} cancel out; change the weights")
+                raise QueryError(
+                    "options.weights",
+                    f"the weighted parts of {plan.query.composer or 'sum'} cancel out; change the weights",
+                )
         return F.normalize(total, dim=-1)
 
 

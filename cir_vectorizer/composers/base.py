@@ -104,7 +104,9 @@ def prompt_row(
                 segments[at] = segment[: max(0, len(segment) - excess())]
                 cut = True
     if excess() > 0:
-        raise QueryError("template", f"is {excess()} tokens too long for this model's {facts.context_length}; shorten it")
+        raise QueryError(
+            "template", f"is {excess()} tokens too long for this model's {facts.context_length}; shorten it"
+        )
     ids = [facts.start_id]
     slots = []
     for segment in segments:

@@ -6,6 +6,7 @@ same composer runs SEARLE's and Pic2Word's networks, which differ in their layer
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Pic2WordMapper(nn.Module):
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(nn.Linear(a, b), nn.Dropout(dropout), nn.ReLU())
-                for a, b in zip(sizes, sizes[1:], strict=False)
+                for a, b in pairwise(sizes)
             )
         )
         self.fc_out = nn.Linear(hidden, width)
@@ -87,7 +88,9 @@ class LinCIR:
     def prepare(self, query: ComposedQuery) -> Plan:
         options = query.options
         if options.weights and (options.weights.image, options.weights.text) != (None, None):
-            raise QueryError("options.weights", "LinCIR takes only 'negative'; use composer 'sum' for image and text weights")
+            raise QueryError(
+                "options.weights", "LinCIR takes only 'negative'; use composer 'sum' for image and text weights"
+            )
         if query.mask is not None:
             raise QueryError("mask", "LinCIR reads no mask; use composer 'compodiff' or remove the mask")
         text, negative = (query.text or "").strip(), (query.negative_text or "").strip()
@@ -179,9 +182,13 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or no weights file ({str(error).splitlines()[0]}); download it again") from error
+        raise CheckpointError(
+            f"{path} is truncated or no weights file ({str(error).splitlines()[0]}); download it again"
+        ) from error
     except Exception as error:  # torch.load refuses foreign pickles with UnpicklingError of several makes
-        raise CheckpointError(f"{path} holds more than tensors and is not loaded; use a file of weights only") from error
+        raise CheckpointError(
+            f"{path} holds more than tensors and is not loaded; use a file of weights only"
+        ) from error
     for key in ("Phi", "state_dict_img2text"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

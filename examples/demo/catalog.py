@@ -141,9 +141,7 @@ def draw(product: Product, rng: random.Random, size: int = 192) -> Image.Image:
     shadow = ImageChops.multiply(mask, Image.linear_gradient("L").rotate(90).resize(mask.size))
     skin.paste((0, 0, 0), (0, 0), shadow.point([v // 7 for v in range(256)]))
     angle = rng.uniform(-14, 14)
-    skin, mask = (
-        layer.rotate(angle, Image.Resampling.BILINEAR, expand=True) for layer in (skin, mask)
-    )
+    skin, mask = (layer.rotate(angle, Image.Resampling.BILINEAR, expand=True) for layer in (skin, mask))
     left = round((canvas - mask.width) * rng.uniform(0.1, 0.9))
     top = round((canvas - mask.height) * rng.uniform(0.1, 0.9))
     rim = mask.filter(ImageFilter.MaxFilter(5))
@@ -268,27 +266,7 @@ def caption(product: Product, rng: random.Random) -> str:
     return " ".join(words)
 
 
-_LINE_NAMES = """
-emma olivia sophia isabella charlotte amelia mia harper evelyn abigail emily ella elizabeth camila luna sofia avery
-mila aria scarlett penelope layla chloe victoria madison eleanor nora riley zoey hannah ellie lillian zoe stella
-aurora natalie emilia leah aubrey addison lucy audrey bella brooklyn paisley savannah claire skylar isla naomi elena
-caroline anna maya valentina kennedy ariana aaliyah cora alice hailey allison serenity samantha sarah quinn eva
-piper sophie sadie josephine arya emery lydia clara vivian madeline peyton julia reagan natalia athena maria melanie
-mackenzie hadley kaylee isabelle eliza katherine kylie mary margaret alexandra jasmine charlie amaya isabel ashley
-khloe alexa amara andrea brianna valerie anastasia emerson cecilia remi josie reese bailey lucia molly sara london
-esther genevieve annabelle alyssa ariel juliana morgan juliette callie sienna mckenna alana oliver liam noah elijah
-lucas logan ethan james aiden sebastian jacob michael daniel henry jackson samuel david matthew joseph owen wyatt
-john jack luke dylan grayson levi isaac gabriel julian mateo anthony lincoln joshua christopher andrew theodore
-caleb ryan asher nathan thomas leo isaiah charles hudson christian connor eli ezra aaron landon adrian jonathan
-nolan jeremiah easton elias colton cameron carson robert maverick nicholas dominic adam ian austin santiago jordan
-roman evan ezekiel xavier jose jace jameson leonardo bryson axel everett sawyer jason declan weston micah wesley
-luca vincent damian zachary gavin kai emmett harrison nathaniel kingston cole tyler bennett bentley tristan brandon
-kevin luis george ashton rowan braxton ryder gael ivan diego maxwell carlos juan justin calvin giovanni jonah abel
-amir beau camden alex jasper brody blake emmanuel eric elliot antonio abraham timothy rhett elliott edward xander
-alan lorenzo bryce victor milo miguel hayden graham zion tucker jesse joel richard patrick nicolas dawson myles
-matteo steven thiago zane judah jeremy preston oscar alejandro marcus peter maximus barrett jax andres holden knox
-kenneth
-""".split()  # fmt: skip
+_LINE_NAMES = ["emma", "olivia", "sophia", "isabella", "charlotte", "amelia", "mia", "harper", "evelyn", "abigail", "emily", "ella", "elizabeth", "camila", "luna", "sofia", "avery", "mila", "aria", "scarlett", "penelope", "layla", "chloe", "victoria", "madison", "eleanor", "nora", "riley", "zoey", "hannah", "ellie", "lillian", "zoe", "stella", "aurora", "natalie", "emilia", "leah", "aubrey", "addison", "lucy", "audrey", "bella", "brooklyn", "paisley", "savannah", "claire", "skylar", "isla", "naomi", "elena", "caroline", "anna", "maya", "valentina", "kennedy", "ariana", "aaliyah", "cora", "alice", "hailey", "allison", "serenity", "samantha", "sarah", "quinn", "eva", "piper", "sophie", "sadie", "josephine", "arya", "emery", "lydia", "clara", "vivian", "madeline", "peyton", "julia", "reagan", "natalia", "athena", "maria", "melanie", "mackenzie", "hadley", "kaylee", "isabelle", "eliza", "katherine", "kylie", "mary", "margaret", "alexandra", "jasmine", "charlie", "amaya", "isabel", "ashley", "khloe", "alexa", "amara", "andrea", "brianna", "valerie", "anastasia", "emerson", "cecilia", "remi", "josie", "reese", "bailey", "lucia", "molly", "sara", "london", "esther", "genevieve", "annabelle", "alyssa", "ariel", "juliana", "morgan", "juliette", "callie", "sienna", "mckenna", "alana", "oliver", "liam", "noah", "elijah", "lucas", "logan", "ethan", "james", "aiden", "sebastian", "jacob", "michael", "daniel", "henry", "jackson", "samuel", "david", "matthew", "joseph", "owen", "wyatt", "john", "jack", "luke", "dylan", "grayson", "levi", "isaac", "gabriel", "julian", "mateo", "anthony", "lincoln", "joshua", "christopher", "andrew", "theodore", "caleb", "ryan", "asher", "nathan", "thomas", "leo", "isaiah", "charles", "hudson", "christian", "connor", "eli", "ezra", "aaron", "landon", "adrian", "jonathan", "nolan", "jeremiah", "easton", "elias", "colton", "cameron", "carson", "robert", "maverick", "nicholas", "dominic", "adam", "ian", "austin", "santiago", "jordan", "roman", "evan", "ezekiel", "xavier", "jose", "jace", "jameson", "leonardo", "bryson", "axel", "everett", "sawyer", "jason", "declan", "weston", "micah", "wesley", "luca", "vincent", "damian", "zachary", "gavin", "kai", "emmett", "harrison", "nathaniel", "kingston", "cole", "tyler", "bennett", "bentley", "tristan", "brandon", "kevin", "luis", "george", "ashton", "rowan", "braxton", "ryder", "gael", "ivan", "diego", "maxwell", "carlos", "juan", "justin", "calvin", "giovanni", "jonah", "abel", "amir", "beau", "camden", "alex", "jasper", "brody", "blake", "emmanuel", "eric", "elliot", "antonio", "abraham", "timothy", "rhett", "elliott", "edward", "xander", "alan", "lorenzo", "bryce", "victor", "milo", "miguel", "hayden", "graham", "zion", "tucker", "jesse", "joel", "richard", "patrick", "nicolas", "dawson", "myles", "matteo", "steven", "thiago", "zane", "judah", "jeremy", "preston", "oscar", "alejandro", "marcus", "peter", "maximus", "barrett", "jax", "andres", "holden", "knox", "kenneth"]  # fmt: skip
 LINES: dict[Product, str] = dict(zip(random.Random(3).sample(SEEN, len(_LINE_NAMES)), _LINE_NAMES, strict=True))
 """Product lines: a name that stands for one combination, as shops name their lines."""
 
@@ -296,7 +274,13 @@ _LINE_PHRASES = {
     None: ("{n_a} {n}", "the {n}", "one {n}"),
     "colour": ("{n_a} {n} in {v}", "{v_a} {v} {n}", "the {n} that is {v}", "{n_a} {n} that is {v}", "{n}, {v}"),
     "pattern": ("{n_a} {n} with {w}", "{v_a} {v} {n}", "{n_a} {n} that is {v}", "{n_a} {n} that has {w}", "{n}, {v}"),
-    "category": ("{n_a} {n} {v}", "{n_a} {n} as {v_a} {v}", "{n_a} {n} that is {v_a} {v}", "{v_a} {v} like the {n}", "{n}, {v}"),
+    "category": (
+        "{n_a} {n} {v}",
+        "{n_a} {n} as {v_a} {v}",
+        "{n_a} {n} that is {v_a} {v}",
+        "{v_a} {v} like the {n}",
+        "{n}, {v}",
+    ),
 }
 
 

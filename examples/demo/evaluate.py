@@ -129,12 +129,16 @@ def evaluate(
 
 def slices(queries: Sequence[Query]) -> dict[str, list[int]]:
     """Query indices by change type, and of those whose target is a held-out combination."""
-    rows = {change: [i for i, q in enumerate(queries) if q.change == change] for change in ("colour", "pattern", "category")}
+    rows = {
+        change: [i for i, q in enumerate(queries) if q.change == change] for change in ("colour", "pattern", "category")
+    }
     rows["held_out"] = [i for i, query in enumerate(queries) if query.target in HELD_OUT]
     return rows
 
 
-def paired_bootstrap(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_], draws: int = 10_000) -> tuple[float, float, float]:
+def paired_bootstrap(
+    ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_], draws: int = 10_000
+) -> tuple[float, float, float]:
     """Mean difference of two hit lists over the same queries, with the ends of its 95 % bootstrap interval."""
     difference = ours.astype(float) - theirs.astype(float)
     picked = np.random.default_rng(0).integers(0, len(difference), (draws, len(difference)))

@@ -21,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cir_vectorizer_trainer.keywords import BuiltinTagger
+from cir_vectorizer_trainer.phi import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi import train as train_phi
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,9 +33,6 @@ from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.backbones.base import ClipBackbone
 from cir_vectorizer.composers.base import text_row
 from cir_vectorizer.published import TINY_FOLDER
-from cir_vectorizer_trainer.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi import PhiTrainer, Settings
-from cir_vectorizer_trainer.phi import train as train_phi
 from examples.demo.catalog import COLOURS, SEEN, caption, draw, line_caption
 
 CONFIG = {
@@ -85,7 +85,10 @@ def train(
     rng = random.Random(0)
     decayed = [p for p in parameters if p.ndim >= 2]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}],
+        [
+            {"params": decayed, "weight_decay": 0.1},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ],
         betas=(0.9, 0.98),
     )
     started = time.monotonic()
@@ -98,7 +101,9 @@ def train(
         with torch.autocast("cpu", torch.bfloat16):
             text_embeddings = backbone.encode_text(rows)
             image_embeddings = images([rng.choice(rows_of[product]) for product in products])
-        logits = logit_scale.exp() * F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings, dim=-1).T
+        logits = (
+            logit_scale.exp() * F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings, dim=-1).T
+        )
         labels = torch.arange(len(products))
         loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         optimizer.zero_grad()
@@ -109,7 +114,10 @@ def train(
             logit_scale.clamp_(0, math.log(100))
         if step % 20 == 0 or step == steps - 1:
             rate = (time.monotonic() - started) / (step + 1)
-            print(f"step {step:4}  loss {loss.item():.4f}  scale {logit_scale.exp().item():.1f}  {rate:.2f} s a step", flush=True)
+            print(
+                f"step {step:4}  loss {loss.item():.4f}  scale {logit_scale.exp().item():.1f}  {rate:.2f} s a step",
+                flush=True,
+            )
 
 
 @torch.no_grad()
@@ -122,7 +130,11 @@ def rescale(model: nn.Module, backbone: ClipBackbone, pictures: Tensor, texts: S
 
 def used_tokens(backbone: ClipBackbone, texts: Sequence[str]) -> Tensor:
     """Ids of every token in the texts, of start, end, marker and padding, and of the words that queries use."""
-    words = [*texts, *COLOURS, "and is has that comes looks takes the form of shows instead not without with no than more less"]
+    words = [
+        *texts,
+        *COLOURS,
+        "and is has that comes looks takes the form of shows instead not without with no than more less",
+    ]
     facts = backbone.text
     ids = {facts.start_id, facts.end_id, facts.marker_id, facts.pad_id}
     for text in words:
@@ -152,7 +164,17 @@ def main() -> None:
         return backbone.encode_images(normalise(pixels[rows], backbone))
 
     scale = model.logit_scale
-    train(backbone, list(model.parameters()), scale, encode, rows_of, lambda rng, i: caption(SEEN[i], rng), arguments.steps, 1.5e-3, 256)
+    train(
+        backbone,
+        list(model.parameters()),
+        scale,
+        encode,
+        rows_of,
+        lambda rng, i: caption(SEEN[i], rng),
+        arguments.steps,
+        1.5e-3,
+        256,
+    )
 
     model.visual.requires_grad_(False)
     with torch.no_grad():
@@ -172,9 +194,13 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     tiny.save(arguments.out / "clip.safetensors", model, CONFIG, used_tokens(backbone, captions + lines), NORM)
 
-    packaged = load_backbone(BackboneSpec("tiny", "" if arguments.out == TINY_FOLDER else str(arguments.out / "clip.safetensors")), "cpu")
+    packaged = load_backbone(
+        BackboneSpec("tiny", "" if arguments.out == TINY_FOLDER else str(arguments.out / "clip.safetensors")), "cpu"
+    )
     trainer = PhiTrainer(packaged, captions, BuiltinTagger(), Settings(batch_size=256, lr=1e-3))
-    train_phi(trainer, arguments.phi_steps, arguments.out, lambda p: print(p, flush=True) if p.step % 100 == 0 else None)
+    train_phi(
+        trainer, arguments.phi_steps, arguments.out, lambda p: print(p, flush=True) if p.step % 100 == 0 else None
+    )
     (arguments.out / "training.pt").unlink()
     print(json.dumps(models.read_record(arguments.out), indent=2))
 

@@ -49,7 +49,10 @@ def write(
     index = unit(raw)
     references = raw[[query.reference for query in shown]]
     composed = vectorizer.compose(
-        [{"image": {"vector": row.tolist()}, "text": q.text, "composer": "lincir"} for row, q in zip(references, shown, strict=True)]
+        [
+            {"image": {"vector": row.tolist()}, "text": q.text, "composer": "lincir"}
+            for row, q in zip(references, shown, strict=True)
+        ]
     )
     ranked = {
         "LinCIR": composed.vectors,
@@ -93,7 +96,7 @@ def _table(hits: Mapping[str, Hits], best: BestSum) -> str:
         recall = hits[name].recall()
         bar = f'<span class="bar" style="width:{recall["R@1"] * 160:.0f}px"></span>'
         cells = f'<td>{title}</td><td class="number">{recall["R@1"]:.3f}{bar}</td><td class="number">{recall["R@10"]:.3f}</td>'
-        rows.append(f'<tr{" class=ours" if name == "lincir" else ""}>{cells}</tr>')
+        rows.append(f"<tr{' class=ours' if name == 'lincir' else ''}>{cells}</tr>")
     return f"<table><tr><th>query vector</th><th>R@1</th><th>R@10</th></tr>{''.join(rows)}</table>"
 
 
@@ -103,7 +106,7 @@ def _card(folder: Path, at: int, query: Query, products: Sequence[Product], rank
     for name, ranking in rankings.items():
         pictures = "".join(
             f'<img src="{_picture(folder, i, 110)}" alt="{_alt(products[i])}" title="{_alt(products[i])}"'
-            f'{" class=hit" if products[i] == query.target else ""}>'
+            f"{' class=hit' if products[i] == query.target else ''}>"
             for i in ranking[at]
         )
         lines.append(f'<div class="row"><div>{name}</div>{pictures}</div>')

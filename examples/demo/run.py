@@ -20,7 +20,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cir_vectorizer.models import Vectorizer, load
+from cir_vectorizer.collections import open_collection
+from cir_vectorizer.models import load
 from examples.demo import page
 from examples.demo.catalog import HELD_OUT, Product, caption, catalog, draw, queries
 from examples.demo.evaluate import BestSum, Hits, evaluate, paired_bootstrap, slices
@@ -28,7 +29,7 @@ from examples.demo.evaluate import BestSum, Hits, evaluate, paired_bootstrap, sl
 PICTURES = 3000
 QUERIES = 600
 CAPTIONS_A_PICTURE = 8
-TRAINING = ("--steps", "1200", "--batch-size", "256", "--lr", "1e-3")
+TRAINING = ("--steps", "500", "--batch-size", "256", "--lr", "1e-3")
 TITLES = {
     "image_only": "image only",
     "text_only": "text only",
@@ -68,16 +69,15 @@ def cli(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "cir_vectorizer.cli", *arguments], check=True)
 
 
-def raw_index(collection_address: str, products: list[Product], vectorizer: Vectorizer) -> np.ndarray:
+def raw_index(address: str) -> np.ndarray:
     """The indexed pictures' unnormalised embeddings in catalog order, read from the collection. (products, dim)"""
-    from cir_vectorizer.collections import open_collection
-    from cir_vectorizer.sync import point_id
-
-    ids = [point_id(str(i)) for i in range(len(products))]
-    with open_collection(collection_address) as collection:
-        stored = {point.id: point for point in collection.get(ids)}
-    rows = [np.asarray(stored[i].vector) * stored[i].norm for i in ids]
-    return np.stack(rows).astype(np.float32).reshape(-1, vectorizer.dim)
+    collection = open_collection(address)
+    try:
+        points = collection.get([identity for identity, _ in collection.scan()])
+    finally:
+        collection.close()
+    points.sort(key=lambda point: int(Path(point.payload["_cir"]["path"]).stem))
+    return np.stack([point.vector * point.payload["_cir"]["norm"] for point in points]).astype(np.float32)
 
 
 def show_table(results: dict[str, dict[str, float]], best: BestSum) -> None:
@@ -120,7 +120,18 @@ def main() -> None:
     table = make_shop(folder, products)
     model, address = str(folder / "model"), f"qdrant:{folder / 'index'}/shop"
     cli("train", "--captions", str(folder / "captions.txt"), "--out", model, "--model", "tiny", *TRAINING)
-    cli("sync", str(table), "--to", address, "--model", model, "--id-column", "id", "--report", str(folder / "sync-report.json"))
+    cli(
+        "sync",
+        str(table),
+        "--to",
+        address,
+        "--model",
+        model,
+        "--id-column",
+        "id",
+        "--report",
+        str(folder / "sync-report.json"),
+    )
     cli(
         "search", "--in", address, "--model", model, "--image", str(folder / "pictures" / "00000.jpg"),
         "--text", "is red", "--limit", "5",
@@ -128,7 +139,7 @@ def main() -> None:
 
     vectorizer = load(model)
     validation, test = queries(products, QUERIES, seed=11), queries(products, QUERIES, seed=12)
-    raw = raw_index(address, products, vectorizer)
+    raw = raw_index(address)
     hits, best = evaluate(vectorizer, raw, products, validation, test)
     results = summary(hits, best, slices(test))
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -17,16 +17,32 @@ MOST_STEPS = 20_000
 
 
 @click.command(short_help="Tune Φ (LinCIR) on product captions; no pictures needed.")
-@click.option("--captions", "sources", multiple=True, required=True, metavar="FILE",
-              help="txt, csv, tsv, json, jsonl or parquet, also .gz; - reads lines from standard input. Repeatable.")
+@click.option(
+    "--captions",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="txt, csv, tsv, json, jsonl or parquet, also .gz; - reads lines from standard input. Repeatable.",
+)
 @click.option("--column", help="Column that holds the captions; guessed where there is no doubt.")
-@click.option("--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write.")
+@click.option(
+    "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
+)
 @MODEL_OPTION
-@click.option("--steps", type=click.IntRange(1), help="Steps in all.  [default: two passes, at least 2,000, at most 20,000]")
+@click.option(
+    "--steps", type=click.IntRange(1), help="Steps in all.  [default: two passes, at least 2,000, at most 20,000]"
+)
 @click.option("--batch-size", type=click.IntRange(1), default=512, show_default=True)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate of AdamW.")
-@click.option("--noise-strength", type=click.FloatRange(0), metavar="X",
-              help="Noise in units of mean ‖e‖/√dim.  [default: the published noise]")
+@click.option(
+    "--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate of AdamW."
+)
+@click.option(
+    "--noise-strength",
+    type=click.FloatRange(0),
+    metavar="X",
+    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
 @DEVICE_OPTION
@@ -93,7 +109,13 @@ def _run(trainer: "PhiTrainer", run: Any, total: int, folder: Path) -> bool:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     console = Console(stderr=True)
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
     started, first_step, batch = time.monotonic(), trainer.step, trainer.settings.batch_size
     printed = started
     try:

@@ -24,22 +24,24 @@ KEYWORD_TAGS = frozenset({"ADJ", "NOUN", "PROPN", "DET"})
 Span = tuple[int, int]
 
 _BREAKING = (
-    "!-/:-@\\[-`{-~¡-©«-´¶-¹»-¿×÷\u2000-\u200b\u200e-\u206f\u20a0-\u20cf\u2100-\u2bff\u2e00-\u2e7f\u3000-\u3004"
+    "!-/:-@\\[-`{-~¡-©«-±´¶-¸»¿×÷\u2000-\u200b\u200e-\u206f\u20a0-\u20cf\u2190-\u2bff\u2e00-\u2e7f\u3000-\u3004"
     "\u3008-\u3020\u3030\ufe00-\ufe1f\ufe30-\ufe6f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufffc\ufffd"
     "\U0001f000-\U0001faff\U000e0000-\U000e007f"
 )
 """Punctuation, symbols and emoji: each stands alone and ends a run. All else, accents and CJK included, makes words."""
 _LETTERS = rf"[^\s{_BREAKING}]+"
-_TOKEN = re.compile(rf"{_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?|\S")
+_TOKEN = re.compile(rf"({_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?)|\S")
+"""Group 1 is a word; a token without it is a mark."""
 
 
 _FIXED = {
-    "det": "DET", "possessive": "PRON", "subject": "PRON", "pron": "PRON", "adp": "ADP", "to": "ADP", "cconj": "CCONJ",
-    "sconj": "SCONJ", "be": "AUX", "have": "AUX", "part": "PART", "intj": "INTJ", "degree": "ADV", "adv": "ADV",
-    "num": "NUM", "adj": "ADJ", "adjed": "ADJ", "mark": "PUNCT",
+    "det": "DET", "quantity": "DET", "possessive": "PRON", "subject": "PRON", "pron": "PRON", "adp": "ADP", "to": "ADP",
+    "cconj": "CCONJ", "sconj": "SCONJ", "be": "AUX", "have": "AUX", "part": "PART", "intj": "INTJ", "degree": "ADV",
+    "adv": "ADV", "num": "NUM", "adj": "ADJ", "adjed": "ADJ", "noun": "NOUN", "mark": "PUNCT",
 }  # fmt: skip
-_HEADS = frozenset({"noun", "adj", "adjed", "nounverb", "nounverb_s", "uninflected"})
-_OBJECTS = frozenset({"det", "this", "possessive", "pron"})
+"""The tag of each kind of word (see `lexicon`) that needs no context."""
+_HEADS = frozenset({"noun", "adj", "adjed", "adjverb", "nounverb", "nounverb_s", "uninflected"})
+_OBJECTS = frozenset({"det", "quantity", "this", "possessive", "pron"})
 _EDGES = frozenset({"", "mark"})
 
 
@@ -72,10 +74,10 @@ class BuiltinTagger:
 
     def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         for row in rows:
-            kinds = ["", "", *map(self._kind, row), ""]
+            kinds = ["", "", *map(self._kind, row), "", ""]
             tags = ["", ""]
             opener = ""
-            for at in range(2, len(kinds) - 1):
+            for at in range(2, len(kinds) - 2):
                 kind = kinds[at]
                 tag = _FIXED.get(kind) or _in_context(kinds, tags, at, opener)
                 if tag != "ADJ":
@@ -87,54 +89,68 @@ class BuiltinTagger:
 def _in_context(kinds: list[str], tags: list[str], at: int, opener: str) -> str:
     """The tag of a word whose kind leaves a choice; `opener` is the kind of what stands before the adjectives
     that lead up to it."""
-    kind, before, after, tag_before = kinds[at], kinds[at - 1], kinds[at + 1], tags[at - 1]
+    before, after, tag_before = kinds[at - 1], kinds[at + 1], tags[at - 1]
     subject = before == "subject" or (before == "that" and tag_before == "PRON")
-    if kind == "noun":
-        return "NOUN"
-    if kind == "this":
-        return "DET" if after in _HEADS or after in {"num", "participle", "ing", "adjing", "more", "verb"} else "PRON"
-    if kind == "that":
-        return "DET" if after in _HEADS and before in {"", "mark", "adp", "to", "verb"} else "PRON"
-    if kind == "more":
-        return "ADV" if after in {"adj", "adjed", "adjing", "degree", "adv", "participle", "ing"} else "ADJ"
-    if kind == "modal":
-        return "NOUN" if tag_before in {"DET", "ADJ"} and before != "this" else "AUX"
-    if kind == "verb":
-        nominal = tag_before == "DET" or before == "possessive" or (tag_before == "ADJ" and after not in _OBJECTS)
-        return "NOUN" if nominal else "VERB"
-    if kind == "verb_s":
-        return "NOUN" if tag_before == "DET" or before == "possessive" else "VERB"
-    if kind == "uninflected" and before == "be":
-        return "NOUN" if after in _HEADS else "VERB"
-    if kind in {"nounverb", "uninflected"}:
-        asked = before == "modal" or subject
-        ordered = after in _OBJECTS and tag_before not in {"DET", "ADJ", "ADP"}
-        return "VERB" if asked or ordered or (before == "to" and after in _OBJECTS) else "NOUN"
-    if kind == "nounverb_s":
-        stated = (after in _OBJECTS or after == "num") and tag_before in {"", "NOUN", "NUM", "CCONJ", "ADV"}
-        return "VERB" if subject or stated else "NOUN"
-    if kind == "adjing":
-        return "VERB" if tag_before in {"NOUN", "AUX"} and after in {"adp", "to", "det"} else "ADJ"
-    if kind == "compound" and after in _HEADS and tag_before not in {"NOUN", "PRON", "AUX", "NUM"}:
-        return "ADJ"
-    if kind in {"ing", "compound"}:
-        return _ing(before, after, tag_before, opener)
-    return _participle(kinds, tags, at, subject)
+    owned = tag_before == "DET" or before == "possessive"
+    match kinds[at]:
+        case "this":
+            pointed = after in _HEADS or after in {"num", "participle", "ing", "adjing", "more", "verb"}
+            return "DET" if pointed else "PRON"
+        case "that":
+            return "DET" if after in _HEADS and before in {"", "mark", "adp", "to", "verb"} else "PRON"
+        case "off":
+            return "ADJ" if after == "adj" else "ADP"
+        case "more":
+            graded = after in {"adj", "adjed", "adjing", "adjverb", "degree", "adv", "participle", "ing"}
+            amount = before == "have" and after == "adj" and kinds[at + 2] not in _HEADS
+            return "ADV" if graded and not amount else "ADJ"
+        case "modal":
+            named = tag_before in {"DET", "ADJ"} or (tag_before == "NOUN" and after in _EDGES | {"adp", "cconj"})
+            return "NOUN" if named else "AUX"
+        case "verb":
+            return "NOUN" if owned or (tag_before == "ADJ" and after not in _OBJECTS) else "VERB"
+        case "verb_s":
+            return "NOUN" if owned or (tag_before == "ADJ" and after in _EDGES | {"cconj"}) else "VERB"
+        case "uninflected" if before == "be":
+            return "NOUN" if after in _HEADS else "VERB"
+        case "nounverb" | "uninflected":
+            ordered = after in _OBJECTS and tag_before not in {"DET", "ADJ", "ADP"}
+            counted = after == "num" and before in _EDGES
+            aimed = before == "to" and after in _OBJECTS
+            return "VERB" if before == "modal" or subject or ordered or counted or aimed else "NOUN"
+        case "nounverb_s":
+            stated = (after in _OBJECTS or after == "num") and tag_before in {"", "NOUN", "NUM", "CCONJ", "ADV"}
+            return "VERB" if subject or stated else "NOUN"
+        case "adjverb":
+            return "VERB" if after in _OBJECTS and tag_before not in {"DET", "ADJ", "AUX"} else "ADJ"
+        case "deverbal":
+            return "VERB" if after in _OBJECTS or (tag_before in {"AUX", "NUM"} and after in _HEADS) else "NOUN"
+        case "adjing":
+            return "VERB" if tag_before in {"NOUN", "AUX"} and after in {"adp", "to", "det"} else "ADJ"
+        case "compound" if after in _HEADS and tag_before not in {"PRON", "AUX"}:
+            return "ADJ"
+        case "transitive" if after in _HEADS and tag_before not in {"NOUN", "NUM", "PRON", "AUX"}:
+            return "ADJ"
+        case "ing" | "compound" | "transitive":
+            return _ing(before, after, tag_before, opener)
+        case "participle":
+            return _participle(kinds, tags, at, subject)
+    raise AssertionError(f"no rule for words of the kind {kinds[at]}")
 
 
 def _ing(before: str, after: str, tag_before: str, opener: str) -> str:
-    led = before if tag_before != "ADJ" else opener
-    if led in {"det", "this", "possessive"}:
+    led_by = opener if tag_before == "ADJ" else before
+    if led_by in {"det", "this", "possessive"}:
         return "ADJ" if after in _HEADS else "NOUN"
-    return "ADJ" if led == "have" and after in _HEADS else "VERB"
+    return "ADJ" if before == "more" or (led_by == "have" and after in _HEADS) else "VERB"
 
 
 def _participle(kinds: list[str], tags: list[str], at: int, subject: bool) -> str:
     before, after = kinds[at - 1], kinds[at + 1]
     alone = before in _EDGES and after in _EDGES
-    graded = before == "more" or (before in {"degree", "adv"} and after in _EDGES | {"cconj"})
+    graded = before == "more" or (before == "degree" and after in _EDGES | {"cconj"})
     joined = before == "cconj" and tags[at - 2] == "ADJ" and after not in {"adp", "to"}
-    attributive = after in _HEADS and not subject
+    attributive = after in _HEADS and not subject and not (tags[at - 1] == "NOUN" and after == "adj")
     return "ADJ" if attributive or alone or graded or joined else "VERB"
 
 
@@ -162,11 +178,11 @@ class SpacyTagger:
             yield [token.pos_ for token in doc]
 
 
-_SPACY_MODELS = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm")
+_SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")
 
 
 def best_tagger() -> Tagger:
-    """spaCy's largest installed English model, else the built-in tagger."""
+    """spaCy's smallest installed English model, which is also the published choice, else the built-in tagger."""
     if find_spec("spacy") is None:
         return BuiltinTagger()
     import spacy
@@ -213,7 +229,7 @@ def _runs(tokens: list[re.Match[str]], tags: list[str]) -> list[Span]:
     spans: list[Span] = []
     open_run = False
     for token, tag in zip(tokens, tags, strict=True):
-        keyword = tag in KEYWORD_TAGS
+        keyword = tag in KEYWORD_TAGS and token[1] is not None
         if keyword and open_run:
             spans[-1] = spans[-1][0], token.end()
         elif keyword:

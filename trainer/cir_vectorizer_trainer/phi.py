@@ -72,9 +72,7 @@ class Progress:
     validation_loss: float | None
 
 
-def make_examples(
-    captions: Sequence[str], backbone: Backbone, tagger: Tagger, rng: random.Random
-) -> list[Example]:
+def make_examples(captions: Sequence[str], backbone: Backbone, tagger: Tagger, rng: random.Random) -> list[Example]:
     """Tokenise captions and their masked forms.
 
     A caption is cut to the context first, so both forms say the same; a masked form that lost every marker becomes
@@ -240,7 +238,9 @@ class PhiTrainer:
         try:
             state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
         except Exception as error:  # truncated archives and foreign pickles raise many kinds
-            raise ModelError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and train anew") from error
+            raise ModelError(
+                f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and train anew"
+            ) from error
         if state["digest"] != self.digest:
             raise ModelError(f"{path} belongs to other captions or another backbone; give those, or another --out")
         for name, value in asdict(self.settings).items():
@@ -260,7 +260,9 @@ class PhiTrainer:
         with torch.random.fork_rng(devices=self._cuda_devices()):
             torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
             noised = add_noise(originals, self.noise_scale)
-            loss = self_masking_loss(self.backbone, self.phi, [self.examples[i].masked for i in picked], originals, noised)
+            loss = self_masking_loss(
+                self.backbone, self.phi, [self.examples[i].masked for i in picked], originals, noised
+            )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         self.optimizer.step()
