@@ -21,10 +21,11 @@ from cir_vectorizer.collections import RECORD_KEY
 from cir_vectorizer.errors import SourceError
 
 PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".tif", ".tiff"}
-    | {".bmp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm"}
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .avif .heic .heif .tif .tiff .bmp .jp2 .j2k .jpx .mpo .ppm .pgm .pbm .pnm "
+    ".svg .eps .psd .ico .tga .jxl .dng .cr2 .cr3 .nef .arw".split()
 )
-"""Files that a folder's listing takes for pictures; what they really hold shows when they are opened."""
+"""Files that a folder's listing takes for pictures; what they really hold shows when they are opened, and those of kinds
+that are not read (the second row) are reported instead of passed over."""
 
 IMAGE_COLUMNS = ("image", "image_path", "img", "picture", "photo", "path", "file", "filename", "file_name")
 """Names, in this order and in any case, by which a table's image column is guessed."""

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -53,3 +55,17 @@ def test_without_network_a_pull_says_which_file_to_put_where(tmp_path, monkeypat
     result = CliRunner().invoke(main, ["models", "pull", "lincir-vit-l"])
     assert result.exit_code == 1
     assert str(tmp_path / "lincir-vit-l" / "lincir_large.pt") in result.output
+
+
+def test_the_docs_list_every_command_and_option():
+    docs = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8")
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        assert f"\n## {name}\n" in docs
+        section = docs.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        command = main.get_command(context, name)
+        for part in [command, *getattr(command, "commands", {}).values()]:
+            if part is not command:
+                assert f"`{name} {part.name}" in section
+            for option in (p for p in part.params if isinstance(p, click.Option)):
+                assert any(long in section for long in option.opts if long.startswith("--")), (name, option.opts)
