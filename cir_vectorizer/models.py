@@ -8,6 +8,7 @@ name that contains their hash, `model.json` is replaced last.
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from cir_vectorizer.composers import Composer, Plan
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows, text_row
 from cir_vectorizer.composers.lincir import load_phi, save_phi
-from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ModelError, QueryError
+from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ImageError, ModelError, QueryError
 from cir_vectorizer.images import DEFAULT_LIMITS, Limits, load_reference
 from cir_vectorizer.query import ComposedQuery, ImageRef
 
@@ -124,9 +125,53 @@ class Vectorizer:
             ImageError: a picture of the query is refused.
         """
         query = ComposedQuery.parse(query)
-        composer = self._composer(query)
-        plan = composer.prepare(query)
+        composer, plan = self.plan(query)
         return Job(composer, plan, tuple(self._picture(i, ref, allow_paths) for i, ref in enumerate(query.image)))
+
+    def plan(self, query: ComposedQuery) -> tuple[Composer, Plan]:
+        """The first half of `prepare`: choose the composer and tokenise, without a look at the pictures.
+
+        Raises:
+            QueryError: names the field at fault.
+        """
+        composer = self._composer(query)
+        return composer, composer.prepare(query)
+
+    def given_embedding(self, position: int, ref: ImageRef) -> Tensor | None:
+        """The unnormalised (dim,) embedding of a query's picture that is given as a vector; None if it is a picture.
+
+        Raises:
+            QueryError: the vector does not fit, or the reference is an id.
+        """
+        field = f"image.{position}"
+        if ref.id is not None:
+            raise QueryError(
+                field,
+                'an id is known only where a collection is at hand; pass the object\'s vector as {"vector": […], "norm": …}',
+            )
+        if ref.vector is None:
+            return None
+        if len(ref.vector) != self.dim:
+            raise QueryError(
+                f"{field}.vector",
+                f"has {len(ref.vector)} numbers, but model {self.name!r} has {self.dim}; use a vector of its own index",
+            )
+        vector = torch.tensor(ref.vector, dtype=torch.float32)
+        length = vector.norm().item()
+        if not math.isfinite(length) or not length:
+            raise QueryError(
+                f"{field}.vector", "is too long or too short for float32; give the image embedding of a picture"
+            )
+        if ref.norm is None and abs(length - 1) > 1e-2:
+            return vector
+        norm = ref.norm or self.mean_image_norm
+        if norm is None:
+            raise QueryError(
+                f"{field}.norm",
+                "the model does not know how long its picture embeddings are; give the norm that the vector had",
+            )
+        scaled: Tensor = vector * (norm / length)
+        return scaled
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job]) -> Vectors:
@@ -154,25 +199,19 @@ class Vectorizer:
             return self._image_only if query.image else self._text_only
         name = query.composer or self.default_composer
         if name not in self.composers:
-            raise QueryError("composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}")
+            raise QueryError(
+                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
+            )
         return self.composers[name]
 
     def _picture(self, position: int, ref: ImageRef, allow_paths: bool) -> Tensor:
-        field = f"image.{position}"
-        if ref.id is not None:
-            raise QueryError(field, "an id is known only where a collection is at hand; pass the object's vector as {\"vector\": […], \"norm\": …}")
-        if ref.vector is None:
+        given = self.given_embedding(position, ref)
+        if given is not None:
+            return given
+        try:
             return self.preprocess(load_reference(ref, self.limits, allow_paths))
-        if len(ref.vector) != self.dim:
-            raise QueryError(f"{field}.vector", f"has {len(ref.vector)} numbers, but model {self.name!r} has {self.dim}; use a vector of its own index")
-        vector = torch.tensor(ref.vector, dtype=torch.float32)
-        length = vector.norm().item()
-        if ref.norm is None and abs(length - 1) > 1e-2:
-            return vector
-        norm = ref.norm or self.mean_image_norm
-        if norm is None:
-            raise QueryError(f"{field}.norm", "the model does not know how long its picture embeddings are; give the norm that the vector had")
-        return vector * (norm / length)
+        except ImageError as error:
+            raise ImageError(error.reason, f"{ref.path or f'image.{position}'} {error}") from error
 
     def _embed_pictures(self, jobs: Sequence[Job]) -> list[Tensor]:
         pictures = [picture for job in jobs for picture in job.pictures]
@@ -182,7 +221,7 @@ class Vectorizer:
             embeddings[pixels] = self.backbone.encode_images(torch.stack([pictures[i] for i in pixels]))
         if given := [i for i, picture in enumerate(pictures) if picture.ndim == 1]:
             embeddings[given] = torch.stack([pictures[i] for i in given]).to(self.backbone.device)
-        return list(embeddings.split([len(job.pictures) for job in jobs]))
+        return list(torch.split(embeddings, [len(job.pictures) for job in jobs]))
 
 
 def load(name: str, device: str | None = None, dtype: torch.dtype = torch.float32) -> Vectorizer:
@@ -219,7 +258,9 @@ def pull(name: str) -> Path:
     files = published.fetch(name)
     entry = published.PUBLISHED[name]
     if entry.composer != "lincir":
-        raise ModelError(f"{name!r} was fetched to {files[0].parent}, but this version has no composer {entry.composer!r}; update cir-vectorizer")
+        raise ModelError(
+            f"{name!r} was fetched to {files[0].parent}, but this version has no composer {entry.composer!r}; update cir-vectorizer"
+        )
     return import_phi(files[0], BackboneSpec.parse(entry.backbone), files[0].parent)
 
 
@@ -298,10 +339,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] > FORMAT:
-            raise ModelError(f"{path} has format {record['format']}, this version reads up to {FORMAT}; update cir-vectorizer")
+            raise ModelError(
+                f"{path} has format {record['format']}, this version reads up to {FORMAT}; update cir-vectorizer"
+            )
         _ = record["backbone"]["loader"], record["composers"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is no model record ({error}); point at a folder that `cir-vectorizer train` wrote") from error
+        raise ModelError(
+            f"{path} is no model record ({error}); point at a folder that `cir-vectorizer train` wrote"
+        ) from error
     return record
 
 
@@ -321,7 +366,9 @@ def _load_folder(folder: Path, name: str, device: str | None, dtype: torch.dtype
         if not path.is_file():
             raise CheckpointError(f"{path} of composer {composer!r} is missing; copy the whole model folder")
         if _sha256(path) != entry["sha256"]:
-            raise CheckpointError(f"{path} of composer {composer!r} is damaged (its sha256 is not the recorded one); copy it again")
+            raise CheckpointError(
+                f"{path} of composer {composer!r} is damaged (its sha256 is not the recorded one); copy it again"
+            )
     return _assemble(name, backbone, record["composers"], folder, record.get("default_composer"))
 
 
@@ -333,7 +380,9 @@ def _assemble(
     for composer, record in records.items():
         kind = record.get("kind", composer)
         if kind not in kinds:
-            raise ModelError(f"{folder} needs composer {kind!r}, which is not installed; installed are {', '.join(sorted(kinds))}")
+            raise ModelError(
+                f"{folder} needs composer {kind!r}, which is not installed; installed are {', '.join(sorted(kinds))}"
+            )
         composers[composer] = kinds[kind].load().load(record, folder, backbone)
     for kind, point in kinds.items():
         if kind not in composers and getattr(cls := point.load(), "weightless", False):
@@ -347,7 +396,9 @@ def _foreign_spec(name: str) -> BackboneSpec:
         for file, loader in (("modules.json", "sentence-transformers"), ("config.json", "transformers")):
             if (folder / file).is_file():
                 return BackboneSpec(loader, str(folder.resolve()))
-        raise ModelError(f"folder {name} holds no model: no model.json, config.json or modules.json; point at a model folder")
+        raise ModelError(
+            f"folder {name} holds no model: no model.json, config.json or modules.json; point at a model folder"
+        )
     if ":" in name:
         return BackboneSpec.parse(name)
     raise ModelError(

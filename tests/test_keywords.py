@@ -2,6 +2,7 @@
 
 import random
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -162,6 +163,10 @@ def test_every_listed_word_gets_a_tag_in_any_surroundings() -> None:
         (tags,) = TAGGER.tag([words])
         assert len(tags) == len(words)
         assert all(tags)
+
+
+def is_letter(character: str) -> bool:
+    return character != "" and unicodedata.category(character) in {"Ll", "Lo", "Nd"}
 
 
 @given(

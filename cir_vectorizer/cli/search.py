@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.collections import Hit
 
 
-@click.command()
+@click.command(short_help="Search a collection with pictures, words, or both.")
 @click.option("--in", "address", required=True, metavar="ADDRESS", help="qdrant://HOST[:PORT]/NAME or qdrant:DIR/NAME.")
 @MODEL_OPTION
 @click.option(

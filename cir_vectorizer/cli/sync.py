@@ -21,7 +21,7 @@ PLAIN_LINE_EVERY_S = 10
 FAILURES_SHOWN = 20
 
 
-@click.command()
+@click.command(short_help="Index a folder or table of pictures, again and again.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--to", "address", required=True, metavar="ADDRESS", help="qdrant://HOST[:PORT]/NAME or qdrant:DIR/NAME.")
 @MODEL_OPTION

@@ -108,7 +108,8 @@ def _in_context(kinds: list[str], tags: list[str], at: int, opener: str) -> str:
             named = tag_before in {"DET", "ADJ"} or (tag_before == "NOUN" and after in _EDGES | {"adp", "cconj"})
             return "NOUN" if named else "AUX"
         case "verb":
-            return "NOUN" if owned or (tag_before == "ADJ" and after not in _OBJECTS) else "VERB"
+            phrase = before == after == "adp"
+            return "NOUN" if owned or phrase or (tag_before == "ADJ" and after not in _OBJECTS) else "VERB"
         case "verb_s":
             return "NOUN" if owned or (tag_before == "ADJ" and after in _EDGES | {"cconj"}) else "VERB"
         case "uninflected" if before == "be":

@@ -62,7 +62,7 @@ _LISTS: dict[str, str] = {
     "lacey leather denim metal plastic american indian italian chinese japanese african european mexican "
     "western eastern northern southern scary hairy less-formal mature dull bold sleek posh quiet loud "
     "opposite distant noble broad secret stark drab royal junior unisex generic plus separate secure "
-    "super closest cleaner drier",
+    "super closest cleaner drier sharp crisp rugged lush sparse blurry",
     # participles that name a property of the thing shown, also where they follow "is" or stand alone
     "adjed": "colored coloured collared sleeved striped stripped patterned patterened printed checked checkered "
     "chequered dotted spotted speckled fitted belted shaped ruffled necked flared faded multicolored "

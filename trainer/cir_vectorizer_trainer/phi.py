@@ -152,7 +152,7 @@ class PhiTrainer:
         rng.shuffle(shuffled)
         held_out = min(2048, max(1, round(settings.validation_share * len(shuffled))))
         self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
-        self.digest = hashlib.sha256(json.dumps([sorted(captions), str(backbone.spec)]).encode()).hexdigest()
+        self.digest = hashlib.sha256(json.dumps([sorted(captions), backbone.fingerprint]).encode()).hexdigest()
         self.examples = make_examples(self.captions, backbone, tagger, rng)
         self.validation = make_examples(self.validation_captions, backbone, tagger, rng)
         self._originals = torch.empty(len(self.examples), backbone.dim)
