@@ -12,9 +12,7 @@ n random vectors with the same payload in a process of its own.
 
 import argparse
 import itertools
-import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -25,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 VIT_B_32 = "open_clip:ViT-B-32,pretrained=random"
 
 
@@ -100,7 +99,7 @@ def peak(what: str, directory: str, count: int, model: str) -> float:
     """Peak resident memory in MiB of this script's `what` step in a process of its own."""
     command = [sys.executable, __file__, "--step", what, directory, str(count), model]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(json.loads(printed.splitlines()[-1]))
+    return float(printed.splitlines()[-1])
 
 
 def step(what: str, directory: str, count: int, model: str) -> None:
@@ -125,7 +124,8 @@ def step(what: str, directory: str, count: int, model: str) -> None:
                 points.append(Point(stable_id(name), vector, record.join({})))
             collection.upsert(points)
     collection.close()
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ Without --captions it makes up captions of about 25 tokens.
 """
 
 import argparse
+import os
 import random
 import time
 from pathlib import Path

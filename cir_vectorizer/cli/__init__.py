@@ -4,9 +4,13 @@ Built-in commands and plugins' come through the same door. A command's module is
 shown; it must import torch and other heavy things inside its function.
 """
 
+import os
 from importlib.metadata import EntryPoint, entry_points
 
 import click
+
+# Torch's worker threads would spin while they wait, on the cores that decode pictures; several times slower on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _Commands(click.Group):
