@@ -1,6 +1,6 @@
 """The drawn shop with three seeds of Φ: LinCIR beside the best swept sum and the true caption.
 
-    python benchmarks/demo_world.py [--seeds 0 1 2]
+python -m benchmarks.demo_world [--seeds 0 1 2]
 """
 
 import argparse

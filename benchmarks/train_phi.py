@@ -14,17 +14,59 @@ import random
 import time
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch starts its threads
+
 import torch
-from cir_vectorizer_trainer.captions import read_captions
-from cir_vectorizer_trainer.keywords import best_tagger
-from cir_vectorizer_trainer.phi import Example, PhiTrainer, Settings, add_noise, self_masking_loss
 from torch.nn import functional as F
 
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
 from cir_vectorizer.composers.lincir import Phi
+from cir_vectorizer_trainer.captions import read_captions
+from cir_vectorizer_trainer.keywords import best_tagger
+from cir_vectorizer_trainer.phi import Example, PhiTrainer, Settings, add_noise, self_masking_loss
 
-WORDS = ["red", "blue", "green", "black", "white", "cotton", "leather", "wooden", "long", "short", "sleeves", "collar", "buttons", "pocket", "dress", "shirt", "chair", "lamp", "table", "with", "and", "of", "in", "on", "the", "a", "for", "soft", "large", "small", "classic", "modern", "hand", "made", "print", "floral", "striped", "plain", "lining"]
+WORDS = [
+    "red",
+    "blue",
+    "green",
+    "black",
+    "white",
+    "cotton",
+    "leather",
+    "wooden",
+    "long",
+    "short",
+    "sleeves",
+    "collar",
+    "buttons",
+    "pocket",
+    "dress",
+    "shirt",
+    "chair",
+    "lamp",
+    "table",
+    "with",
+    "and",
+    "of",
+    "in",
+    "on",
+    "the",
+    "a",
+    "for",
+    "soft",
+    "large",
+    "small",
+    "classic",
+    "modern",
+    "hand",
+    "made",
+    "print",
+    "floral",
+    "striped",
+    "plain",
+    "lining",
+]
 
 
 def long_captions(count: int) -> list[str]:

@@ -21,9 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cir_vectorizer_trainer.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi import PhiTrainer, Settings
-from cir_vectorizer_trainer.phi import train as train_phi
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,6 +30,9 @@ from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.backbones.base import ClipBackbone
 from cir_vectorizer.composers.base import text_row
 from cir_vectorizer.published import TINY_FOLDER
+from cir_vectorizer_trainer.keywords import BuiltinTagger
+from cir_vectorizer_trainer.phi import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi import train as train_phi
 from examples.demo.catalog import COLOURS, SEEN, caption, draw, line_caption
 
 CONFIG = {

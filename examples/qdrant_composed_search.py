@@ -1,0 +1,36 @@
+"""Composed search with the stock Qdrant client: Qdrant itself asks the container, named by QDRANT__INFERENCE__ADDRESS.
+
+docker compose -f plugins/qdrant/compose.yaml up --detach
+python examples/qdrant_composed_search.py --collection shop --image dress.jpg --text "is red"
+"""
+
+from pathlib import Path
+
+import click
+from qdrant_client import QdrantClient
+
+from cir_vectorizer_qdrant import composed
+
+
+@click.command()
+@click.option("--url", default="http://localhost:6333", show_default=True, help="Where Qdrant listens.")
+@click.option("--collection", required=True)
+@click.option("--image", type=click.Path(exists=True, path_type=Path), help="A reference picture in a file …")
+@click.option("--like", help="… or the id of an object whose picture is the reference.")
+@click.option("--text", required=True, help="What should be different.")
+@click.option("--model", default="lincir", show_default=True, help="As the container's /v1/models lists it.")
+@click.option("--limit", default=5, show_default=True)
+def main(url: str, collection: str, image: Path | None, like: str | None, text: str, model: str, limit: int) -> None:
+    """Print the objects that look like the picture but for what TEXT says."""
+    client = QdrantClient(url=url, cloud_inference=True, timeout=30)
+    if like is not None:
+        id_ = int(like) if like.isdecimal() else like
+        query = composed(image_id=id_, client=client, collection=collection, text=text, model=model)
+    else:
+        query = composed(image=image, text=text, model=model)
+    for hit in client.query_points(collection, query=query, limit=limit).points:
+        click.echo(f"{hit.score:.4f}  {hit.id}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The drawn shop: its split is honest, and composed search on it does what the README says."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from PIL import ImageChops
+
+from examples.demo import page
+from examples.demo.catalog import (
+    ALL_PRODUCTS,
+    CATEGORIES,
+    COLOURS,
+    HELD_OUT,
+    LINES,
+    PATTERNS,
+    SEEN,
+    caption,
+    catalog,
+    draw,
+    full_caption,
+    line_caption,
+    pictures,
+    queries,
+)
+from examples.demo.evaluate import Hits, evaluate, paired_bootstrap, score, slices
+from examples.demo.run import summary
+
+
+def test_the_shop_has_the_promised_size_and_split():
+    assert (len(CATEGORIES), len(COLOURS), len(PATTERNS)) == (10, 14, 4)
+    assert len(HELD_OUT) == 84
+    assert len(SEEN) + len(HELD_OUT) == len(ALL_PRODUCTS) == 560
+    assert set(catalog(3000)) == set(ALL_PRODUCTS)
+    assert not set(LINES) & HELD_OUT
+
+
+def test_captions_name_all_attributes_and_many_phrasings():
+    rng = random.Random(0)
+    texts = {caption(SEEN[0], rng) for _ in range(300)}
+    assert len(texts) > 40
+    assert all(SEEN[0].colour in text and SEEN[0].category in text for text in texts)
+    assert all(line_caption(product, rng) for product in SEEN)
+
+
+def test_a_seed_draws_the_same_picture_and_another_a_different_one():
+    one, same, other = (draw(SEEN[5], random.Random(seed), 64) for seed in (1, 1, 2))
+    assert ImageChops.difference(one, same).getbbox() is None
+    assert ImageChops.difference(one, other).getbbox() is not None
+
+
+def test_queries_change_one_attribute_and_have_an_answer_that_is_not_the_reference():
+    products = catalog(3000)
+    found = queries(products, 600, 12)
+    assert found == queries(products, 600, 12)
+    for query in found:
+        reference = products[query.reference]
+        changed = [a for a in ("category", "colour", "pattern") if getattr(reference, a) != getattr(query.target, a)]
+        assert changed == [query.change]
+        assert query.target in products
+    validation = {(q.reference, q.text) for q in queries(products, 600, 11)}
+    assert len(validation & {(q.reference, q.text) for q in found}) < 10
+
+
+def test_the_reference_is_never_a_hit_and_recall_counts_hits():
+    products = catalog(600)
+    found = queries(products, 30, 1)
+    index = np.eye(600, dtype=np.float32)
+    hits = score(index[[query.reference for query in found]], found, products, index)
+    assert not any(products[query.reference] == query.target for query in found)
+    assert hits.recall()["R@1"] <= hits.recall()["R@10"]
+    assert Hits({1: np.array([True, False]), 10: np.array([True, True])}).recall([1]) == {"R@1": 0.0, "R@10": 1.0}
+
+
+def test_the_bootstrap_interval_holds_the_mean():
+    ours, theirs = np.array([True] * 80 + [False] * 20), np.array([True] * 50 + [False] * 50)
+    mean, low, high = paired_bootstrap(ours, theirs)
+    assert mean == pytest.approx(0.3)
+    assert 0.2 < low < mean < high < 0.4
+
+
+@pytest.mark.slow
+def test_the_packaged_phi_composes_far_better_than_the_best_sum(tiny, tmp_path):
+    products = catalog(3000)
+    drawn = list(pictures(products))
+    raw = np.concatenate([tiny.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)])
+    validation, test = queries(products, 600, 11), queries(products, 600, 12)
+    hits, best = evaluate(tiny, raw, products, validation, test)
+    mean, low, _ = paired_bootstrap(hits["lincir"].at[1], hits["best_sum"].at[1])
+    assert mean >= 0.20
+    assert low > 0.15
+    assert hits["lincir"].recall()["R@1"] >= 0.5 * hits["true_caption"].recall()["R@1"]
+    parts = slices(test)
+    held_out = hits["lincir"].recall(parts["held_out"])["R@1"] - hits["best_sum"].recall(parts["held_out"])["R@1"]
+    assert held_out > 0.1
+    results = json.loads(json.dumps(summary(hits, best, parts)))
+    assert {"image_only", "text_only", "best_sum", "lincir", "by_slice"} <= set(results)
+
+    (tmp_path / "pictures").mkdir()
+    for i, picture in enumerate(drawn):
+        picture.save(tmp_path / "pictures" / f"{i:05}.jpg")
+    page.write(tmp_path, tiny, raw, products, test, hits, best)
+    content = (tmp_path / "index.html").read_text()
+    assert content.count("<article>") == page.SHOWN_QUERIES
+    assert "http" not in content
+    assert full_caption(test[0].target)
