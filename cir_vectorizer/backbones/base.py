@@ -104,6 +104,10 @@ class Backbone(Protocol):
         """(n, 3, height, width) -> (n, dim)."""
         ...
 
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """(n, length) ids -> (n, length, text.width) token embeddings: what pseudo-tokens are compared with."""
+        ...
+
     def encode_text(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
         """Ragged rows -> (n, dim); `pseudo_tokens` is (m, text.width), and gradients flow back to it."""
         ...
@@ -182,6 +186,10 @@ class ClipBackbone:
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(parts)[back.to(self.device)].float()
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        embeddings: Tensor = self._towers.embed_tokens(ids.to(self.device))
+        return embeddings
 
     def _encode_group(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None) -> Tensor:
         length = max(len(row.ids) for row in rows) if self.text.rows_may_be_cut else self.text.context_length

@@ -43,7 +43,7 @@ class ClipTokenizer:
         with self._lock:
             for word in _WORDS.findall(self._bpe.clean_fn(text[:_MAX_CHARACTERS])):
                 if len(ids) >= limit:
-                    return Tokens(tuple(ids), cut=True)
+                    return Tokens(tuple(ids[:limit]), cut=True)
                 cut |= len(word) > _MAX_WORD
                 symbols = "".join(self._bpe.byte_encoder[byte] for byte in word[:_MAX_WORD].encode("utf-8", "replace"))
                 ids += [self._bpe.encoder[piece] for piece in self._bpe.bpe(symbols).split(" ")]

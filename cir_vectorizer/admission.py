@@ -1,0 +1,113 @@
+"""How much may wait: work is promised a turn, waits in line for one, or is refused."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cir_vectorizer.batching import BatchQueue, Lane
+from cir_vectorizer.errors import CirError
+
+Promises = list[tuple[BatchQueue, int]]
+"""Queues that a piece of work will pass, and how many units it brings to each."""
+
+
+class OverloadError(CirError):
+    """More work waits than the bound allows; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too much work is waiting; try again in {retry_after} s, or send less at a time")
+        self.retry_after = retry_after
+
+
+@dataclass(eq=False)
+class _Waiting:
+    promises: Promises
+    future: "asyncio.Future[None]"
+    admitted: bool = False
+
+
+class Admission:
+    """Bounds the estimated seconds of work in each lane; use it on one event loop.
+
+    Args:
+        queues: all queues of the device.
+        bounds: seconds that may wait in the lane of searches and in that of updates. One request is always let in
+            where nothing waits, however large it is.
+    """
+
+    def __init__(self, queues: Sequence[BatchQueue], bounds: tuple[float, float]) -> None:
+        self._queues = queues
+        self._bounds = bounds
+        self._lines: tuple[deque[_Waiting], deque[_Waiting]] = (deque(), deque())
+
+    def backlog(self, lane: Lane) -> float:
+        """Estimated seconds of all that is admitted to a lane and not done."""
+        return sum(queue.backlog(lane) for queue in self._queues)
+
+    async def enter(self, promises: Promises, lane: Lane, wait: float) -> None:
+        """Be admitted, in the order of arrival.
+
+        Args:
+            wait: seconds to wait for room before being refused.
+
+        Raises:
+            OverloadError: more than the bound waits already, and did so for `wait` seconds.
+        """
+        line = self._lines[lane]
+        if not line and self._fits(promises, lane):
+            _promise(promises, lane, 1)
+            return
+        if wait <= 0:
+            raise self.refusal(lane)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(promises, loop.create_future())
+        line.append(waiting)
+        timer = loop.call_later(wait, self._give_up, waiting, lane)
+        try:
+            await waiting.future
+        except BaseException:
+            if waiting.admitted:
+                self.leave(promises, lane)
+            else:
+                line.remove(waiting)
+                self._let_in(lane)
+            raise
+        finally:
+            timer.cancel()
+
+    def leave(self, promises: Promises, lane: Lane) -> None:
+        """Note that admitted work is done, or will not be."""
+        _promise(promises, lane, -1)
+        self._let_in(lane)
+
+    def refusal(self, lane: Lane) -> OverloadError:
+        """The error for work that finds no room."""
+        return OverloadError(min(60, max(1, math.ceil(self.backlog(lane)))))
+
+    def full(self, lane: Lane) -> bool:
+        """Whether even the smallest work would be refused."""
+        return bool(self._lines[lane]) or not self._fits([], lane)
+
+    def _fits(self, promises: Promises, lane: Lane) -> bool:
+        backlog = self.backlog(lane)
+        more = sum(queue.seconds_per_unit * units for queue, units in promises)
+        return not backlog or backlog + more <= self._bounds[lane]
+
+    def _let_in(self, lane: Lane) -> None:
+        line = self._lines[lane]
+        while line and not line[0].future.done() and self._fits(line[0].promises, lane):
+            waiting = line.popleft()
+            waiting.admitted = True
+            _promise(waiting.promises, lane, 1)
+            waiting.future.set_result(None)
+
+    def _give_up(self, waiting: _Waiting, lane: Lane) -> None:
+        if not waiting.future.done():
+            waiting.future.set_exception(self.refusal(lane))
+
+
+def _promise(promises: Promises, lane: Lane, sign: int) -> None:
+    for queue, units in promises:
+        queue.promise(lane, sign * units)

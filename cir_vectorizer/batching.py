@@ -1,0 +1,378 @@
+"""Many small pieces of work that wait become few large batches on one thread; two lanes, neither of which starves.
+
+The device's thread takes a batch whenever it is free, so nothing waits while it is idle, and what arrives while
+it is busy is the next batch. Knows nothing of models: a queue is told how its batches run.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Protocol, TypeVar
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+SLOWEST_DECAY = 8.0
+"""Seconds of work that a queue's speed is averaged over."""
+
+MAX_WINDOW = 0.01
+"""Longest time in seconds that a batch waits for more to come."""
+
+
+class Lane(IntEnum):
+    """Searches go before updates, but updates keep a share."""
+
+    SEARCH = 0
+    UPDATE = 1
+
+
+class Observer(Protocol):
+    """What the service's metrics want to know; every call is cheap and comes from any thread."""
+
+    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
+        """A batch ran for `seconds`; its pieces had waited `waits` seconds since they were put in the queue."""
+        ...
+
+    def dropped(self, count: int) -> None:
+        """So many pieces of work were dropped because nobody waits for them any more."""
+        ...
+
+    def cache(self, hits: int, misses: int) -> None:
+        """Pictures whose embedding was known, and pictures that are new."""
+        ...
+
+
+class Share:
+    """Which lane is next: searches, until updates are owed a whole turn.
+
+    Args:
+        of_updates: share of the time that updates get while both lanes wait, between 0 and 1.
+    """
+
+    def __init__(self, of_updates: float = 0.2) -> None:
+        self._rate = of_updates / (1 - of_updates)
+        self._owed = 0.0
+
+    def choose(self, searches: bool, updates: bool, update_cost: float) -> Lane | None:
+        """The next lane, given which lanes wait and what the next turn of an update would cost."""
+        if not updates:
+            self._owed = 0.0
+            return Lane.SEARCH if searches else None
+        return Lane.SEARCH if searches and self._owed < update_cost else Lane.UPDATE
+
+    def charge(self, lane: Lane, cost: float, both_wait: bool) -> None:
+        """Note that a turn of `lane` took `cost` while `both_wait`; a lane alone runs for free."""
+        if both_wait:
+            self._owed = max(0.0, self._owed - cost) if lane is Lane.UPDATE else self._owed + cost * self._rate
+
+
+class HostPool:
+    """Threads for work on the host: searches first, every fifth turn an update's.
+
+    Args:
+        threads: how many.
+        prepare: called once on each thread.
+    """
+
+    def __init__(self, threads: int, prepare: Callable[[], None]) -> None:
+        self._waiting: tuple[deque[Any], deque[Any]] = (deque(), deque())
+        self._share = Share()
+        self._ready = threading.Condition()
+        self._prepare = prepare
+        self._open = True
+        for number in range(threads):
+            threading.Thread(target=self._work, name=f"cir-host-{number}", daemon=True).start()
+
+    async def run(self, lane: Lane, call: Callable[..., Result], *arguments: Any) -> Result:
+        """The result of `call` on one of the threads; work whose caller is cancelled while it waits is not begun."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        with self._ready:
+            self._waiting[lane].append((loop, future, call, arguments))
+            self._ready.notify()
+        return await future
+
+    def close(self) -> None:
+        """End the threads after what they do now."""
+        with self._ready:
+            self._open = False
+            self._ready.notify_all()
+
+    def _next(self) -> Any:
+        with self._ready:
+            while self._open:
+                waiting = bool(self._waiting[0]), bool(self._waiting[1])
+                lane = self._share.choose(*waiting, update_cost=1.0)
+                if lane is not None:
+                    self._share.charge(lane, 1.0, both_wait=all(waiting))
+                    return self._waiting[lane].popleft()
+                self._ready.wait()
+        return None
+
+    def _work(self) -> None:
+        self._prepare()
+        while (task := self._next()) is not None:
+            loop, future, call, arguments = task
+            if future.cancelled():
+                continue
+            try:
+                outcome: tuple[Any, BaseException | None] = (call(*arguments), None)
+            except BaseException as error:  # the caller's to handle, on its own thread
+                outcome = (None, error)
+            _call_soon(loop, _settle, [future], [outcome[1] or outcome[0]])
+            del task, call, arguments, future, outcome  # a waiting thread holds no picture
+
+
+@dataclass(eq=False)
+class Piece:
+    """One piece of work in a queue; `future` belongs to the event loop, and cancelling it drops the piece."""
+
+    payload: Any
+    units: float
+    future: "asyncio.Future[Any]"
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class BatchQueue:
+    """What waits for one stage of one model.
+
+    Args:
+        name: for metrics and logs.
+        run: turns payloads into as many results, in order; called on the device's thread only.
+        limit: most pieces a batch.
+        seconds_per_batch: how long a batch should last at most, which keeps searches from waiting behind it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Sequence[Any]], Sequence[Any]],
+        limit: int,
+        seconds_per_batch: float = 0.5,
+    ) -> None:
+        self.name = name
+        self.run = run
+        self.most = limit
+        self.limit = limit
+        self.seconds_per_batch = seconds_per_batch
+        self.waiting: tuple[deque[Piece], deque[Piece]] = (deque(), deque())
+        self._promised = [0.0, 0.0]
+        self._busy_since = 0.0
+        self._seconds = 0.0
+        self._units = 0.0
+        self._usual = 1.0
+        self._ended = 0.0
+        self._lasted = 0.0
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """Time that a unit takes when there is enough to do, seen lately; a guess before anything was seen."""
+        return self._seconds / self._units if self._units else 0.001
+
+    def promise(self, lane: Lane, units: float) -> None:
+        """Note that `units` will come to this queue, or with a minus that they are done."""
+        if not any(self._promised):
+            self._busy_since = time.monotonic()
+        self._promised[lane] = max(0.0, self._promised[lane] + units)
+
+    def backlog(self, lane: Lane) -> float:
+        """Estimated seconds of all that was promised a turn and is not done, in the queue or on the way to it."""
+        return self._promised[lane] * self.seconds_per_unit
+
+    def learn(self, seconds: float, units: float) -> None:
+        """Note that `units` took `seconds`."""
+        keep = 1 - min(1.0, seconds / SLOWEST_DECAY)
+        self._seconds = self._seconds * keep + seconds
+        self._units = self._units * keep + units
+
+    def drop_abandoned(self) -> int:
+        """Forget the pieces at the head of each lane that nobody waits for. Returns how many."""
+        count = 0
+        for lane in self.waiting:
+            while lane and lane[0].future.done():
+                lane.popleft()
+                count += 1
+        return count
+
+    def window(self, lane: Lane, now: float) -> float:
+        """Seconds worth waiting for a fuller batch: a fraction of what the last batch took, and only right after it.
+
+        Clients that got their answers together will ask again together; without this, batches of one and of all
+        would alternate.
+        """
+        if len(self.waiting[lane]) >= min(self._usual * 0.75, self.limit):
+            return 0.0
+        return min(MAX_WINDOW, self._lasted / 4) - (now - self._ended)
+
+    def cost_of_next(self, lane: Lane) -> float:
+        """Estimated seconds of the lane's next batch."""
+        units = sum(piece.units for piece, _ in zip(self.waiting[lane], range(self.limit), strict=False))
+        return min(units * self.seconds_per_unit, self.seconds_per_batch)
+
+    def take(self, lane: Lane) -> tuple[list[Piece], int]:
+        """The next batch of a lane, and how many abandoned pieces were dropped on the way."""
+        batch: list[Piece] = []
+        seconds, dropped = 0.0, 0
+        waiting = self.waiting[lane]
+        while waiting and len(batch) < self.limit:
+            piece = waiting[0]
+            if piece.future.done():
+                waiting.popleft()
+                dropped += 1
+                continue
+            seconds += piece.units * self.seconds_per_unit
+            if batch and seconds > self.seconds_per_batch:
+                break
+            batch.append(waiting.popleft())
+        return batch, dropped
+
+    def finished(self, batch: Sequence[Piece], began: float, ended: float, last_ended: float) -> None:
+        """Learn from a batch that ran: its size, and the speed if there was more to do; then time that the device had
+        to wait for the host counts too."""
+        units = sum(piece.units for piece in batch)
+        if sum(self._promised) > units:
+            self.learn(ended - min(began, max(last_ended, self._busy_since)), units)
+        if len(batch) >= self.limit and self.limit < self.most:
+            self.limit += 1
+        self._usual += 0.3 * (len(batch) - self._usual)
+        self._ended, self._lasted = ended, ended - began
+
+
+class Device:
+    """The one thread that runs batches of all queues.
+
+    Args:
+        loop: where results are delivered.
+        observer: told of each batch.
+        prepare: called once on the thread.
+        out_of_memory: tells whether an error means that a batch was too large, and frees what can be freed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        observer: Observer,
+        prepare: Callable[[], None],
+        out_of_memory: Callable[[Exception], bool],
+    ) -> None:
+        self.queues: list[BatchQueue] = []
+        self.failures = 0
+        """Batches in a row of which not one piece came through."""
+        self._loop = loop
+        self._observer = observer
+        self._prepare = prepare
+        self._out_of_memory = out_of_memory
+        self._ready = threading.Condition()
+        self._share = Share()
+        self._open = True
+        self._last_ended = 0.0
+        self._thread = threading.Thread(target=self._work, name="cir-device", daemon=True)
+        self._thread.start()
+
+    def submit(self, queue: BatchQueue, lane: Lane, payload: Any, units: float) -> "asyncio.Future[Any]":
+        """Put a piece into a queue; call it on the event loop. Cancel the future to drop the piece."""
+        piece = Piece(payload, units, self._loop.create_future())
+        with self._ready:
+            queue.waiting[lane].append(piece)
+            self._ready.notify()
+        return piece.future
+
+    def depth(self, lane: Lane) -> int:
+        """How many pieces wait in a lane."""
+        return sum(len(queue.waiting[lane]) for queue in self.queues)
+
+    def close(self) -> None:
+        """End the thread after its present batch."""
+        with self._ready:
+            self._open = False
+            self._ready.notify_all()
+        self._thread.join(timeout=60)
+
+    def _work(self) -> None:
+        self._prepare()
+        while True:
+            with self._ready:
+                choice = self._choose()
+                while choice is None:
+                    if not self._open:
+                        return
+                    self._ready.wait()
+                    choice = self._choose()
+                queue, lane, both_wait = choice
+                while (window := queue.window(lane, time.monotonic())) > 0 and self._open:
+                    self._ready.wait(window)
+                batch, dropped = queue.take(lane)
+            if dropped:
+                self._observer.dropped(dropped)
+            if batch:
+                self._run(queue, lane, batch, both_wait)
+            del batch
+
+    def _choose(self) -> tuple[BatchQueue, Lane, bool] | None:
+        """The lane whose turn it is, and in it the queue whose first piece is oldest."""
+        if dropped := sum(queue.drop_abandoned() for queue in self.queues):
+            self._observer.dropped(dropped)
+        first = [self._oldest(lane) for lane in Lane]
+        search, update = first
+        both = search is not None and update is not None
+        lane = self._share.choose(
+            search is not None,
+            update is not None,
+            update.cost_of_next(Lane.UPDATE) if update is not None and both else 0.0,
+        )
+        queue = None if lane is None else first[lane]
+        return None if lane is None or queue is None else (queue, lane, both)
+
+    def _oldest(self, lane: Lane) -> BatchQueue | None:
+        waiting = [queue for queue in self.queues if queue.waiting[lane]]
+        return min(waiting, key=lambda queue: queue.waiting[lane][0].arrived, default=None)
+
+    def _run(self, queue: BatchQueue, lane: Lane, batch: list[Piece], both_wait: bool) -> None:
+        began = time.monotonic()
+        results = self._attempt(queue, [piece.payload for piece in batch])
+        ended = time.monotonic()
+        self.failures = self.failures + 1 if all(isinstance(result, Exception) for result in results) else 0
+        self._share.charge(lane, ended - began, both_wait)
+        queue.finished(batch, began, ended, self._last_ended)
+        self._last_ended = ended
+        self._observer.batch(queue.name, lane, len(batch), ended - began, [began - piece.arrived for piece in batch])
+        _call_soon(self._loop, _settle, [piece.future for piece in batch], results)
+
+    def _attempt(self, queue: BatchQueue, payloads: Sequence[Any]) -> list[Any]:
+        """Results, or for a piece its error: a batch that fails is halved until the cause is alone."""
+        try:
+            return list(queue.run(payloads))
+        except Exception as error:
+            half = len(payloads) // 2
+            if self._out_of_memory(error) and half:
+                queue.limit = min(queue.limit, half)
+                log.warning(
+                    "the device is out of memory with %d in a batch of %s; going on with %d",
+                    len(payloads),
+                    queue.name,
+                    half,
+                )
+            if not half:
+                return [error]
+        return self._attempt(queue, payloads[:half]) + self._attempt(queue, payloads[half:])
+
+
+def _settle(futures: "Sequence[asyncio.Future[Any]]", results: Sequence[Any]) -> None:
+    for future, result in zip(futures, results, strict=True):
+        if future.done():
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, *arguments)

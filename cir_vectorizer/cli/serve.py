@@ -1,0 +1,111 @@
+"""`cir-vectorizer serve`: the inference container's process.
+
+Every field of the service's settings is an option here, so that `--help` lists all of them; the environment is read
+by the settings themselves.
+"""
+
+import os
+import types
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cir_vectorizer.cli.common import fail_with_sentence
+
+try:
+    from cir_vectorizer.service.settings import Settings
+
+    _FIELDS = Settings.model_fields
+except ModuleNotFoundError:  # the extra is not installed; the command says so when it is run
+    _FIELDS = {}
+
+if TYPE_CHECKING:
+    from cir_vectorizer.models import Vectorizer
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name, field in reversed(_FIELDS.items()):
+        kinds = [
+            kind for kind in typing.get_args(field.annotation) or (field.annotation,) if kind is not types.NoneType
+        ]
+        flag = f"--{name.replace('_', '-')}"
+        default = field.default
+        shown = str(default) if isinstance(default, int | float | str) and not isinstance(default, bool) else None
+        text = f"{field.description}  [env: CIR_{name.upper()}{f'; default: {shown}' if shown else ''}]"
+        if isinstance(default, bool):
+            option = click.option(flag, name, is_flag=True, default=None, help=text)
+        else:
+            several = isinstance(default, tuple)
+            metavar = {int: "N", float: "SECONDS"}.get(
+                kinds[0], "TEXT" if not several else name.removesuffix("s").upper()
+            )
+            option = click.option(
+                flag, name, multiple=several, default=() if several else None, metavar=metavar, help=text
+            )
+        command = option(command)
+    return command
+
+
+@click.command()
+@_options
+@fail_with_sentence
+def serve(**given: Any) -> None:
+    """Serve models to Weaviate, Qdrant and applications.
+
+    Weaviate: CLIP_INFERENCE_API=http://cir:KEY@HOST:8000/m/MODEL. Qdrant:
+    QDRANT__INFERENCE__ADDRESS=http://cir:KEY@HOST:8000/qdrant. Applications: see /docs. Every option can be set in the
+    environment instead; a list there is words between spaces.
+    """
+    from pydantic import ValidationError
+
+    from cir_vectorizer.errors import CirError
+
+    if not _FIELDS:
+        raise CirError("the service's libraries are not installed; run pip install 'cir-vectorizer[serve]'")
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        raise CirError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else idle threads of a forward take the cores of the doors
+    from cir_vectorizer.service.run import run
+
+    run(lambda: _load(settings), settings)
+
+
+def _load(settings: Settings) -> "dict[str, Vectorizer]":
+    """The models of `--model`, by the names that they are served under."""
+    import torch
+
+    from cir_vectorizer.errors import ModelError
+    from cir_vectorizer.models import load
+
+    vectorizers: dict[str, Vectorizer] = {}
+    for text in settings.model:
+        name, model = served_name(text)
+        if name in vectorizers:
+            raise ModelError(f"two models would be served as {name!r}; write --model NAME=MODEL for one of them")
+        vectorizers[name] = load(model, settings.device, torch.float16 if settings.half else torch.float32)
+    return vectorizers
+
+
+def served_name(text: str) -> tuple[str, str]:
+    """What `--model` says: the name that a model is served under, and the model.
+
+    Raises:
+        ModelError: the name would hold a character that has a meaning in names.
+    """
+    from cir_vectorizer.errors import ModelError
+
+    head, equals, model = text.partition("=")
+    named = bool(equals) and not set(head) & set("/:,.")
+    name = head if named else text.partition(":")[2].partition(",")[0] if ":" in text else text
+    name = name if named else os.path.basename(os.path.normpath(name))
+    if not name or set(name) & set("/@ ") or name in ("plain", "."):
+        raise ModelError(
+            f"{name!r} cannot be a served model's name; write --model NAME=MODEL with letters, digits, - and _"
+        )
+    return name, model if named else text

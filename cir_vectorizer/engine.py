@@ -1,0 +1,410 @@
+"""Many small concurrent requests become few large batches on the device; one engine for all models and doors.
+
+A request's way: `text`, `picture` and `composed` turn what was asked into `Work` on a host thread (tokenise, base64,
+hash); `run` admits it or refuses, embeds its pictures unless they are in the cache (decode and resize on host
+threads, then the model's picture queue), then runs its text or composer queue. Cancelling `run` drops what has not
+reached the device: that is how clients that have gone and deadlines that have passed cost nothing.
+"""
+
+import asyncio
+import hashlib
+import logging
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cir_vectorizer.admission import Admission, Promises
+from cir_vectorizer.backbones import TokenRow
+from cir_vectorizer.batching import BatchQueue, Device, HostPool, Lane, Observer
+from cir_vectorizer.composers import Plan
+from cir_vectorizer.composers.base import cut_note, text_row
+from cir_vectorizer.errors import CirError, ImageError, QueryError
+from cir_vectorizer.images import decode_base64, open_image
+from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.query import ComposedQuery, ImageRef
+from cir_vectorizer.stages import (
+    CALL,
+    PICTURE,
+    SAMPLE_TOKENS,
+    TEXT,
+    ComposerStage,
+    PictureStage,
+    TextStage,
+    Vector,
+    composer_stage,
+    out_of_memory,
+    samples,
+    seconds_of,
+    use_threads,
+)
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+THE_PICTURE = "the picture"
+"""What a message calls a picture that is not part of a composed query."""
+
+_ENTRY_OVERHEAD = 400  # bytes that Python takes to keep one embedding
+
+
+class DeviceError(CirError):
+    """The device could not run one piece of work; the cause is in the log."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How much may wait, and what is kept.
+
+    Attributes:
+        host_threads: threads that decode and tokenise; as many as there are cores if None.
+        max_search_wait: seconds of searches that may be waiting before more are refused.
+        max_update_wait: seconds of updates likewise.
+        cache_bytes: room for picture embeddings.
+        picture_batch: most pictures in a batch; for the device if None.
+        text_batch: most texts or queries in a batch.
+        seconds_per_batch: how long a batch should last at most.
+    """
+
+    host_threads: int | None = None
+    max_search_wait: float = 2.5
+    max_update_wait: float = 15.0
+    cache_bytes: int = 256 * 2**20
+    picture_batch: int | None = None
+    text_batch: int | None = None
+    seconds_per_batch: float = 0.5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture and its sha256, or the address it is fetched from; `label` names it in messages."""
+
+    label: str
+    data: bytes = b""
+    digest: bytes = b""
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One vector that is wanted, prepared on the host.
+
+    `stage` is the queue that makes the vector from `payload`; for a picture alone it is None. `tokens` counts CLIP
+    tokens, `notes` are sentences for the caller.
+    """
+
+    model: str
+    stage: str | None
+    payload: Plan | TokenRow | None
+    pictures: tuple[Picture | Tensor, ...] = ()
+    tokens: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A unit vector (dim,), and for a picture alone the length that its embedding had."""
+
+    vector: Vector
+    norm: float = 1.0
+
+
+class _Cache:
+    """Embeddings by content, the least recently used forgotten first."""
+
+    def __init__(self, budget: int) -> None:
+        self.bytes = 0
+        self._budget = budget
+        self._entries: OrderedDict[tuple[str, bytes], Vector] = OrderedDict()
+
+    def __contains__(self, key: tuple[str, bytes]) -> bool:
+        return key in self._entries
+
+    def get(self, key: tuple[str, bytes]) -> Vector | None:
+        if (found := self._entries.get(key)) is not None:
+            self._entries.move_to_end(key)
+        return found
+
+    def put(self, key: tuple[str, bytes], embedding: Vector) -> None:
+        if key not in self._entries:
+            self._entries[key] = embedding
+            self.bytes += embedding.nbytes + _ENTRY_OVERHEAD
+        while self.bytes > self._budget:
+            self.bytes -= self._entries.popitem(last=False)[1].nbytes + _ENTRY_OVERHEAD
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A picture on its way to an embedding, and how many requests wait for it."""
+
+    task: "asyncio.Task[Vector]"
+    lane: Lane
+    waiters: int = 0
+
+
+class Engine:
+    """Runs the models for all doors. Make it, and call its coroutines, on one event loop.
+
+    Args:
+        vectorizers: by the name that they are served under.
+        options: how much may wait, and what is kept.
+        observer: told of batches, drops and cache hits.
+        fetch: brings the picture at a URL; None refuses URLs.
+    """
+
+    def __init__(
+        self,
+        vectorizers: Mapping[str, Vectorizer],
+        options: EngineOptions,
+        observer: Observer,
+        fetch: Callable[[str], Awaitable[bytes]] | None = None,
+    ) -> None:
+        self.vectorizers = dict(vectorizers)
+        self._observer = observer
+        self._fetch = fetch
+        self._cache = _Cache(options.cache_bytes)
+        self._flights: dict[tuple[str, bytes], _Flight] = {}
+        threads = torch.get_num_threads()
+        self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))
+        self.device = Device(asyncio.get_running_loop(), observer, lambda: use_threads(threads), out_of_memory)
+        self._queues: dict[tuple[str, str], BatchQueue] = {}
+        self._ahead: dict[tuple[str, Lane], asyncio.Semaphore] = {}
+        for model, vectorizer in self.vectorizers.items():
+            cpu = vectorizer.backbone.device.type == "cpu"
+            pictures = options.picture_batch or (16 if cpu else 128)
+            texts = options.text_batch or (64 if cpu else 512)
+            stages: dict[str, tuple[Callable[[Sequence[Any]], Sequence[Any]], int]] = {
+                PICTURE: (PictureStage(vectorizer), pictures),
+                TEXT: (TextStage(vectorizer), texts),
+                CALL: (lambda calls: [call() for call in calls], 1),
+            }
+            for name, composer in vectorizer.composers.items():
+                stages[composer_stage(name)] = (ComposerStage(vectorizer, composer), texts)
+            for stage, (run, limit) in stages.items():
+                queue = BatchQueue(f"{model}/{stage}", run, limit, options.seconds_per_batch)
+                self._queues[model, stage] = queue
+                self.device.queues.append(queue)
+            for lane in Lane:
+                self._ahead[model, lane] = asyncio.Semaphore(3 * pictures)
+        self.admission = Admission(self.device.queues, (options.max_search_wait, options.max_update_wait))
+
+    async def warm_up(self) -> None:
+        """Run each stage once alone and once in a batch, so that its speed is known and the first request is fast."""
+        for model, vectorizer in self.vectorizers.items():
+            for stage, payload, units in samples(vectorizer):
+                queue = self._queues[model, stage]
+                for count in (1, 1, min(queue.limit, 16)):
+                    seconds = await self.call(model, partial(seconds_of, queue, [payload] * count))
+                queue.learn(seconds, units * count)
+
+    def close(self) -> None:
+        """End the threads; what was accepted should be finished before."""
+        self._pool.close()
+        self.device.close()
+
+    # What is asked, prepared on host threads ------------------------------------------------------------------
+
+    async def host(self, call: Callable[..., Result], *arguments: Any, lane: Lane = Lane.SEARCH) -> Result:
+        """The result of `call` on a host thread."""
+        return await self._pool.run(lane, call, *arguments)
+
+    def text(self, model: str, text: str) -> Work:
+        """A plain text; safe on threads."""
+        backbone = self.vectorizers[model].backbone
+        row, cut = text_row(backbone.tokenizer, backbone.text, text)
+        return Work(model, TEXT, row, tokens=len(row.ids), notes=(cut_note("text", backbone.text),) if cut else ())
+
+    def picture(self, model: str, ref: ImageRef, position: int = 0, label: str = THE_PICTURE) -> Work:
+        """A picture alone; safe on threads. Raises as `composed`."""
+        return Work(model, None, None, (self._open(model, ref, position, label),))
+
+    def composed(self, model: str, query: ComposedQuery) -> Work:
+        """A composed query, or a plain one written as such; safe on threads.
+
+        Raises:
+            QueryError: names the field at fault.
+            ImageError: a picture is not base64, or is too large.
+        """
+        vectorizer = self.vectorizers[model]
+        if query.plain and not query.image:
+            return self.text(model, query.text or "")
+        if query.plain:
+            return self.picture(model, query.image[0], label="image.0")
+        name = query.composer or vectorizer.default_composer
+        _, plan = vectorizer.plan(query)
+        pictures = tuple(self._open(model, ref, i, f"image.{i}") for i, ref in enumerate(query.image))
+        tokens = sum(len(row.ids) for row in plan.rows)
+        return Work(model, composer_stage(name), plan, pictures, tokens, plan.notes)
+
+    def _open(self, model: str, ref: ImageRef, position: int, label: str) -> Picture | Tensor:
+        vectorizer = self.vectorizers[model]
+        given = vectorizer.given_embedding(position, ref)
+        if given is not None:
+            return given
+        if ref.url is not None:
+            return Picture(label, url=ref.url)
+        try:
+            data = ref.data if ref.data is not None else decode_base64(ref.base64 or "", vectorizer.limits)
+        except ImageError as error:
+            raise _labelled(label, error) from error
+        return Picture(label, data, hashlib.sha256(data).digest())
+
+    # From work to vectors -------------------------------------------------------------------------------------
+
+    async def run(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
+        """Answers in order, or for a piece of work that failed its error. Cancel it to drop what has not run.
+
+        Args:
+            wait: seconds to wait for room before refusing.
+
+        Raises:
+            OverloadError: more than the bound waits already.
+        """
+        promises = [self._promises(work) for work in works]
+        await self.admission.enter([promise for mine in promises for promise in mine], lane, wait)
+        if len(works) == 1:
+            try:
+                return [await self._answer(works[0], lane)]
+            except Exception as error:
+                return [error]
+            finally:
+                self.admission.leave(promises[0], lane)
+        tasks = [asyncio.ensure_future(self._answer(work, lane)) for work in works]
+        for task, mine in zip(tasks, promises, strict=True):
+            task.add_done_callback(partial(self._left, mine, lane))
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def embeddings(self, work: Work, lane: Lane) -> list[Vector]:
+        """The unnormalised embeddings of a piece of work's pictures."""
+        return list(await asyncio.gather(*(self._embedding(work.model, picture, lane) for picture in work.pictures)))
+
+    async def call(self, model: str, function: Callable[[], Result]) -> Result:
+        """The result of `function` on the device's thread."""
+        result: Result = await self.device.submit(self._queues[model, CALL], Lane.SEARCH, function, 1)
+        return result
+
+    def seconds(self, model: str, composer: str | None = None) -> float:
+        """Estimated time of one composed query in a full batch without its picture, or with no composer of a picture."""
+        if composer is None:
+            return self._queues[model, PICTURE].seconds_per_unit
+        queue = self._queues[model, composer_stage(composer)]
+        return queue.seconds_per_unit * SAMPLE_TOKENS
+
+    @property
+    def cached_bytes(self) -> int:
+        """Size of the embeddings that are kept."""
+        return self._cache.bytes
+
+    def _left(self, promises: Promises, lane: Lane, task: object) -> None:
+        self.admission.leave(promises, lane)
+
+    def _promises(self, work: Work) -> Promises:
+        promises = []
+        new = sum(
+            isinstance(picture, Picture) and (work.model, picture.digest) not in self._cache
+            for picture in work.pictures
+        )
+        if new:
+            promises.append((self._queues[work.model, PICTURE], new))
+        if work.stage is not None:
+            promises.append((self._queues[work.model, work.stage], max(1, work.tokens)))
+        return promises
+
+    async def _answer(self, work: Work, lane: Lane) -> Answer:
+        if len(work.pictures) == 1:
+            embeddings = [await self._embedding(work.model, work.pictures[0], lane)]
+        else:
+            embeddings = await self.embeddings(work, lane)
+        if work.stage is None:
+            norm = float(np.linalg.norm(embeddings[0]))
+            return Answer(embeddings[0] / np.float32(norm), norm)
+        queue = self._queues[work.model, work.stage]
+        payload = work.payload if work.stage == TEXT else (work.payload, embeddings)
+        return Answer(await self._on_device(queue, lane, payload, max(1, work.tokens)))
+
+    async def _embedding(self, model: str, picture: Picture | Tensor, lane: Lane) -> Vector:
+        if isinstance(picture, Tensor):
+            return _checked(picture.numpy())
+        try:
+            if picture.url is not None:
+                if self._fetch is None:
+                    raise ImageError("url", "is a URL, and URLs are not fetched here; send the picture as base64")
+                data = await self._fetch(picture.url)
+                picture = Picture(picture.label, data, await self.host(_digest, data, lane=lane))
+            return await self._shared(model, picture, lane)
+        except ImageError as error:
+            raise _labelled(picture.label, error) from error
+
+    async def _shared(self, model: str, picture: Picture, lane: Lane) -> Vector:
+        """The embedding from the cache, from a flight that is under way, or from a new flight."""
+        key = (model, picture.digest)
+        if (known := self._cache.get(key)) is not None:
+            self._observer.cache(1, 0)
+            return known
+        flight = self._flights.get(key)
+        if flight is None or flight.lane > lane:  # a search does not sit in an update's seat
+            self._observer.cache(0, 1)
+            flight = _Flight(asyncio.ensure_future(self._embed(key, picture.data, lane)), lane)
+            self._flights[key] = flight
+        else:
+            self._observer.cache(1, 0)
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters:
+                flight.task.cancel()
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+
+    async def _embed(self, key: tuple[str, bytes], data: bytes, lane: Lane) -> Vector:
+        model = key[0]
+        async with self._ahead[model, lane]:
+            pixels = await self._pool.run(lane, _pixels, self.vectorizers[model], data)
+            embedding = await self._on_device(self._queues[model, PICTURE], lane, pixels, 1)
+        self._cache.put(key, embedding.copy())  # the row alone, not its batch
+        return embedding
+
+    async def _on_device(self, queue: BatchQueue, lane: Lane, payload: Any, units: int) -> Vector:
+        try:
+            vector: Vector = await self.device.submit(queue, lane, payload, units)
+        except CirError:
+            raise
+        except Exception as error:
+            log.error("%s failed", queue.name, exc_info=error)
+            if out_of_memory(error):
+                raise DeviceError(
+                    "the device has too little memory for this; try again later, or send less at a time"
+                ) from error
+            raise DeviceError(
+                "the model could not be run on this; try another input, and see the service's log"
+            ) from error
+        return _checked(vector)
+
+
+def _pixels(vectorizer: Vectorizer, data: bytes) -> Tensor:
+    return vectorizer.preprocess(open_image(data, vectorizer.limits))
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _labelled(label: str, error: ImageError) -> ImageError:
+    return ImageError(error.reason, f"{label} {error}")
+
+
+def _checked(vector: Vector) -> Vector:
+    length = float(np.linalg.norm(vector))
+    if not (math.isfinite(length) and length > 1e-6):
+        raise QueryError("", "the model makes no usable vector of this; change its weights or numbers")
+    return vector

@@ -1,0 +1,178 @@
+"""Pictures by URL, fetched so that nobody can make this machine speak to its own network.
+
+Each host name is resolved once, every address it has is checked, and the connection goes to a checked address (so a
+name that changes its address in between gains nothing), with the name kept for TLS and `Host`. Redirects take the
+same way. Proxies and credentials of the environment are not used.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
+
+import httpx
+
+from cir_vectorizer.errors import ImageError
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+MAX_REDIRECTS = 3
+MAX_FETCHES = 16
+"""Fetches at a time; others wait."""
+
+_PORTS = {"http": 80, "https": 443}
+_METADATA = {ipaddress.ip_address("168.63.129.16")}
+"""Addresses that look public but belong to the machine's cloud."""
+
+_IPV4_INSIDE = [
+    (ipaddress.ip_network("::ffff:0:0/96"), 0),
+    (ipaddress.ip_network("::/96"), 0),
+    (ipaddress.ip_network("64:ff9b::/96"), 0),
+    (ipaddress.ip_network("64:ff9b:1::/48"), 0),
+    (ipaddress.ip_network("2002::/16"), 80),
+]
+"""IPv6 networks whose addresses carry an IPv4 address, and by how many bits it is shifted."""
+
+
+class Fetcher:
+    """Fetches pictures over http and https.
+
+    Args:
+        hosts: names that are fetched from (`*.shop.example` for all below); any public host if empty. A port other
+            than the usual one must be named here too: `images.shop.example:8443`.
+        most_bytes: largest picture.
+        timeout: seconds for one picture, redirects included.
+        resolve: host name and port -> addresses; the system's resolver if None.
+        transport: what carries the requests; the network if None.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[str] = (),
+        most_bytes: int = 32 * 2**20,
+        timeout: float = 10.0,
+        resolve: Resolve | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._hosts = [host.lower() for host in hosts]
+        self._most_bytes = most_bytes
+        self._timeout = timeout
+        self._resolve = resolve or _resolve
+        self._turn = asyncio.Semaphore(MAX_FETCHES)
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            timeout=timeout,
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_keepalive_connections=0),  # a connection is for one name only
+            headers={"accept": "image/*", "accept-encoding": "identity", "user-agent": "cir-vectorizer"},
+        )
+
+    async def fetch(self, url: str) -> bytes:
+        """The picture at `url`.
+
+        Raises:
+            ImageError: with reason "url", or "bytes" if it is too large.
+        """
+        try:
+            async with self._turn:
+                return await asyncio.wait_for(self._follow(url), self._timeout)
+        except asyncio.TimeoutError as error:
+            raise ImageError("url", f"did not arrive within {self._timeout:g} s; send it as base64") from error
+        except httpx.HTTPError as error:
+            raise ImageError(
+                "url", "could not be fetched: its server does not answer properly; send it as base64"
+            ) from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def _follow(self, url: str) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            address, headers, host = await self._checked(url)
+            request = self._client.build_request("GET", address, headers=headers, extensions={"sni_hostname": host})
+            response = await self._client.send(request, stream=True)
+            try:
+                if response.has_redirect_location:
+                    url = str(httpx.URL(url).join(response.headers["location"]))
+                    continue
+                return await self._read(response)
+            except httpx.InvalidURL as error:
+                raise ImageError("url", "redirects to what is no URL; give the picture's own address") from error
+            finally:
+                await response.aclose()
+        raise ImageError("url", f"redirects more than {MAX_REDIRECTS} times; give the picture's own address")
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        if response.status_code != 200:
+            raise ImageError("url", f"answers with status {response.status_code}; check the address")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise ImageError("url", "comes compressed, which was not asked for; send it as base64")
+        declared = response.headers.get("content-length", "")
+        self._check(int(declared) if declared.isdecimal() else 0)
+        body = bytearray()
+        async for part in response.aiter_raw():
+            body += part
+            self._check(len(body))
+        return bytes(body)
+
+    def _check(self, count: int) -> None:
+        if count > self._most_bytes:
+            raise ImageError("bytes", f"is over the limit of {self._most_bytes / 2**20:,.0f} MiB; make it smaller")
+
+    async def _checked(self, text: str) -> tuple[httpx.URL, dict[str, str], str]:
+        """The URL with a checked address in place of the host, the `Host` header, and the host's name."""
+        try:
+            url = httpx.URL(text)
+            port = url.port or _PORTS.get(url.scheme, 0)
+            host = url.raw_host.decode("ascii").lower().rstrip(".")
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ImageError("url", "is not a valid URL; check it, or send the picture as base64") from error
+        if url.scheme not in _PORTS or not host or url.userinfo:
+            raise ImageError(
+                "url", "is not a plain http or https address; remove user and password, or send the picture as base64"
+            )
+        if not self._allowed(host, port, url.scheme):
+            raise ImageError(
+                "url", "is at a host or port that pictures are not fetched from here; send the picture as base64"
+            )
+        try:
+            addresses = await self._resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            raise ImageError(
+                "url", "is at a host that is not known; check it, or send the picture as base64"
+            ) from error
+        if not addresses or not all(is_public(address) for address in addresses):
+            raise ImageError("url", "is at a host that is not on the public internet; send the picture as base64")
+        header = host if url.port is None else f"{host}:{port}"
+        return url.copy_with(host=addresses[0]), {"host": header}, host
+
+    def _allowed(self, host: str, port: int, scheme: str) -> bool:
+        usual = port == _PORTS[scheme]
+        names = [f"{host}:{port}"] + ([host] if usual else [])
+        return (
+            usual if not self._hosts else any(fnmatchcase(name, pattern) for name in names for pattern in self._hosts)
+        )
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address belongs to the public internet: not private, loopback, link-local, multicast, reserved, of
+    a cloud's metadata service, nor an IPv6 way of writing such an IPv4 address."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        for network, shift in _IPV4_INSIDE:
+            if address in network and not is_public(str(ipaddress.IPv4Address(int(address) >> shift & 0xFFFFFFFF))):
+                return False
+        if address.teredo is not None:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
+
+
+async def _resolve(host: str, port: int) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]

@@ -1,0 +1,68 @@
+"""The FastAPI application: doors put together. Everything it needs comes in as an argument."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from cir_vectorizer import __version__
+from cir_vectorizer.fetch import Fetcher
+from cir_vectorizer.service import qdrant, rest, weaviate
+from cir_vectorizer.service.front import Front
+from cir_vectorizer.service.openapi import document
+from cir_vectorizer.service.problems import problem
+from cir_vectorizer.service.settings import Settings
+from cir_vectorizer.service.state import Loader, Service
+
+_SENTENCES = {
+    404: "there is nothing at this address; /docs lists what there is",
+    405: "this address does not take that method",
+}
+
+
+def create_app(load: Loader, settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
+    """The service as an ASGI application; its `state.service` is the `Service`.
+
+    Args:
+        load: brings the models by the names that they are served under, the default one first; called on a thread
+            after the start, so that the service is alive, but not ready, while weights are loaded.
+        settings: what the operator has set.
+        fetcher: fetches pictures by URL; by the settings if None.
+
+    Raises:
+        CirError: the keys cannot be read.
+    """
+    service = Service(load, settings, fetcher)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="cir-vectorizer", version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None
+    )
+    app.state.service = service
+    app.add_middleware(Front, service=service)
+    for door in (weaviate, qdrant, rest):
+        app.include_router(door.router(service))
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.exception_handler(HTTPException)
+    async def no_such_address(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        sentence = _SENTENCES.get(error.status_code, str(error.detail))
+        return problem(error.status_code, sentence, dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(_: Request, __: Exception) -> Response:
+        return problem(422, "a parameter of the address is wrong; /docs lists what there is")
+
+    app.openapi = lambda: document(service)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,158 @@
+"""What one request may cost: bytes, time, and the client's patience."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from cir_vectorizer.admission import OverloadError
+from cir_vectorizer.errors import CirError
+
+Result = TypeVar("Result")
+
+TIMEOUT_HEADER = "x-request-timeout"
+CLIENT_GONE = 499
+"""The status that is logged where no answer could be given any more."""
+
+
+class RefusedError(CirError):
+    """A request that is refused with an HTTP status; `reason` is a short code for the metrics."""
+
+    def __init__(self, status: int, reason: str, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
+        self.reason = reason
+
+
+class ClientGoneError(CirError):
+    """The client closed the connection; there is nobody to answer."""
+
+
+class Bodies:
+    """Reads request bodies, and bounds what they take together.
+
+    Args:
+        most: bytes of one body.
+        together: bytes of all bodies whose requests are not answered yet.
+        seconds: how long a body may take to arrive.
+    """
+
+    def __init__(self, most: int, together: int, seconds: float) -> None:
+        self.held = 0
+        self._most = most
+        self._together = together
+        self._seconds = seconds
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @contextlib.asynccontextmanager
+    async def read(self, request: Request, wait: float) -> AsyncIterator[bytes]:
+        """The request's body; its bytes count as held until the context ends.
+
+        Args:
+            wait: seconds to wait for room before refusing.
+
+        Raises:
+            RefusedError: the body is too large, slow, or compressed.
+            OverloadError: other bodies take all the room.
+            ClientGoneError: the client went away before the end.
+        """
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise RefusedError(415, "encoding", "the body is compressed; send it without Content-Encoding")
+        declared = request.headers.get("content-length", "0")
+        expected = int(declared) if declared.isdecimal() else 0
+        self._check(expected)
+        held = [0]
+        try:
+            await self._hold(expected, wait, held)
+            try:
+                yield await asyncio.wait_for(self._collect(request, wait, held), self._seconds)
+            except asyncio.TimeoutError as error:
+                problem = f"the body did not arrive within {self._seconds:g} s; send it faster or in smaller requests"
+                raise RefusedError(408, "slow body", problem) from error
+        finally:
+            self.held -= held[0]
+            while self._waiting:
+                future = self._waiting.pop()
+                if not future.done():
+                    future.set_result(None)
+
+    async def _collect(self, request: Request, wait: float, held: list[int]) -> bytes:
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                self._check(len(body))
+                await self._hold(len(body) - held[0], wait, held)
+        except ClientDisconnect as error:
+            raise ClientGoneError("the client went away") from error
+        return bytes(body)
+
+    def _check(self, count: int) -> None:
+        if count > self._most:
+            most = f"{self._most / 2**20:,.0f} MiB"
+            raise RefusedError(
+                413, "body size", f"the body is over the limit of {most}; send fewer or smaller pictures"
+            )
+
+    async def _hold(self, count: int, wait: float, held: list[int]) -> None:
+        """Count `count` more bytes as held by one request, which holds `held[0]` so far."""
+        if count <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while self.held > held[0] and self.held + count > self._together:
+            left = until - loop.time()
+            if left <= 0:
+                raise OverloadError(1)
+            future: asyncio.Future[None] = loop.create_future()
+            self._waiting.append(future)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(future, left)
+        self.held += count
+        held[0] += count
+
+
+async def until_gone(request: Request, work: Awaitable[Result], seconds: float) -> Result:
+    """The result of `work`, which is cancelled when the client goes away or `seconds` have passed.
+
+    Raises:
+        ClientGoneError: nobody waits for the answer any more.
+        RefusedError: 503, the deadline has passed.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if gone.done():
+            raise ClientGoneError("the client went away")
+        raise RefusedError(503, "deadline", f"no answer within {seconds:g} s; try again later, or send less at a time")
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def deadline(request: Request, most: float) -> float:
+    """Seconds that a request may take: `most`, or less where its header `X-Request-Timeout` says so.
+
+    Raises:
+        RefusedError: 400, the header is no number of seconds.
+    """
+    asked = request.headers.get(TIMEOUT_HEADER)
+    if asked is None:
+        return most
+    with contextlib.suppress(ValueError):
+        if (seconds := float(asked)) > 0:
+            return min(seconds, most)
+    raise RefusedError(
+        400, "timeout", "X-Request-Timeout is not a number of seconds above 0; correct it or leave it out"
+    )
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,77 @@
+"""Prometheus metrics; each app has its own registry. `docs/grafana-dashboard.json` draws them."""
+
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cir_vectorizer.batching import Lane
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """What is counted; it is the engine's `Observer` too."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._gauges: dict[str, Gauge] = {}
+        self._requests = Counter(
+            "cir_requests",
+            "Requests answered, by the id of their key.",
+            ["door", "status", "key"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "cir_request_seconds", "Time to answer.", ["door"], buckets=_SECONDS, registry=self.registry
+        )
+        self._sizes = Histogram(
+            "cir_batch_size", "Pieces in a batch.", ["queue"], buckets=_SIZES, registry=self.registry
+        )
+        self._device = Counter(
+            "cir_device_seconds", "Time the device worked.", ["queue", "lane"], registry=self.registry
+        )
+        self._waits = Histogram(
+            "cir_queue_wait_seconds", "Wait in a queue.", ["lane"], buckets=_SECONDS, registry=self.registry
+        )
+        self._cache = Counter("cir_cache", "Pictures looked up in the cache.", ["result"], registry=self.registry)
+        self._rejected = Counter("cir_rejected", "Requests refused.", ["reason"], registry=self.registry)
+        self._dropped = Counter("cir_dropped", "Work nobody waited for any more.", registry=self.registry)
+
+    def answered(self, door: str, status: int, key: str, seconds: float) -> None:
+        """A request was answered; `key` is the id of its key, or "none"."""
+        self._requests.labels(door, str(status), key).inc()
+        self._seconds.labels(door).observe(seconds)
+
+    def rejected(self, reason: str) -> None:
+        """A request was refused; `reason` is one of a few short codes."""
+        self._rejected.labels(reason).inc()
+
+    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
+        """A batch ran."""
+        name = lane.name.lower()
+        self._sizes.labels(queue).observe(size)
+        self._device.labels(queue, name).inc(seconds)
+        histogram = self._waits.labels(name)
+        for wait in waits:
+            histogram.observe(wait)
+
+    def dropped(self, count: int) -> None:
+        """Abandoned work was dropped."""
+        self._dropped.inc(count)
+
+    def cache(self, hits: int, misses: int) -> None:
+        """Pictures were looked up."""
+        self._cache.labels("hit").inc(hits)
+        self._cache.labels("miss").inc(misses)
+
+    def gauge(self, name: str, about: str, value: Callable[[], float], **labels: str) -> None:
+        """Report what `value` returns whenever the metrics are read."""
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, about, list(labels), registry=self.registry)
+        gauge = self._gauges[name]
+        (gauge.labels(**labels) if labels else gauge).set_function(value)
+
+    def text(self) -> bytes:
+        """All metrics as Prometheus reads them."""
+        return generate_latest(self.registry)

@@ -1,0 +1,248 @@
+"""The door of applications: `/v1/…`, JSON in and out. Everything here is searches, and none of it waits for room."""
+
+import base64
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from cir_vectorizer import __version__
+from cir_vectorizer.batching import Lane
+from cir_vectorizer.engine import Answer, Work
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.explain import nearest_words, parts_of
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.service.names import Target
+from cir_vectorizer.service.problems import naming, vectors_of
+from cir_vectorizer.service.requests import check_items, check_text, parse, picture_ref, read_json
+from cir_vectorizer.service.state import Service
+
+NAME_LENGTH = 256
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = Field(None, max_length=NAME_LENGTH)
+
+
+class ComposeBody(_Body):
+    """`POST /v1/compose`"""
+
+    queries: list[dict[str, Any]]
+
+
+class EmbedBody(_Body):
+    """`POST /v1/embed`"""
+
+    texts: list[str] = []
+    images: list[str | dict[str, Any]] = []
+
+
+class EmbeddingsBody(_Body):
+    """`POST /v1/embeddings`, as OpenAI has it; an input that is a data URI of a picture is a picture."""
+
+    input: str | list[str]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+
+
+class ExplainBody(_Body):
+    """`POST /v1/explain`"""
+
+    query: dict[str, Any]
+    words: int = Field(10, ge=1, le=50)
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of this door."""
+    routes = APIRouter(prefix="/v1", include_in_schema=False)
+    for path, work in (
+        ("/compose", _compose),
+        ("/embed", _embed),
+        ("/embeddings", _embeddings),
+        ("/explain", _explain),
+    ):
+        routes.add_api_route(path, _handler(service, work), methods=["POST"])
+
+    async def models() -> Response:
+        return await service.json(_models(service))
+
+    routes.add_api_route("/models", models, methods=["GET"])
+    return routes
+
+
+def _handler(
+    service: Service, work: Callable[[Service, bytes], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        return await service.answer(request, lambda body: work(service, body), (Lane.SEARCH,))
+
+    return handle
+
+
+async def _compose(service: Service, body: bytes) -> Response:
+    target, works = await service.engine.host(_read_compose, service, body)
+    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: f"queries[{i}]")
+    vectors = [answer.vector for answer in found]
+    content = {
+        "model": service.names.full_name(target.model),
+        "vectors": vectors,
+        "notes": [list(work.notes) for work in works],
+    }
+    return await service.json(content, sum(len(vector) for vector in vectors))
+
+
+def _read_compose(service: Service, body: bytes) -> tuple[Target, list[Work]]:
+    asked = parse(ComposeBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    check_items(len(asked.queries), service.settings)
+    works = []
+    for i, query in enumerate(asked.queries):
+        with naming(f"queries[{i}]"):
+            works.append(_composed(service, target, query))
+    return target, works
+
+
+def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
+    parsed = target.pin(ComposedQuery.parse(query))
+    check_text(parsed.text or "", service.settings)
+    return service.engine.composed(target.model, parsed)
+
+
+async def _embed(service: Service, body: bytes) -> Response:
+    target, texts, images = await service.engine.host(_read_embed, service, body)
+    count = len(texts)
+    answers = await service.vectors([*texts, *images], Lane.SEARCH)
+    found = vectors_of(answers, lambda i: f"texts[{i}]" if i < count else f"images[{i - count}]")
+    content = {
+        "model": service.names.full_name(target.model),
+        "text_vectors": [answer.vector for answer in found[:count]],
+        "image_vectors": [answer.vector for answer in found[count:]],
+        "image_norms": [answer.norm for answer in found[count:]],
+    }
+    return await service.json(content, sum(len(answer.vector) for answer in found))
+
+
+def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list[Work]]:
+    asked = parse(EmbedBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    check_items(len(asked.texts) + len(asked.images), service.settings)
+    texts = [service.engine.text(target.model, check_text(text, service.settings)) for text in asked.texts]
+    images = []
+    for i, image in enumerate(asked.images):
+        with naming(f"images[{i}]"):
+            images.append(service.engine.picture(target.model, picture_ref(image)))
+    return target, texts, images
+
+
+async def _embeddings(service: Service, body: bytes) -> Response:
+    asked, target, works = await service.engine.host(_read_embeddings, service, body)
+    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: f"input[{i}]")
+    data = [
+        {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
+        for i, answer in enumerate(found)
+    ]
+    tokens = sum(work.tokens for work in works)
+    content = {
+        "object": "list",
+        "data": data,
+        "model": service.names.full_name(target.model),
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return await service.json(content, sum(len(answer.vector) for answer in found))
+
+
+def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Target, list[Work]]:
+    asked = parse(EmbeddingsBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    dim = service.engine.vectorizers[target.model].dim
+    if asked.dimensions not in (None, dim):
+        raise QueryError(
+            "dimensions", f"is {asked.dimensions}, but vectors of {target.model!r} have {dim}; leave it out"
+        )
+    inputs = [asked.input] if isinstance(asked.input, str) else asked.input
+    check_items(len(inputs), service.settings)
+    works = []
+    for i, text in enumerate(inputs):
+        with naming(f"input[{i}]"):
+            if text[:11].lower() == "data:image/":
+                works.append(service.engine.picture(target.model, picture_ref(text)))
+            else:
+                works.append(service.engine.text(target.model, check_text(text, service.settings)))
+    return asked, target, works
+
+
+def _written(answer: Answer, encoding: str) -> Any:
+    if encoding == "base64":
+        return base64.b64encode(answer.vector.astype("<f4").tobytes()).decode("ascii")
+    return answer.vector
+
+
+async def _explain(service: Service, body: bytes) -> Response:
+    target, query, works, parts, count = await service.engine.host(_read_explain, service, body)
+    answers = await service.vectors(works, Lane.SEARCH)
+    whole = vectors_of(answers[:1], lambda _: "query")[0].vector
+    moves = []
+    for part, answer in zip(parts, answers[1:], strict=True):
+        if isinstance(answer, Answer):
+            moved = 1.0 - float(np.dot(whole, answer.vector))
+            moves.append({"part": part[0], "word": part[1], "moves": round(max(0.0, moved), 6)})
+    vectorizer = service.engine.vectorizers[target.model]
+    composer = query.composer or vectorizer.default_composer
+    embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
+    words = await service.engine.call(target.model, lambda: nearest_words(vectorizer, composer, embeddings, count))
+    pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words or []]
+    content = {
+        "model": service.names.full_name(target.model),
+        "composer": None if query.plain else composer,
+        "pictures": pictures,
+        "parts": moves,
+        "notes": list(works[0].notes),
+    }
+    return await service.json(content)
+
+
+def _read_explain(
+    service: Service, body: bytes
+) -> tuple[Target, ComposedQuery, list[Work], list[tuple[str, str | None]], int]:
+    asked = parse(ExplainBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    with naming("query"):
+        query = target.pin(ComposedQuery.parse(asked.query))
+        works = [service.engine.composed(target.model, query)]
+    parts = []
+    composer = query.composer or (None if query.plain else service.engine.vectorizers[target.model].default_composer)
+    for part in parts_of(query):
+        with contextlib.suppress(QueryError):  # a composer may need just this part
+            without = part.without.model_copy(update={"composer": composer})
+            works.append(service.engine.composed(target.model, without))
+            parts.append((part.field, part.word))
+    return target, query, works, parts, asked.words
+
+
+def _models(service: Service) -> dict[str, Any]:
+    names, engine = service.names, service.engine
+    data = []
+    for model, vectorizer in engine.vectorizers.items():
+        composers = [{"name": name, "seconds": engine.seconds(model, name)} for name in vectorizer.composers]
+        data.append(
+            {
+                "id": model,
+                "object": "model",
+                "owned_by": "cir-vectorizer",
+                "full_name": names.full_name(model),
+                "fingerprint": vectorizer.fingerprint,
+                "dim": vectorizer.dim,
+                "mean_image_norm": vectorizer.mean_image_norm,
+                "default": model == names.default,
+                "default_composer": vectorizer.default_composer,
+                "composers": composers,
+                "picture_seconds": engine.seconds(model),
+            }
+        )
+    return {"object": "list", "data": data, "aliases": names.aliases(names.default), "version": __version__}

@@ -1,0 +1,146 @@
+"""Runs the service under uvicorn, and stops it without losing an answer."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+from types import FrameType
+
+import orjson
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from cir_vectorizer.errors import CirError
+from cir_vectorizer.service import logs
+from cir_vectorizer.service.app import create_app
+from cir_vectorizer.service.settings import Settings
+from cir_vectorizer.service.state import Loader, Service
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+LAST_WORDS = 0.5
+"""Seconds between the last new connection and the end of the idle ones."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP as uvicorn speaks it; what is no HTTP is refused with a JSON sentence too."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = orjson.dumps({"error": "this is not a valid HTTP request"})
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """On SIGTERM: not ready, but serving for a while; then no new connections; then the end, once all is answered.
+
+    A second signal ends the while at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._service.draining or self._loop is None:
+            self.should_exit = True
+            return
+        self._service.draining = True
+        seconds = self._service.settings.drain_seconds
+        log.info("stopping: not ready any more, serving for %g s", seconds)
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._exit)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        for connection in await self._last_connections():
+            await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+        await asyncio.sleep(LAST_WORDS)  # who connected just before may still ask, and is answered
+        await super().shutdown(sockets)
+
+    async def _last_connections(self) -> list[socket.socket]:
+        """Stop listening; what the system has accepted but the loop has not seen yet would be reset by that."""
+        listeners = [socket.socket(fileno=os.dup(each.fileno())) for server in self.servers for each in server.sockets]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)
+        connections = []
+        for listener in listeners:
+            listener.setblocking(False)
+            with listener, contextlib.suppress(BlockingIOError):
+                while True:
+                    connections.append(listener.accept()[0])
+        return connections
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Protocol(self.config, self.server_state, self.lifespan.state)
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._service.failure is not None
+
+    def _exit(self) -> None:
+        self.should_exit = True
+
+
+def run(load: Loader, settings: Settings) -> None:
+    """Serve until a signal says stop.
+
+    Raises:
+        CirError: the models, keys or certificate cannot be loaded, or the address is taken.
+    """
+    logs.configure(settings.log_level)
+    app = create_app(load, settings)
+    service: Service = app.state.service
+    if not service.keys.configured:
+        _warn(settings.host)
+    try:
+        make_server(app, settings).run()
+    except OSError as error:
+        raise CirError(f"the certificate or its key cannot be read ({error.strerror or error}); check both files") from error
+    if service.failure is not None:
+        raise service.failure
+
+
+def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """A server of an app made by `create_app`."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=_Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=int(settings.request_timeout) + 10,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    return _Server(config, app.state.service)
+
+
+def _warn(host: str) -> None:
+    """Say loudly that anybody may ask."""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if local:
+        log.info("no key is configured; only this machine can reach %s", host)
+    else:
+        log.warning(
+            "NO KEY IS CONFIGURED AND %s IS NOT A LOOPBACK ADDRESS: anybody who reaches it can use this service. "
+            "Set CIR_API_KEYS or --api-keys-file",
+            host,
+        )

@@ -1,0 +1,104 @@
+"""Every setting of the service: a field here is an option of `serve` and a `CIR_…` environment variable.
+
+Imports no torch, so that `serve --help` is fast.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typing_extensions import Self
+
+MIB = 2**20
+
+
+def _words(value: Any) -> Any:
+    """A list in an environment variable: words between spaces, or JSON."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else value.split()
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Durations are in seconds, sizes in bytes unless the text says MiB."""
+
+    model_config = SettingsConfigDict(env_prefix="CIR_", extra="forbid", frozen=True)
+
+    model: Words = Field(
+        ("tiny",),
+        description="Model to serve: folder, built-in name or loader:name; NAME=MODEL names it. Repeat for several; the first is the default.",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; the best one present if not given.")
+    half: bool = Field(False, description="Keep the weights in half precision (on a GPU).")
+
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys that are let in, as ID:SECRET or SECRET, between commas or spaces. Better in the environment or a file than on the command line.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of keys, one ID:SECRET or SECRET a line; read again when it changes."
+    )
+    tls_cert: Path | None = Field(None, description="Certificate chain (PEM): serve HTTPS.")
+    tls_key: Path | None = Field(None, description="The certificate's private key (PEM).")
+
+    import_wait: float = Field(20, ge=0, description="How long the Weaviate door waits for room before it answers 429.")
+    max_search_wait: float = Field(
+        2.5, gt=0, description="Estimated work of searches that may wait before more get 429."
+    )
+    max_update_wait: float = Field(15, gt=0, description="Estimated work of updates that may wait before more get 429.")
+    request_timeout: float = Field(
+        50, gt=0, description="Deadline of a request; the header X-Request-Timeout asks for an earlier one."
+    )
+    body_timeout: float = Field(20, gt=0, description="How long a request's body may take to arrive.")
+    drain_seconds: float = Field(5, ge=0, description="How long to go on serving, but not ready, after SIGTERM.")
+    keep_alive: int = Field(
+        120, ge=1, description="How long an idle connection is kept; Weaviate and Qdrant keep theirs 90 s."
+    )
+
+    max_body_mib: int = Field(64, ge=1, description="Largest request body.")
+    max_bodies_mib: int = Field(512, ge=1, description="Largest total of request bodies held at once.")
+    max_items: int = Field(2048, ge=1, description="Most texts, pictures and queries in a request.")
+    max_text: int = Field(
+        8 * MIB, ge=1, description="Most characters in a plain text; what is over the model's context is left out."
+    )
+    max_picture_mib: int = Field(32, ge=1, description="Largest encoded picture.")
+    max_megapixels: int = Field(64, ge=1, description="Most pixels of a picture, in millions.")
+    cache_mib: int = Field(256, ge=0, description="Room for the embeddings of pictures seen before.")
+    host_threads: int | None = Field(
+        None, ge=1, description="Threads that decode and tokenise; as many as cores if not given."
+    )
+    picture_batch: int | None = Field(
+        None, ge=1, description="Most pictures in a batch; 16 on a CPU, else 128, if not given."
+    )
+    text_batch: int | None = Field(
+        None, ge=1, description="Most texts in a batch; 64 on a CPU, else 512, if not given."
+    )
+
+    allow_urls: bool = Field(False, description="Fetch pictures that are given by URL.")
+    url_hosts: Words = Field(
+        (),
+        description="Hosts that pictures are fetched from, for example images.shop.example or *.cdn.example; any public host if not given. Repeat for several.",
+    )
+    url_timeout: float = Field(10, gt=0, description="How long fetching one picture may take.")
+
+    log_level: str = Field(
+        "info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+    @model_validator(mode="after")
+    def _certificate_has_key(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together; give both or neither")
+        return self
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest request body."""
+        return self.max_body_mib * MIB

@@ -1,0 +1,207 @@
+"""What the doors share: the models once they are loaded, the engine, the keys, and whether we are ready."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+import orjson
+from fastapi import Request, Response
+
+from cir_vectorizer import __version__
+from cir_vectorizer.batching import Lane
+from cir_vectorizer.engine import Answer, Engine, EngineOptions, Work
+from cir_vectorizer.errors import CirError
+from cir_vectorizer.fetch import Fetcher
+from cir_vectorizer.images import Limits
+from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.service.auth import Keys
+from cir_vectorizer.service.limits import Bodies, RefusedError, deadline, until_gone
+from cir_vectorizer.service.metrics import Metrics
+from cir_vectorizer.service.names import Names
+from cir_vectorizer.service.settings import MIB, Settings
+
+log = logging.getLogger(__name__)
+
+Loader = Callable[[], Mapping[str, Vectorizer]]
+
+MANY_NUMBERS = 20_000
+"""Answers with more numbers than this are written on a host thread."""
+
+_KEEP = orjson.OPT_SERIALIZE_NUMPY
+
+
+class Service:
+    """One running service. `load` is called on a thread of its own once the service has started.
+
+    Args:
+        load: brings the models, by the name that they are served under; the first is the default one.
+        settings: what the operator has set.
+        fetcher: fetches pictures by URL; by the settings if None.
+    """
+
+    def __init__(self, load: Loader, settings: Settings, fetcher: Fetcher | None = None) -> None:
+        self.settings = settings
+        self.keys = Keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
+        self.metrics = Metrics()
+        self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_mib * MIB, settings.body_timeout)
+        self.draining = False
+        self.failure: BaseException | None = None
+        """Why the models could not be loaded."""
+        self._load = load
+        self._engine: Engine | None = None
+        self._names: Names | None = None
+        self._starting: asyncio.Task[None] | None = None
+        if fetcher is None and settings.allow_urls:
+            most = settings.max_picture_mib * MIB
+            fetcher = Fetcher(settings.url_hosts, most_bytes=most, timeout=settings.url_timeout)
+        self._fetcher = fetcher
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work should be sent here."""
+        return self._names is not None and not self.draining
+
+    @property
+    def alive(self) -> bool:
+        """False once the device has failed so often in a row that only a new process can help."""
+        return self._engine is None or self._engine.device.failures < 20
+
+    @property
+    def names(self) -> Names:
+        """What the models are called. Raises RefusedError (503) until they are loaded."""
+        if self._names is None:
+            raise RefusedError(503, "loading", "the models are being loaded; try again in a few seconds")
+        return self._names
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the models. Raises RefusedError (503) until they are loaded."""
+        if self._engine is None or self._names is None:
+            raise RefusedError(503, "loading", "the models are being loaded; try again in a few seconds")
+        return self._engine
+
+    def start(self) -> None:
+        """Begin to load the models; call it on the event loop."""
+        self._starting = asyncio.ensure_future(self._start())
+
+    async def stop(self) -> None:
+        """End the threads, after what was accepted is answered."""
+        if self._starting is not None:
+            self._starting.cancel()
+        if self._engine is not None:
+            self._engine.close()
+        if self._fetcher is not None:
+            await self._fetcher.close()
+
+    async def _start(self) -> None:
+        try:
+            vectorizers = await _on_own_thread(self._prepare)
+            fetch = self._fetcher.fetch if self._fetcher is not None else None
+            self._engine = Engine(vectorizers, self._options(), self.metrics, fetch)
+            self._add_gauges(self._engine)
+            await self._engine.warm_up()
+            self._names = Names(vectorizers)
+            served = ", ".join(self._names.full_name(model) for model in vectorizers)
+            log.info("ready: serving %s, version %s", served, __version__)
+        except Exception as error:
+            self.failure = error
+            if not isinstance(error, CirError):
+                log.exception("the models could not be loaded")
+
+    def _prepare(self) -> Mapping[str, Vectorizer]:
+        vectorizers = self._load()
+        limits = Limits(self.settings.max_picture_mib * MIB, self.settings.max_megapixels * 1_000_000)
+        for name, vectorizer in vectorizers.items():
+            vectorizer.name = name  # a folder's path is nothing for messages that leave this machine
+            vectorizer.limits = limits
+            _ = vectorizer.fingerprint  # hashes all weights, once
+        return vectorizers
+
+    def _options(self) -> EngineOptions:
+        settings = self.settings
+        return EngineOptions(
+            host_threads=settings.host_threads,
+            max_search_wait=settings.max_search_wait,
+            max_update_wait=settings.max_update_wait,
+            cache_bytes=settings.cache_mib * MIB,
+            picture_batch=settings.picture_batch,
+            text_batch=settings.text_batch,
+        )
+
+    def _add_gauges(self, engine: Engine) -> None:
+        gauge = self.metrics.gauge
+        for lane in Lane:
+            name = lane.name.lower()
+            gauge("cir_queue_depth", "Pieces of work in the queues.", partial(engine.device.depth, lane), lane=name)
+            gauge("cir_backlog_seconds", "Work not done.", partial(engine.admission.backlog, lane), lane=name)
+        gauge("cir_cache_bytes", "Size of the kept embeddings.", lambda: engine.cached_bytes)
+        gauge("cir_body_bytes", "Request bodies held.", lambda: self.bodies.held)
+        gauge("cir_ready", "1 while ready.", lambda: float(self.ready))
+
+    async def answer(
+        self, request: Request, work: Callable[[bytes], Awaitable[Response]], lanes: Sequence[Lane], wait: float = 0.0
+    ) -> Response:
+        """Read a request's body and do `work` with it, within all limits.
+
+        Args:
+            lanes: where the work may go; if all of them are full the request is refused unread, unless it may wait.
+            wait: seconds that it may wait for room.
+        """
+        engine = self.engine
+        seconds = deadline(request, self.settings.request_timeout)
+        if wait <= 0 and all(engine.admission.full(lane) for lane in lanes):
+            raise engine.admission.refusal(lanes[0])
+        async with self.bodies.read(request, wait) as body:
+            return await until_gone(request, work(body), seconds)
+
+    async def vectors(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
+        """Answers in order, or errors in their place."""
+        return await self.engine.run(works, lane, wait) if works else []
+
+    async def json(self, content: object, numbers: int = 0) -> Response:
+        """An answer with status 200; one of very many numbers is written on a host thread."""
+        if numbers > MANY_NUMBERS:
+            return _json(await self.engine.host(orjson.dumps, content, None, _KEEP))
+        return _json(orjson.dumps(content, option=_KEEP))
+
+
+def key_of(request: Request) -> str | None:
+    """The id of the key that a request came with, if it was valid."""
+    key: str | None = request.scope.get("cir_key")
+    return key
+
+
+def set_key(request: Request, key: str) -> None:
+    """Note whose request this is."""
+    request.scope["cir_key"] = key
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+async def _on_own_thread(call: Loader) -> Mapping[str, Vectorizer]:
+    """The result of `call` on a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Mapping[str, Vectorizer]] = loop.create_future()
+
+    def settle(result: Mapping[str, Vectorizer] | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        elif result is not None:
+            future.set_result(result)
+
+    def run() -> None:
+        try:
+            outcome: tuple[Mapping[str, Vectorizer] | None, BaseException | None] = (call(), None)
+        except BaseException as error:  # raised again where the result is awaited
+            outcome = (None, error)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="cir-load", daemon=True).start()
+    return await future
