@@ -1,9 +1,10 @@
-"""Qdrant as a collection of cir-vectorizer: a server, or embedded in a directory."""
+"""Qdrant as a collection of cir-vectorizer (a server, or embedded in a directory), and composed queries for its client."""
 
 from cir_vectorizer.collections import Address
 from cir_vectorizer_qdrant.collection import QdrantCollection
+from cir_vectorizer_qdrant.inference import composed
 
-__all__ = ["QdrantCollection", "open_collection"]
+__all__ = ["QdrantCollection", "composed", "open_collection"]
 
 
 def open_collection(address: Address) -> QdrantCollection:

@@ -1,0 +1,17 @@
+"""The container's health check: exit status 0 once the service is ready. Reads the same variables as the service."""
+
+import os
+import ssl
+import sys
+import urllib.request
+
+scheme = "https" if os.environ.get("CIR_TLS_CERT") else "http"
+address = f"{scheme}://127.0.0.1:{os.environ.get('CIR_PORT', '8000')}/.well-known/ready"
+context = ssl.create_default_context()
+context.check_hostname = False  # it asks itself, by an address that no certificate names
+context.verify_mode = ssl.CERT_NONE
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+try:
+    opener.open(address, timeout=4).close()
+except OSError as error:
+    sys.exit(f"not ready: {error}")
