@@ -61,3 +61,4 @@ def save(path: Path, model: nn.Module, config: dict[str, Any], used_tokens: Tens
     weights[_EMBEDDING] = weights[_EMBEDDING][used_tokens].contiguous()
     metadata = {"config": json.dumps({**config, "mean_image_norm": mean_image_norm})}
     save_file({**weights, "used_tokens": used_tokens.to(torch.int32)}, path, metadata)
+    path.chmod(0o644)
