@@ -22,17 +22,11 @@ MAX_FETCHES = 16
 """Fetches at a time; others wait."""
 
 _PORTS = {"http": 80, "https": 443}
-_METADATA = {ipaddress.ip_address("168.63.129.16")}
-"""Addresses that look public but belong to the machine's cloud."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""How a network of IPv6 only writes the IPv4 addresses that it can reach."""
 
-_IPV4_INSIDE = [
-    (ipaddress.ip_network("::ffff:0:0/96"), 0),
-    (ipaddress.ip_network("::/96"), 0),
-    (ipaddress.ip_network("64:ff9b::/96"), 0),
-    (ipaddress.ip_network("64:ff9b:1::/48"), 0),
-    (ipaddress.ip_network("2002::/16"), 80),
-]
-"""IPv6 networks whose addresses carry an IPv4 address, and by how many bits it is shifted."""
+_NEVER = [ipaddress.ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "100.64.0.0/10")]
+"""Networks that look public to `ipaddress`, in some version of Python, but belong to a cloud or a provider."""
 
 
 class Fetcher:
@@ -165,12 +159,13 @@ def is_public(text: str) -> bool:
     except ValueError:
         return False
     if isinstance(address, ipaddress.IPv6Address):
-        for network, shift in _IPV4_INSIDE:
-            if address in network and not is_public(str(ipaddress.IPv4Address(int(address) >> shift & 0xFFFFFFFF))):
-                return False
-        if address.teredo is not None:
+        if address in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
+        if address.sixtofour is not None or address.teredo is not None or address.ipv4_mapped is not None:
             return False
-    return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
+    elif any(address in network for network in _NEVER):
+        return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:

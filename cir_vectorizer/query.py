@@ -30,7 +30,7 @@ MARKER = "$"
 TEXT_SLOT = "{text}"
 """Stands for the query's text in a template."""
 
-_MARKER_PATTERN = re.compile(r"\$(\d*)")
+_MARKER_PATTERN = re.compile(r"\$(\d{0,9})")
 _COMPOSED_KEYS = ("image", "mask", "negative_text", "composer")
 MAX_REFERENCES = 16
 

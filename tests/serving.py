@@ -12,14 +12,14 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import httpx  # noqa: E402
-from PIL import Image  # noqa: E402
+import httpx
+from PIL import Image
 
-from cir_vectorizer.fetch import Fetcher  # noqa: E402
-from cir_vectorizer.models import Vectorizer, load  # noqa: E402
-from cir_vectorizer.service.app import create_app  # noqa: E402
-from cir_vectorizer.service.run import make_server  # noqa: E402
-from cir_vectorizer.service.settings import Settings  # noqa: E402
+from cir_vectorizer.fetch import Fetcher
+from cir_vectorizer.models import Vectorizer, load
+from cir_vectorizer.service.app import create_app
+from cir_vectorizer.service.run import make_server
+from cir_vectorizer.service.settings import Settings
 
 
 @functools.cache
@@ -45,7 +45,9 @@ RED = drawn(0xFF0000)
 class Running:
     """A service that runs in a thread of this process."""
 
-    def __init__(self, settings: Settings, vectorizers: dict[str, Vectorizer] | None = None, fetcher: Fetcher | None = None):
+    def __init__(
+        self, settings: Settings, vectorizers: dict[str, Vectorizer] | None = None, fetcher: Fetcher | None = None
+    ):
         self.app = create_app(lambda: dict(vectorizers or {"tiny": tiny()}), settings, fetcher)
         self.service = self.app.state.service
         self.server = make_server(self.app, settings)
@@ -69,7 +71,9 @@ class Running:
 
 
 @contextmanager
-def serving(fetcher: Fetcher | None = None, vectorizers: dict[str, Vectorizer] | None = None, **given: Any) -> Iterator[Running]:
+def serving(
+    fetcher: Fetcher | None = None, vectorizers: dict[str, Vectorizer] | None = None, **given: Any
+) -> Iterator[Running]:
     running = Running(Settings(port=0, **given), vectorizers, fetcher)
     running.start()
     try:

@@ -135,6 +135,7 @@ def test_a_busy_or_broken_service_is_tried_again(status):
 
 def test_the_service_is_given_the_time_it_asks_for_but_not_more_than_patience():
     assert 7 <= Patience().wait(1, 0.0, asked=7) <= 7 * 1.25
+    assert Patience().wait(1, 0.0, asked=300) is None
     assert Patience(retries=2).wait(3, 0.0, None) is None
     fake = _Fake(429, headers={"retry-after": "7"})
     with (

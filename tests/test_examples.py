@@ -1,5 +1,6 @@
 """The examples run as their docstrings say."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from weaviate.classes.config import Configure, DataType, Property
 from tests.indexing import run
 from tests.servers import KEY, base64_of, drawn
 
+NAME = f"CirExample{os.getpid()}"
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -44,13 +46,13 @@ def test_rest_and_a_plain_vector_search(service, photos, shop, tiny, dress):
 @pytest.mark.live
 def test_qdrant(qdrant_server, dress):
     client = QdrantClient(url=qdrant_server.url, cloud_inference=True, check_compatibility=False)
-    client.create_collection("example", vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
+    client.create_collection(NAME, vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
     image = {i: models.Image(image=base64_of(drawn(i)), model="tiny") for i in range(8)}
-    client.upsert("example", [models.PointStruct(id=i, vector=vector) for i, vector in image.items()], wait=True)
-    url = ("--url", qdrant_server.url, "--collection", "example", "--text", "is red")
+    client.upsert(NAME, [models.PointStruct(id=i, vector=vector) for i, vector in image.items()], wait=True)
+    url = ("--url", qdrant_server.url, "--collection", NAME, "--text", "is red")
     by_file = example("qdrant_composed_search.py", *url, "--image", dress)
     by_id = example("qdrant_composed_search.py", *url, "--like", 5)
-    client.delete_collection("example")
+    client.delete_collection(NAME)
     assert len(by_file) == len(by_id) == 5
     assert by_file[0][1] == by_id[0][1]
 
@@ -60,15 +62,15 @@ def test_weaviate(weaviate_server, dress):
     server = weaviate_server
     with weaviate.connect_to_local(server.host, server.port, server.grpc_port) as client:
         shop = client.collections.create(
-            "Example",
+            NAME,
             properties=[Property(name="photo", data_type=DataType.BLOB)],
             vector_config=Configure.Vectors.multi2vec_clip(image_fields=["photo"]),
         )
         uuids = [str(shop.data.insert({"photo": base64_of(drawn(i))})) for i in range(8)]
         place = ("--host", server.host, "--port", server.port, "--grpc-port", server.grpc_port)
-        asked = (*place, "--collection", "Example", "--text", "is red")
+        asked = (*place, "--collection", NAME, "--text", "is red")
         by_file = example("weaviate_composed_search.py", *asked, "--image", dress)
         by_id = example("weaviate_composed_search.py", *asked, "--like", uuids[5])
-        client.collections.delete("Example")
+        client.collections.delete(NAME)
     assert len(by_file) == len(by_id) == 5
     assert by_file[0][1] == by_id[0][1]

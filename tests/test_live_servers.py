@@ -4,6 +4,8 @@
 through REST with a plain vector search, and all must agree.
 """
 
+import os
+
 import numpy as np
 import pytest
 import weaviate as weaviate_client
@@ -20,6 +22,8 @@ from tests.servers import KEY, base64_of, drawn, pictures, qdrant
 
 pytestmark = pytest.mark.live
 COUNT = 200
+NAME = f"CirLive{os.getpid()}"
+"""Of collections, so that nothing of a running server's own is touched."""
 LIMIT = 20
 CLOSE = 1e-4
 
@@ -46,7 +50,7 @@ def qdrant_client(qdrant_server, photos):
     client = connect(qdrant_server)
     fill(client, photos)
     yield client
-    client.delete_collection("shop")
+    client.delete_collection(NAME)
     client.close()
 
 
@@ -66,13 +70,13 @@ def weaviate_db(weaviate_server):
 
 @pytest.fixture(scope="module")
 def weaviate_shop(weaviate_db, photos):
-    shop = make_collection(weaviate_db, "Shop")
+    shop = make_collection(weaviate_db, NAME)
     with shop.batch.fixed_size(batch_size=50) as batch:
         for number, photo in enumerate(photos):
             batch.add_object({"photo": base64_of(photo), "number": number})
     assert shop.batch.failed_objects == []
     yield shop
-    weaviate_db.collections.delete("Shop")
+    weaviate_db.collections.delete(NAME)
 
 
 def connect(server, **options):
@@ -87,13 +91,13 @@ def connect(server, **options):
 
 
 def fill(client, photos):
-    client.create_collection("shop", vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
+    client.create_collection(NAME, vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
     for start in range(0, len(photos), 50):
         points = [
             models.PointStruct(id=start + i, vector=models.Image(image=base64_of(photo), model="tiny"))
             for i, photo in enumerate(photos[start : start + 50])
         ]
-        client.upsert("shop", points, wait=True)
+        client.upsert(NAME, points, wait=True)
 
 
 def make_collection(client, name, **options):
@@ -111,7 +115,7 @@ def make_collection(client, name, **options):
 
 def by_qdrant(client, query):
     exact = models.SearchParams(exact=True)
-    found = client.query_points("shop", query=query, limit=LIMIT, search_params=exact).points
+    found = client.query_points(NAME, query=query, limit=LIMIT, search_params=exact).points
     return [(point.id, point.score) for point in found]
 
 
@@ -135,9 +139,9 @@ def asked(**options):
 def test_the_import_made_the_vectors_that_a_local_model_makes(qdrant_client, weaviate_shop, photos, rest):
     expected = rest.embed_images(photos[:5])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    stored = sorted(qdrant_client.retrieve("shop", range(5), with_vectors=True), key=lambda each: each.id)
+    stored = sorted(qdrant_client.retrieve(NAME, range(5), with_vectors=True), key=lambda each: each.id)
     assert np.allclose([each.vector for each in stored], expected, atol=CLOSE)
-    assert qdrant_client.count("shop", exact=True).count == COUNT
+    assert qdrant_client.count(NAME, exact=True).count == COUNT
     found = {each.properties["number"]: each.vector["default"] for each in weaviate_shop.iterator(include_vector=True)}
     assert len(found) == COUNT
     assert np.allclose([found[i] for i in range(5)], expected, atol=CLOSE)
@@ -184,7 +188,7 @@ def test_an_object_of_the_collection_is_a_reference_by_its_id(qdrant_client, wea
     reference = {"vector": vector / np.linalg.norm(vector)}
     truth = by_qdrant(qdrant_client, rest.compose([{"image": reference, "text": "is red"}]).vectors[0].tolist())
     query = cir_vectorizer_qdrant.composed(
-        image_id=7, client=qdrant_client, collection="shop", text="is red", model="tiny"
+        image_id=7, client=qdrant_client, collection=NAME, text="is red", model="tiny"
     )
     assert_same_ranking(by_qdrant(qdrant_client, query), truth)
     uuid = next(each.uuid for each in weaviate_shop.iterator() if each.properties["number"] == 7)
@@ -228,7 +232,7 @@ def test_a_bad_picture_is_refused_alone_by_weaviate_and_named_by_qdrant(qdrant_c
         for i, image in enumerate(images)
     ]
     with pytest.raises(UnexpectedResponse, match=r"inputs\[\d\] \(model"):
-        qdrant_client.upsert("shop", points, wait=True)
+        qdrant_client.upsert(NAME, points, wait=True)
 
 
 def test_another_backbone_is_refused_with_both_names(qdrant_client, outside):
@@ -240,31 +244,31 @@ def test_another_backbone_is_refused_with_both_names(qdrant_client, outside):
 def test_a_wrong_key_in_the_address_is_refused_by_both(service, weaviate_db, tmp_path, outside):
     with qdrant(tmp_path, f"{service.with_key('wrong')}/qdrant") as server:
         client = connect(server)
-        client.create_collection("shop", vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
+        client.create_collection(NAME, vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
         with pytest.raises(UnexpectedResponse, match="no valid key"):
-            client.query_points("shop", query=models.Document(text="red", model="tiny"))
+            client.query_points(NAME, query=models.Document(text="red", model="tiny"))
         client.close()
-    shop = make_collection(weaviate_db, "Wrong", inference_url=f"{service.with_key('wrong')}/m/tiny")
+    shop = make_collection(weaviate_db, f"{NAME}Wrong", inference_url=f"{service.with_key('wrong')}/m/tiny")
     with pytest.raises(WeaviateQueryError, match="no valid key") as searched:
         shop.query.near_text("red")
     with pytest.raises(UnexpectedStatusCodeError, match="no valid key") as inserted:
         shop.data.insert({"photo": base64_of(outside)})
     assert not any("wrong@" in str(each.value) or ":wrong" in str(each.value) for each in (searched, inserted))
-    weaviate_db.collections.delete("Wrong")
+    weaviate_db.collections.delete(f"{NAME}Wrong")
 
 
 def test_a_key_of_one_application_travels_in_a_header_through_qdrant(service, tmp_path):
     with qdrant(tmp_path, f"{service.url}/qdrant") as server:
         client = connect(server, headers={"cir-api-key": KEY})
-        client.create_collection("shop", vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
-        assert client.query_points("shop", query=models.Document(text="red", model="tiny")).points == []
+        client.create_collection(NAME, vectors_config=models.VectorParams(size=128, distance=models.Distance.COSINE))
+        assert client.query_points(NAME, query=models.Document(text="red", model="tiny")).points == []
         client.close()
 
 
 def test_on_the_plain_path_a_text_that_looks_composed_is_a_text(service, weaviate_db):
     index = Configure.VectorIndex.flat(distance_metric=VectorDistances.COSINE)
     shop = weaviate_db.collections.create(
-        "Plain",
+        f"{NAME}Plain",
         properties=[Property(name="words", data_type=DataType.TEXT)],
         vector_config=Configure.Vectors.multi2vec_clip(
             text_fields=["words"], vector_index_config=index, inference_url=f"{service.with_key(KEY)}/m/tiny/plain"
@@ -272,7 +276,7 @@ def test_on_the_plain_path_a_text_that_looks_composed_is_a_text(service, weaviat
     )
     shop.data.insert({"words": '{"image": "not a picture", "colour": "red"}'})
     assert len(shop.query.near_text('{"image": "neither"}').objects) == 1
-    weaviate_db.collections.delete("Plain")
+    weaviate_db.collections.delete(f"{NAME}Plain")
 
 
 def test_weaviate_shows_what_the_container_says_of_itself(weaviate_db):

@@ -186,7 +186,16 @@ def test_odd_headers_hold_no_secret():
     assert Keys("a:1").who(secrets_of([(b"x-api-key", b"\xff\xfe")])) is None
 
 
-@pytest.mark.parametrize(("host", "level"), [("127.0.0.1", "INFO"), ("localhost", "INFO"), ("::1", "INFO"), ("0.0.0.0", "WARNING"), ("shop.example", "WARNING")])
+@pytest.mark.parametrize(
+    ("host", "level"),
+    [
+        ("127.0.0.1", "INFO"),
+        ("localhost", "INFO"),
+        ("::1", "INFO"),
+        ("0.0.0.0", "WARNING"),
+        ("shop.example", "WARNING"),
+    ],
+)
 def test_an_open_service_says_so_loudly(host, level, caplog):
     with caplog.at_level(logging.INFO):
         run._warn(host)

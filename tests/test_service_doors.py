@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,7 +142,9 @@ def test_answers_keep_the_order_of_a_large_mixed_request(service):
         data = {"text": f"thing {i}", "image": drawn(i), "object": {"image": drawn(i), "text": f"is {i}"}}[kind]
         inputs.append({"data": data, "data_type": kind, "model": "tiny", "options": {}})
     together = service.post("/qdrant", {"inputs": inputs, "inference": "update"}).json()
-    alone = [service.post("/qdrant", {"inputs": [each], "inference": "search"}).json()["embeddings"][0] for each in inputs]
+    alone = [
+        service.post("/qdrant", {"inputs": [each], "inference": "search"}).json()["embeddings"][0] for each in inputs
+    ]
     np.testing.assert_allclose(together["embeddings"], alone, atol=1e-4)
 
 
@@ -157,12 +160,19 @@ def test_usage_counts_the_tokens_of_each_model_name(service):
 
 def test_options_beside_a_qdrant_object_fill_in_what_it_leaves_out(service):
     def vector(data, options):
-        one = {"data": {**QUERY, "negative_text": "logo", **data}, "data_type": "object", "model": "lincir", "options": options}
+        one = {
+            "data": {**QUERY, "negative_text": "logo", **data},
+            "data_type": "object",
+            "model": "lincir",
+            "options": options,
+        }
         return service.post("/qdrant", {"inputs": [one], "inference": "search"}).json()["embeddings"][0]
 
     beside = vector({}, {"weights": {"negative": 0.0}})
     np.testing.assert_allclose(beside, vector({"options": {"weights": {"negative": 0.0}}}, None), atol=1e-6)
-    np.testing.assert_allclose(beside, vector({"options": {"weights": {"negative": 0.0}}}, {"weights": {"negative": 1}}), atol=1e-6)
+    np.testing.assert_allclose(
+        beside, vector({"options": {"weights": {"negative": 0.0}}}, {"weights": {"negative": 1}}), atol=1e-6
+    )
     assert not np.allclose(beside, vector({}, None), atol=1e-3)
 
 
@@ -173,7 +183,14 @@ def test_models_are_found_by_all_their_names(service):
     assert listed["aliases"]["lincir"] == "tiny/lincir"
     assert all(0 < composer["seconds"] < 10 for composer in model["composers"])
     expected = service.post("/v1/compose", {"queries": [QUERY]}).json()["vectors"]
-    for name in ("tiny", "tiny/lincir", "lincir", model["full_name"], f"{model['full_name']}/lincir", f"lincir@{model['fingerprint'][:6]}"):
+    for name in (
+        "tiny",
+        "tiny/lincir",
+        "lincir",
+        model["full_name"],
+        f"{model['full_name']}/lincir",
+        f"lincir@{model['fingerprint'][:6]}",
+    ):
         answer = service.post("/v1/compose", {"model": name, "queries": [QUERY]})
         assert answer.status_code == 200, answer.text
         np.testing.assert_allclose(answer.json()["vectors"], expected, atol=1e-5)
@@ -236,3 +253,20 @@ def test_metrics_tell_what_happened(service):
         "cir_ready 1.0",
     ):
         assert line in text, text
+
+
+def test_the_dashboard_draws_only_what_is_measured(service):
+    service.post("/v1/compose", {"queries": [QUERY]})
+    dashboard = json.loads((Path(__file__).parents[1] / "docs" / "grafana-dashboard.json").read_text())
+    text = service.client.get("/metrics").text
+    names = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"cir_\w+", target["expr"])
+    }
+    assert len(names) > 10
+    for name in names:
+        assert re.search(
+            rf"^# TYPE {name.removesuffix('_bucket').removesuffix('_sum').removesuffix('_count')} ", text, re.MULTILINE
+        ), name

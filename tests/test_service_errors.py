@@ -20,7 +20,19 @@ from tests.serving import RED, Running, serving, tiny, wait_for
 
 SECRET = "hostile-test-secret-8815"
 KEY = {"Authorization": f"Bearer {SECRET}"}
-LEAKS = (SECRET, "Traceback", 'File "', ".py", "/work", "/root", "/home", "/tmp", "site-packages", "safetensors", "0x7f")
+LEAKS = (
+    SECRET,
+    "Traceback",
+    'File "',
+    ".py",
+    "/work",
+    "/root",
+    "/home",
+    "/tmp",
+    "site-packages",
+    "safetensors",
+    "0x7f",
+)
 DEEP = 100_000
 HUGE = "9" * 5000
 DIM = 128
@@ -139,7 +151,10 @@ def send(service: Running, method: str, path: str, body: Any = None) -> httpx.Re
 
 
 def check(service: Running, answer: httpx.Response, may_pass: bool = False) -> None:
-    assert 400 <= answer.status_code < 500 or (may_pass and answer.status_code == 200), (answer.status_code, answer.text[:500])
+    assert 400 <= answer.status_code < 500 or (may_pass and answer.status_code == 200), (
+        answer.status_code,
+        answer.text[:500],
+    )
     if answer.status_code != 200:
         content = answer.json()
         assert list(content) == ["error"]
@@ -172,7 +187,9 @@ def test_queries_through_rest_and_qdrant(service, number):
     assert answer.json()["error"].startswith("inputs[1] (model 'tiny'): ")
 
 
-@pytest.mark.parametrize("number", [i for i, query in enumerate(QUERIES) if {"image", "mask", "negative_text", "composer"} & query.keys()])
+@pytest.mark.parametrize(
+    "number", [i for i, query in enumerate(QUERIES) if {"image", "mask", "negative_text", "composer"} & query.keys()]
+)
 def test_queries_through_weaviate(service, number):
     answer = send(service, "POST", "/vectorize", {"texts": ["red", json.dumps(QUERIES[number])]})
     check(service, answer)
@@ -239,7 +256,14 @@ def test_hostile_pictures_are_refused_by_every_door(service, tmp_path: Path):
 
 
 def test_long_prompts_and_deep_texts_are_plain_text(service):
-    for text in ("a word " * 500_000, "[" * 100_000, '{"a":' * 5_000, "{" * 50_000, "\u0000\ud7ff\uffff", "<|endoftext|>" * 50):
+    for text in (
+        "a word " * 500_000,
+        "[" * 100_000,
+        '{"a":' * 5_000,
+        "{" * 50_000,
+        "\u0000\ud7ff\uffff",
+        "<|endoftext|>" * 50,
+    ):
         answer = send(service, "POST", "/vectorize", {"texts": [text]})
         assert answer.status_code == 200, answer.text
     check(service, answer, may_pass=True)
@@ -314,7 +338,11 @@ def test_models_that_are_not_loaded_yet_are_said_so():
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     with httpx.Client(base_url=url) as client:
         assert client.get("/.well-known/live").status_code == 204
-        for answer in (client.get("/.well-known/ready"), client.post("/vectorize", json={"texts": ["red"]}), client.get("/meta")):
+        for answer in (
+            client.get("/.well-known/ready"),
+            client.post("/vectorize", json={"texts": ["red"]}),
+            client.get("/meta"),
+        ):
             assert answer.status_code == 503
             assert "being loaded" in answer.json()["error"]
         loaded.set()

@@ -29,7 +29,19 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
         CheckpointError: the file is missing or not of this format.
     """
     check_options(options, (), "tiny")
-    path = Path(name) if name else WEIGHTS
+    model, config = read(Path(name) if name else WEIGHTS)
+    mean_image_norm = config.pop("mean_image_norm")
+    return open_clip_loader.from_model(
+        BackboneSpec("tiny", name, options), model, config, device, dtype, mean_image_norm
+    )
+
+
+def read(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The open_clip model in a file that `save` wrote, and its config with `mean_image_norm`.
+
+    Raises:
+        CheckpointError: the file is missing or not of this format.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             config: dict[str, Any] = json.loads(file.metadata()["config"])
@@ -41,12 +53,9 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
     used, rows = weights.pop("used_tokens").long(), weights.pop(_EMBEDDING)
     embedding = rows.mean(0).repeat(open_clip_loader.CLIP_VOCABULARY, 1)
     embedding[used] = rows
-    mean_image_norm = config.pop("mean_image_norm")
-    model = build(config)
+    model = build({name: part for name, part in config.items() if name != "mean_image_norm"})
     model.load_state_dict({**weights, _EMBEDDING: embedding})
-    return open_clip_loader.from_model(
-        BackboneSpec("tiny", name, options), model, config, device, dtype, mean_image_norm
-    )
+    return model, config
 
 
 def build(config: dict[str, Any]) -> nn.Module:

@@ -3,11 +3,11 @@
 import base64
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cir_vectorizer import __version__
 from cir_vectorizer.batching import Lane
@@ -21,6 +21,11 @@ from cir_vectorizer.service.requests import check_items, check_text, parse, pict
 from cir_vectorizer.service.state import Service
 
 NAME_LENGTH = 256
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 3.0 is 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class _Body(BaseModel):
@@ -47,7 +52,7 @@ class EmbeddingsBody(_Body):
 
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    dimensions: Annotated[int | None, BeforeValidator(_whole)] = None
     user: str | None = None
 
 
@@ -55,7 +60,7 @@ class ExplainBody(_Body):
     """`POST /v1/explain`"""
 
     query: dict[str, Any]
-    words: int = Field(10, ge=1, le=50)
+    words: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=50)] = 10
 
 
 def router(service: Service) -> APIRouter:

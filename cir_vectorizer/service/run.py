@@ -105,7 +105,9 @@ def run(load: Loader, settings: Settings) -> None:
     try:
         make_server(app, settings).run()
     except OSError as error:
-        raise CirError(f"the certificate or its key cannot be read ({error.strerror or error}); check both files") from error
+        raise CirError(
+            f"the certificate or its key cannot be read ({error.strerror or error}); check both files"
+        ) from error
     if service.failure is not None:
         raise service.failure
 

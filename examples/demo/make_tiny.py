@@ -1,9 +1,12 @@
 """Make the packaged `tiny` model: a small CLIP and its Φ, trained on the drawn shop.
 
-    python -m examples.demo.make_tiny
+    python -m examples.demo.make_tiny --out first
+    python -m examples.demo.make_tiny --start first/clip.safetensors --seed 1 --steps 320 --text-steps 700
+
+made the packaged weights.
 
 1. Draw pictures of every combination but the held-out ones.
-2. Train both towers on pictures and captions (contrastive, no product twice in a batch).
+2. Train both towers on pictures and captions (contrastive, no product twice in a batch); from `--start` also by line name.
 3. Keep the image tower and go on with the text tower alone, half of the captions by line name.
 4. Scale both projections so that embeddings are `NORM` long on average: cosines stay as they are, and the published noise
    of Φ's training is right for this encoder.
@@ -45,19 +48,19 @@ DRAWN_SIZE = 128
 Captioner = Callable[[random.Random, int], str]
 
 
-def draw_part(job: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+def draw_part(job: tuple[str, int]) -> tuple[np.ndarray, list[int]]:
     """`count` pictures of random seen products: (count, 64, 64, 3) uint8 and their indices in SEEN."""
     part, count = job
-    rng = random.Random(f"tiny/{part}")
+    rng = random.Random(part)
     products = [rng.randrange(len(SEEN)) for _ in range(count)]
     side = CONFIG["vision_cfg"]["image_size"]
     return np.stack([np.asarray(draw(SEEN[i], rng, DRAWN_SIZE).resize((side, side), 3)) for i in products]), products
 
 
-def draw_pictures(count: int) -> tuple[np.ndarray, dict[int, list[int]]]:
+def draw_pictures(count: int, seed: int) -> tuple[np.ndarray, dict[int, list[int]]]:
     """All pictures, and for each seen product the rows that show it."""
     with ProcessPoolExecutor() as pool:
-        parts = list(pool.map(draw_part, [(part, 500) for part in range(count // 500)]))
+        parts = list(pool.map(draw_part, [(f"tiny/{seed}/{part}", 500) for part in range(count // 500)]))
     rows: dict[int, list[int]] = {}
     for row, product in enumerate(i for _, products in parts for i in products):
         rows.setdefault(product, []).append(row)
@@ -80,9 +83,10 @@ def train(
     steps: int,
     lr: float,
     batch_size: int,
+    seed: int,
 ) -> None:
     """Contrastive training of `parameters`; `images` gives the embeddings of picture rows."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     decayed = [p for p in parameters if p.ndim >= 2]
     optimizer = torch.optim.AdamW(
         [
@@ -145,6 +149,10 @@ def used_tokens(backbone: ClipBackbone, texts: Sequence[str]) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=TINY_FOLDER)
+    parser.add_argument(
+        "--start", type=Path, help="go on from these weights (a clip.safetensors) instead of random ones"
+    )
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--steps", type=int, default=500, help="of both towers")
     parser.add_argument("--text-steps", type=int, default=1500, help="of the text tower alone")
@@ -152,10 +160,10 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=40_000, help="drawn for Φ")
     arguments = parser.parse_args()
 
-    pixels, rows_of = draw_pictures(arguments.pictures)
+    pixels, rows_of = draw_pictures(arguments.pictures, arguments.seed)
     print(f"{len(pixels):,} pictures of {len(rows_of)} products", flush=True)
     torch.manual_seed(0)
-    model = tiny.build(CONFIG)
+    model = tiny.read(arguments.start)[0] if arguments.start else tiny.build(CONFIG)
     cpu = torch.device("cpu")
     backbone = open_clip_loader.from_model(BackboneSpec("tiny", ""), model, CONFIG, cpu, torch.float32)
     model.requires_grad_(True)
@@ -163,28 +171,24 @@ def main() -> None:
     def encode(rows: list[int]) -> Tensor:
         return backbone.encode_images(normalise(pixels[rows], backbone))
 
-    scale = model.logit_scale
-    train(
-        backbone,
-        list(model.parameters()),
-        scale,
-        encode,
-        rows_of,
-        lambda rng, i: caption(SEEN[i], rng),
-        arguments.steps,
-        1.5e-3,
-        256,
-    )
+    def plain(rng: random.Random, i: int) -> str:
+        return caption(SEEN[i], rng)
+
+    def either(rng: random.Random, i: int) -> str:
+        return (caption if rng.random() < 0.5 else line_caption)(SEEN[i], rng)
+
+    scale, seed = model.logit_scale, arguments.seed
+    captioner, lr = (either, 1e-3) if arguments.start else (plain, 1.5e-3)
+    train(backbone, list(model.parameters()), scale, encode, rows_of, captioner, arguments.steps, lr, 256, seed)
 
     model.visual.requires_grad_(False)
     with torch.no_grad():
         embedded = torch.cat([encode(list(range(at, min(at + 500, len(pixels))))) for at in range(0, len(pixels), 500)])
     text_side = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
 
-    def either(rng: random.Random, i: int) -> str:
-        return (caption if rng.random() < 0.5 else line_caption)(SEEN[i], rng)
-
-    train(backbone, text_side, scale, lambda rows: embedded[rows], rows_of, either, arguments.text_steps, 1e-3, 320)
+    train(
+        backbone, text_side, scale, lambda rows: embedded[rows], rows_of, either, arguments.text_steps, 1e-3, 320, seed
+    )
 
     model.requires_grad_(False)
     rng = random.Random(1)

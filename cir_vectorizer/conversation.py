@@ -1,0 +1,311 @@
+"""What a client says to the service and how it takes the answers, without a network; `client` brings that.
+
+A method of `Talk` is a generator: it yields what to send or how long to wait, is sent what came of it, and returns the
+result. So the blocking and the asynchronous client share every decision: batches, attempts, splitting.
+"""
+
+import contextlib
+import json
+import random
+import re
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+
+from cir_vectorizer.errors import CirError
+from cir_vectorizer.wire import Query, picture_to_json, read_query, to_json
+
+if TYPE_CHECKING:
+    from cir_vectorizer.wire import Picture
+
+Result = TypeVar("Result")
+
+Vectors = npt.NDArray[np.float32]
+Errors = dict[int, CirError]
+
+LONGEST_WAIT = 30.0
+"""Seconds between two attempts at most, unless the service asks for more."""
+
+_BUSY = (429, 503)
+_SPLIT = (413, 422, 500)
+"""Refusals that fewer items may escape even if they name no item."""
+
+_NAMED = re.compile(r"\w+\[(\d+)\](?:: )?(.*)", re.DOTALL)
+
+
+class ServiceError(CirError):
+    """The service refused, failed or could not be reached; `status` is None if no answer came."""
+
+    def __init__(self, problem: str, status: int | None = None) -> None:
+        super().__init__(problem)
+        self.status = status
+
+
+class Composed(NamedTuple):
+    """Query vectors, (n, dim) float32 of length 1, and for each the sentences its caller should see."""
+
+    vectors: Vectors
+    notes: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Send:
+    """A request to make."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """A wait before the next step."""
+
+    seconds: float
+
+
+Steps = Generator[Send | Sleep, httpx.Response | httpx.TransportError | None, Result]
+"""A conversation without a network: yields what to do next, takes what came of it, returns the result."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to try again.
+
+    Attributes:
+        retries: attempts after the first, for each request.
+        seconds: of waiting between the attempts of a request, all together.
+    """
+
+    retries: int = 6
+    seconds: float = 60.0
+
+    def wait(self, attempt: int, waited: float, asked: float | None) -> float | None:
+        """Seconds until the next attempt, with jitter; None if there should be none.
+
+        Args:
+            attempt: counted from 1.
+            waited: seconds already waited for this request.
+            asked: what the service asked for (Retry-After).
+        """
+        wait = max(asked or 0.0, min(0.25 * 2**attempt * random.uniform(0.5, 1), LONGEST_WAIT))
+        wait *= random.uniform(1, 1.25)  # so that many who were refused together do not come back together
+        return None if attempt > self.retries or waited + wait > self.seconds else wait
+
+
+class Talk:
+    """What both clients say, and what they make of the answers.
+
+    Args:
+        model: asked for where a call names none.
+        patience: when to try again.
+        batch_items: most items in a request.
+        batch_bytes: about how large a request's body may be.
+    """
+
+    def __init__(self, model: str | None, patience: Patience, batch_items: int, batch_bytes: int) -> None:
+        self.model = model
+        self._patience = patience
+        self._batch_items = batch_items
+        self._batch_bytes = batch_bytes
+
+    def compose(self, queries: Sequence[Query], model: str | None, errors: Errors | None) -> Steps[Composed]:
+        """As `Client.compose`."""
+
+        def encode(query: Query) -> Any:
+            return to_json(read_query(query))
+
+        def read(answer: Any) -> list[tuple[list[float], list[str]]]:
+            return list(zip(answer["vectors"], answer["notes"], strict=True))
+
+        found = yield from self._batches("/v1/compose", "queries", queries, encode, read, model, errors)
+        vectors = _stack([None if each is None else each[0] for each in found])
+        return Composed(vectors, [[] if each is None else each[1] for each in found])
+
+    def embed_texts(self, texts: Sequence[str], model: str | None, errors: Errors | None) -> Steps[Vectors]:
+        """As `Client.embed_texts`."""
+        found = yield from self._batches(
+            "/v1/embed", "texts", texts, str, lambda answer: answer["text_vectors"], model, errors
+        )
+        return _stack(found)
+
+    def embed_images(self, images: "Sequence[Picture]", model: str | None, errors: Errors | None) -> Steps[Vectors]:
+        """As `Client.embed_images`."""
+
+        def read(answer: Any) -> list[Vectors]:
+            vectors, norms = answer["image_vectors"], answer["image_norms"]
+            return [np.asarray(v, np.float32) * np.float32(norm) for v, norm in zip(vectors, norms, strict=True)]
+
+        found = yield from self._batches("/v1/embed", "images", images, picture_to_json, read, model, errors)
+        return _stack(found)
+
+    def models(self) -> Steps[dict[str, Any]]:
+        """As `Client.models`."""
+        answer: dict[str, Any] = yield from self._ask(Send("GET", "/v1/models"))
+        return answer
+
+    def explain(self, query: Query, words: int, model: str | None) -> Steps[dict[str, Any]]:
+        """As `Client.explain`."""
+        body = {"query": to_json(read_query(query)), "words": words, "model": model or self.model}
+        answer: dict[str, Any] = yield from self._ask(Send("POST", "/v1/explain", _dump(body)))
+        return answer
+
+    def _batches(
+        self,
+        path: str,
+        field: str,
+        items: Sequence[Any],
+        encode: Callable[[Any], Any],
+        read: Callable[[Any], Sequence[Any]],
+        model: str | None,
+        errors: Errors | None,
+    ) -> Steps[list[Any]]:
+        """One result an item, None for those whose error is now in `errors`."""
+        found: list[Any] = [None] * len(items)
+        batch: list[tuple[int, str]] = []
+        size = 0
+        head = {"model": model or self.model} if model or self.model else {}
+
+        def send() -> Steps[None]:
+            yield from self._send(path, field, head, list(batch), read, found, errors)
+            batch.clear()
+
+        for i, item in enumerate(items):
+            try:
+                text = json.dumps(encode(item), ensure_ascii=False, separators=(",", ":"))
+            except CirError as error:
+                if errors is None:
+                    raise
+                errors[i] = error
+                continue
+            if batch and (len(batch) >= self._batch_items or size + len(text) > self._batch_bytes):
+                yield from send()
+                size = 0
+            batch.append((i, text))
+            size += len(text)
+        if batch:
+            yield from send()
+        return found
+
+    def _send(
+        self,
+        path: str,
+        field: str,
+        head: dict[str, Any],
+        batch: list[tuple[int, str]],
+        read: Callable[[Any], Sequence[Any]],
+        found: list[Any],
+        errors: Errors | None,
+    ) -> Steps[None]:
+        opening = json.dumps(head, ensure_ascii=False)[:-1] + (", " if head else "")
+        body = f'{opening}"{field}": [{",".join(text for _, text in batch)}]}}'.encode("utf-8", "replace")
+        try:
+            answer = yield from self._ask(Send("POST", path, body))
+        except ServiceError as error:
+            named = _NAMED.fullmatch(str(error)) if error.status in (400, *_SPLIT) else None
+            culprit = int(named[1]) if named and int(named[1]) < len(batch) else None
+            if errors is None and not (error.status == 413 and culprit is None and len(batch) > 1):
+                if culprit is not None and named:
+                    raise ServiceError(f"{field}[{batch[culprit][0]}]: {named[2]}", error.status) from error
+                raise
+            if culprit is not None and named and errors is not None:
+                errors[batch[culprit][0]] = ServiceError(named[2], error.status)
+                parts = [batch[:culprit], batch[culprit + 1 :]]
+            elif error.status in _SPLIT and len(batch) > 1:
+                parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+            elif error.status in _SPLIT and errors is not None:
+                errors[batch[0][0]] = error
+                return
+            else:
+                raise
+            for part in filter(None, parts):
+                yield from self._send(path, field, head, part, read, found, errors)
+            return
+        results = read(answer)
+        if len(results) != len(batch):
+            raise ServiceError(
+                f"the service answered {len(results)} vectors to {len(batch)} items; is it cir-vectorizer?"
+            )
+        for (i, _), result in zip(batch, results, strict=True):
+            found[i] = result
+
+    def _ask(self, request: Send) -> Steps[Any]:
+        """The JSON of the answer, after as many attempts as patience allows."""
+        attempt, waited = 0, 0.0
+        while True:
+            attempt += 1
+            answer = yield request
+            if isinstance(answer, httpx.Response):
+                if answer.is_success:
+                    return _json_of(answer)
+                error, asked = _refusal(answer), _retry_after(answer)
+                passing = answer.status_code in _BUSY
+            else:
+                assert answer is not None
+                error, asked = _unreachable(answer), None
+                passing = not isinstance(answer, httpx.ReadTimeout | httpx.WriteTimeout | httpx.UnsupportedProtocol)
+                error.__cause__ = answer
+            wait = self._patience.wait(attempt, waited, asked) if passing else None
+            if wait is None:
+                raise error
+            yield Sleep(wait)
+            waited += wait
+
+
+def _dump(content: dict[str, Any]) -> bytes:
+    said = {key: value for key, value in content.items() if value is not None}
+    return json.dumps(said, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _stack(rows: Sequence[Any]) -> Vectors:
+    """Rows as (n, dim), NaN for those that are None; (0, 0) if there is none at all."""
+    width = next((len(row) for row in rows if row is not None), 0)
+    stacked = np.full((len(rows), width), np.nan, np.float32)
+    for i, row in enumerate(rows):
+        if row is not None:
+            stacked[i] = row
+    return stacked
+
+
+def _json_of(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        problem = "what answers at this address is no cir-vectorizer service (no JSON); check host, port and path"
+        raise ServiceError(problem, answer.status_code) from error
+
+
+def _refusal(answer: httpx.Response) -> ServiceError:
+    try:
+        sentence = str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        sentence = f"the service answered {answer.status_code} {answer.reason_phrase}; check its address"
+    return ServiceError(sentence, answer.status_code)
+
+
+def _unreachable(error: httpx.TransportError) -> ServiceError:
+    where = ""
+    with contextlib.suppress(RuntimeError):  # it has no request
+        where = f" at {error.request.url.netloc.decode()}"
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+        return ServiceError(f"the service{where} did not answer in time; give a longer timeout or send fewer items")
+    return ServiceError(
+        f"no service answers{where} ({error or type(error).__name__}); start it, or correct the address"
+    )
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    """Seconds that Retry-After asks for, written as seconds or as a date."""
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds()
+    except (ValueError, TypeError):
+        return None
