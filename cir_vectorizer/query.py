@@ -282,7 +282,12 @@ def _query_error(error: ValidationError) -> QueryError:
     path = [str(part) for part in first["loc"]]
     field = ".".join(path)
     if first["type"] == "extra_forbidden":
-        owners: dict[str, type[BaseModel]] = {"options": Options, "weights": Weights, "image": ImageRef, "mask": ImageRef}
+        owners: dict[str, type[BaseModel]] = {
+            "options": Options,
+            "weights": Weights,
+            "image": ImageRef,
+            "mask": ImageRef,
+        }
         owner = owners.get(next((part for part in reversed(path[:-1]) if not part.isdigit()), ""), ComposedQuery)
         return QueryError(field, f"is not a field; the fields are {', '.join(owner.model_fields)}")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")

@@ -17,7 +17,6 @@ from typing import Any
 
 import open_clip
 import torch
-from cir_vectorizer_trainer.phi import self_masking_loss
 from safetensors.torch import load_file, safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -28,6 +27,7 @@ from cir_vectorizer.backbones import transformers as transformers_loader
 from cir_vectorizer.backbones.base import ClipBackbone
 from cir_vectorizer.composers.base import prompt_row
 from cir_vectorizer.composers.lincir import load_phi
+from cir_vectorizer_trainer.phi import self_masking_loss
 
 LINCIR_BAR = 1e-5
 CPU = torch.device("cpu")

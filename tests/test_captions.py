@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cir_vectorizer_trainer.captions import CaptionSet, clean, read_captions
 
 from cir_vectorizer.errors import CaptionError
+from cir_vectorizer_trainer.captions import CaptionSet, clean, read_captions
 
 EXPECTED = ["a red dress", "a blue mug, striped"]
 

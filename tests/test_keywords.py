@@ -8,6 +8,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cir_vectorizer_trainer.keywords import (
     BuiltinTagger,
     SpacyTagger,
@@ -19,8 +22,6 @@ from cir_vectorizer_trainer.keywords import (
     prepare,
 )
 from cir_vectorizer_trainer.lexicon import KINDS
-from hypothesis import given
-from hypothesis import strategies as st
 
 TAGGER = BuiltinTagger()
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from cir_vectorizer_trainer.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi import PhiTrainer, Settings, add_noise, make_examples, self_masking_loss
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer.models import load, read_record
+from cir_vectorizer_trainer.keywords import BuiltinTagger
+from cir_vectorizer_trainer.phi import PhiTrainer, Settings, add_noise, make_examples, self_masking_loss
 from examples.demo.catalog import SEEN, caption
 
 

@@ -51,10 +51,7 @@ class Pic2WordMapper(nn.Module):
         super().__init__()
         sizes = [dim, *[hidden] * blocks]
         self.layers = nn.Sequential(
-            *(
-                nn.Sequential(nn.Linear(a, b), nn.Dropout(dropout), nn.ReLU())
-                for a, b in pairwise(sizes)
-            )
+            *(nn.Sequential(nn.Linear(a, b), nn.Dropout(dropout), nn.ReLU()) for a, b in pairwise(sizes))
         )
         self.fc_out = nn.Linear(hidden, width)
 
