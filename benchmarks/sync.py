@@ -1,7 +1,7 @@
 """How close sync comes to the bare model, and whether its memory stays flat.
 
-    python benchmarks/sync.py --photos ../shared/data/photos
-    python benchmarks/sync.py --photos ../shared/data/photos --only memory --sizes 1000 20000
+    python benchmarks/sync.py --photos FOLDER
+    python benchmarks/sync.py --photos FOLDER --only memory --sizes 1000 20000
 
 Speed: pictures a second of the image tower alone on batches that are preloaded and preprocessed, beside those of a
 whole sync of as many files (read, hashed, decoded, encoded, written) into an embedded Qdrant; rounds alternate,
@@ -130,7 +130,7 @@ def step(what: str, directory: str, count: int, model: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, default=Path("../shared/data/photos"))
+    parser.add_argument("--photos", type=Path, required=True, help="a folder of real photos")
     parser.add_argument("--only", choices=["speed", "memory"])
     parser.add_argument("--count", type=int, default=640, help="files of the speed run")
     parser.add_argument("--batch-size", type=int, default=32)

@@ -5,13 +5,13 @@
 Ours is timed as a whole run of two passes, reading, tagging, tokenising and encoding included. The plain rendering
 encodes both captions at every step in rows of 77 tokens, float32; each of its steps costs the same, so it is timed over
 `--plain-steps` steps and multiplied. ViT-B/32-sized text tower with random weights unless --model says otherwise.
-Without --captions it makes up captions of about 25 tokens.
+Then the same on captions that are joined until they average about 25 tokens.
 """
 
 import argparse
 import os
-import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch starts its threads
@@ -26,53 +26,19 @@ from cir_vectorizer_trainer.captions import read_captions
 from cir_vectorizer_trainer.keywords import best_tagger
 from cir_vectorizer_trainer.phi import Example, PhiTrainer, Settings, add_noise, self_masking_loss
 
-WORDS = [
-    "red",
-    "blue",
-    "green",
-    "black",
-    "white",
-    "cotton",
-    "leather",
-    "wooden",
-    "long",
-    "short",
-    "sleeves",
-    "collar",
-    "buttons",
-    "pocket",
-    "dress",
-    "shirt",
-    "chair",
-    "lamp",
-    "table",
-    "with",
-    "and",
-    "of",
-    "in",
-    "on",
-    "the",
-    "a",
-    "for",
-    "soft",
-    "large",
-    "small",
-    "classic",
-    "modern",
-    "hand",
-    "made",
-    "print",
-    "floral",
-    "striped",
-    "plain",
-    "lining",
-]
+LONG_WORDS = 20
 
 
-def long_captions(count: int) -> list[str]:
-    """Made-up product texts of about 25 tokens."""
-    rng = random.Random(0)
-    return [" ".join(rng.choices(WORDS, k=rng.randint(17, 29))) for _ in range(count)]
+def long_captions(captions: list[str], count: int) -> list[str]:
+    """Captions joined by "and" until they hold about 25 tokens."""
+    joined: list[str] = []
+    parts: list[str] = []
+    for caption in captions:
+        parts.append(caption)
+        if sum(len(part.split()) + 1 for part in parts) >= LONG_WORDS:
+            joined.append(" and ".join(parts))
+            parts = []
+    return list(dict.fromkeys(joined))[:count]
 
 
 def padded(row: TokenRow, backbone: Backbone) -> list[int]:
@@ -132,13 +98,12 @@ def same_loss(trainer: PhiTrainer, plain: PlainRecipe) -> float:
     return abs(ours.item() - theirs.item())
 
 
-def measure(name: str, read: "list[str] | None", column: str | None, arguments: argparse.Namespace) -> None:
+def measure(name: str, read: "Callable[[], list[str]]", arguments: argparse.Namespace) -> None:
     backbone = models.load(arguments.model, "cpu").backbone
     backbone.encode_text([TokenRow((backbone.text.start_id, backbone.text.end_id))] * 8)
     settings = Settings(batch_size=arguments.batch_size)
     started = time.perf_counter()
-    captions = read_captions(read, column).captions if read else long_captions(arguments.made_up)
-    trainer = PhiTrainer(backbone, captions, best_tagger(), settings)
+    trainer = PhiTrainer(backbone, read(), best_tagger(), settings)
     count = len(trainer.examples)
     steps = -(-2 * count // settings.batch_size)
     for _ in trainer.run(steps):
@@ -165,16 +130,20 @@ def measure(name: str, read: "list[str] | None", column: str | None, arguments: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", nargs="*", default=[])
+    parser.add_argument("--captions", nargs="+", required=True)
     parser.add_argument("--column")
     parser.add_argument("--model", default="open_clip:ViT-B-32,pretrained=random")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--plain-steps", type=int, default=3)
-    parser.add_argument("--made-up", type=int, default=4000, help="how many captions of about 25 tokens to make up")
+    parser.add_argument("--most", type=int, help="captions of the first set to use, all if not given")
+    parser.add_argument("--long", type=int, default=4000, help="captions of the second set")
     arguments = parser.parse_args()
-    if arguments.captions:
-        measure(" ".join(Path(c).name for c in arguments.captions), arguments.captions, arguments.column, arguments)
-    measure("made-up captions", None, None, arguments)
+
+    def read() -> list[str]:
+        return read_captions(arguments.captions, arguments.column).captions[: arguments.most]
+
+    measure(" ".join(Path(c).name for c in arguments.captions), read, arguments)
+    measure("joined captions", lambda: long_captions(read(), arguments.long), arguments)
 
 
 if __name__ == "__main__":

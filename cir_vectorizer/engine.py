@@ -8,7 +8,6 @@ reached the device: that is how clients that have gone and deadlines that have p
 
 import asyncio
 import hashlib
-import logging
 import math
 import os
 from collections import OrderedDict
@@ -46,8 +45,6 @@ from cir_vectorizer.stages import (
     use_threads,
 )
 
-log = logging.getLogger(__name__)
-
 Result = TypeVar("Result")
 
 THE_PICTURE = "the picture"
@@ -57,7 +54,11 @@ _ENTRY_OVERHEAD = 400  # bytes that Python takes to keep one embedding
 
 
 class DeviceError(CirError):
-    """The device could not run one piece of work; the cause is in the log."""
+    """The device could not run one piece of work; `__cause__` says why."""
+
+
+class DeviceFullError(DeviceError):
+    """One piece of work alone took more memory than the device has free."""
 
 
 @dataclass(frozen=True)
@@ -380,9 +381,8 @@ class Engine:
         except CirError:
             raise
         except Exception as error:
-            log.error("%s failed", queue.name, exc_info=error)
             if out_of_memory(error):
-                raise DeviceError(
+                raise DeviceFullError(
                     "the device has too little memory for this; try again later, or send less at a time"
                 ) from error
             raise DeviceError(

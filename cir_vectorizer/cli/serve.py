@@ -101,7 +101,7 @@ def served_name(text: str) -> tuple[str, str]:
     from cir_vectorizer.errors import ModelError
 
     head, equals, model = text.partition("=")
-    named = bool(equals) and not set(head) & set("/:,.")
+    named = bool(equals) and not set(head) & set("/:,")
     name = head if named else text.partition(":")[2].partition(",")[0] if ":" in text else text
     name = name if named else os.path.basename(os.path.normpath(name))
     if not name or set(name) & set("/@ ") or name in ("plain", "."):

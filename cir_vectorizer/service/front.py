@@ -60,7 +60,7 @@ class Front:
             code, sentence, headers, reason = refusal(error)
             if code == CLIENT_GONE:
                 status = code
-            elif code >= 500 and reason in ("internal", "device"):
+            elif reason in ("internal", "device", "device memory"):
                 log.error("request failed", exc_info=error, extra={FIELDS: {"request_id": request_id}})
             if not status:
                 await _refuse(code, sentence, headers)(scope, receive, answer)

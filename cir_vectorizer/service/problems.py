@@ -7,7 +7,7 @@ import orjson
 from fastapi import Response
 
 from cir_vectorizer.admission import OverloadError
-from cir_vectorizer.engine import Answer, DeviceError
+from cir_vectorizer.engine import Answer, DeviceError, DeviceFullError
 from cir_vectorizer.errors import CirError, ImageError, ModelError, QueryError
 from cir_vectorizer.service.limits import CLIENT_GONE, ClientGoneError, RefusedError
 
@@ -62,6 +62,8 @@ def refusal(error: BaseException) -> tuple[int, str, dict[str, str], str]:
         status, reason, headers = 429, "overload", {"retry-after": str(cause.retry_after)}
     elif isinstance(cause, ClientGoneError):
         status, reason = CLIENT_GONE, "gone"
+    elif isinstance(cause, DeviceFullError):
+        status, reason, headers = 503, "device memory", {"retry-after": "5"}
     elif isinstance(cause, DeviceError):
         status, reason = 500, "device"
     elif isinstance(cause, CirError):

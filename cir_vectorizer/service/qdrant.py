@@ -1,6 +1,6 @@
 """The door of Qdrant's server-side inference: `POST /qdrant`, or `/m/<name>/qdrant` to set what the inputs' names refer to.
 
-`contracts.md` says what Qdrant sends and what becomes of the answer. A key may come as the body's `token` too.
+A key may come as the body's `token` too.
 """
 
 from collections import Counter

@@ -48,13 +48,19 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._service.draining or self._loop is None:
+        if self._loop is None:
             self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self._service.draining:
+            self._exit()
             return
         self._service.draining = True
         seconds = self._service.settings.drain_seconds
         log.info("stopping: not ready any more, serving for %g s", seconds)
-        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._exit)
+        asyncio.get_running_loop().call_later(seconds, self._exit)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 """The door of Weaviate's module `multi2vec-clip`: at the root for the default model, at `/m/<name>` for others.
 
-Under `…/plain` nothing is a composed query. `contracts.md` says what Weaviate sends and what becomes of the answer.
+Under `…/plain` nothing is a composed query.
 """
 
 from fastapi import APIRouter, Request, Response
