@@ -40,6 +40,13 @@ def unit(vectors: Vectors) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
+def rank(vectors: Vectors, queries: Sequence[Query], index: Vectors, count: int) -> npt.NDArray[np.intp]:
+    """The nearest `count` pictures for each query, its reference left out. (queries, count)"""
+    similarity = unit(vectors) @ index.T
+    similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
+    return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+
+
 def score(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors) -> Hits:
     """Rank the catalog for each query vector, the reference removed.
 
@@ -49,9 +56,7 @@ def score(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product
         vectors: (queries, dim).
         index: (products, dim) unit vectors.
     """
-    similarity = unit(vectors) @ index.T
-    similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
-    top = np.argsort(-similarity, axis=1, kind="stable")[:, : max(KS)]
+    top = rank(vectors, queries, index, max(KS))
     good = np.array([[products[i] == query.target for i in row] for row, query in zip(top, queries, strict=True)])
     return Hits({k: good[:, :k].any(axis=1) for k in KS})
 

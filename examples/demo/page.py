@@ -11,7 +11,7 @@ from PIL import Image
 
 from cir_vectorizer.models import Vectorizer
 from examples.demo.catalog import Product, Query
-from examples.demo.evaluate import BestSum, Hits, sum_vectors, text_vectors, unit
+from examples.demo.evaluate import BestSum, Hits, rank, sum_vectors, text_vectors, unit
 
 SHOWN_QUERIES = 18
 SHOWN_RESULTS = 6
@@ -59,7 +59,7 @@ def write(
         "best sum": sum_vectors(references, text_vectors(vectorizer, shown, best.prompted), best),
         "text only": text_vectors(vectorizer, shown, prompted=False),
     }
-    rankings = {name: _rank(vectors, shown, index) for name, vectors in ranked.items()}
+    rankings = {name: rank(vectors, shown, index, SHOWN_RESULTS) for name, vectors in ranked.items()}
     cards = "\n".join(_card(folder, i, query, products, rankings) for i, query in enumerate(shown))
     content = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -75,12 +75,6 @@ on captions alone; no picture was shown to it. A green frame is a right answer.<
 </main></body></html>
 """
     (folder / "index.html").write_text(content, encoding="utf-8")
-
-
-def _rank(vectors: np.ndarray, queries: Sequence[Query], index: np.ndarray) -> np.ndarray:
-    similarity = unit(vectors) @ index.T
-    similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
-    return np.argsort(-similarity, axis=1, kind="stable")[:, :SHOWN_RESULTS]
 
 
 def _table(hits: Mapping[str, Hits], best: BestSum) -> str:
