@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from cir_vectorizer.batching import BatchQueue, Lane
 from cir_vectorizer.errors import CirError
 
+NEARLY_FULL = 0.98
+
 Promises = list[tuple[BatchQueue, int]]
 """Queues that a piece of work will pass, and how many units it brings to each."""
 
@@ -87,8 +89,8 @@ class Admission:
         return OverloadError(min(60, max(1, math.ceil(self.backlog(lane)))))
 
     def full(self, lane: Lane) -> bool:
-        """Whether even the smallest work would be refused."""
-        return bool(self._lines[lane]) or not self._fits([], lane)
+        """Whether there is so little room that a request need not even be read."""
+        return bool(self._lines[lane]) or self.backlog(lane) > NEARLY_FULL * self._bounds[lane]
 
     def _fits(self, promises: Promises, lane: Lane) -> bool:
         backlog = self.backlog(lane)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol, TypeVar
 
+from cir_vectorizer.errors import CirError
+
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -263,7 +265,7 @@ class Device:
     ) -> None:
         self.queues: list[BatchQueue] = []
         self.failures = 0
-        """Batches in a row of which not one piece came through."""
+        """Batches in a row of which not one piece came through, for reasons that do not lie in what was asked."""
         self._loop = loop
         self._observer = observer
         self._prepare = prepare
@@ -337,7 +339,8 @@ class Device:
         began = time.monotonic()
         results = self._attempt(queue, [piece.payload for piece in batch])
         ended = time.monotonic()
-        self.failures = self.failures + 1 if all(isinstance(result, Exception) for result in results) else 0
+        broken = [isinstance(result, Exception) and not isinstance(result, CirError) for result in results]
+        self.failures = self.failures + 1 if all(broken) else 0
         self._share.charge(lane, ended - began, both_wait)
         queue.finished(batch, began, ended, self._last_ended)
         self._last_ended = ended

@@ -211,8 +211,6 @@ class Engine:
         self._pool.close()
         self.device.close()
 
-    # What is asked, prepared on host threads ------------------------------------------------------------------
-
     async def host(self, call: Callable[..., Result], *arguments: Any, lane: Lane = Lane.SEARCH) -> Result:
         """The result of `call` on a host thread."""
         return await self._pool.run(lane, call, *arguments)
@@ -257,8 +255,6 @@ class Engine:
         except ImageError as error:
             raise _labelled(label, error) from error
         return Picture(label, data, hashlib.sha256(data).digest())
-
-    # From work to vectors -------------------------------------------------------------------------------------
 
     async def run(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
         """Answers in order, or for a piece of work that failed its error. Cancel it to drop what has not run.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cir_vectorizer.cli.serve import served_name
+from cir_vectorizer.errors import ModelError
 from tests.serving import RED, wait_for
 
 COMMAND = [sys.executable, "-m", "cir_vectorizer.cli", "serve"]
@@ -161,6 +163,32 @@ def test_wrong_settings_are_one_sentence(options, sentence):
     assert result.returncode == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "model"),
+    [
+        ("tiny", "tiny", "tiny"),
+        ("/models/my-model/", "my-model", "/models/my-model/"),
+        ("./my-model", "my-model", "./my-model"),
+        ("shop=./my-model", "shop", "./my-model"),
+        ("shop-1.5=open_clip:ViT-B-32,pretrained=x", "shop-1.5", "open_clip:ViT-B-32,pretrained=x"),
+        ("open_clip:ViT-B-32,pretrained=x", "ViT-B-32", "open_clip:ViT-B-32,pretrained=x"),
+        (
+            "transformers:openai/clip-vit-base-patch32",
+            "clip-vit-base-patch32",
+            "transformers:openai/clip-vit-base-patch32",
+        ),
+    ],
+)
+def test_a_model_is_served_under_its_own_name_or_the_one_it_is_given(given, name, model):
+    assert served_name(given) == (name, model)
+
+
+@pytest.mark.parametrize("given", ["", "=tiny", "plain=tiny", "a@b=tiny", "a b=tiny", "/"])
+def test_names_that_mean_something_else_are_refused(given):
+    with pytest.raises(ModelError, match="NAME=MODEL"):
+        served_name(given)
 
 
 def test_help_lists_every_setting_with_its_variable():
