@@ -12,6 +12,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
@@ -41,9 +42,17 @@ class OpenClipTowers(nn.Module):
 
     def encode_tokens(self, embeddings: Tensor, ends: Tensor) -> Tensor:
         length = embeddings.shape[1]
-        mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
-        hidden = self.transformer(embeddings + self.positional_embedding[:length], attn_mask=mask)
-        pooled = self.ln_final(hidden[torch.arange(len(ends), device=ends.device), ends])
+        hidden = embeddings + self.positional_embedding[:length]
+        blocks = self.transformer.resblocks
+        if self.attn_mask is not None and self.transformer.batch_first and type(blocks[-1]) is ResidualAttentionBlock:
+            for block in blocks[:-1]:
+                hidden = block(hidden, attn_mask=self.attn_mask[:length, :length])
+            pooled = _last_block_at(blocks[-1], hidden, ends)
+        else:
+            mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
+            hidden = self.transformer(hidden, attn_mask=mask)
+            pooled = hidden[torch.arange(len(ends), device=ends.device), ends]
+        pooled = self.ln_final(pooled)
         projection = self.text_projection
         projected: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
         return projected
@@ -51,6 +60,23 @@ class OpenClipTowers(nn.Module):
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         embeddings: Tensor = self.visual(pixels)
         return embeddings
+
+
+def _last_block_at(block: Any, hidden: Tensor, ends: Tensor) -> Tensor:
+    """The last layer's output at the end tokens alone, since nothing else of it is read. (n, length, width) -> (n, width)"""
+    rows = torch.arange(len(ends), device=ends.device)
+    normed = block.ln_1(hidden)
+    after_end = torch.arange(hidden.shape[1], device=ends.device) > ends[:, None]
+    attended, _ = block.attn(
+        normed[rows, ends].unsqueeze(1),
+        normed,
+        normed,
+        key_padding_mask=after_end,
+        need_weights=False,
+    )
+    state = hidden[rows, ends] + block.ls_1(attended.squeeze(1))
+    output: Tensor = state + block.ls_2(block.mlp(block.ln_2(state)))
+    return output
 
 
 def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:
