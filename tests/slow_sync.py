@@ -11,6 +11,6 @@ from cir_vectorizer.models import Vectorizer
 
 if __name__ == "__main__":
     embed = Vectorizer.embed_pixels
-    Vectorizer.embed_pixels = lambda self, pixels: (time.sleep(0.1), embed(self, pixels))[1]
+    Vectorizer.embed_pixels = lambda self, pixels: (time.sleep(0.4), embed(self, pixels))[1]
     folder, address, report, batch_size = sys.argv[1:]
     main(["sync", folder, "--to", address, "--report", report, "--batch-size", batch_size])
