@@ -1,7 +1,7 @@
 """Make the packaged `tiny` model: a small CLIP and its Φ, trained on the drawn shop.
 
     python -m examples.demo.make_tiny --out first
-    python -m examples.demo.make_tiny --start first/clip.safetensors --seed 1 --steps 320 --text-steps 700
+    python -m examples.demo.make_tiny --start first/clip.safetensors --seed 1 --pictures 30000 --steps 320 --text-steps 700
 
 made the packaged weights.
 
