@@ -130,7 +130,7 @@ def step(what: str, directory: str, count: int, model: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="a folder of real photos")
+    parser.add_argument("--photos", type=Path, help="a folder of real photos; required")
     parser.add_argument("--only", choices=["speed", "memory"])
     parser.add_argument("--count", type=int, default=640, help="files of the speed run")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -145,6 +145,8 @@ def main() -> None:
         what, directory, count, model = arguments.step
         step(what, directory, int(count), model)
         return
+    if arguments.photos is None:
+        parser.error("say --photos FOLDER")
     if arguments.only != "memory":
         speed(
             arguments.photos,
