@@ -3,6 +3,7 @@
 Arguments: FOLDER ADDRESS REPORT BATCH_SIZE.
 """
 
+import signal
 import sys
 import time
 
@@ -10,6 +11,7 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.models import Vectorizer
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
     embed = Vectorizer.embed_pixels
     Vectorizer.embed_pixels = lambda self, pixels: (time.sleep(0.4), embed(self, pixels))[1]
     folder, address, report, batch_size = sys.argv[1:]
