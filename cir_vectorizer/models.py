@@ -29,6 +29,7 @@ from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows, text_row
 from cir_vectorizer.composers.lincir import load_phi, save_phi
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ImageError, ModelError, QueryError
+from cir_vectorizer.files import replace_file
 from cir_vectorizer.images import DEFAULT_LIMITS, Limits, load_reference
 from cir_vectorizer.query import ComposedQuery, ImageRef
 
@@ -316,9 +317,7 @@ def save(
             "composers": entries,
             "default_composer": next(iter(entries)),
         }
-        draft = folder / ".model.json"
-        draft.write_text(json.dumps(model, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(draft, folder / "model.json")
+        replace_file(folder / "model.json", (json.dumps(model, indent=2, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
     kept = {entry["file"] for entry in entries.values()}

@@ -70,7 +70,6 @@ def serve(**given: Any) -> None:
         first = error.errors(include_url=False, include_input=False)[0]
         where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
         raise CirError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else idle threads of a forward take the cores of the doors
     from cir_vectorizer.service.run import run
 
     run(lambda: _load(settings), settings)
