@@ -8,9 +8,16 @@ CirError
 │   └── BackboneMismatch    a collection or a request that was made for another backbone
 ├── CaptionError        training captions that cannot be read or are too few
 ├── SourceError         a folder or table to index that cannot be read
-└── CollectionError     a database or collection that is missing, unreachable or of the wrong shape
-    └── AddressError        an address that names no collection
+├── CollectionError     a database or collection that is missing, unreachable or of the wrong shape
+│   ├── AddressError        an address that names no collection
+│   └── PartialWriteError   some objects of a batch were refused; `failed` says which and why
+├── OverloadError       the engine has more work waiting than its bound; `retry_after` in seconds
+├── DeviceError         the device could not run one piece of work; `__cause__` says why
+│   └── DeviceFullError     one piece of work alone took more memory than the device has free
+└── ServiceError        what a client of the service was told; `status`, or None where no answer came
 """
+
+from collections.abc import Mapping
 
 
 class CirError(Exception):
@@ -69,3 +76,42 @@ class CollectionError(CirError):
 
 class AddressError(CollectionError, ValueError):
     """An address that names no collection."""
+
+
+class PartialWriteError(CollectionError):
+    """Some objects of a batch were refused by the database; all others were written.
+
+    Args:
+        failed: for each refused object its id and the database's sentence.
+        total: how many objects the batch had.
+    """
+
+    def __init__(self, failed: Mapping[str | int, str], total: int) -> None:
+        id_, sentence = next(iter(failed.items()))
+        what = "object" if len(failed) == 1 else f"{len(failed):,} of {total:,} objects, the first of them"
+        super().__init__(f"{what} {id_} was not written: {sentence}")
+        self.failed = dict(failed)
+
+
+class OverloadError(CirError):
+    """More work waits than the engine's bound allows; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too much work is waiting; try again in {retry_after} s, or send less at a time")
+        self.retry_after = retry_after
+
+
+class DeviceError(CirError):
+    """The device could not run one piece of work; `__cause__` says why."""
+
+
+class DeviceFullError(DeviceError):
+    """One piece of work alone took more memory than the device has free."""
+
+
+class ServiceError(CirError):
+    """The service refused, failed or could not be reached; `status` is None if no answer came."""
+
+    def __init__(self, problem: str, status: int | None = None) -> None:
+        super().__init__(problem)
+        self.status = status

@@ -8,221 +8,24 @@ name that contains their hash, `model.json` is replaced last.
 import contextlib
 import hashlib
 import json
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
-from torch import Tensor
 
 from cir_vectorizer import published
 from cir_vectorizer.backbones import Backbone, BackboneSpec, load_backbone
-from cir_vectorizer.composers import Composer, Plan
-from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
-from cir_vectorizer.composers.base import encode_rows, text_row
-from cir_vectorizer.composers.lincir import load_phi, save_phi
-from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ImageError, ModelError, QueryError
+from cir_vectorizer.composers import Composer
+from cir_vectorizer.composers.lincir import PIC2WORD_PROMPT, load_phi, save_phi
+from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ModelError
 from cir_vectorizer.files import replace_file
-from cir_vectorizer.images import DEFAULT_LIMITS, Limits, load_reference
-from cir_vectorizer.query import ComposedQuery, ImageRef
+from cir_vectorizer.vectorizer import Composed, Job, Vectorizer
 
 FORMAT = 1
-Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Composed:
-    """Query vectors, (n, dim) float32 of length 1, and for each the sentences its caller should see."""
-
-    vectors: Vectors
-    notes: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One query, ready for the device: the composer that runs it, its plan and its pictures.
-
-    `pictures` are pixels (3, height, width), or embeddings (dim,) where the query gave a vector.
-    """
-
-    composer: Composer
-    plan: Plan
-    pictures: tuple[Tensor, ...]
-
-
-class Vectorizer:
-    """A backbone and its composers: pictures, texts and composed queries become vectors of one space.
-
-    Args:
-        name: what the model is called in messages.
-        backbone: the frozen encoder that the collection is indexed with.
-        composers: by name.
-        default_composer: runs queries that name none.
-        limits: what pictures may be.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        backbone: Backbone,
-        composers: Mapping[str, Composer],
-        default_composer: str,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> None:
-        self.name = name
-        self.backbone = backbone
-        self.composers = dict(composers)
-        self.default_composer = default_composer
-        self.limits = limits
-        self._image_only = ImageOnly(backbone)
-        self._text_only = TextOnly(backbone)
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self.backbone.dim
-
-    @property
-    def fingerprint(self) -> str:
-        """What an index made with this model's backbone is known by (hex)."""
-        return self.backbone.fingerprint
-
-    @property
-    def mean_image_norm(self) -> float | None:
-        """Mean length of unnormalised picture embeddings, where it is known."""
-        return self.backbone.mean_image_norm
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """RGB picture -> (3, height, width) float32 on the host; safe on threads."""
-        return self.backbone.preprocess(image)
-
-    @torch.inference_mode()
-    def embed_pixels(self, pixels: Tensor) -> Vectors:
-        """(n, 3, height, width) -> (n, dim) **unnormalised** picture embeddings."""
-        return _to_numpy(self.backbone.encode_images(pixels))
-
-    def embed_images(self, images: Sequence[Image.Image]) -> Vectors:
-        """RGB pictures -> (n, dim) unnormalised embeddings."""
-        return self.embed_pixels(torch.stack([self.preprocess(image) for image in images]))
-
-    @torch.inference_mode()
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Plain texts -> (n, dim) unit vectors; what is over the context length is left out."""
-        tokenizer, facts = self.backbone.tokenizer, self.backbone.text
-        return _to_numpy(encode_rows(self.backbone, [text_row(tokenizer, facts, text)[0] for text in texts]))
-
-    def prepare(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = True) -> Job:
-        """Check one query, tokenise its texts and decode its pictures, all on the host; safe on threads.
-
-        Raises:
-            QueryError: names the field at fault.
-            ImageError: a picture of the query is refused.
-        """
-        query = ComposedQuery.parse(query)
-        composer, plan = self.plan(query)
-        return Job(composer, plan, tuple(self._picture(i, ref, allow_paths) for i, ref in enumerate(query.image)))
-
-    def plan(self, query: ComposedQuery) -> tuple[Composer, Plan]:
-        """The first half of `prepare`: choose the composer and tokenise, without a look at the pictures.
-
-        Raises:
-            QueryError: names the field at fault.
-        """
-        composer = self._composer(query)
-        return composer, composer.prepare(query)
-
-    def given_embedding(self, position: int, ref: ImageRef) -> Tensor | None:
-        """The unnormalised (dim,) embedding of a query's picture that is given as a vector; None if it is a picture.
-
-        Raises:
-            QueryError: the vector does not fit, or the reference is an id.
-        """
-        field = f"image.{position}"
-        if ref.id is not None:
-            raise QueryError(
-                field,
-                'an id is known only where a collection is at hand; pass the object\'s vector as {"vector": […], "norm": …}',
-            )
-        if ref.vector is None:
-            return None
-        if len(ref.vector) != self.dim:
-            raise QueryError(
-                f"{field}.vector",
-                f"has {len(ref.vector)} numbers, but model {self.name!r} has {self.dim}; use a vector of its own index",
-            )
-        vector = torch.tensor(ref.vector, dtype=torch.float32)
-        length = vector.norm().item()
-        if not math.isfinite(length) or not length:
-            raise QueryError(
-                f"{field}.vector", "is too long or too short for float32; give the image embedding of a picture"
-            )
-        if ref.norm is None and abs(length - 1) > 1e-2:
-            return vector
-        norm = ref.norm or self.mean_image_norm
-        if norm is None:
-            raise QueryError(
-                f"{field}.norm",
-                "the model does not know how long its picture embeddings are; give the norm that the vector had",
-            )
-        scaled: Tensor = vector * (norm / length)
-        return scaled
-
-    @torch.inference_mode()
-    def run(self, jobs: Sequence[Job]) -> Vectors:
-        """Jobs of `prepare` -> (n, dim) unit vectors; pictures are embedded in one batch, then each composer runs once."""
-        references = self._embed_pictures(jobs)
-        vectors = torch.empty(len(jobs), self.dim)
-        for composer in {id(job.composer): job.composer for job in jobs}.values():
-            mine = [i for i, job in enumerate(jobs) if job.composer is composer]
-            composed = composer.compose([jobs[i].plan for i in mine], [references[i] for i in mine])
-            vectors[mine] = composed.float().cpu()
-        return _to_numpy(vectors)
-
-    def compose(self, queries: Sequence[ComposedQuery | Mapping[str, Any] | str]) -> Composed:
-        """Composed queries -> unit vectors to search with.
-
-        Raises:
-            QueryError: names the field at fault.
-            ImageError: a picture of a query is refused.
-        """
-        jobs = [self.prepare(query) for query in queries]
-        return Composed(self.run(jobs), [list(job.plan.notes) for job in jobs])
-
-    def _composer(self, query: ComposedQuery) -> Composer:
-        if query.plain:
-            return self._image_only if query.image else self._text_only
-        name = query.composer or self.default_composer
-        if name not in self.composers:
-            raise QueryError(
-                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
-            )
-        return self.composers[name]
-
-    def _picture(self, position: int, ref: ImageRef, allow_paths: bool) -> Tensor:
-        given = self.given_embedding(position, ref)
-        if given is not None:
-            return given
-        try:
-            return self.preprocess(load_reference(ref, self.limits, allow_paths))
-        except ImageError as error:
-            raise ImageError(error.reason, f"{ref.path or f'image.{position}'} {error}") from error
-
-    def _embed_pictures(self, jobs: Sequence[Job]) -> list[Tensor]:
-        pictures = [picture for job in jobs for picture in job.pictures]
-        embeddings = torch.empty(len(pictures), self.dim, device=self.backbone.device)
-        pixels = [i for i, picture in enumerate(pictures) if picture.ndim == 3]
-        if pixels:
-            embeddings[pixels] = self.backbone.encode_images(torch.stack([pictures[i] for i in pixels]))
-        if given := [i for i, picture in enumerate(pictures) if picture.ndim == 1]:
-            embeddings[given] = torch.stack([pictures[i] for i in given]).to(self.backbone.device)
-        return list(torch.split(embeddings, [len(job.pictures) for job in jobs]))
 
 
 def load(name: str, device: str | None = None, dtype: torch.dtype = torch.float32) -> Vectorizer:
@@ -237,17 +40,20 @@ def load(name: str, device: str | None = None, dtype: torch.dtype = torch.float3
     Raises:
         ModelError: says what was looked for and what to do.
     """
-    folder = Path(name)
-    if name == "tiny":
-        folder = published.TINY_FOLDER
-    elif name in published.PUBLISHED:
-        folder = published.store() / name
-        if not (folder / "model.json").is_file():
-            pull(name)
+    folder = folder_of(name)
+    if name in published.PUBLISHED and not (folder / "model.json").is_file():
+        pull(name)
     if (folder / "model.json").is_file():
         return _load_folder(folder, name, device, dtype)
     backbone = load_backbone(_foreign_spec(name), device, dtype)
     return _assemble(name, backbone, {}, folder, None)
+
+
+def folder_of(name: str) -> Path:
+    """Where the model folder of that name is or would be: the packaged one, the store's, or the folder itself."""
+    if name == "tiny":
+        return published.TINY_FOLDER
+    return published.store() / name if name in published.PUBLISHED else Path(name)
 
 
 def pull(name: str) -> Path:
@@ -258,28 +64,51 @@ def pull(name: str) -> Path:
     """
     files = published.fetch(name)
     entry = published.PUBLISHED[name]
-    if entry.composer != "lincir":
-        raise ModelError(
-            f"{name!r} was fetched to {files[0].parent}, but this version has no composer {entry.composer!r}; update cir-vectorizer"
-        )
-    return import_phi(files[0], BackboneSpec.parse(entry.backbone), files[0].parent)
+    folder = files[0].parent
+    source = folder if entry.composer == "compodiff" else files[0]
+    text = BackboneSpec.parse(entry.text_backbone) if entry.text_backbone else None
+    return import_checkpoint(source, BackboneSpec.parse(entry.backbone), folder, text)
 
 
-def import_phi(checkpoint: Path, spec: BackboneSpec, folder: Path) -> Path:
-    """Make a model folder of a published Φ checkpoint (LinCIR, SEARLE, Pic2Word) and its backbone."""
+def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None) -> Path:
+    """Make a model folder of a published checkpoint and its backbone.
+
+    Args:
+        source: a file of Φ (LinCIR, SEARLE, Pic2Word), or a folder of CompoDiff: config.json and weights.
+        spec: the backbone of the index.
+        text_spec: CompoDiff: the backbone whose text states it reads, where that is another.
+
+    Raises:
+        CheckpointError: the files do not fit the backbones.
+    """
     backbone = load_backbone(spec)
-    phi = load_phi(checkpoint, backbone)
-    record: dict[str, Any] = {"source": checkpoint.name}
-    if hasattr(phi, "fc_out"):
-        from cir_vectorizer.composers.lincir import PIC2WORD_PROMPT
+    record: dict[str, Any] = {"source": source.name}
+    if not source.is_dir():
+        phi = load_phi(source, backbone)
+        if hasattr(phi, "fc_out"):
+            record["prompt"] = PIC2WORD_PROMPT
+        save(folder, backbone, {"lincir": (record, lambda path: save_phi(path, phi))})
+        return folder
+    from cir_vectorizer.composers.compodiff.checkpoint import load_network, save_network
+    from cir_vectorizer.composers.compodiff.composer import CompoDiff
 
-        record["prompt"] = PIC2WORD_PROMPT
-    save(folder, backbone, {"lincir": (record, lambda path: save_phi(path, phi))})
+    network = load_network(source)
+    text_backbone = load_backbone(text_spec, backbone.device) if text_spec else None
+    CompoDiff(backbone, network, text_backbone)
+    record["network"] = network.config.to_record()
+    if text_spec:
+        record["text_backbone"] = {
+            "loader": text_spec.loader, "name": text_spec.name, "options": dict(text_spec.options)
+        }  # fmt: skip
+    save(folder, backbone, {"compodiff": (record, lambda path: save_network(path, network))})
     return folder
 
 
 def save(
-    folder: Path, backbone: Backbone, composers: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None]]]
+    folder: Path,
+    backbone: Backbone,
+    composers: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None]]],
+    beside: Path | None = None,
 ) -> None:
     """Write a model folder; a reader sees the old model or the new one, never a mixture.
 
@@ -287,13 +116,14 @@ def save(
         folder: made if missing.
         backbone: recorded by its spec and fingerprint; its weights are not copied.
         composers: by name, a JSON record (prompt, training, …) and a function that writes the weights to a path.
+        beside: a model folder over the same backbone, perhaps this one: its other composers and its default stay.
 
     Raises:
         ModelError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        entries: dict[str, Any] = {}
+        entries, default = _kept(beside, backbone, composers, folder)
         for name, (record, write) in composers.items():
             draft = folder / f".{name}.safetensors"
             write(draft)
@@ -315,7 +145,7 @@ def save(
                 "fingerprint": backbone.fingerprint,
             },
             "composers": entries,
-            "default_composer": next(iter(entries)),
+            "default_composer": default or next(iter(entries)),
         }
         replace_file(folder / "model.json", (json.dumps(model, indent=2, ensure_ascii=False) + "\n").encode())
     except OSError as error:
@@ -326,6 +156,24 @@ def save(
             if path.name not in kept:
                 with contextlib.suppress(OSError):  # an old file left behind harms nothing
                     path.unlink()
+
+
+def _kept(
+    beside: Path | None, backbone: Backbone, replaced: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, Any], str | None]:
+    """The entries of a folder's composers that are not replaced, their files copied, and its default composer."""
+    if beside is None or not (beside / "model.json").is_file():
+        return {}, None
+    record = read_record(beside)
+    if record["backbone"]["fingerprint"] != backbone.fingerprint:
+        return {}, None
+    entries = {name: entry for name, entry in record["composers"].items() if name not in replaced}
+    for entry in entries.values():
+        if not (folder / entry["file"]).exists():
+            draft = folder / f".{entry['file']}"
+            shutil.copyfile(beside / entry["file"], draft)
+            os.replace(draft, folder / entry["file"])
+    return entries, record.get("default_composer")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -414,9 +262,4 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _to_numpy(tensor: Tensor) -> Vectors:
-    array: Vectors = tensor.float().cpu().numpy()
-    return array
-
-
-__all__ = ["Composed", "Job", "Vectorizer", "import_phi", "load", "pull", "read_record", "save"]
+__all__ = ["Composed", "Job", "Vectorizer", "folder_of", "import_checkpoint", "load", "pull", "read_record", "save"]

@@ -21,6 +21,8 @@ class Published:
     repo: str
     files: tuple[str, ...]
     about: str
+    text_backbone: str | None = None
+    """Where texts are read by another model than the pictures."""
 
 
 PUBLISHED: dict[str, Published] = {
@@ -37,6 +39,7 @@ PUBLISHED: dict[str, Published] = {
         "navervision/CompoDiff-Aesthetic",
         ("config.json", "pytorch_model.bin"),
         "CompoDiff's published weights over ViT-L/14 pictures and ViT-bigG/14 texts",
+        "transformers:laion/CLIP-ViT-bigG-14-laion2B-39B-b160k,tower=text",
     ),
 }
 """The trained Φ of ViT-H/14 and ViT-bigG/14 load as files: `cir-vectorizer models import`."""

@@ -44,55 +44,107 @@ def _finite(value: float) -> float:
 Finite = Annotated[float, AfterValidator(_finite)]
 
 
+def _whole(value: Any) -> Any:
+    """JSON's 7.0 is the integer 7."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ImageRef(_Strict):
-    """Where a picture comes from: exactly one of the fields below (`norm` goes with `vector`).
-
-    A plain string is a URL if it starts with http(s)://, else base64 or a data URI. A list of numbers is a
-    vector, `bytes` are an encoded picture and a `pathlib.Path` is a local file.
-    """
+class _Picture(_Strict):
+    """An encoded picture: as text, as a local file, or as bytes."""
 
     base64: str | None = Field(None, description="an encoded picture (JPEG, PNG, …), bare base64 or a data URI")
-    url: str | None = Field(None, description="http(s) address of a picture")
-    vector: list[Finite] | None = Field(None, description="the image embedding of a picture alone, in this backbone")
-    norm: Annotated[Finite, Field(gt=0)] | None = Field(
-        None, description="length of the embedding before it was normalised"
-    )
     path: Path | None = Field(None, description="a local file; never accepted over the network")
-    id: str | int | None = Field(None, description="an object of the collection at hand")
     data: bytes | None = Field(None, description="an encoded picture as bytes; Python only")
 
     @model_validator(mode="before")
     @classmethod
     def _from_shorthand(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return {"url" if re.match(r"https?://", value, re.IGNORECASE) else "base64": value}
+            return {"base64": value}
         if isinstance(value, bytes):
             return {"data": value}
         if isinstance(value, Path):
             return {"path": value}
-        if isinstance(value, list | tuple):
-            return {"vector": list(value)}
         if isinstance(value, Mapping) and isinstance(value.get("path"), str):
             raise ValueError("a path is not accepted here; send the picture itself as base64")
         return value
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        given = [n for n in ("base64", "url", "vector", "path", "id", "data") if getattr(self, n) is not None]
+    def _check_one_of(self, *names: str) -> None:
+        given = [name for name in names if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"names {' and '.join(given) or 'no picture'}; give exactly one of base64, url, vector, path, id"
+                f"names {' and '.join(given) or 'no picture'}; give exactly one of {', '.join(names[:-1])}"
             )
+        if self.base64 == "":
+            raise ValueError("is an empty string; give a base64 picture or leave the field out")
+
+
+class ImageRef(_Picture):
+    """Where a picture comes from: exactly one of the fields below (`norm` goes with `vector`).
+
+    A plain string is a URL if it starts with http(s)://, else base64 or a data URI. A list of numbers is a
+    vector, `bytes` are an encoded picture and a `pathlib.Path` is a local file.
+    """
+
+    url: str | None = Field(None, description="http(s) address of a picture")
+    vector: list[Finite] | None = Field(None, description="the image embedding of a picture alone, in this backbone")
+    norm: Annotated[Finite, Field(gt=0)] | None = Field(
+        None, description="length of the embedding before it was normalised"
+    )
+    id: str | int | None = Field(None, description="an object of the collection at hand")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_other_shorthand(cls, value: Any) -> Any:
+        if isinstance(value, str) and re.match(r"https?://", value, re.IGNORECASE):
+            return {"url": value}
+        return {"vector": list(value)} if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        self._check_one_of("base64", "url", "vector", "path", "id", "data")
         if self.norm is not None and self.vector is None:
             raise ValueError("norm goes with vector only; remove it or give the vector")
         if self.vector is not None and not any(self.vector):
             raise ValueError("vector is empty or all zeros; give the image embedding of a picture")
-        if self.base64 == "":
-            raise ValueError("is an empty string; give a base64 picture or leave the field out")
+        return self
+
+
+Fraction = Annotated[Finite, Field(ge=0, le=1)]
+
+
+class MaskRef(_Picture):
+    """Where the picture may change: a picture that is white there, or a box.
+
+    A plain string is base64 or a data URI, four numbers are a box; `bytes` and a `pathlib.Path` are pictures.
+    """
+
+    box: tuple[Fraction, Fraction, Fraction, Fraction] | None = Field(
+        None, description="left, top, right and bottom of what may change, as fractions of the picture's sides"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_numbers(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            value = {"box": value}
+        if isinstance(value, Mapping) and isinstance(value.get("box"), list | tuple):
+            if len(value["box"]) != 4:
+                raise ValueError(
+                    "box has four numbers: left, top, right and bottom, each from 0 to 1; or send a black and white picture"
+                )
+            return {**value, "box": tuple(value["box"])}
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        self._check_one_of("base64", "path", "box", "data")
+        if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise ValueError("box is empty; give left < right and top < bottom")
         return self
 
 
@@ -107,14 +159,21 @@ class Weights(_Strict):
 class Options(_Strict):
     """Numbers a composer may take; what is left out keeps the composer's default."""
 
-    steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    steps: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] | None = Field(
         None, description="CompoDiff: evaluations of the network"
     )
     guidance: tuple[Finite, Finite] | None = Field(None, description="CompoDiff: (image scale, text scale)")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(None, description="CompoDiff: seed of the noise")
+    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)] | None = Field(
+        None, description="CompoDiff: seed of the noise"
+    )
     weights: Weights | None = Field(None, description="sum: image and text; LinCIR: negative")
-    source_weight: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
+    source_weight: Fraction | None = Field(
         None, description="CompoDiff: share of the reference picture's own embedding in the result"
+    )
+    keep: Fraction | None = Field(
+        None,
+        description="how much of the picture stays: 0 asks for the words alone, 1 for the picture alone, and 0.5 is "
+        "every composer's default",
     )
 
     @model_validator(mode="before")
@@ -144,7 +203,7 @@ class ComposedQuery(_Strict):
     ] = Field((), description="the reference picture, or a list of several")
     text: str | None = Field(None, description="what should be different")
     negative_text: str | None = Field(None, description="what should not be there")
-    mask: ImageRef | None = Field(None, description="white where the picture may change; CompoDiff")
+    mask: MaskRef | None = Field(None, description="where the picture may change, as a picture or a box; CompoDiff")
     template: str | None = Field(None, description="prompt with $ (or $1, $2, …) for pictures and {text} for the text")
     composer: str | None = Field(None, description="name of the composer; the model's default if left out")
     options: Options = Field(default_factory=Options)
@@ -180,8 +239,6 @@ class ComposedQuery(_Strict):
             raise QueryError("", "the query is empty; give at least image or text")
         if self.mask is not None and not self.image:
             raise QueryError("mask", "masks nothing without a picture; add image or remove mask")
-        if self.mask is not None and self.mask.vector is not None:
-            raise QueryError("mask", "cannot be a vector; give a black and white picture")
         if self.template is not None:
             check_template(self.template, len(self.image), bool(text))
 
@@ -286,7 +343,7 @@ def _query_error(error: ValidationError) -> QueryError:
             "options": Options,
             "weights": Weights,
             "image": ImageRef,
-            "mask": ImageRef,
+            "mask": MaskRef,
         }
         owner = owners.get(next((part for part in reversed(path[:-1]) if not part.isdigit()), ""), ComposedQuery)
         return QueryError(field, f"is not a field; the fields are {', '.join(owner.model_fields)}")

@@ -58,6 +58,47 @@ def test_many_rows_of_mixed_length_come_back_in_order(tiny):
     assert backbone.encode_text([]).shape == (0, backbone.dim)
 
 
+def test_what_stands_before_a_pseudo_token_may_be_read_once_for_all_rows(tiny, clip_folder):
+    for backbone in (tiny.backbone, spec(f"transformers:{clip_folder}")):
+        facts, encode = backbone.text, backbone.tokenizer.encode
+        rows = []
+        for i in range(150):
+            before = encode(("a photo of", "", "the very same")[i % 3], 75).ids
+            after = encode("that is red and blue" + " or green" * (i % 5), 75).ids
+            at = 1 + len(before)
+            again = at + 1 + len(after)
+            ids = (facts.start_id, *before, facts.marker_id, *after, facts.marker_id, facts.end_id)
+            rows.append(TokenRow(ids, ((at, i), (again, i))))
+        rows += [text_row(backbone.tokenizer, facts, text)[0] for text in ("", "no pseudo-word " * 20)]
+        pseudo = torch.randn(150, facts.width, generator=torch.Generator().manual_seed(0)) * 0.05
+        together, alone, plain = (pseudo.clone().requires_grad_() for _ in range(3))
+        encoded = backbone.encode_text(rows, together)
+        one_by_one = torch.cat([backbone.encode_text([row], alone) for row in rows])
+        ids = torch.tensor([row.ids + (facts.end_id,) * (77 - len(row.ids)) for row in rows])
+        slots = torch.tensor([(n, at, i) for n, row in enumerate(rows) for at, i in row.slots])
+        embeddings = backbone._towers.embed_tokens(ids).index_put((slots[:, 0], slots[:, 1]), plain[slots[:, 2]])
+        padded = backbone._towers.encode_tokens(embeddings, torch.tensor([len(row.ids) - 1 for row in rows]))
+        direction = torch.randn(padded.shape, generator=torch.Generator().manual_seed(1)) / len(padded)
+        for embedded in (encoded, one_by_one, padded):
+            (embedded * direction).sum().backward()
+        for embedded, read in ((encoded, together), (one_by_one, alone)):
+            torch.testing.assert_close(embedded, padded, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(read.grad, plain.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("text_cfg", [{"no_causal_mask": True}, {"scale_attn": True}])
+def test_a_text_tower_of_another_form_is_read_by_the_library(text_cfg, tmp_path):
+    (tmp_path / "cir-test-other.json").write_text(json.dumps({**CONFIG, "text_cfg": CONFIG["text_cfg"] | text_cfg}))
+    open_clip.add_model_config(tmp_path)
+    torch.manual_seed(0)
+    model = open_clip.create_model("cir-test-other").eval()
+    backbone = spec("open_clip:cir-test-other,pretrained=random")
+    texts = ["a red dress", "striped shirt with buttons", "hat"]
+    ours = backbone.encode_text([text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts])
+    with torch.no_grad():
+        torch.testing.assert_close(ours, model.encode_text(open_clip.tokenize(texts)), atol=1e-5, rtol=0)
+
+
 def test_gradients_reach_pseudo_tokens_and_nothing_else(tiny):
     backbone = tiny.backbone
     pseudo = torch.zeros(1, backbone.text.width, requires_grad=True)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cir_vectorizer.admission import Admission, OverloadError
-from cir_vectorizer.batching import BatchQueue, Device, HostPool, Lane, Share
-from cir_vectorizer.engine import Answer, DeviceError, Engine, EngineOptions
-from cir_vectorizer.errors import ImageError, QueryError
+from cir_vectorizer.engine import Answer, Engine, EngineOptions
+from cir_vectorizer.engine.admission import Admission
+from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Share
+from cir_vectorizer.errors import DeviceError, ImageError, OverloadError, QueryError
 from cir_vectorizer.query import ComposedQuery, ImageRef
 from tests.serving import RED, drawn, tiny
 

@@ -11,7 +11,7 @@ from cir_vectorizer.backbones import BackboneSpec, load_backbone
 from cir_vectorizer.composers.base import prompt_row
 from cir_vectorizer.composers.lincir import LinCIR, Phi, Pic2WordMapper, load_phi, save_phi
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ImageError, ModelError, QueryError
-from cir_vectorizer.models import Vectorizer, import_phi, load, read_record, save
+from cir_vectorizer.models import Vectorizer, import_checkpoint, load, read_record, save
 from cir_vectorizer.query import check_template
 from tests import parity
 
@@ -167,7 +167,7 @@ class TestCheckpoints:
         state = {prefix + name: t for name, t in phi.state_dict().items()}
         key = "state_dict_img2text" if "pic2word" in family else "Phi"
         torch.save({"epoch": 3, key: state}, tmp_path / "published.pt")
-        folder = import_phi(tmp_path / "published.pt", backbone.spec, tmp_path / "model")
+        folder = import_checkpoint(tmp_path / "published.pt", backbone.spec, tmp_path / "model")
         loaded = load(str(folder), "cpu").composers["lincir"]
         embeddings = torch.randn(3, 24)
         torch.testing.assert_close(loaded.phi(embeddings), phi.eval()(embeddings))

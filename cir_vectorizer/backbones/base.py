@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, groupby
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cir_vectorizer.backbones.packed import ON_CPU, ON_GPU, Pack, Piece, TextTower, packs
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.errors import ModelError
 
@@ -90,6 +92,7 @@ class Backbone(Protocol):
     tokenizer: ClipTokenizer
     mean_image_norm: float | None
     device: torch.device
+    dtype: torch.dtype
 
     @property
     def fingerprint(self) -> str:
@@ -112,16 +115,31 @@ class Backbone(Protocol):
         """Ragged rows -> (n, dim); `pseudo_tokens` is (m, text.width), and gradients flow back to it."""
         ...
 
+    def encode_states(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
+        """Rows -> (n, text.context_length, text.width): all states after the last norm, rows padded with `pad_id`.
+
+        `pseudo_tokens` as in `encode_text`. Nothing attends to the padding; its own states are kept, since networks were trained on them.
+        """
+        ...
+
 
 class Towers(Protocol):
-    """The three calls by which a CLIP library differs from another; an `nn.Module` too."""
+    """The calls by which a CLIP library differs from another; an `nn.Module` too."""
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """(n, length) ids -> (n, length, width), before positions are added."""
         ...
 
     def encode_tokens(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        """(n, length, width) and the (n,) end positions -> (n, dim) projected."""
+        """(n, length, width) and the (n,) end positions -> (n, dim) projected, by the library's own tower."""
+        ...
+
+    def text_tower(self) -> TextTower | None:
+        """The text tower in parts, for packed rows; None where its layers are not of the common form."""
+        ...
+
+    def encode_states(self, embeddings: Tensor, ends: Tensor) -> Tensor:
+        """(n, length, width) and the (n,) end positions -> (n, length, width) after the last norm."""
         ...
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
@@ -158,6 +176,7 @@ class ClipBackbone:
         if dtype != torch.float32:
             _ = self.fingerprint  # of the weights as published, before they are rounded
         self._towers: Any = towers.to(device=device, dtype=dtype)
+        self._sizes = ON_CPU if device.type == "cpu" else ON_GPU
 
     @cached_property
     def fingerprint(self) -> str:
@@ -167,6 +186,11 @@ class ClipBackbone:
                 digest.update(f"{name}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def transform(self) -> Callable[[Image.Image], Tensor]:
+        """`preprocess` without the weights, for other processes."""
+        return self._transform
 
     def preprocess(self, image: Image.Image) -> Tensor:
         return self._transform(image)
@@ -178,11 +202,15 @@ class ClipBackbone:
     def encode_text(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
         if not rows:
             return torch.empty(0, self.dim, device=self.device)
+        if pseudo_tokens is None and any(row.slots for row in rows):
+            raise ValueError("rows with slots need pseudo_tokens")
+        tower = self._towers.text_tower() if self.text.rows_may_be_cut else None
+        encoded = self._encode_packed(tower, rows, pseudo_tokens) if tower else self._encode_padded(rows, pseudo_tokens)
         order: list[int] = []
         parts: list[Tensor] = []
-        for group in self._groups(rows):
-            order += group
-            parts.append(self._encode_group([rows[i] for i in group], pseudo_tokens))
+        for indices, embeddings in encoded:
+            order += indices
+            parts.append(embeddings)
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(parts)[back.to(self.device)].float()
@@ -191,38 +219,68 @@ class ClipBackbone:
         embeddings: Tensor = self._towers.embed_tokens(ids.to(self.device))
         return embeddings
 
-    def _encode_group(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None) -> Tensor:
-        length = max(len(row.ids) for row in rows) if self.text.rows_may_be_cut else self.text.context_length
+    def encode_states(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
+        ids, ends = self._padded(rows, self.text.context_length)
+        slots = [(n * ids.shape[1] + at, which) for n, row in enumerate(rows) for at, which in row.slots]
+        embeddings = self._embed(ids.flatten().tolist(), slots, pseudo_tokens)
+        states: Tensor = self._towers.encode_states(embeddings.view(*ids.shape, -1), ends)
+        return states.float()
+
+    def _padded(self, rows: Sequence[TokenRow], length: int) -> tuple[Tensor, Tensor]:
+        """Ids (n, length) and end positions (n,), on the device."""
         pad = (self.text.pad_id,)
         ids = torch.tensor([row.ids + pad * (length - len(row.ids)) for row in rows])
         ends = torch.tensor([len(row.ids) - 1 for row in rows])
-        embeddings: Tensor = self._towers.embed_tokens(ids.to(self.device))
-        slots = [(i, position, which) for i, row in enumerate(rows) for position, which in row.slots]
-        if slots:
-            if pseudo_tokens is None:
-                raise ValueError("rows with slots need pseudo_tokens")
-            at = torch.tensor(slots, device=self.device)
-            chosen = pseudo_tokens.to(embeddings.dtype)[at[:, 2]]
-            embeddings = embeddings.index_put((at[:, 0], at[:, 1]), chosen)
-        encoded: Tensor = self._towers.encode_tokens(embeddings, ends.to(self.device))
-        return encoded
+        return ids.to(self.device), ends.to(self.device)
 
-    def _groups(self, rows: Sequence[TokenRow]) -> Iterator[list[int]]:
-        """Row indices in groups of (nearly) one length, so that little is spent on padding."""
-        least, most = (256, 16_384) if self.device.type == "cpu" else (16_384, 262_144)
-        if not self.text.rows_may_be_cut:
-            least = most
-        group: list[int] = []
-        tokens = 0
-        for i in sorted(range(len(rows)), key=lambda i: len(rows[i].ids)):
-            length = len(rows[i].ids)
-            grown = bool(group) and length > len(rows[group[-1]].ids)
-            if group and ((grown and tokens >= least) or tokens + length > most):
-                yield group
-                group, tokens = [], 0
-            group.append(i)
-            tokens += length
-        yield group
+    def _encode_packed(
+        self, tower: TextTower, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Indices of rows and their embeddings.
+
+        Nothing before a row's first pseudo-token depends on it, so that is read once for all rows that share it, and
+        without a graph; unless it saves less than the further pass costs.
+        """
+        starts = [min((at for at, _ in row.slots), default=1) for row in rows]
+        prefixes = sorted(dict.fromkeys(row.ids[:start] for row, start in zip(rows, starts, strict=True)), key=len)
+        kept: list[Tensor] | None = None
+        kept_at: dict[tuple[int, ...], int] = {(): 0}
+        if sum(starts) - sum(map(len, prefixes)) < self._sizes.one_pass:
+            starts = [0] * len(rows)
+        else:
+            pack = Pack([[Piece(ids) for ids in same] for _, same in groupby(prefixes, len)], self.text.pad_id)
+            kept_at = dict(zip(prefixes, pack.offsets, strict=True))
+            with torch.no_grad():
+                kept = pack.keys_values(tower, self._embed(pack.ids, (), None))
+        pieces = [
+            Piece(row.ids[start:], tuple((at - start, i) for at, i in row.slots), start, kept_at[row.ids[:start]])
+            for row, start in zip(rows, starts, strict=True)
+        ]
+        for groups in packs([len(piece.ids) for piece in pieces], self._sizes):
+            pack = Pack([[pieces[i] for i in group] for group in groups], self.text.pad_id)
+            embeddings = self._embed(pack.ids, pack.slots, pseudo_tokens)
+            yield [i for group in groups for i in group], pack.embed(tower, embeddings, kept)
+
+    def _encode_padded(
+        self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Indices of rows and their embeddings, by the library's own tower."""
+        full = self.text.context_length
+        lengths = [len(row.ids) if self.text.rows_may_be_cut else full for row in rows]
+        for group in chain.from_iterable(packs(lengths, replace(self._sizes, group=self._sizes.one_pass))):
+            length = lengths[group[-1]]
+            ids, ends = self._padded([rows[i] for i in group], length)
+            slots = [(n * length + at, which) for n, i in enumerate(group) for at, which in rows[i].slots]
+            embeddings = self._embed(ids.flatten().tolist(), slots, pseudo_tokens)
+            yield group, self._towers.encode_tokens(embeddings.view(*ids.shape, -1), ends)
+
+    def _embed(self, ids: Sequence[int], slots: Sequence[tuple[int, int]], pseudo_tokens: Tensor | None) -> Tensor:
+        """Token embeddings (len(ids), width), with pseudo-tokens at their (position, index)."""
+        embeddings = self.embed_tokens(torch.tensor(ids))
+        if slots and pseudo_tokens is not None:
+            at, which = torch.tensor(slots, device=self.device).unbind(1)
+            embeddings = embeddings.index_put((at,), pseudo_tokens.to(embeddings.dtype)[which])
+        return embeddings
 
 
 def check_options(options: Mapping[str, str], known: Sequence[str], loader: str) -> None:

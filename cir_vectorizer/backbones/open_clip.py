@@ -14,15 +14,17 @@ import open_clip
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
+from cir_vectorizer.backbones.packed import TextTower
 from cir_vectorizer.errors import CheckpointError, ModelError
 
 CLIP_VOCABULARY = 49408
 
 
 class OpenClipTowers(nn.Module):
-    """Adapter from an open_clip model to the three calls of `Towers`."""
+    """Adapter from an open_clip model to the calls of `Towers`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -43,40 +45,61 @@ class OpenClipTowers(nn.Module):
     def encode_tokens(self, embeddings: Tensor, ends: Tensor) -> Tensor:
         length = embeddings.shape[1]
         hidden = embeddings + self.positional_embedding[:length]
+        mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
+        hidden = self.transformer(hidden, attn_mask=mask)
+        return self._project(hidden[torch.arange(len(ends), device=ends.device), ends])
+
+    def text_tower(self) -> TextTower | None:
         blocks = self.transformer.resblocks
-        if self.attn_mask is not None and self.transformer.batch_first and type(blocks[-1]) is ResidualAttentionBlock:
-            for block in blocks[:-1]:
-                hidden = block(hidden, attn_mask=self.attn_mask[:length, :length])
-            pooled = _last_block_at(blocks[-1], hidden, ends)
-        else:
-            mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
-            hidden = self.transformer(hidden, attn_mask=mask)
-            pooled = hidden[torch.arange(len(ends), device=ends.device), ends]
+        if any(type(block) is not ResidualAttentionBlock for block in blocks):
+            return None
+        return TextTower(self.positional_embedding, [OpenClipLayer(block) for block in blocks], self._project)
+
+    def _project(self, pooled: Tensor) -> Tensor:
         pooled = self.ln_final(pooled)
         projection = self.text_projection
         projected: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
         return projected
+
+    def encode_states(self, embeddings: Tensor, ends: Tensor) -> Tensor:
+        length = embeddings.shape[1]
+        hidden = embeddings + self.positional_embedding[:length]
+        padding = torch.arange(length, device=ends.device) > ends[:, None]
+        mask = torch.zeros(len(ends), length, length, dtype=hidden.dtype, device=hidden.device)
+        if self.attn_mask is not None:
+            mask = mask + self.attn_mask[:length, :length]
+        mask = mask.masked_fill(padding[:, None, :], float("-inf"))
+        for block in self.transformer.resblocks:
+            hidden = block(hidden, attn_mask=mask.repeat_interleave(block.attn.num_heads, 0))
+        states: Tensor = self.ln_final(hidden)
+        return states
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         embeddings: Tensor = self.visual(pixels)
         return embeddings
 
 
-def _last_block_at(block: Any, hidden: Tensor, ends: Tensor) -> Tensor:
-    """The last layer's output at the end tokens alone, since nothing else of it is read. (n, length, width) -> (n, width)"""
-    rows = torch.arange(len(ends), device=ends.device)
-    normed = block.ln_1(hidden)
-    after_end = torch.arange(hidden.shape[1], device=ends.device) > ends[:, None]
-    attended, _ = block.attn(
-        normed[rows, ends].unsqueeze(1),
-        normed,
-        normed,
-        key_padding_mask=after_end,
-        need_weights=False,
-    )
-    state = hidden[rows, ends] + block.ls_1(attended.squeeze(1))
-    output: Tensor = state + block.ls_2(block.mlp(block.ln_2(state)))
-    return output
+class OpenClipLayer:
+    """A `TextLayer` of open_clip, which keeps the weights of queries, keys and values in one."""
+
+    def __init__(self, block: Any) -> None:
+        self.heads: int = block.attn.num_heads
+        self.norm = block.ln_1
+        self._block = block
+
+    def queries(self, normed: Tensor) -> Tensor:
+        attention = self._block.attn
+        return F.linear(normed, *(x[: attention.embed_dim] for x in (attention.in_proj_weight, attention.in_proj_bias)))
+
+    def keys_values(self, normed: Tensor) -> Tensor:
+        attention = self._block.attn
+        return F.linear(normed, *(x[attention.embed_dim :] for x in (attention.in_proj_weight, attention.in_proj_bias)))
+
+    def finish(self, states: Tensor, attended: Tensor) -> Tensor:
+        block = self._block
+        states = states + block.ls_1(block.attn.out_proj(attended))
+        finished: Tensor = states + block.ls_2(block.mlp(block.ln_2(states)))
+        return finished
 
 
 def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:

@@ -9,15 +9,18 @@ from torch import Tensor, nn
 from torchvision.transforms import v2 as transforms
 
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
+from cir_vectorizer.backbones.packed import TextTower
 from cir_vectorizer.errors import CheckpointError, ModelError
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _BICUBIC = 3
+END_ID = 49407
+"""CLIP's end token, which most of its tokenizers also pad with."""
 
 
 class TransformersTowers(nn.Module):
-    """Adapter from a transformers CLIPModel to the three calls of `Towers`."""
+    """Adapter from a transformers CLIPModel to the calls of `Towers`."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -35,9 +38,27 @@ class TransformersTowers(nn.Module):
         hidden = self.text_model.embeddings(inputs_embeds=embeddings)
         causal = torch.full((1, 1, length, length), float("-inf"), dtype=hidden.dtype, device=hidden.device).triu(1)
         states = self.text_model.encoder(inputs_embeds=hidden, attention_mask=causal).last_hidden_state
-        pooled = self.text_model.final_layer_norm(states[torch.arange(len(ends), device=ends.device), ends])
-        projected: Tensor = self.text_projection(pooled)
+        return self._project(states[torch.arange(len(ends), device=ends.device), ends])
+
+    def text_tower(self) -> TextTower:
+        positions = self.text_model.embeddings.position_embedding.weight
+        layers = [TransformersLayer(layer) for layer in self.text_model.encoder.layers]
+        return TextTower(positions, layers, self._project)
+
+    def _project(self, pooled: Tensor) -> Tensor:
+        projected: Tensor = self.text_projection(self.text_model.final_layer_norm(pooled))
         return projected
+
+    def encode_states(self, embeddings: Tensor, ends: Tensor) -> Tensor:
+        length = embeddings.shape[1]
+        hidden = self.text_model.embeddings(inputs_embeds=embeddings)
+        at = torch.arange(length, device=ends.device)
+        hides = (at > at[:, None]) | (at > ends[:, None, None])
+        mask = torch.zeros(len(ends), 1, length, length, dtype=hidden.dtype, device=hidden.device)
+        mask = mask.masked_fill(hides[:, None], float("-inf"))
+        states: Tensor = self.text_model.encoder(inputs_embeds=hidden, attention_mask=mask).last_hidden_state
+        normed: Tensor = self.text_model.final_layer_norm(states)
+        return normed
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         if self.vision_model is None or self.visual_projection is None:
@@ -46,15 +67,36 @@ class TransformersTowers(nn.Module):
         return projected
 
 
+class TransformersLayer:
+    """A `TextLayer` of transformers."""
+
+    def __init__(self, layer: Any) -> None:
+        self.heads: int = layer.self_attn.num_heads
+        self.norm = layer.layer_norm1
+        self.queries = layer.self_attn.q_proj
+        self._layer = layer
+
+    def keys_values(self, normed: Tensor) -> Tensor:
+        attention = self._layer.self_attn
+        return torch.cat([attention.k_proj(normed), attention.v_proj(normed)], -1)
+
+    def finish(self, states: Tensor, attended: Tensor) -> Tensor:
+        states = states + self._layer.self_attn.out_proj(attended)
+        finished: Tensor = states + self._layer.mlp(self._layer.layer_norm2(states))
+        return finished
+
+
 def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:
-    """Load the CLIPModel in folder `name`, or of that hub name.
+    """Load the CLIPModel in folder `name`, or of that hub name; with the option `tower=text` its text tower alone.
 
     Raises:
         ModelError: not a CLIP model, or not to be found.
         CheckpointError: its weights do not fit its config.
     """
-    check_options(options, (), "transformers")
-    from transformers import AutoConfig, CLIPModel
+    check_options(options, ("tower",), "transformers")
+    if options.get("tower", "text") != "text":
+        raise ModelError(f"tower={options['tower']}: say tower=text for the text tower alone, or leave it out")
+    from transformers import AutoConfig, CLIPModel, CLIPTextModelWithProjection
 
     try:
         config = AutoConfig.from_pretrained(name)
@@ -62,32 +104,38 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
         raise ModelError(
             f"no CLIP model at {name!r} ({str(error).splitlines()[0]}); give a folder with config.json, or a hub name and a network"
         ) from error
-    if config.model_type != "clip":
+    if config.model_type not in ("clip", "clip_text_model"):
         raise ModelError(f"{name!r} is a {config.model_type} model, not a CLIP; choose a CLIPModel")
     try:
-        model = CLIPModel.from_pretrained(name, dtype=torch.float32)
+        kind: Any = CLIPTextModelWithProjection if "tower" in options else CLIPModel
+        model = kind.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"the weights of {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return from_model(BackboneSpec("transformers", name, options), model, _image_config(name), device, dtype)
+    spec = BackboneSpec("transformers", name, options)
+    return from_model(spec, model, _image_config(name), device, dtype, _pad_id(name))
 
 
 def from_model(
-    spec: BackboneSpec, model: Any, image_config: dict[str, Any] | None, device: torch.device, dtype: torch.dtype
+    spec: BackboneSpec,
+    model: Any,
+    image_config: dict[str, Any] | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    pad_id: int = END_ID,
 ) -> ClipBackbone:
     """Wrap a transformers CLIPModel; `image_config` is its preprocessor_config.json, None for CLIP's own."""
     text_config = getattr(model.config, "text_config", model.config)
     vision_config = getattr(model.config, "vision_config", None)
     side = getattr(vision_config, "image_size", 224)
     preprocessing = _preprocessing(image_config or {}, side)
-    tokenizer_size = 49408
-    if text_config.vocab_size != tokenizer_size:
-        raise ModelError(f"{spec.name!r} has a vocabulary of {text_config.vocab_size}, not CLIP's {tokenizer_size}")
+    if text_config.vocab_size != END_ID + 1:
+        raise ModelError(f"{spec.name!r} has a vocabulary of {text_config.vocab_size}, not CLIP's {END_ID + 1}")
     text = TextFacts(
         context_length=text_config.max_position_embeddings,
         width=text_config.hidden_size,
-        start_id=tokenizer_size - 2,
-        end_id=tokenizer_size - 1,
-        pad_id=tokenizer_size - 1,
+        start_id=END_ID - 1,
+        end_id=END_ID,
+        pad_id=pad_id,
         marker_id=259,
         causal=True,
         pools_at_end=True,
@@ -104,6 +152,17 @@ def from_model(
     return ClipBackbone(
         spec, TransformersTowers(model), text, model.config.projection_dim, transform, preprocessing, device, dtype
     )
+
+
+def _pad_id(name: str) -> int:
+    """What the model's own tokenizer pads with; CLIP's end token where none is there."""
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(name)
+    except (OSError, ValueError, TypeError):
+        return END_ID
+    return END_ID if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
 
 
 def _image_config(name: str) -> dict[str, Any] | None:

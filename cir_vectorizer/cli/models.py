@@ -43,15 +43,22 @@ def pull(name: str) -> None:
     "--backbone", required=True, metavar="SPEC", help="For example open_clip:ViT-H-14,pretrained=laion2b_s32b_b79k"
 )
 @click.option(
+    "--text-backbone", metavar="SPEC", help="CompoDiff: whose text states it reads, if not the backbone's own."
+)
+@click.option(
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
 @fail_with_sentence
-def import_checkpoint(checkpoint: Path, backbone: str, folder: Path) -> None:
-    """Make a model folder of a published Φ checkpoint (LinCIR, SEARLE or Pic2Word)."""
-    from cir_vectorizer.backbones import BackboneSpec
-    from cir_vectorizer.models import import_phi
+def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, folder: Path) -> None:
+    """Make a model folder of a published checkpoint.
 
-    click.echo(str(import_phi(checkpoint, BackboneSpec.parse(backbone), folder)))
+    CHECKPOINT is a file of Φ (LinCIR, SEARLE or Pic2Word), or a folder of CompoDiff: config.json and its weights.
+    """
+    from cir_vectorizer.backbones import BackboneSpec
+    from cir_vectorizer.models import import_checkpoint
+
+    text_spec = BackboneSpec.parse(text_backbone) if text_backbone else None
+    click.echo(str(import_checkpoint(checkpoint, BackboneSpec.parse(backbone), folder, text_spec)))
 
 
 @models.command()
@@ -59,15 +66,9 @@ def import_checkpoint(checkpoint: Path, backbone: str, folder: Path) -> None:
 @fail_with_sentence
 def show(name: str) -> None:
     """Print the record of a built-in model or a model folder as JSON."""
-    from cir_vectorizer.models import read_record
+    from cir_vectorizer.models import folder_of, read_record
 
-    folder = (
-        published.TINY_FOLDER
-        if name == "tiny"
-        else published.store() / name
-        if name in published.PUBLISHED
-        else Path(name)
-    )
+    folder = folder_of(name)
     if name in published.PUBLISHED and not (folder / "model.json").is_file():
         entry = published.PUBLISHED[name]
         click.echo(

@@ -52,11 +52,12 @@ class _Arithmetic:
 
     def weights(self, query: ComposedQuery) -> tuple[float, float, float]:
         """What image, text and negative text count for this query; 0 where it has none or the baseline ignores it."""
-        asked = query.options.weights
+        asked, keep = query.options.weights, query.options.keep
         given = (None, None, None) if asked is None else (asked.image, asked.text, asked.negative)
+        kept = self.default_weights if keep is None or self.needs else (keep, 1 - keep, self.default_weights[2])
         image, text, negative = (
-            default if weight is None or not default else weight
-            for weight, default in zip(given, self.default_weights, strict=True)
+            usual if weight is None or not default else weight
+            for weight, usual, default in zip(given, kept, self.default_weights, strict=True)
         )
         return image if query.image else 0.0, text if query.text else 0.0, negative if query.negative_text else 0.0
 
@@ -92,6 +93,9 @@ class TextOnly(_Arithmetic):
 
 
 class WeightedSum(_Arithmetic):
-    """image · w_image + text · w_text − negative text · w_negative, on unit vectors; weights may be negative."""
+    """image · w_image + text · w_text − negative text · w_negative, on unit vectors; weights may be negative.
+
+    `options.keep` is w_image, and 1 − keep is w_text, where `options.weights` says nothing else.
+    """
 
     default_weights = (IMAGE_WEIGHT, TEXT_WEIGHT, 0.5)

@@ -6,7 +6,7 @@ requests: `prepare` checks and tokenises one query, `compose` runs the device fo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from cir_vectorizer.backbones import Backbone, TextFacts, TokenRow
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.masks import Mask
 from cir_vectorizer.query import TEXT_SLOT, ComposedQuery
 
 
@@ -26,11 +27,26 @@ class Plan:
         query: what was asked.
         rows: the texts to encode; what each is for is the composer's own business.
         notes: sentences for the caller, for example that a text was cut.
+        units: estimated work beside other plans of the same composer; the texts' tokens if left out.
+        mask: the query's, read for this model; set by the vectorizer.
+        own: what else the composer wants to find again in `compose`.
     """
 
     query: ComposedQuery
     rows: tuple[TokenRow, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    units: int = 0
+    mask: Mask | None = None
+    own: Any = None
+
+    def __post_init__(self) -> None:
+        if not self.units:
+            object.__setattr__(self, "units", max(1, self.tokens))
+
+    @property
+    def tokens(self) -> int:
+        """Of its texts."""
+        return sum(len(row.ids) for row in self.rows)
 
 
 class Composer(Protocol):

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, TokenRow
-from cir_vectorizer.composers.base import Plan, cut_note, encode_rows, prompt_row, text_row
+from cir_vectorizer.composers.base import Plan, cut_note, encode_rows, mean_direction, prompt_row, text_row
+from cir_vectorizer.composers.checkpoints import read_weights
 from cir_vectorizer.errors import CheckpointError, QueryError
 from cir_vectorizer.query import ComposedQuery, check_template
 
@@ -66,6 +66,9 @@ class LinCIR:
     A negative text subtracts its direction: the unit vector of the prompt with the negative text, less that of the
     prompt without text, times `options.weights.negative` (default `NEGATIVE_WEIGHT`).
 
+    `options.keep` of 0.5 changes nothing; above it the vector turns towards the pictures' own, until at 1 it is theirs,
+    below it towards the bare text's, until at 0 it is that.
+
     Args:
         backbone: the encoder that Φ was trained for.
         phi: network from unnormalised image embeddings to pseudo-tokens.
@@ -98,7 +101,10 @@ class LinCIR:
             rows.append(row)
             if cut:
                 notes.append(cut_note(field_name or "template", self.backbone.text))
-        return Plan(query, tuple(rows), tuple(notes))
+        turn = _turn(query, bool(text))
+        if turn < 0:
+            rows.append(text_row(self.backbone.tokenizer, self.backbone.text, text)[0])
+        return Plan(query, tuple(rows), tuple(notes), own=turn)
 
     def _row(self, query: ComposedQuery, words: str) -> tuple[TokenRow, bool]:
         backbone, count = self.backbone, len(query.image)
@@ -120,17 +126,27 @@ class LinCIR:
             rows += [replace(row, slots=tuple((at, first + i) for at, i in row.slots)) for row in plan.rows]
             first += count
         encoded = encode_rows(self.backbone, rows, pseudo_tokens)
+        pictures = mean_direction(references, self.backbone.dim)
         vectors = []
         at = 0
-        for plan in plans:
-            vector = encoded[at]
-            if len(plan.rows) > 1:
+        for plan, picture in zip(plans, pictures, strict=True):
+            mine = encoded[at : at + len(plan.rows)]
+            at += len(plan.rows)
+            vector = mine[0]
+            if (plan.query.negative_text or "").strip():
                 weights = plan.query.options.weights
                 weight = NEGATIVE_WEIGHT if weights is None or weights.negative is None else weights.negative
-                vector = vector - weight * (encoded[at + 1] - encoded[at + 2])
+                vector = vector - weight * (mine[1] - mine[2])
+            if plan.own:
+                vector = torch.lerp(F.normalize(vector, dim=-1), picture if plan.own > 0 else mine[-1], abs(plan.own))
             vectors.append(vector)
-            at += len(plan.rows)
         return F.normalize(torch.stack(vectors), dim=-1)
+
+
+def _turn(query: ComposedQuery, has_text: bool) -> float:
+    """How far `keep` turns a query: 1 is all the way to its pictures, -1 to its text; 0 where there is no such part."""
+    turn = 0.0 if query.options.keep is None else 2 * query.options.keep - 1
+    return turn if (query.image if turn > 0 else has_text) else 0.0
 
 
 def save_phi(path: Path, phi: nn.Module) -> None:
@@ -146,7 +162,7 @@ def load_phi(path: Path, backbone: Backbone) -> nn.Module:
     Raises:
         CheckpointError: missing or truncated file, another family, or widths of another backbone.
     """
-    weights = _read_checkpoint(path)
+    weights = _phi_weights(path)
     if any(name.startswith("fc_out.") for name in weights):
         linears = [name for name in weights if name.endswith(".weight") and name.startswith("layers.")]
         hidden, dim = weights["layers.0.0.weight"].shape if "layers.0.0.weight" in weights else (0, 0)
@@ -173,24 +189,11 @@ def load_phi(path: Path, backbone: Backbone) -> nn.Module:
     return phi
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"no weights file {path}; check the path or run `cir-vectorizer models pull`")
-    try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or no weights file ({str(error).splitlines()[0]}); download it again"
-        ) from error
-    except Exception as error:  # torch.load refuses foreign pickles with UnpicklingError of several makes
-        raise CheckpointError(
-            f"{path} holds more than tensors and is not loaded; use a file of weights only"
-        ) from error
+def _phi_weights(path: Path) -> dict[str, Tensor]:
+    content = read_weights(path)
     for key in ("Phi", "state_dict_img2text"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds no weights by name; check that it is a checkpoint of Φ")
     weights = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights:
         raise CheckpointError(

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from cir_vectorizer.backbones import TokenRow
-from cir_vectorizer.batching import BatchQueue
 from cir_vectorizer.composers import Composer, Plan
 from cir_vectorizer.composers.base import encode_rows, text_row
+from cir_vectorizer.engine.batching import BatchQueue
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import ComposedQuery
@@ -67,7 +67,6 @@ class ComposerStage:
 
 
 _SAMPLE_TEXT = "a dress that is red and has long sleeves"
-SAMPLE_TOKENS = 16
 
 
 def samples(vectorizer: Vectorizer) -> list[tuple[str, Any, int]]:
@@ -85,7 +84,7 @@ def samples(vectorizer: Vectorizer) -> list[tuple[str, Any, int]]:
             plan = composer.prepare(query)
         except QueryError:
             continue
-        samples.append((composer_stage(name), (plan, [embedding]), max(1, sum(len(row.ids) for row in plan.rows))))
+        samples.append((composer_stage(name), (plan, [embedding]), plan.units))
     return samples
 
 

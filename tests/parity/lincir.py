@@ -1,15 +1,7 @@
-"""Compare this implementation with numbers that the original ones produced.
-
-    python -m tests.parity FILE
-
-FILE is a safetensors file in the format of lincir.safetensors: weights on random values, inputs and outputs. Prints each
-difference and fails if one is over the bar, through the transformers and the open_clip backbone, with padded
-rows and with rows cut after the end token, gradients included.
-"""
+"""LinCIR, SEARLE and Pic2Word: through the transformers and the open_clip backbone, with padded rows and with rows cut
+after the end token, gradients included."""
 
 import dataclasses
-import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +9,6 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import load_file, safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
@@ -28,21 +19,11 @@ from cir_vectorizer.backbones.base import ClipBackbone
 from cir_vectorizer.composers.base import prompt_row
 from cir_vectorizer.composers.lincir import load_phi
 from cir_vectorizer_trainer.phi import self_masking_loss
+from tests.parity.file import distance, part
 
-LINCIR_BAR = 1e-5
+BAR = 1e-5
+"""Of every tensor, largest absolute difference."""
 CPU = torch.device("cpu")
-
-
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors of a parity file, weights widened to float32."""
-    with safe_open(path, framework="pt") as file:
-        config = json.loads(file.metadata()["config"])
-    tensors = load_file(path)
-    return config, {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
-
-
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def transformers_backbone(config: dict[str, Any], weights: dict[str, Tensor]) -> ClipBackbone:
@@ -128,7 +109,7 @@ def load_phi_file(weights: dict[str, Tensor], family: str, backbone: ClipBackbon
         return load_phi(path, backbone).eval()
 
 
-def lincir_differences(config: dict[str, Any], tensors: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
+def differences(config: dict[str, Any], tensors: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
     """(what, largest absolute difference) for every recorded tensor and way of computing it."""
     weights = part(tensors, "text_model.")
     for library, build in (("transformers", transformers_backbone), ("open_clip", open_clip_backbone)):
@@ -152,50 +133,21 @@ def _compare(backbone: ClipBackbone, config: dict[str, Any], tensors: dict[str, 
             pseudo = phi(tensors["compose.image_embeds"])
             text = backbone.encode_text(rows, pseudo)
         if family == "pic2word":
-            yield "pic2word compose.text_embeds", _distance(text, tensors["compose.text_embeds_pic2word"])
+            yield "pic2word compose.text_embeds", distance(text, tensors["compose.text_embeds_pic2word"])
         else:
-            yield f"{family} compose.pseudo_tokens", _distance(pseudo, tensors["compose.pseudo_tokens"])
-            yield f"{family} compose.text_embeds", _distance(text, tensors["compose.text_embeds"])
+            yield f"{family} compose.pseudo_tokens", distance(pseudo, tensors["compose.pseudo_tokens"])
+            yield f"{family} compose.text_embeds", distance(text, tensors["compose.text_embeds"])
     phi = load_phi_file(part(tensors, "phi."), "lincir", backbone).requires_grad_(True)
     originals = backbone.encode_text([TokenRow(row.ids) for row in rows_of(tensors["train.original_ids"], backbone)])
-    yield "train.original_embeds", _distance(originals, tensors["train.original_embeds"])
+    yield "train.original_embeds", distance(originals, tensors["train.original_embeds"])
     noised = originals + tensors["train.noise_scale"].reshape(-1, 1) * tensors["train.noise"]
     masked = rows_of(tensors["train.replaced_ids"], backbone)
     yield (
         "train.replaced_embeds",
-        _distance(backbone.encode_text(masked, phi(noised)), tensors["train.replaced_embeds"]),
+        distance(backbone.encode_text(masked, phi(noised)), tensors["train.replaced_embeds"]),
     )
     loss = self_masking_loss(backbone, phi, masked, originals, noised)
-    yield "train.loss", _distance(loss.reshape(1), tensors["train.loss"])
+    yield "train.loss", distance(loss.reshape(1), tensors["train.loss"])
     loss.backward()
     for name, parameter in phi.named_parameters():
-        yield f"train.grad.{name}", _distance(parameter.grad, tensors[f"train.grad.{name}"])
-
-
-def _distance(ours: Tensor, theirs: Tensor) -> float:
-    assert ours.shape == theirs.shape, f"{tuple(ours.shape)} instead of {tuple(theirs.shape)}"
-    return (ours.detach() - theirs).abs().max().item()
-
-
-def check(path: Path) -> list[tuple[str, float, float]]:
-    """(what, difference, bar) for everything the file records."""
-    config, tensors = read(path)
-    if not any(name.startswith("phi.") for name in tensors):
-        raise SystemExit(f"{path} holds no LinCIR numbers (no tensor phi.*)")
-    return [(name, difference, LINCIR_BAR) for name, difference in lincir_differences(config, tensors)]
-
-
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print(__doc__)
-        return 2
-    results = check(Path(arguments[0]))
-    for name, difference, bar in results:
-        print(f"{'ok  ' if difference <= bar else 'OVER'} {difference:9.2e} (bar {bar:.0e})  {name}")
-    over = sum(difference > bar for _, difference, bar in results)
-    print(f"{len(results) - over} of {len(results)} within the bar")
-    return 1 if over else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        yield f"train.grad.{name}", distance(parameter.grad, tensors[f"train.grad.{name}"])

@@ -21,22 +21,22 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from typing_extensions import Self
 
-from cir_vectorizer.conversation import (
+from cir_vectorizer.client.conversation import (
     Composed,
     Errors,
     Patience,
     Result,
     Send,
-    ServiceError,
     Sleep,
     Steps,
     Talk,
     Vectors,
 )
-from cir_vectorizer.wire import Query
+from cir_vectorizer.client.wire import Query
+from cir_vectorizer.errors import ServiceError
 
 if TYPE_CHECKING:
-    from cir_vectorizer.wire import Picture
+    from cir_vectorizer.client.wire import Picture
 
 
 class _Base:
@@ -90,7 +90,7 @@ class Client(_Base):
         """Composed queries -> unit vectors to search with.
 
         Args:
-            queries: dicts, JSON texts or ComposedQuery; pictures as in `cir_vectorizer.wire.Picture`.
+            queries: dicts, JSON texts or ComposedQuery; pictures as in `cir_vectorizer.client.wire.Picture`.
             errors: takes the errors of single items by position; their rows are NaN. Without it the first one is raised.
 
         Raises:
@@ -223,6 +223,3 @@ def _advance(steps: Steps[Any], outcome: httpx.Response | httpx.TransportError |
 
 def _headers(step: Send) -> dict[str, str]:
     return {"content-type": "application/json"} if step.body is not None else {}
-
-
-__all__ = ["AsyncClient", "Client", "Composed", "Patience", "ServiceError"]

@@ -20,19 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cir_vectorizer.admission import Admission, Promises
 from cir_vectorizer.backbones import TokenRow
-from cir_vectorizer.batching import BatchQueue, Device, HostPool, Lane, Observer
 from cir_vectorizer.composers import Plan
 from cir_vectorizer.composers.base import cut_note, text_row
-from cir_vectorizer.errors import CirError, ImageError, QueryError
-from cir_vectorizer.images import decode_base64, open_image
-from cir_vectorizer.models import Vectorizer
-from cir_vectorizer.query import ComposedQuery, ImageRef
-from cir_vectorizer.stages import (
+from cir_vectorizer.engine.admission import Admission, Promises
+from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
+from cir_vectorizer.engine.stages import (
     CALL,
     PICTURE,
-    SAMPLE_TOKENS,
     TEXT,
     ComposerStage,
     PictureStage,
@@ -44,6 +39,11 @@ from cir_vectorizer.stages import (
     seconds_of,
     use_threads,
 )
+from cir_vectorizer.errors import CirError, DeviceError, DeviceFullError, ImageError, QueryError
+from cir_vectorizer.images import decode_base64, open_image
+from cir_vectorizer.masks import Mask
+from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.query import ComposedQuery, ImageRef
 
 Result = TypeVar("Result")
 
@@ -51,14 +51,6 @@ THE_PICTURE = "the picture"
 """What a message calls a picture that is not part of a composed query."""
 
 _ENTRY_OVERHEAD = 400  # bytes that Python takes to keep one embedding
-
-
-class DeviceError(CirError):
-    """The device could not run one piece of work; `__cause__` says why."""
-
-
-class DeviceFullError(DeviceError):
-    """One piece of work alone took more memory than the device has free."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +78,16 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture and its sha256, or the address it is fetched from; `label` names it in messages."""
+    """An encoded picture and its digest, or the address it is fetched from; `label` names it in messages.
+
+    The digest is of what the model sees: of the bytes, and of the mask where there is one.
+    """
 
     label: str
     data: bytes = b""
     digest: bytes = b""
     url: str | None = None
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +104,11 @@ class Work:
     pictures: tuple[Picture | Tensor, ...] = ()
     tokens: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> int:
+        """Estimated work in its stage, beside other work there."""
+        return self.payload.units if isinstance(self.payload, Plan) else max(1, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ class Engine:
         self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))
         self.device = Device(asyncio.get_running_loop(), observer, lambda: use_threads(threads), out_of_memory)
         self._queues: dict[tuple[str, str], BatchQueue] = {}
+        self._sample_units: dict[tuple[str, str], int] = {}
         self._ahead: dict[tuple[str, Lane], asyncio.Semaphore] = {}
         for model, vectorizer in self.vectorizers.items():
             cpu = vectorizer.backbone.device.type == "cpu"
@@ -202,6 +204,7 @@ class Engine:
         for model, vectorizer in self.vectorizers.items():
             for stage, payload, units in samples(vectorizer):
                 queue = self._queues[model, stage]
+                self._sample_units[model, stage] = units
                 for count in (1, 1, min(queue.limit, 16)):
                     seconds = await self.call(model, partial(seconds_of, queue, [payload] * count))
                 queue.learn(seconds, units * count)
@@ -239,22 +242,21 @@ class Engine:
             return self.picture(model, query.image[0], label="image.0")
         name = query.composer or vectorizer.default_composer
         _, plan = vectorizer.plan(query)
-        pictures = tuple(self._open(model, ref, i, f"image.{i}") for i, ref in enumerate(query.image))
-        tokens = sum(len(row.ids) for row in plan.rows)
-        return Work(model, composer_stage(name), plan, pictures, tokens, plan.notes)
+        pictures = tuple(self._open(model, ref, i, f"image.{i}", plan.mask) for i, ref in enumerate(query.image))
+        return Work(model, composer_stage(name), plan, pictures, plan.tokens, plan.notes)
 
-    def _open(self, model: str, ref: ImageRef, position: int, label: str) -> Picture | Tensor:
+    def _open(self, model: str, ref: ImageRef, position: int, label: str, mask: Mask | None = None) -> Picture | Tensor:
         vectorizer = self.vectorizers[model]
-        given = vectorizer.given_embedding(position, ref)
+        given = vectorizer.given_embedding(position, ref, mask)
         if given is not None:
             return given
         if ref.url is not None:
-            return Picture(label, url=ref.url)
+            return Picture(label, url=ref.url, mask=mask)
         try:
             data = ref.data if ref.data is not None else decode_base64(ref.base64 or "", vectorizer.limits)
         except ImageError as error:
             raise _labelled(label, error) from error
-        return Picture(label, data, hashlib.sha256(data).digest())
+        return Picture(label, data, _digest(data, mask), mask=mask)
 
     async def run(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
         """Answers in order, or for a piece of work that failed its error. Cancel it to drop what has not run.
@@ -293,7 +295,7 @@ class Engine:
         if composer is None:
             return self._queues[model, PICTURE].seconds_per_unit
         queue = self._queues[model, composer_stage(composer)]
-        return queue.seconds_per_unit * SAMPLE_TOKENS
+        return queue.seconds_per_unit * self._sample_units.get((model, composer_stage(composer)), 1)
 
     @property
     def cached_bytes(self) -> int:
@@ -312,7 +314,7 @@ class Engine:
         if new:
             promises.append((self._queues[work.model, PICTURE], new))
         if work.stage is not None:
-            promises.append((self._queues[work.model, work.stage], max(1, work.tokens)))
+            promises.append((self._queues[work.model, work.stage], work.units))
         return promises
 
     async def _answer(self, work: Work, lane: Lane) -> Answer:
@@ -325,7 +327,7 @@ class Engine:
             return Answer(embeddings[0] / np.float32(norm), norm)
         queue = self._queues[work.model, work.stage]
         payload = work.payload if work.stage == TEXT else (work.payload, embeddings)
-        return Answer(await self._on_device(queue, lane, payload, max(1, work.tokens)))
+        return Answer(await self._on_device(queue, lane, payload, work.units))
 
     async def _embedding(self, model: str, picture: Picture | Tensor, lane: Lane) -> Vector:
         if isinstance(picture, Tensor):
@@ -335,7 +337,8 @@ class Engine:
                 if self._fetch is None:
                     raise ImageError("url", "is a URL, and URLs are not fetched here; send the picture as base64")
                 data = await self._fetch(picture.url)
-                picture = Picture(picture.label, data, await self.host(_digest, data, lane=lane))
+                digest = await self.host(_digest, data, picture.mask, lane=lane)
+                picture = Picture(picture.label, data, digest, mask=picture.mask)
             return await self._shared(model, picture, lane)
         except ImageError as error:
             raise _labelled(picture.label, error) from error
@@ -349,7 +352,7 @@ class Engine:
         flight = self._flights.get(key)
         if flight is None or flight.lane > lane:  # a search does not sit in an update's seat
             self._observer.cache(0, 1)
-            flight = _Flight(asyncio.ensure_future(self._embed(key, picture.data, lane)), lane)
+            flight = _Flight(asyncio.ensure_future(self._embed(key, picture, lane)), lane)
             self._flights[key] = flight
         else:
             self._observer.cache(1, 0)
@@ -363,10 +366,10 @@ class Engine:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
 
-    async def _embed(self, key: tuple[str, bytes], data: bytes, lane: Lane) -> Vector:
+    async def _embed(self, key: tuple[str, bytes], picture: Picture, lane: Lane) -> Vector:
         model = key[0]
         async with self._ahead[model, lane]:
-            pixels = await self._pool.run(lane, _pixels, self.vectorizers[model], data)
+            pixels = await self._pool.run(lane, _pixels, self.vectorizers[model], picture)
             embedding = await self._on_device(self._queues[model, PICTURE], lane, pixels, 1)
         self._cache.put(key, embedding.copy())  # the row alone, not its batch
         return embedding
@@ -387,12 +390,15 @@ class Engine:
         return _checked(vector)
 
 
-def _pixels(vectorizer: Vectorizer, data: bytes) -> Tensor:
-    return vectorizer.preprocess(open_image(data, vectorizer.limits))
+def _pixels(vectorizer: Vectorizer, picture: Picture) -> Tensor:
+    return vectorizer.pixels(open_image(picture.data, vectorizer.limits), picture.mask)
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+def _digest(data: bytes, mask: Mask | None) -> bytes:
+    digest = hashlib.sha256(data)
+    if mask is not None:
+        digest.update(mask.digest)
+    return digest.digest()
 
 
 def _labelled(label: str, error: ImageError) -> ImageError:

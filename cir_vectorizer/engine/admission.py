@@ -6,21 +6,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cir_vectorizer.batching import BatchQueue, Lane
-from cir_vectorizer.errors import CirError
+from cir_vectorizer.engine.batching import BatchQueue, Lane
+from cir_vectorizer.errors import OverloadError
 
 NEARLY_FULL = 0.98
 
 Promises = list[tuple[BatchQueue, int]]
 """Queues that a piece of work will pass, and how many units it brings to each."""
-
-
-class OverloadError(CirError):
-    """More work waits than the bound allows; `retry_after` is in seconds."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too much work is waiting; try again in {retry_after} s, or send less at a time")
-        self.retry_after = retry_after
 
 
 @dataclass(eq=False)

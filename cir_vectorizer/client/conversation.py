@@ -18,11 +18,11 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.errors import CirError
-from cir_vectorizer.wire import Query, picture_to_json, read_query, to_json
+from cir_vectorizer.client.wire import Query, picture_to_json, read_query, to_json
+from cir_vectorizer.errors import CirError, ServiceError
 
 if TYPE_CHECKING:
-    from cir_vectorizer.wire import Picture
+    from cir_vectorizer.client.wire import Picture
 
 Result = TypeVar("Result")
 
@@ -37,14 +37,6 @@ _SPLIT = (413, 422, 500)
 """Refusals that fewer items may escape even if they name no item."""
 
 _NAMED = re.compile(r"\w+\[(\d+)\](?:: )?(.*)", re.DOTALL)
-
-
-class ServiceError(CirError):
-    """The service refused, failed or could not be reached; `status` is None if no answer came."""
-
-    def __init__(self, problem: str, status: int | None = None) -> None:
-        super().__init__(problem)
-        self.status = status
 
 
 class Composed(NamedTuple):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cir_vectorizer.errors import ImageError, QueryError
-from cir_vectorizer.query import ComposedQuery, ImageRef
+from cir_vectorizer.query import ComposedQuery, ImageRef, MaskRef
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -62,19 +62,19 @@ def to_json(query: ComposedQuery) -> dict[str, Any]:
     return said
 
 
-def picture_to_json(picture: "Picture") -> Any:
+def picture_to_json(picture: "Picture | MaskRef") -> Any:
     """One picture as JSON: a base64 string, a URL, or an object with `vector` or `id`.
 
     Raises:
         QueryError: it is nothing that names a picture.
         ImageError: a file cannot be read, or a string is neither base64 nor a URL.
     """
-    (ref,) = (picture,) if isinstance(picture, ImageRef) else read_query({"image": _plain(picture)}).image
+    (ref,) = (picture,) if isinstance(picture, ImageRef | MaskRef) else read_query({"image": _plain(picture)}).image
     if ref.path is not None:
         return encode_picture(_read(ref.path))
     if ref.data is not None:
         return encode_picture(ref.data)
-    return ref.base64 or ref.url or ref.model_dump(exclude_none=True)
+    return ref.base64 or getattr(ref, "url", None) or ref.model_dump(exclude_none=True)
 
 
 def encode_picture(data: bytes) -> str:
@@ -126,7 +126,7 @@ def _plain(picture: Any) -> Any:
     return picture
 
 
-def _check_base64(field: str, ref: ImageRef) -> None:
+def _check_base64(field: str, ref: ImageRef | MaskRef) -> None:
     if ref.base64 is None:
         return
     from cir_vectorizer.images import DEFAULT_LIMITS, decode_base64

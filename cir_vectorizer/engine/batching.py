@@ -80,16 +80,17 @@ class HostPool:
     Args:
         threads: how many.
         prepare: called once on each thread.
+        name: of the threads.
     """
 
-    def __init__(self, threads: int, prepare: Callable[[], None]) -> None:
+    def __init__(self, threads: int, prepare: Callable[[], None], name: str = "cir-host") -> None:
         self._waiting: tuple[deque[Any], deque[Any]] = (deque(), deque())
         self._share = Share()
         self._ready = threading.Condition()
         self._prepare = prepare
         self._open = True
         for number in range(threads):
-            threading.Thread(target=self._work, name=f"cir-host-{number}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
     async def run(self, lane: Lane, call: Callable[..., Result], *arguments: Any) -> Result:
         """The result of `call` on one of the threads; work whose caller is cancelled while it waits is not begun."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+from cir_vectorizer.engine.stages import Vector
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.stages import Vector
 
 MAX_WORDS = 40
 """Words of a text that are dropped in turn; the rest stays."""
@@ -64,7 +64,7 @@ def nearest_words(
     if phi is None or not embeddings:
         return None
     backbone = vectorizer.backbone
-    ids, words = _vocabulary(backbone.tokenizer)
+    ids, words = vocabulary(backbone.tokenizer)
     table = F.normalize(backbone.embed_tokens(ids.to(backbone.device)[None])[0].float(), dim=-1)
     pseudo_tokens = F.normalize(phi(torch.from_numpy(np.stack(embeddings)).to(backbone.device).float()), dim=-1)
     nearest = []
@@ -76,9 +76,9 @@ def nearest_words(
     return nearest
 
 
-@lru_cache(maxsize=1)
-def _vocabulary(tokenizer: ClipTokenizer) -> tuple[Tensor, list[str]]:
-    """The tokens that are whole English words of three letters or more."""
+@lru_cache(maxsize=8)
+def vocabulary(tokenizer: ClipTokenizer) -> tuple[Tensor, list[str]]:
+    """The tokens that are whole English words of three letters or more; seconds of work the first time."""
     ids, words = [], []
     for number in range(tokenizer.vocab_size):
         word = tokenizer.decode([number])

@@ -1,0 +1,10 @@
+"""A client of the service, with the methods of a local `Vectorizer`; loads no torch.
+
+http.py sends, conversation.py knows what to say without a network, wire.py writes queries as JSON.
+"""
+
+from cir_vectorizer.client.conversation import Composed, Patience
+from cir_vectorizer.client.http import AsyncClient, Client
+from cir_vectorizer.errors import ServiceError
+
+__all__ = ["AsyncClient", "Client", "Composed", "Patience", "ServiceError"]

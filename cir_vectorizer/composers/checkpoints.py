@@ -1,0 +1,34 @@
+"""Reading weights files from outside: nothing is unpickled but tensors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from cir_vectorizer.errors import CheckpointError
+
+
+def read_weights(path: Path) -> Mapping[str, Any]:
+    """What a .safetensors or PyTorch file holds, by name.
+
+    Raises:
+        CheckpointError: missing, truncated, no weights file, or more than tensors inside.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no weights file {path}; check the path or run `cir-vectorizer models pull`")
+    try:
+        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or no weights file ({str(error).splitlines()[0]}); download it again"
+        ) from error
+    except Exception as error:  # torch.load refuses foreign pickles with UnpicklingError of several makes
+        raise CheckpointError(
+            f"{path} holds more than tensors and is not loaded; use a file of weights only"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds no weights by name; check that it is a checkpoint")
+    return content

@@ -1,0 +1,162 @@
+"""What a composed query becomes for CompoDiff: conditions, noise, and the wanted picture's embedding.
+
+Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion" (TMLR 2024).
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cir_vectorizer.backbones import Backbone, BackboneSpec, TokenRow, load_backbone
+from cir_vectorizer.composers.base import Plan, cut_note, text_row
+from cir_vectorizer.composers.compodiff.checkpoint import load_network
+from cir_vectorizer.composers.compodiff.knobs import Knobs
+from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
+from cir_vectorizer.composers.compodiff.sampler import Denoiser, Draw, sample
+from cir_vectorizer.composers.compodiff.schedule import cosine_schedule
+from cir_vectorizer.errors import CheckpointError, QueryError
+from cir_vectorizer.query import ComposedQuery
+
+MOST_DRAWS = 16
+"""Queries in one batch of the sampler: each keeps keys and values of its context for every layer."""
+UNITS_PER_STEP = 4
+"""What one evaluation costs beside one token of a text, roughly; only the sum is measured."""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A plan's numbers: knobs, and the seed of its noise."""
+
+    knobs: Knobs
+    seed: int
+
+
+class CompoDiff:
+    """Composer: draws the embedding of the wanted picture.
+
+    Takes a picture (of several, the mean of their embeddings), a text, a negative text and a mask. Text alone draws
+    from the text (the prior); a picture alone draws a variation of it. The noise comes from `options.seed`; without
+    one, from a digest of the query's texts, so that the same query gives the same ranking however its picture is
+    sent. A query's vector does not depend on what else is in its batch.
+
+    Args:
+        backbone: the encoder of the index: its picture embeddings are what is drawn.
+        network: trained for that space.
+        text_backbone: the encoder whose text states the network reads; the same as `backbone` if None.
+        knobs: of queries that ask for nothing else.
+        dtype: of the network's weights; sampling itself is in float32.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        network: Network,
+        text_backbone: Backbone | None = None,
+        knobs: Knobs | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.backbone = backbone
+        self.text_backbone = text_backbone or backbone
+        self.network = network.to(backbone.device).cast(dtype).eval().requires_grad_(False)
+        self.knobs = knobs or Knobs()
+        self._schedule = cosine_schedule()
+        self._denoise: Denoiser | None = None
+        widths = (network.config.dim, network.config.text_width)
+        wanted = (backbone.dim, self.text_backbone.text.width)
+        if widths != wanted:
+            raise CheckpointError(
+                f"this CompoDiff draws embeddings of {widths[0]} from text states of {widths[1]}, but picture backbone "
+                f"{backbone.spec} has {wanted[0]} and text backbone {self.text_backbone.spec} {wanted[1]}; "
+                "choose the backbones that it was trained for"
+            )
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "CompoDiff":
+        """From a model folder. Raises CheckpointError when the weights do not fit."""
+        text_backbone = None
+        if spec := record.get("text_backbone"):
+            text_spec = BackboneSpec(spec["loader"], spec["name"], spec["options"])
+            text_backbone = load_backbone(text_spec, backbone.device, backbone.dtype)
+        network = load_network(folder / record["file"], record["network"])
+        return cls(backbone, network, text_backbone, Knobs.read(record.get("knobs", {})), backbone.dtype)
+
+    def compile(self) -> None:
+        """Compile the network for its device, with CUDA graphs on a GPU: a slower start, faster queries.
+
+        Batches are then filled up to powers of two, so that few programs are built.
+        """
+        mode = "reduce-overhead" if self.backbone.device.type == "cuda" else "default"
+        self._denoise = torch.compile(self.network, mode=mode, dynamic=False)
+
+    def prepare(self, query: ComposedQuery) -> Plan:
+        if query.template is not None:
+            raise QueryError("template", "CompoDiff reads the text as it is; remove it, or use composer 'lincir'")
+        if query.options.weights is not None:
+            raise QueryError(
+                "options.weights", "CompoDiff weighs by options.guidance and options.source_weight; use these"
+            )
+        if query.mask is not None and len(query.image) > 1:
+            raise QueryError("mask", f"goes with one picture, and there are {len(query.image)}; send one")
+        rows, notes = [], []
+        for field_name in ("text", "negative_text"):
+            words = (getattr(query, field_name) or "").strip()
+            row, cut = text_row(self.text_backbone.tokenizer, self.text_backbone.text, words)
+            rows.append(row)
+            notes += [cut_note(field_name, self.text_backbone.text)] if cut else []
+        knobs = self.knobs.asked(query.options)
+        seed = query.options.seed
+        wish = _Wish(knobs, _seed_of(query) if seed is None else seed)
+        units = sum(len(row.ids) for row in rows) + UNITS_PER_STEP * knobs.steps * knobs.samples
+        return Plan(query, tuple(rows), tuple(notes), units=units, own=wish)
+
+    def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
+        vectors = [
+            self._compose(plans[at : at + MOST_DRAWS], references[at : at + MOST_DRAWS])
+            for at in range(0, len(plans), MOST_DRAWS)
+        ]
+        return torch.cat(vectors) if vectors else torch.empty(0, self.backbone.dim)
+
+    def _compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
+        device = self.backbone.device
+        texts: dict[TokenRow, int] = {}
+        masks = [torch.zeros(MASK_SIDE, MASK_SIDE)]
+        draws, sources = [], []
+        for plan, reference in zip(plans, references, strict=True):
+            wish: _Wish = plan.own
+            text, negative = (texts.setdefault(row, len(texts)) for row in plan.rows)
+            mask = 0
+            if plan.mask is not None:
+                mask = len(masks)
+                masks.append(plan.mask.map)
+            source = reference.to(device).float().mean(0) if len(reference) else None
+            noise = _noise(wish, self.backbone.dim).to(device)
+            draws.append(Draw(text, negative, mask, source, wish.knobs.image_scale, wish.knobs.text_scale, noise))
+            sources.append(source)
+        if self._denoise is not None:
+            draws += [draws[-1]] * (2 ** math.ceil(math.log2(len(draws))) - len(draws))
+        states = self.text_backbone.encode_states(list(texts)).to(device)
+        given = (states, torch.stack(masks).to(device), draws, self._denoise)
+        drawn = sample(self.network, self._schedule, *given).mean(1)[: len(plans)]
+        vectors = [
+            vector if source is None else torch.lerp(vector, source, plan.own.knobs.source_weight)
+            for vector, source, plan in zip(drawn, sources, plans, strict=True)
+        ]
+        return F.normalize(torch.stack(vectors), dim=-1)
+
+
+def _noise(wish: _Wish, dim: int) -> Tensor:
+    """(steps, samples, dim), of a generator of its own on the host: the same on every device and in every batch."""
+    generator = torch.Generator().manual_seed(wish.seed)
+    return torch.randn(wish.knobs.steps, wish.knobs.samples, dim, generator=generator)
+
+
+def _seed_of(query: ComposedQuery) -> int:
+    words = "\0".join((each or "").strip() for each in (query.text, query.negative_text))
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:7], "big")

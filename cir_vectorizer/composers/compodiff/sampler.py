@@ -1,0 +1,168 @@
+"""Sampling: a pure function of the network, conditions, times and noise.
+
+DDIM with eta 1 and classifier-free guidance over two conditions (the CompoDiff paper, section 4), as published: where
+DDIM has ᾱ of a time the published sampler has ᾱ of the time before it, while the noise prediction has ᾱ itself.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cir_vectorizer.composers.compodiff.network import Network
+from cir_vectorizer.composers.compodiff.schedule import Schedule, times
+
+Denoiser = Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]
+"""`Network.forward`, perhaps compiled."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One query's way through the sampler.
+
+    Attributes:
+        text, negative: which of the batch's texts it has.
+        mask: which of the batch's masks it has.
+        image: (dim,) unnormalised embedding of the reference; None draws from the text alone.
+        image_scale, text_scale: guidance.
+        noise: (evaluations, samples, dim): row 0 is the start, the others are added after one evaluation each.
+            Samples are as many in all draws of a batch.
+    """
+
+    text: int
+    negative: int
+    mask: int
+    image: Tensor | None
+    image_scale: float
+    text_scale: float
+    noise: Tensor
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network is asked."""
+        return len(self.noise)
+
+
+def sample(
+    network: Network,
+    schedule: Schedule,
+    states: Tensor,
+    masks: Tensor,
+    draws: Sequence[Draw],
+    denoise: Denoiser | None = None,
+) -> Tensor:
+    """Draw picture embeddings, all draws in one batch; those with fewer evaluations join when theirs begin.
+
+    Args:
+        states: (m, 77, text_width) states of the different texts.
+        masks: (k, 64, 64) different masks, 1 where the picture may change.
+
+    Returns:
+        (draws, samples, dim) unnormalised embeddings, float32.
+    """
+    order = sorted(range(len(draws)), key=lambda i: -draws[i].evaluations)
+    sorted_draws = [draws[i] for i in order]
+    guidance = _Guidance(network, states, masks, sorted_draws, network if denoise is None else denoise)
+    tables = _Tables(schedule, sorted_draws, states.device)
+    x = states.new_empty(0, *draws[0].noise.shape[1:], dtype=torch.float32)
+    for left in range(sorted_draws[0].evaluations, 0, -1):
+        active = sum(draw.evaluations >= left for draw in sorted_draws)
+        starting = [draw.noise[0] for draw in sorted_draws[len(x) : active]]
+        x = torch.cat([x, torch.stack(starting)]) if starting else x
+        now = tables.at(left, active)
+        clean = guidance(x, now.time)
+        if left == 1:
+            x = clean
+            break
+        noise = torch.stack([draw.noise[draw.evaluations - left + 1] for draw in sorted_draws[:active]])
+        predicted_noise = (now.reciprocal * x - clean) / now.reciprocal_less_one
+        x = now.clean_share * clean + now.noise_share * noise + now.direction_share * predicted_noise
+    out = torch.empty_like(x)
+    out[order] = x
+    return out
+
+
+class _Guidance:
+    """The guided prediction: branches, samples and draws in one batch, contexts remembered once."""
+
+    def __init__(
+        self, network: Network, states: Tensor, masks: Tensor, draws: Sequence[Draw], denoise: Denoiser
+    ) -> None:
+        device = states.device
+        images: list[Tensor] = [torch.zeros(1, network.config.dim, device=device)]
+        text_of: list[int] = []
+        image_of: list[int] = []
+        mask_of: list[int] = []
+        self._branches: list[tuple[int, int, int]] = []
+        """For each draw where its contexts are: with everything, with the picture only, with nothing."""
+        for draw in draws:
+            picture = 0
+            if draw.image is not None:
+                picture = len(images)
+                images.append(draw.image.float()[None])
+            contexts = [(draw.text, picture), (draw.negative, picture)] + [(draw.negative, 0)] * (picture > 0)
+            first = len(text_of)
+            self._branches.append((first, first + 1, first + len(contexts) - 1))
+            text_of += [text for text, _ in contexts]
+            image_of += [image for _, image in contexts]
+            mask_of += [draw.mask] * len(contexts)
+        self._network, self._denoise = network, denoise
+        self._memories = network.remember(
+            (network.embed_texts(states), torch.tensor(text_of, device=device)),
+            (torch.stack(images).to(network.dtype), torch.tensor(image_of, device=device)),
+            (network.embed_masks(masks), torch.tensor(mask_of, device=device)),
+        )
+        self._draw_of = torch.tensor([i for i, (a, _, c) in enumerate(self._branches) for _ in range(a, c + 1)])
+        self._draw_of = self._draw_of.to(device)
+        scales = torch.tensor([(draw.image_scale, draw.text_scale) for draw in draws], device=device)
+        self._image_scale, self._text_scale = scales.T[:, :, None, None]
+        self._at = torch.tensor(self._branches, device=device)
+
+    def __call__(self, x: Tensor, times: Tensor) -> Tensor:
+        """(n, samples, dim) of the first n draws at (n,) times -> the clean embeddings, guided."""
+        n, samples, dim = x.shape
+        contexts = self._branches[n - 1][2] + 1
+        of = self._draw_of[:contexts]
+        embedded = self._network.embed_times(times)[of].repeat_interleave(samples, 0)
+        memories = [memory[:, :contexts] for memory in self._memories]
+        out = self._denoise(x[of].reshape(-1, dim), embedded, memories).float().view(contexts, samples, dim)
+        full, picture, nothing = out[self._at[:n].T]
+        guided: Tensor = nothing + (full - picture) * self._text_scale[:n] + (picture - nothing) * self._image_scale[:n]
+        return guided
+
+
+@dataclass(frozen=True)
+class _Now:
+    """The numbers of one step for n draws, (n, 1, 1) but `time`, which is (n,)."""
+
+    time: Tensor
+    reciprocal: Tensor
+    reciprocal_less_one: Tensor
+    clean_share: Tensor
+    noise_share: Tensor
+    direction_share: Tensor
+
+
+class _Tables:
+    """The numbers of every step of every draw."""
+
+    def __init__(self, schedule: Schedule, draws: Sequence[Draw], device: torch.device) -> None:
+        longest = draws[0].evaluations
+        visited = torch.full((len(draws), longest + 1), -1)
+        for i, draw in enumerate(draws):
+            visited[i, longest - draw.evaluations :] = torch.tensor(times(draw.evaluations))
+        self._longest = longest
+        now, then = visited[:, :-1].clamp(min=0), visited[:, 1:].clamp(min=0)
+        a, b = schedule.alphas_cumprod_prev[now], schedule.alphas_cumprod_prev[then]
+        noise = ((1 - a / b) * (1 - b) / (1 - a)).clamp(min=0).sqrt()
+        direction = (1 - b - noise**2).clamp(min=0).sqrt()
+        reciprocal = schedule.sqrt_recip_alphas_cumprod[now]
+        columns = (reciprocal, schedule.sqrt_recipm1_alphas_cumprod[now], b.sqrt(), noise, direction)
+        self._time = now.to(device)
+        self._numbers = torch.stack(columns).to(device)
+
+    def at(self, left: int, active: int) -> _Now:
+        """The step with so many evaluations left, for the first draws."""
+        step = self._longest - left
+        return _Now(self._time[:active, step], *self._numbers[:, :active, step, None, None])
