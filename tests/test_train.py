@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from benchmarks.train_phi import PlainRecipe, differences
 from cir_vectorizer.cli import main
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer.models import load, read_record
@@ -191,6 +192,14 @@ def test_loss_is_the_same_with_rows_alone_or_together(tiny):
         self_masking_loss(backbone, phi, [e.masked], o[None], o[None]) for e, o in zip(examples, originals, strict=True)
     ]
     assert together.item() == pytest.approx(sum(loss.item() for loss in alone) / len(alone), rel=1e-4)
+
+
+def test_loss_and_gradients_are_those_of_the_plain_recipe(tiny):
+    plain = PlainRecipe(tiny.backbone, Settings())
+    trainer = PhiTrainer(tiny.backbone, captions(300), BuiltinTagger(), Settings())
+    loss, gradient = differences(trainer, plain, 256)
+    assert loss < 1e-6
+    assert gradient < 1e-5
 
 
 @pytest.mark.slow

@@ -44,6 +44,8 @@ _BACKGROUNDS = (
 )
 
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as fractions of a picture's sides."""
 # Outlines in the unit square, y down. A polygon is drawn filled; "hole" is cut out; "line" is a seam.
 _Shape = tuple[str, list[Point]]
 _SHAPES: dict[str, list[_Shape]] = {
@@ -148,6 +150,41 @@ def draw(product: Product, rng: random.Random, size: int = 192) -> Image.Image:
     background.paste(_shade(colour, 0.55), (left, top), rim)
     background.paste(skin, (left, top), mask)
     return background.resize((size, size), Image.Resampling.BOX)
+
+
+def draw_scene(product: Product, rng: random.Random, size: int = 192) -> tuple[Image.Image, Box]:
+    """Draw `product` beside a loud distraction: a strip with other products on a vivid, patterned ground.
+
+    Returns:
+        The picture, and the strip's box as fractions of its sides.
+    """
+    share = rng.uniform(0.3, 0.42)
+    kept = round(size * (1 - share))
+    scene = draw(product, rng, size).resize((size, size))
+    scene.paste(scene.resize((1, 1), Image.Resampling.BOX).resize((size, size)), (0, 0))
+    strip = _distraction(rng, size, size - kept)
+    upright, first = rng.random() < 0.5, rng.random() < 0.5
+    if not upright:
+        strip = strip.transpose(Image.Transpose.ROTATE_90)
+    at = 0 if first else kept
+    along = rng.randrange(size - kept + 1)
+    place = (size - kept if first else 0, along)
+    scene.paste(draw(product, rng, kept), place if upright else place[::-1])
+    scene.paste(strip, (at, 0) if upright else (0, at))
+    low, high = at / size, (at + size - kept) / size
+    return scene, (low, 0.0, high, 1.0) if upright else (0.0, low, 1.0, high)
+
+
+def _distraction(rng: random.Random, height: int, width: int) -> Image.Image:
+    ground = Product(rng.choice(CATEGORIES), rng.choice(list(COLOURS)), rng.choice(PATTERNS))
+    strip = _skin(ground, COLOURS[ground.colour], height, rng).crop((0, 0, width, height))
+    for at in range(0, height - width + 1, width):
+        other = Product(rng.choice(CATEGORIES), rng.choice(list(COLOURS)), rng.choice(PATTERNS))
+        mask, seams = _outline(other.category, width)
+        skin = _skin(other, COLOURS[other.colour], width, rng)
+        skin.paste(_shade(COLOURS[other.colour], 0.62), (0, 0), seams)
+        strip.paste(skin, (0, at), mask)
+    return strip
 
 
 def _background(rng: random.Random, canvas: int) -> Image.Image:

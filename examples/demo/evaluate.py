@@ -108,28 +108,27 @@ def evaluate(
     validation: Sequence[Query],
     queries: Sequence[Query],
 ) -> tuple[dict[str, Hits], BestSum]:
-    """Hits of image only, text only, the best swept sum, LinCIR and the true target caption."""
+    """Hits of image only, text only, the best swept sum, LinCIR, CompoDiff and the true target caption."""
     index = unit(raw_index)
     references = [query.reference for query in queries]
     best = sweep_sum(vectorizer, raw_index, validation, products)
-    composed = vectorizer.compose(
-        [
-            {
-                "image": {"vector": index[q.reference].tolist(), "norm": float(np.linalg.norm(raw_index[q.reference]))},
-                "text": q.text,
-                "composer": "lincir",
-            }
-            for q in queries
-        ]
-    )
+    composed = {name: composed_vectors(vectorizer, raw_index, queries, name) for name in ("lincir", "compodiff")}
     vectors = {
         "image_only": raw_index[references],
         "text_only": text_vectors(vectorizer, queries, prompted=False),
         "best_sum": sum_vectors(raw_index[references], text_vectors(vectorizer, queries, best.prompted), best),
-        "lincir": composed.vectors,
+        **composed,
         "true_caption": vectorizer.embed_texts([full_caption(query.target) for query in queries]),
     }
     return {name: score(rows, queries, products, index) for name, rows in vectors.items()}, best
+
+
+def composed_vectors(vectorizer: Vectorizer, raw_index: Vectors, queries: Sequence[Query], composer: str) -> Vectors:
+    """What a composer makes of the queries, their pictures given by their indexed embeddings. (queries, dim)"""
+    asked = [
+        {"image": {"vector": raw_index[q.reference].tolist()}, "text": q.text, "composer": composer} for q in queries
+    ]
+    return np.concatenate([vectorizer.compose(asked[at : at + 128]).vectors for at in range(0, len(asked), 128)])
 
 
 def slices(queries: Sequence[Query]) -> dict[str, list[int]]:

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cir_vectorizer.models import Vectorizer
 from examples.demo.catalog import Product, Query
-from examples.demo.evaluate import BestSum, Hits, rank, sum_vectors, text_vectors, unit
+from examples.demo.evaluate import BestSum, Hits, composed_vectors, rank, sum_vectors, text_vectors, unit
+from examples.demo.harder import mask_queries, top, unwanted_queries, without
 
 SHOWN_QUERIES = 18
 SHOWN_RESULTS = 6
+SHOWN_NEGATIVES = 6
+SHOWN_MASKS = 6
 _STYLE = """
 :root { --ink: #1d1d26; --soft: #6b6b78; --line: #e4e3ea; --paper: #faf9fc; --good: #1f9d61; --accent: #5b3df5; }
 * { box-sizing: border-box }
@@ -43,19 +46,20 @@ def write(
     queries: Sequence[Query],
     hits: Mapping[str, Hits],
     best: BestSum,
+    triplets: int,
 ) -> None:
-    """Write `folder`/index.html. `raw` is (products, dim), the index's unnormalised embeddings."""
+    """Write `folder`/index.html.
+
+    Args:
+        raw: (products, dim), the index's unnormalised embeddings.
+        triplets: what CompoDiff was trained on.
+    """
     shown = list(queries[:SHOWN_QUERIES])
     index = unit(raw)
     references = raw[[query.reference for query in shown]]
-    composed = vectorizer.compose(
-        [
-            {"image": {"vector": row.tolist()}, "text": q.text, "composer": "lincir"}
-            for row, q in zip(references, shown, strict=True)
-        ]
-    )
     ranked = {
-        "LinCIR": composed.vectors,
+        "LinCIR": composed_vectors(vectorizer, raw, shown, "lincir"),
+        "CompoDiff": composed_vectors(vectorizer, raw, shown, "compodiff"),
         "best sum": sum_vectors(references, text_vectors(vectorizer, shown, best.prompted), best),
         "text only": text_vectors(vectorizer, shown, prompted=False),
     }
@@ -67,22 +71,86 @@ def write(
 <h1>A picture and words, one search</h1>
 <p>Each query below is a picture and what should be different. LinCIR writes the picture as a word inside a prompt, reads the
 prompt with CLIP's own text tower, and searches the unchanged CLIP index with the vector that comes out. Its network was trained
-on captions alone; no picture was shown to it. A green frame is a right answer.</p>
+on captions alone; no picture was shown to it. CompoDiff draws the wanted picture's embedding with a diffusion model that was
+trained on {triplets:,} triplets of picture, words and wanted picture. A green frame is a right answer.</p>
 <h2>{len(queries)} queries over {len(products):,} pictures</h2>
-{_table(hits, best)}
+{_table(hits, best, triplets)}
 <h2>The first {len(shown)} of them</h2>
 {cards}
+<h2>What should not be there</h2>
+<p>CompoDiff takes negative words: the same query without and with them.</p>
+{_negative_cards(folder, vectorizer, raw, products)}
+<h2>What the picture should not say</h2>
+<p>A mask hides part of the picture. Here it hides what stands beside the product; the words change the product.</p>
+{_mask_cards(folder, vectorizer, raw, products)}
 </main></body></html>
 """
     (folder / "index.html").write_text(content, encoding="utf-8")
 
 
-def _table(hits: Mapping[str, Hits], best: BestSum) -> str:
+def _negative_cards(folder: Path, vectorizer: Vectorizer, raw: np.ndarray, products: Sequence[Product]) -> str:
+    cards, index = [], unit(raw)
+    for query in unwanted_queries(products, SHOWN_NEGATIVES, seed=41):
+        at, text = query.edit.reference, query.edit.text
+        asked = {"image": {"vector": raw[at].tolist()}, "text": text, "composer": "compodiff"}
+        vectors = vectorizer.compose([asked, {**asked, "negative_text": query.unwanted}]).vectors
+        found = without(top(vectors, index, SHOWN_RESULTS + 1), [at, at])
+        rows = [
+            (name, [(i, query.wanted(products[i])) for i in row[:SHOWN_RESULTS]])
+            for name, row in zip(("CompoDiff", f"not “{query.unwanted}”"), found, strict=True)
+        ]
+        cards.append(_asked(_picture(folder, at, 150), text, f"but not “{query.unwanted}”", rows, folder, products))
+    return "\n".join(cards)
+
+
+def _mask_cards(folder: Path, vectorizer: Vectorizer, raw: np.ndarray, products: Sequence[Product]) -> str:
+    cards, index = [], unit(raw)
+    for query in mask_queries(products, SHOWN_MASKS, seed=42):
+        buffer = io.BytesIO()
+        query.picture.save(buffer, "PNG")
+        asked = {"image": buffer.getvalue(), "text": query.text, "composer": "compodiff"}
+        rows = []
+        for name, given in (("no mask", asked), ("with mask", {**asked, "mask": {"box": query.box}})):
+            (found,) = top(vectorizer.compose([given]).vectors, index, SHOWN_RESULTS)
+            rows.append((name, [(int(i), products[i] == query.target) for i in found]))
+        shown = query.picture.resize((150, 150)).convert("RGBA")
+        veil = Image.new("RGBA", shown.size)
+        ImageDraw.Draw(veil).rectangle([round(150 * side) for side in query.box], fill=(91, 61, 245, 150))
+        picture = _encoded(Image.alpha_composite(shown, veil).convert("RGB"))
+        cards.append(_asked(picture, query.text, "the violet part is masked", rows, folder, products))
+    return "\n".join(cards)
+
+
+def _asked(
+    picture: str,
+    text: str,
+    note: str,
+    rows: Sequence[tuple[str, Sequence[tuple[int, bool]]]],
+    folder: Path,
+    products: Sequence[Product],
+) -> str:
+    """A card: what is asked, and rows of results with the right ones framed."""
+    lines = []
+    for name, found in rows:
+        pictures = "".join(
+            f'<img src="{_picture(folder, i, 110)}" alt="{_alt(products[i])}" title="{_alt(products[i])}"'
+            f"{' class=hit' if right else ''}>"
+            for i, right in found
+        )
+        lines.append(f'<div class="row"><div>{html.escape(name)}</div>{pictures}</div>')
+    return (
+        f'<article><div class="ask"><img src="{picture}" alt="the picture that was sent"><b>“{html.escape(text)}”</b><span>{html.escape(note)}</span></div>'
+        f"<div>{''.join(lines)}</div></article>"
+    )
+
+
+def _table(hits: Mapping[str, Hits], best: BestSum, triplets: int) -> str:
     titles = {
         "image_only": "image only",
         "text_only": "text only",
         "best_sum": f"best swept sum ({best.image_weight:g} image + {best.text_weight:g} text)",
         "lincir": "LinCIR (no triplets)",
+        "compodiff": f"CompoDiff ({triplets:,} triplets)",
         "true_caption": "the target in words (ceiling)",
     }
     rows = []
@@ -90,25 +158,14 @@ def _table(hits: Mapping[str, Hits], best: BestSum) -> str:
         recall = hits[name].recall()
         bar = f'<span class="bar" style="width:{recall["R@1"] * 160:.0f}px"></span>'
         cells = f'<td>{title}</td><td class="number">{recall["R@1"]:.3f}{bar}</td><td class="number">{recall["R@10"]:.3f}</td>'
-        rows.append(f"<tr{' class=ours' if name == 'lincir' else ''}>{cells}</tr>")
+        rows.append(f"<tr{' class=ours' if name in ('lincir', 'compodiff') else ''}>{cells}</tr>")
     return f"<table><tr><th>query vector</th><th>R@1</th><th>R@10</th></tr>{''.join(rows)}</table>"
 
 
 def _card(folder: Path, at: int, query: Query, products: Sequence[Product], rankings: Mapping[str, np.ndarray]) -> str:
-    reference = products[query.reference]
-    lines = []
-    for name, ranking in rankings.items():
-        pictures = "".join(
-            f'<img src="{_picture(folder, i, 110)}" alt="{_alt(products[i])}" title="{_alt(products[i])}"'
-            f"{' class=hit' if products[i] == query.target else ''}>"
-            for i in ranking[at]
-        )
-        lines.append(f'<div class="row"><div>{name}</div>{pictures}</div>')
-    return (
-        f'<article><div class="ask"><img src="{_picture(folder, query.reference, 150)}" alt="{_alt(reference)}">'
-        f"<b>“{html.escape(query.text)}”</b><span>this picture, but with another {query.change}</span></div>"
-        f"<div>{''.join(lines)}</div></article>"
-    )
+    rows = [(name, [(int(i), products[i] == query.target) for i in found[at]]) for name, found in rankings.items()]
+    note = f"this picture, but with another {query.change}"
+    return _asked(_picture(folder, query.reference, 150), query.text, note, rows, folder, products)
 
 
 def _alt(product: Product) -> str:
@@ -117,7 +174,10 @@ def _alt(product: Product) -> str:
 
 def _picture(folder: Path, index: int, side: int) -> str:
     with Image.open(folder / "pictures" / f"{index:05}.jpg") as picture:
-        small = picture.resize((side, side), Image.Resampling.LANCZOS)
+        return _encoded(picture.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _encoded(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
+    picture.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

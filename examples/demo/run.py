@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cir_vectorizer.collections import open_collection
-from cir_vectorizer.models import load
+from cir_vectorizer.models import load, read_record
 from examples.demo import page
 from examples.demo.catalog import HELD_OUT, Product, caption, catalog, draw, queries
 from examples.demo.evaluate import BestSum, Hits, evaluate, paired_bootstrap, slices
@@ -35,6 +35,7 @@ TITLES = {
     "text_only": "text only",
     "best_sum": "best swept sum",
     "lincir": "LinCIR (no triplets)",
+    "compodiff": "CompoDiff",
     "true_caption": "true target caption",
 }
 
@@ -80,13 +81,14 @@ def raw_index(address: str) -> np.ndarray:
     return np.stack([point.vector * point.payload["_cir"]["norm"] for point in points]).astype(np.float32)
 
 
-def show_table(results: dict[str, dict[str, float]], best: BestSum) -> None:
+def show_table(results: dict[str, dict[str, float]], best: BestSum, triplets: int) -> None:
     table = Table(title=f"{QUERIES} composed queries over {PICTURES:,} pictures")
     for heading in ("query vector", "R@1", "R@10", "note"):
         table.add_column(heading)
     notes = {
         "best_sum": f"{best.image_weight:g} image + {best.text_weight:g} text, swept on other queries",
         "lincir": "Φ saw only text",
+        "compodiff": f"trained on {triplets:,} triplets",
         "true_caption": "a ceiling: the target put into words",
     }
     for name, title in TITLES.items():
@@ -144,8 +146,9 @@ def main() -> None:
     results = summary(hits, best, slices(test))
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print()
-    show_table({name: found.recall() for name, found in hits.items()}, best)
-    page.write(folder, vectorizer, raw, products, test, hits, best)
+    triplets = read_record(folder / "model")["composers"]["compodiff"]["training"]["triplets"]
+    show_table({name: found.recall() for name, found in hits.items()}, best, triplets)
+    page.write(folder, vectorizer, raw, products, test, hits, best, triplets)
     print(f"\n{time.monotonic() - started:.0f} s in all; open {folder / 'index.html'}")
 
 

@@ -1,1 +1,1 @@
-"""Training of the composers: text-only training of Φ (LinCIR)."""
+"""Training of the composers: text-only training of Φ (LinCIR), and CompoDiff on pairs and triplets."""

@@ -3,6 +3,8 @@
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +75,7 @@ def train(
     trainer = PhiTrainer(
         backbone, captions.captions, tagger,
         Settings(batch_size=batch_size, lr=lr, seed=seed, noise_strength=noise_strength),
+        models.folder_of(model),
     )  # fmt: skip
     total = steps or min(MOST_STEPS, max(2000, -(-2 * len(trainer.captions) // batch_size)))
     if resume:
@@ -94,7 +97,38 @@ def train(
 
 
 def _run(trainer: "PhiTrainer", run: Any, total: int, folder: Path) -> bool:
-    """Drive the training with a progress bar (lines where there is no terminal) and a soft Ctrl-C."""
+    def note(progress: Any) -> str:
+        return f"loss {progress.loss:.5f}  validation {progress.validation_loss:.5f}"
+
+    return watched(
+        lambda show, stop: run(trainer, total, folder, show, stop),
+        Units("captions", trainer.settings.batch_size, trainer.step, total),
+        note,
+    )
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a progress bar counts: `per_step` things called `name` a step, from step `first` to step `total`."""
+
+    name: str
+    per_step: int
+    first: int
+    total: int
+
+
+def watched(
+    run: Callable[[Callable[[Any], None], Callable[[], bool]], bool], units: Units, note: Callable[[Any], str]
+) -> bool:
+    """Drive a training with a progress bar (lines where there is no terminal) and a soft Ctrl-C.
+
+    Args:
+        run: trains; is given a function to call with each progress (which has `step`) and one that says when to stop.
+        note: what to show of a progress beside its rate.
+
+    Returns:
+        What `run` returns: whether it came to its end.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -116,24 +150,23 @@ def _run(trainer: "PhiTrainer", run: Any, total: int, folder: Path) -> bool:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    started, first_step, batch = time.monotonic(), trainer.step, trainer.settings.batch_size
-    printed = started
+    started = printed = time.monotonic()
     try:
         with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("training", total=total, completed=trainer.step, note="")
+            task = bar.add_task("training", total=units.total, completed=units.first, note="")
 
             def show(progress: Any) -> None:
                 nonlocal printed
                 now = time.monotonic()
-                rate = (progress.step - first_step) * batch / (now - started)
-                note = f"{rate:,.0f} captions/s  loss {progress.loss:.5f}  validation {progress.validation_loss:.5f}"
-                bar.update(task, completed=progress.step, note=note)
-                if not console.is_terminal and (now - printed > 10 or progress.step == total):
+                rate = (progress.step - units.first) * units.per_step / (now - started)
+                line = f"{rate:,.0f} {units.name}/s  {note(progress)}"
+                bar.update(task, completed=progress.step, note=line)
+                if not console.is_terminal and (now - printed > 10 or progress.step == units.total):
                     printed = now
-                    left = (total - progress.step) * batch / rate
-                    click.echo(f"step {progress.step:,}/{total:,}  {note}  {left:,.0f} s left", err=True)
+                    left = (units.total - progress.step) * units.per_step / rate
+                    click.echo(f"step {progress.step:,}/{units.total:,}  {line}  {left:,.0f} s left", err=True)
 
-            return bool(run(trainer, total, folder, show, lambda: bool(stopping)))
+            return run(show, lambda: bool(stopping))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

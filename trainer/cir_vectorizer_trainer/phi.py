@@ -133,12 +133,20 @@ class PhiTrainer:
         backbone: frozen encoder.
         captions: cleaned and without duplicates; at least two.
         tagger: finds the keywords.
+        beside: a model folder over the same backbone, whose other composers go along into the new one.
 
     Raises:
         CaptionError: fewer than two captions.
     """
 
-    def __init__(self, backbone: Backbone, captions: Sequence[str], tagger: Tagger, settings: Settings) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        captions: Sequence[str],
+        tagger: Tagger,
+        settings: Settings,
+        beside: Path | None = None,
+    ) -> None:
         if len(captions) < 2:
             raise CaptionError(
                 f"{len(captions)} caption is too few to train on: one is trained on and another validates; "
@@ -147,6 +155,7 @@ class PhiTrainer:
         self.backbone = backbone
         self.settings = settings
         self.tagger = tagger
+        self.beside = beside
         shuffled = list(captions)
         rng = random.Random(settings.seed)
         rng.shuffle(shuffled)
@@ -221,7 +230,7 @@ class PhiTrainer:
         }
         best = Phi(self.backbone.dim, self.backbone.text.width)
         best.load_state_dict(self.best)
-        models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, best))})
+        models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, best))}, self.beside)
         draft = folder / f".{STATE_FILE}"
         torch.save(state, draft)
         os.replace(draft, folder / STATE_FILE)

@@ -1,0 +1,204 @@
+"""CompoDiff on the drawn shop: beside a regressor and LinCIR, with negative text, and with masks.
+
+    python -m benchmarks.compodiff_world
+
+The packaged CompoDiff of `tiny` and the regressor (two layers, from picture and text embedding to the target's) saw the
+same triplets. Neither those nor the backbone's training had the queries' wordings or the held-out combinations.
+"""
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cir_vectorizer.models import load
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.vectorizer import Job, Vectorizer
+from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
+from examples.demo.evaluate import Vectors, paired_bootstrap, score, slices, unit
+from examples.demo.harder import UnwantedQuery, mask_queries, mcnemar, top, unwanted_queries
+from examples.demo.make_compodiff import training_data
+
+PICTURES, QUERIES, MASK_QUERIES = 3000, 600, 300
+UNWANTED_CANDIDATES = 600
+LEAST_UNWANTED = 3
+"""Of the plain query's top 10, for a query to be asked again with the unwanted value as negative text."""
+
+
+class Shop:
+    """The drawn shop, indexed by `tiny`."""
+
+    def __init__(self) -> None:
+        self.model = load("tiny", "cpu")
+        self.products = catalog(PICTURES)
+        drawn = list(pictures(self.products))
+        parts = [self.model.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)]
+        self.raw = np.concatenate(parts)
+        self.index = unit(self.raw)
+
+    def reference(self, at: int) -> dict[str, object]:
+        """A picture of the shop as a query's image."""
+        return {"vector": self.index[at].tolist(), "norm": float(np.linalg.norm(self.raw[at]))}
+
+    def composed(self, asked: list[dict[str, object]]) -> Vectors:
+        """Query vectors, a few at a time."""
+        return np.concatenate([self.model.compose(asked[at : at + 64]).vectors for at in range(0, len(asked), 64)])
+
+
+def regressor(model: Vectorizer, seed: int) -> nn.Module:
+    """Two layers trained on the packaged CompoDiff's triplets: [picture, text] -> target, all unnormalised."""
+    data, texts = training_data(model)
+    triplets = data.triplets
+    assert triplets is not None
+    assert triplets.reference is not None
+    with torch.inference_mode():
+        parts = [_encode(model, texts[at : at + 512]) for at in range(0, len(texts), 512)]
+    encoded = torch.cat(parts).clone()
+    torch.manual_seed(seed)
+    dim = model.dim
+    network = nn.Sequential(nn.Linear(2 * dim, 8 * dim), nn.GELU(), nn.Linear(8 * dim, dim))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
+    passes, size = 12, 512
+    steps = passes * len(triplets) // size
+    for step in range(steps):
+        rows = torch.randint(0, len(triplets), (size,))
+        given = torch.cat([data.embeddings[triplets.reference[rows]], encoded[triplets.text[rows]]], dim=1)
+        loss = F.mse_loss(network(given), data.embeddings[triplets.target[rows]])
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - step / steps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+def _encode(model: Vectorizer, texts: list[str]) -> Tensor:
+    from cir_vectorizer.composers.base import text_row
+
+    backbone = model.backbone
+    return backbone.encode_text([text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts])
+
+
+def edits(shop: Shop, asked: list[Query]) -> None:
+    """Change of one attribute: CompoDiff, regressor, LinCIR."""
+    references = torch.from_numpy(shop.raw[[query.reference for query in asked]])
+    network = regressor(shop.model, seed=0)
+    with torch.inference_mode():
+        given = torch.cat([references, _encode(shop.model, [query.text for query in asked])], dim=1)
+        vectors = {"regressor": network(given).numpy()}
+    for composer in ("lincir", "compodiff"):
+        vectors[composer] = shop.composed(
+            [{"image": shop.reference(q.reference), "text": q.text, "composer": composer} for q in asked]
+        )
+    hits = {name: score(found, asked, shop.products, shop.index) for name, found in vectors.items()}
+    for name, found in hits.items():
+        parts = ", ".join(f"{part} {found.recall(rows)['R@1']:.3f}" for part, rows in slices(asked).items())
+        print(f"{name:10} R@1 {found.recall()['R@1']:.3f}  R@10 {found.recall()['R@10']:.3f}  R@1 by kind: {parts}")
+    for other in ("regressor", "lincir"):
+        for k in (1, 10):
+            mean, low, high = paired_bootstrap(hits["compodiff"].at[k], hits[other].at[k])
+            print(f"  CompoDiff - {other}, R@{k}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+
+
+def negative_text(shop: Shop) -> None:
+    """Edits of a picture that has something unwanted, asked without and with negative text."""
+    candidates = unwanted_queries(shop.products, UNWANTED_CANDIDATES, seed=21)
+
+    def ranked(of: list[UnwantedQuery], negative: bool, options: dict[str, object]) -> npt.NDArray[np.intp]:
+        asked = []
+        for query in of:
+            image = shop.reference(query.edit.reference)
+            words = {"negative_text": query.unwanted} if negative else {}
+            asked.append({"image": image, "text": query.edit.text, "composer": "compodiff", **words, **options})
+        similarity = unit(shop.composed(asked)) @ shop.index.T
+        similarity[np.arange(len(of)), [query.edit.reference for query in of]] = -np.inf
+        return np.argsort(-similarity, axis=1, kind="stable")[:, :10]
+
+    def has_unwanted(query: UnwantedQuery, at: int) -> bool:
+        return bool(getattr(shop.products[at], query.attribute) == query.unwanted)
+
+    def show(name: str, of: list[UnwantedQuery], rows: npt.NDArray[np.intp]) -> tuple[float, float]:
+        pairs = list(zip(of, rows, strict=True))
+        unwanted = float(np.mean([[has_unwanted(query, i) for i in row] for query, row in pairs]))
+        hits = np.array([[query.wanted(shop.products[i]) for i in row] for query, row in pairs])
+        recall = float(hits.any(axis=1).mean())
+        print(f"{name:34}{unwanted:8.3f}{recall:8.3f}{hits.mean():8.3f}")
+        return unwanted, recall
+
+    plain = ranked(candidates, False, {})
+    kept = [
+        i
+        for i, (query, row) in enumerate(zip(candidates, plain, strict=True))
+        if sum(has_unwanted(query, at) for at in row) >= LEAST_UNWANTED
+        and any(query.wanted(product) for product in shop.products)
+    ]
+    of = [candidates[i] for i in kept]
+    print(f"{len(of)} of {len(candidates)} queries have at least {LEAST_UNWANTED} unwanted in the plain top 10")
+    print(f"{'':34}unwanted    R@10    P@10")
+    before, _ = show("CompoDiff, no negative text", of, plain[kept])
+    after, recall = show("CompoDiff, negative text", of, ranked(of, True, {}))
+    print(f"  unwanted is {after / before:.2f} of what it was (0.5 wanted)")
+    sums = []
+    for weight in np.round(np.arange(0, 1.51, 0.05), 2):
+        options: dict[str, object] = {"composer": "sum", "options": {"weights": {"negative": float(weight)}}}
+        sums.append(show(f"sum, negative weight {weight:g}", of, ranked(of, True, options)))
+    enough = [unwanted for unwanted, found in sums if found >= recall]
+    best = max(found for _, found in sums)
+    said = f"has {min(enough):.3f} unwanted there" if enough else f"never gets there (at most {best:.3f})"
+    print(f"  at CompoDiff's R@10 of {recall:.3f}, with {after:.3f} unwanted, the sum {said}")
+
+
+def masks(shop: Shop) -> None:
+    """A loud distraction beside the product: hidden and said so, against hidden and not said, and not hidden."""
+    asked = mask_queries(shop.products, MASK_QUERIES, seed=31)
+
+    def job(query: object, said: bool, hidden: bool) -> Job:
+        found = query_of(query, hidden)
+        made = shop.model.prepare(found)
+        if said or not hidden:
+            return made
+        plan = made.plan
+        object.__setattr__(plan, "mask", None)
+        return made
+
+    def query_of(query: object, hidden: bool) -> ComposedQuery:
+        content = io.BytesIO()
+        query.picture.save(content, "PNG")  # type: ignore[attr-defined]
+        given = {"image": content.getvalue(), "text": query.text, "composer": "compodiff"}  # type: ignore[attr-defined]
+        return ComposedQuery.parse({**given, "mask": {"box": query.box}} if hidden else given)  # type: ignore[attr-defined]
+
+    hits = {}
+    for name, said, hidden in (
+        ("mask", True, True),
+        ("same pixels, mask zero", False, True),
+        ("no mask", False, False),
+    ):
+        vectors = np.concatenate(
+            [shop.model.run([job(q, said, hidden) for q in asked[at : at + 64]]) for at in range(0, len(asked), 64)]
+        )
+        rows = top(vectors, shop.index)
+        good = np.array([[shop.products[i] == q.target for i in row] for row, q in zip(rows, asked, strict=True)])
+        hits[name] = good
+        print(f"{name:24} R@1 {good[:, 0].mean():.3f}  R@10 {good.any(axis=1).mean():.3f}")
+    for k in (1, 10):
+        with_mask, control = (hits[name][:, :k].any(axis=1) for name in ("mask", "same pixels, mask zero"))
+        print(f"  R@{k}: McNemar p = {mcnemar(with_mask, control):.2g} (below 0.01 wanted)")
+
+
+def main() -> None:
+    shop = Shop()
+    print(
+        f"{QUERIES} edits; {sum(p in HELD_OUT for p in shop.products)} of {PICTURES} pictures are of held-out combinations"
+    )
+    edits(shop, queries(shop.products, QUERIES, seed=12))
+    print()
+    negative_text(shop)
+    print()
+    masks(shop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Harder questions to the drawn shop: words for what is not wanted, and masks over a distraction."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from examples.demo.catalog import CATEGORIES, COLOURS, PATTERNS, Box, Product, Query, draw_scene, queries
+
+VALUES: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "pattern": PATTERNS, "category": CATEGORIES}
+
+
+@dataclass(frozen=True)
+class UnwantedQuery:
+    """ "This, but blue, and not striped": an edit of a picture that has something the shopper does not want.
+
+    `unwanted` is the picture's own value of `attribute`, which the edit does not name; any other value will do.
+    """
+
+    edit: Query
+    attribute: str
+    unwanted: str
+
+    def wanted(self, product: Product) -> bool:
+        """Whether a picture of `product` is a hit: the edit's target but for the attribute, and without the unwanted."""
+        value = getattr(product, self.attribute)
+        return value != self.unwanted and replace(product, **{self.attribute: self.unwanted}) == self.edit.target
+
+
+def unwanted_queries(products: Sequence[Product], count: int, seed: int) -> list[UnwantedQuery]:
+    """Edits of one attribute, each with another attribute that the picture has and the shopper does not want."""
+    rng = random.Random(seed)
+    found = []
+    for edit in queries(list(products), count, seed):
+        attribute = rng.choice([name for name in ("colour", "pattern") if name != edit.change])
+        found.append(UnwantedQuery(edit, attribute, getattr(products[edit.reference], attribute)))
+    return found
+
+
+@dataclass(frozen=True)
+class MaskQuery:
+    """A picture with a distraction beside the product, the box that hides it, words, and what they ask for."""
+
+    picture: Image.Image
+    box: Box
+    text: str
+    target: Product
+
+
+def mask_queries(products: Sequence[Product], count: int, seed: int, size: int = 192) -> list[MaskQuery]:
+    """Each shows a product of the shop beside a loud distraction and changes one of its attributes."""
+    rng = random.Random(seed)
+    stock = set(products)
+    found: list[MaskQuery] = []
+    while len(found) < count:
+        product = rng.choice(list(products))
+        which = ("colour", "pattern", "category")[len(found) % 3]
+        value = rng.choice([value for value in VALUES[which] if value != getattr(product, which)])
+        target = replace(product, **{which: value})
+        if target not in stock:
+            continue
+        picture, box = draw_scene(product, random.Random(f"{seed}/{len(found)}"), size)
+        text = f"is a {value} instead" if which == "category" else f"is {value}"
+        found.append(MaskQuery(picture, box, text, target))
+    return found
+
+
+def top(vectors: npt.NDArray[np.float32], index: npt.NDArray[np.float32], count: int = 10) -> npt.NDArray[np.intp]:
+    """The nearest `count` pictures for each query. (queries, count)"""
+    return np.argsort(-(vectors @ index.T), axis=1, kind="stable")[:, :count]
+
+
+def without(ranked: npt.NDArray[np.intp], references: Sequence[int]) -> list[list[int]]:
+    """Rankings with each query's own picture left out."""
+    return [[int(i) for i in row if i != own] for row, own in zip(ranked, references, strict=True)]
+
+
+def mcnemar(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> float:
+    """Two-sided p of McNemar's exact test on two hit lists over the same queries."""
+    from math import comb
+
+    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    n = better + worse
+    tail = sum(comb(n, k) for k in range(max(better, worse), n + 1)) / 2**n
+    return min(1.0, 2 * tail)

@@ -1,0 +1,127 @@
+"""What CompoDiff is trained on, as tensors: examples of three tasks, their split and their order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from cir_vectorizer.errors import SourceError
+
+Task = Literal["pairs", "triplets", "masked"]
+TASKS: tuple[Task, ...] = ("pairs", "triplets", "masked")
+NOTHING = -1
+"""The index of a reference or a mask that an example does not have."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of a task, each as indices, (n,) int64.
+
+    Attributes:
+        text: which text goes in.
+        target: which embedding is to be drawn.
+        reference: which embedding the picture condition is, or `NOTHING`; None if no example has one.
+        mask: which mask goes in, or `NOTHING`; None if no example has one.
+    """
+
+    text: Tensor
+    target: Tensor
+    reference: Tensor | None = None
+    mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __getitem__(self, rows: Tensor) -> "Examples":
+        picked = (None if column is None else column[rows] for column in (self.reference, self.mask))
+        return Examples(self.text[rows], self.target[rows], *picked)
+
+    def column(self, name: Literal["reference", "mask"]) -> Tensor:
+        """`reference` or `mask`, `NOTHING` where it is None."""
+        found: Tensor | None = getattr(self, name)
+        return torch.full_like(self.text, NOTHING) if found is None else found
+
+
+@dataclass(frozen=True)
+class Data:
+    """What there is to train on; tensors may lie on the host.
+
+    Attributes:
+        embeddings: (p, dim) unnormalised picture embeddings, of whole and of masked pictures.
+        states: (m, 77, text_width) states of the different texts, or a function from (k,) indices to (k, 77, text_width).
+        empty: which text is the empty string.
+        pairs, triplets, masked: a task's examples; None if there are none.
+        masks: (k, 64, 64) different masks, 1 where the picture may change.
+        digest: what a run on other pictures or texts is told by; indices are compared in any case.
+    """
+
+    embeddings: Tensor
+    states: Tensor | Callable[[Tensor], Tensor]
+    empty: int
+    pairs: Examples | None = None
+    triplets: Examples | None = None
+    masked: Examples | None = None
+    masks: Tensor | None = None
+    digest: str = ""
+
+    def tasks(self) -> dict[Task, Examples]:
+        """The tasks that have examples."""
+        found = {task: cast(Examples | None, getattr(self, task)) for task in TASKS}
+        return {task: examples for task, examples in found.items() if examples is not None and len(examples)}
+
+
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table as float32, zeros where the index is `NOTHING`."""
+    found = table[index.clamp(min=0)].float()
+    return found * (index >= 0).to(found).view(-1, *[1] * (table.ndim - 1))
+
+
+def split(data: Data, share: float, most: int, seed: int) -> tuple[dict[Task, Examples], dict[Task, Examples]]:
+    """Examples to train on and to validate by, which share no target picture.
+
+    Each task has a part in both, where it has two different targets. One whose targets are all held out is trained on
+    whole.
+    """
+    tasks = data.tasks()
+    targets = torch.unique(torch.cat([torch.empty(0, dtype=torch.long), *(each.target for each in tasks.values())]))
+    if len(targets) < 2:
+        raise SourceError(
+            f"{len(targets)} different target pictures are too few to train on: one is trained on and another "
+            "validates; give a table with more pictures"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    count = max(1, min(len(targets) - 1, round(share * len(targets))))
+    held = torch.zeros(int(targets.max()) + 1, dtype=torch.bool)
+    held[targets[torch.randperm(len(targets), generator=generator)[:count]]] = True
+    for examples in tasks.values():
+        mine = torch.unique(examples.target)
+        if len(mine) > 1 and not held[mine].any():
+            held[mine[torch.randint(len(mine), (1,), generator=generator)]] = True
+    training: dict[Task, Examples] = {}
+    validation: dict[Task, Examples] = {}
+    for task, examples in tasks.items():
+        out = held[examples.target]
+        if out.all():
+            training[task] = examples
+            continue
+        training[task] = examples[(~out).nonzero()[:, 0]]
+        rows = out.nonzero()[:, 0]
+        if len(rows):
+            picked = torch.randperm(len(rows), generator=generator)[:most].sort().values
+            validation[task] = examples[rows[picked]]
+    return training, validation
+
+
+def shuffled(text: Tensor, together: int, generator: torch.Generator) -> Tensor:
+    """A random order of rows in which up to `together` rows of one text follow one another."""
+    order = torch.randperm(len(text), generator=generator)
+    if together == 1:
+        return order
+    order = order[text[order].argsort(stable=True)]
+    _, counts = torch.unique_consecutive(text[order], return_counts=True)
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    chunk = ((torch.arange(len(text)) - first) % together == 0).cumsum(0) - 1
+    place = torch.randperm(int(chunk[-1]) + 1, generator=generator)
+    return order[place[chunk].argsort(stable=True)]
