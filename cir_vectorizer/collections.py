@@ -1,26 +1,43 @@
-"""What a vector database must be able to do here, and how one is named.
+"""What a vector database must be able to do here.
 
-A plugin is a function `open_collection(address: Address) -> Collection`, registered under the entry point group
-`cir_vectorizer.collections` with the address's scheme as its name. The core imports no plugin.
-
-    qdrant://HOST[:PORT]/COLLECTION     a server (`qdrants://` with TLS); KEY@HOST carries an API key
-    qdrant:DIRECTORY/COLLECTION         embedded, in a directory of this machine
+A plugin is a function `open_collection(address: Address, options: OpenOptions) -> Collection`, registered under the
+entry point group `cir_vectorizer.collections` with the address's scheme as its name. The core imports no plugin.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from cir_vectorizer.addresses import Address, parse_address
 from cir_vectorizer.errors import AddressError, BackboneMismatch, CollectionError
 from cir_vectorizer.filters import Filter
+from cir_vectorizer.query import ComposedQuery
+
+__all__ = [
+    "RECORD_KEY",
+    "Address",
+    "Collection",
+    "CreateOptions",
+    "Hit",
+    "Id",
+    "Info",
+    "Maker",
+    "ModelRecord",
+    "OpenOptions",
+    "Payload",
+    "Point",
+    "SyncRecord",
+    "Vector",
+    "check",
+    "ensure",
+    "open_collection",
+    "parse_address",
+]
 
 ENTRY_POINTS = "cir_vectorizer.collections"
 RECORD_KEY = "_cir"
@@ -32,33 +49,6 @@ Id = str | int
 Vector = npt.NDArray[np.float32]
 Payload = dict[str, Any]
 """JSON values by column."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a collection is: on a server (`host`) or embedded in a directory (`path`). Printing it hides the key."""
-
-    scheme: str
-    collection: str
-    host: str | None = None
-    port: int | None = None
-    path: Path | None = None
-    api_key: str | None = field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"{self.scheme}:{self.path}/{self.collection}"
-        return f"{self.scheme}://{self.server}/{self.collection}"
-
-    @property
-    def server(self) -> str:
-        """`host[:port]` as a URL writes it, IPv6 in brackets."""
-        host = f"[{self.host}]" if ":" in (self.host or "") else self.host or ""
-        return host if self.port is None else f"{host}:{self.port}"
-
-    def with_key(self, api_key: str | None) -> "Address":
-        """The same place with another API key; None keeps the one in the address."""
-        return replace(self, api_key=api_key) if api_key else self
 
 
 @dataclass(frozen=True)
@@ -74,15 +64,62 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
-class Info:
-    """What a collection is. `model` and `fingerprint` are None where another program made it."""
+class OpenOptions:
+    """How a collection is spoken to.
 
-    dim: int
+    `using` names one of several vectors of an object; None is the only one there is. `tenant` is a tenant of a Weaviate
+    collection. `grpc` lets Qdrant speak gRPC instead of REST (Weaviate needs both); `grpc_port` is its port, None for
+    the database's usual one.
+    """
+
+    using: str | None = None
+    tenant: str | None = None
+    grpc: bool = False
+    grpc_port: int | None = None
+
+
+Maker = Literal["client", "server"]
+"""Who makes the vectors of pictures: this program, or the database's server, which has the container make them."""
+
+
+@dataclass(frozen=True)
+class CreateOptions:
+    """How a collection is made, where it does not exist yet.
+
+    `indexed` are columns (`a.b` for a nested one) that filters will ask for often. With `vectorize="server"` the server
+    calls the container for each object that is written with a picture in place of a vector; `service_url` is the
+    container's address as the server sees it, None for the one in the server's own configuration.
+    """
+
+    vector_on_disk: bool = False
+    quantization: Literal["none", "scalar", "binary"] = "none"
+    indexed: tuple[str, ...] = ()
+    vectorize: Maker = "client"
+    service_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a collection is. `model` and `fingerprint` are None where another program made it.
+
+    `dim` is None where nothing tells it yet (an empty Weaviate collection that another program made). `using` is the
+    vector that is searched, among `vectors`; both are empty for one without a name. `version` is the server's, None if
+    embedded.
+    """
+
+    dim: int | None
     distance: str
     """Lower case: "cosine", "dot", …"""
     count: int
     model: str | None = None
     fingerprint: str | None = None
+    version: str | None = None
+    using: str | None = None
+    vectors: tuple[str, ...] = ()
+    blends_text: bool = False
+    """True where the vector was made of a picture and texts: such a vector is no reference for a composed query."""
+    vectorize: Maker = "client"
+    """"server" where the server is set to have the container make vectors and compose queries."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +127,15 @@ class SyncRecord:
     """What sync knows about an object, kept in its payload under `RECORD_KEY`.
 
     `norm` is the length of the picture's embedding before it was normalised; `columns` is a digest of the user's
-    columns, so that a change of payload is seen without comparing what the database made of it.
+    columns, so that a change of payload is seen without comparing what the database made of it. `norm` is None where the
+    container made the vector for the database's server: it hands out unit vectors alone.
     """
 
     path: str
     size: int
     mtime_ns: int
     sha256: str
-    norm: float
+    norm: float | None
     fingerprint: str
     columns: str
 
@@ -117,16 +155,24 @@ class SyncRecord:
 
 @dataclass(frozen=True)
 class Point:
-    """An object to write: `vector` is (dim,) float32 of length 1."""
+    """An object to write, or one that was read.
+
+    `vector` is (dim,) float32 of length 1. It is None only in an object to write whose vector the server shall make of
+    `picture`, an encoded file's bytes; the collection was then made with `vectorize="server"`.
+    """
 
     id: Id
-    vector: Vector
+    vector: Vector | None
     payload: Payload
+    picture: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An object that a search found: the higher the score, the nearer."""
+    """An object that a search found: the higher the score, the nearer.
+
+    The score is the cosine; of a search with keywords it is the fused one, which compares only within its list.
+    """
 
     id: Id
     score: float
@@ -140,43 +186,93 @@ class Collection(Protocol):
     Methods retry by themselves what is likely to pass (a busy or restarting server), then raise.
 
     Every method raises CollectionError with cause and remedy: unreachable, refused, locked, full, or missing
-    (all but `info` and `create`).
+    (all but `info`, `create` and `drop`).
     """
 
     @property
     def address(self) -> Address:
         """Where it is."""
 
-    def info(self) -> Info | None:
-        """What is there; None where there is no such collection yet. Creates nothing."""
+    @property
+    def options(self) -> OpenOptions:
+        """How it was opened."""
 
-    def create(self, model: ModelRecord) -> None:
+    def info(self) -> Info | None:
+        """What is there; None where there is no such collection (or tenant) yet. Creates nothing."""
+
+    def create(self, model: ModelRecord, options: CreateOptions = CreateOptions()) -> None:
         """Make the collection for cosine over `model.dim` numbers and remember the model.
 
         Does nothing where it exists already, so that two processes may race.
         """
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Write objects, replacing those with the same ids whole; on return they survive a crash of this process."""
+        """Write objects, replacing those with the same ids whole; on return they survive a crash of this process.
+
+        Raises:
+            PartialWriteError: names the objects that the database refused; all others were written.
+        """
 
     def records(self, ids: Sequence[Id]) -> dict[Id, SyncRecord]:
         """The sync records of those of `ids` that are there and have one; reads no vectors and no columns."""
 
     def scan(self) -> Iterator[tuple[Id, SyncRecord | None]]:
-        """Every object's id and sync record, in pages, in any order; reads no vectors."""
+        """Every object's id and sync record, in pages, in any order; reads no vectors and no columns."""
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
-        """Those of `ids` that are there, whole, in any order; vectors have length 1."""
+        """Those of `ids` that are there, whole, in any order; vectors have length 1, pictures are left out."""
 
-    def search(self, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
-        """The `limit` nearest objects that meet every condition, nearest first.
+    def search(
+        self,
+        vector: Vector,
+        limit: int,
+        where: Filter = (),
+        *,
+        offset: int = 0,
+        text: str | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> list[Hit]:
+        """The nearest objects that meet every condition, nearest first.
 
         Args:
             vector: (dim,) float32.
+            limit: how many at most.
+            offset: how many to pass over first.
+            text: words to look for beside the vector; both rankings are fused.
+            group_by: a column, written as in a filter: the best object for each of its values, and none without it.
+            exact: compare with every object instead of asking the index.
+        """
+
+    def near(
+        self,
+        query: ComposedQuery,
+        limit: int,
+        where: Filter = (),
+        *,
+        offset: int = 0,
+        text: str | None = None,
+        group_by: str | None = None,
+        model: str | None = None,
+    ) -> list[Hit]:
+        """As `search`, but the server has the container compose the query.
+
+        Args:
+            model: as the container lists it, for Qdrant; None is the model that the collection was made for. A Weaviate
+                collection is bound to its model by its address of the container.
+
+        Raises:
+            CollectionError: no container is wired to this collection, or it refused the query; says how to fix it.
         """
 
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
-        """Put a new payload in place of the whole old one, by id; vectors stay."""
+        """Put a new payload in place of the whole old one, by id; vectors and pictures stay.
+
+        Ids that are not there are passed over.
+
+        Raises:
+            PartialWriteError: as for `upsert`.
+        """
 
     def delete(self, ids: Sequence[Id]) -> None:
         """Remove objects; ids that are not there are no error."""
@@ -184,75 +280,34 @@ class Collection(Protocol):
     def count(self) -> int:
         """How many objects there are."""
 
+    def beside(self, name: str) -> "Collection":
+        """Another collection of the same server or directory, opened with the same options.
+
+        It speaks through this one's connection: closing this one closes it too.
+        """
+
+    def take_over(self, other: "Collection") -> None:
+        """From now on this address answers with what `other`, one that `beside` opened, holds.
+
+        The name becomes an alias of the other collection and the old collection is removed. Readers see the old or the
+        new one where the name was an alias already or named nothing; the first time, the name is missing for a moment.
+        """
+
+    def drop(self) -> None:
+        """Remove the collection (with a tenant: that tenant alone); no error where there is none."""
+
     def close(self) -> None:
         """Let go of connections and locks; safe to call twice."""
 
 
-def parse_address(text: str) -> Address:
-    """Read an address; see the module's docstring for the forms.
-
-    Raises:
-        AddressError: says what is wrong and how to write it. An API key in the address is never repeated.
-    """
-    shown = re.sub(r"//[^/]*@", "//…@", text)
-    scheme, colon, rest = text.partition(":")
-    scheme = scheme.lower()
-    if not colon or not re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):
-        raise AddressError(
-            f"address {shown!r} does not say which database; write qdrant://HOST:PORT/COLLECTION for a server, "
-            "or qdrant:DIRECTORY/COLLECTION for one embedded in a directory"
-        )
-    if scheme in ("http", "https"):
-        tls = "qdrants" if scheme == "https" else "qdrant"
-        raise AddressError(f"address {shown!r} is a web address; write {tls}://HOST:PORT/COLLECTION")
-    if rest.startswith("//"):
-        return _server_address(text, scheme, shown)
-    directory, slash, collection = rest.rpartition("/")
-    if not slash or not directory:
-        raise AddressError(
-            f"address {shown!r} names no directory; write {scheme}:DIRECTORY/COLLECTION, say {scheme}:./index/shop"
-        )
-    if not collection:
-        raise AddressError(f"address {shown!r} ends in a slash; its last part is the collection: {shown}COLLECTION")
-    try:
-        path = Path(directory).expanduser()
-    except RuntimeError as error:
-        raise AddressError(f"address {shown!r} is in the home of an unknown user; write the directory out") from error
-    return Address(scheme, _collection_name(collection, shown), path=path)
-
-
-def _server_address(text: str, scheme: str, shown: str) -> Address:
-    form = f"{scheme}://HOST[:PORT]/COLLECTION"
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise AddressError(f"address {shown!r} has a wrong host or port ({error}); write {form}") from error
-    if not host:
-        raise AddressError(
-            f"address {shown!r} names no host; write {form}, or {scheme}:DIRECTORY/COLLECTION if embedded"
-        )
-    if parts.query or parts.fragment:
-        raise AddressError(f"address {shown!r} holds ? or #; write {form}, and %3F or %23 for such a letter in a name")
-    collection = parts.path.strip("/")
-    if not collection:
-        raise AddressError(f"address {shown!r} names no collection; write {form}")
-    if "/" in collection:
-        raise AddressError(f"address {shown!r} has more than a collection after the host; write {form}")
-    key = unquote(parts.password or parts.username or "") or None
-    return Address(scheme, _collection_name(unquote(collection), shown), host, port, api_key=key)
-
-
-def _collection_name(name: str, shown: str) -> str:
-    if name in (".", "..") or not re.fullmatch(r'[^<>:"/\\|?*\x00-\x1f]{1,255}', name):
-        raise AddressError(
-            f"address {shown!r} has a collection name that databases refuse; take letters, digits, - and _, at most 255"
-        )
-    return name
-
-
-def open_collection(address: Address | str, api_key: str | None = None) -> Collection:
+def open_collection(
+    address: Address | str, api_key: str | None = None, options: OpenOptions = OpenOptions()
+) -> Collection:
     """Open a collection with the plugin that its scheme names; connects to nothing yet.
+
+    Args:
+        api_key: goes before one in the address; where neither gives one, the plugin looks into the environment
+            (`QDRANT_API_KEY`, `WEAVIATE_API_KEY`).
 
     Raises:
         AddressError: the address is malformed, or no plugin answers to its scheme.
@@ -264,28 +319,35 @@ def open_collection(address: Address | str, api_key: str | None = None) -> Colle
             f"no plugin is installed for {place.scheme}: addresses, only for {', '.join(sorted(plugins)) or 'none'}; "
             "correct the address or install the plugin"
         )
-    collection: Collection = plugins[place.scheme].load()(place)
+    collection: Collection = plugins[place.scheme].load()(place, options)
     return collection
 
 
-def ensure(collection: Collection, model: ModelRecord) -> None:
+def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = CreateOptions()) -> Info:
     """Make the collection for this model, or check that the one there is for it.
 
     Raises:
         BackboneMismatch: it was filled by another backbone, or has another width.
-        CollectionError: it has another distance, or holds objects of another program.
+        CollectionError: it has another distance, holds objects of another program, or its server was to make the
+            vectors and is not set to.
     """
     info = collection.info()
     if info is None:
-        collection.create(model)
+        collection.create(model, options)
         info = collection.info()
         assert info is not None
     _check(collection.address, info, model)
+    if options.vectorize == "server" and info.vectorize != "server":
+        raise CollectionError(
+            f"{collection.address} was made for vectors that come from outside, so its server cannot make them; leave "
+            "out --vectorize server, or sync into a new collection"
+        )
     if info.fingerprint is None and info.count:
         raise CollectionError(
             f"{collection.address} holds {info.count:,} objects that cir-vectorizer did not put there, and nothing "
             "says which model made their vectors; sync into a new collection (searching this one works as it is)"
         )
+    return info
 
 
 def check(collection: Collection, model: ModelRecord) -> Info:
@@ -307,9 +369,9 @@ def check(collection: Collection, model: ModelRecord) -> Info:
 
 
 def _check(address: Address, info: Info, model: ModelRecord) -> None:
-    maker = "another program" if info.model is None else str(ModelRecord(info.model, info.fingerprint or "?", info.dim))
+    maker = "another program" if info.model is None else f"{info.model}@{(info.fingerprint or '?')[:12]}"
     remedy = "name another collection, or load the model that it was made with"
-    if info.dim != model.dim:
+    if info.dim not in (None, model.dim):
         raise BackboneMismatch(
             f"{address} has vectors of {info.dim} numbers (made by {maker}), and {model} makes {model.dim}; {remedy}"
         )

@@ -20,6 +20,9 @@ from typing import Literal, cast
 
 from cir_vectorizer.errors import QueryError
 
+EXACT_INTEGER = 2**53
+"""Up to here a float, which is what databases compare ranges with, tells neighbouring integers apart."""
+
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
 
 
@@ -74,16 +77,28 @@ def parse_filter(text: str) -> Filter:
     return tuple(conditions)
 
 
+def parse_column(text: str) -> tuple[str, ...]:
+    """Read a column's name as a filter writes it: `colour`, `maker.city`, `"brand name"`.
+
+    Raises:
+        QueryError: field `column`.
+    """
+    try:
+        reader = _Reader(text)
+        column = reader.column()
+        reader.end()
+    except QueryError as error:
+        raise QueryError("column", f"{text!r} is no column's name; put quotes around odd names") from error
+    return column
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)
         self._at = 0
 
     def condition(self) -> Condition:
-        name = self._take("a column's name, for example colour=red", "word", "quoted")
-        column = tuple(name.text.split(".")) if name.kind == "word" else (name.text,)
-        if "" in column:
-            raise _error(name, "is no column's name; write for example colour=red, and quotes around odd names")
+        column = self.column()
         if self.next_is("word", "in"):
             return Condition(column, "in", self._list())
         found = self._take("= != < <= > >= or in (…)", "operator")
@@ -92,6 +107,13 @@ class _Reader:
         if operator not in ("=", "!=") and value.number is None:
             raise _error(token, f"is no number, and {operator} compares numbers; write for example price{operator}50")
         return Condition(column, operator, (value,))
+
+    def column(self) -> tuple[str, ...]:
+        name = self._take("a column's name, for example colour=red", "word", "quoted")
+        column = tuple(name.text.split(".")) if name.kind == "word" else (name.text,)
+        if "" in column:
+            raise _error(name, "is no column's name; write for example colour=red, and quotes around odd names")
+        return column
 
     def next_is(self, kind: str, text: str) -> bool:
         """Whether the next token is this one, which is then passed."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +33,8 @@ class Server:
     port: int
     grpc_port: int = 0
     log: Path | None = None
+    inner_ports: tuple[int, ...] = ()
+    process: subprocess.Popen | None = None
 
     @property
     def url(self) -> str:
@@ -50,14 +52,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], ready: str, log: Path, environment: dict[str, str], cwd: Path) -> Iterator[None]:
+def running(
+    command: list[str], ready: str, log: Path, environment: dict[str, str], cwd: Path
+) -> Iterator[subprocess.Popen]:
     """Run a command until the context ends; enter it once `ready` answers with 2xx."""
     variables = {**os.environ, **environment}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables, cwd=cwd)
     try:
         _wait(process, ready, log)
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -92,12 +96,12 @@ def our_service(folder: Path, *arguments: str, key: str = "") -> Iterator[Server
 
 
 @contextlib.contextmanager
-def qdrant(folder: Path, inference: str) -> Iterator[Server]:
-    """A stock Qdrant whose server-side inference asks `inference`."""
+def qdrant(folder: Path, inference: str, again: Server | None = None) -> Iterator[Server]:
+    """A stock Qdrant whose server-side inference asks `inference`; `again` is an ended one to start in its place."""
     binary = shutil.which("qdrant")
     if binary is None:
         pytest.skip("no qdrant on PATH")
-    server = Server("127.0.0.1", free_port(), free_port(), folder / "qdrant.log")
+    server = again or Server("127.0.0.1", free_port(), free_port(), folder / "qdrant.log")
     environment = {
         "QDRANT__SERVICE__HOST": server.host,
         "QDRANT__SERVICE__HTTP_PORT": str(server.port),
@@ -108,39 +112,44 @@ def qdrant(folder: Path, inference: str) -> Iterator[Server]:
         "QDRANT__TELEMETRY_DISABLED": "true",
         "QDRANT__INFERENCE__ADDRESS": inference,
     }
-    with running([binary], f"{server.url}/readyz", server.log, environment, folder):
-        yield server
+    with running([binary], f"{server.url}/readyz", server.log, environment, folder) as process:
+        yield replace(server, process=process)
 
 
 @contextlib.contextmanager
-def weaviate(folder: Path, inference: str) -> Iterator[Server]:
-    """A stock Weaviate whose module `multi2vec-clip` asks `inference`."""
+def weaviate(
+    folder: Path, inference: str, again: Server | None = None, modules: str = "multi2vec-clip", anonymous: bool = True
+) -> Iterator[Server]:
+    """A stock Weaviate whose module `multi2vec-clip` asks `inference`; `again` is an ended one to start in its place."""
     binary = shutil.which("weaviate")
     if binary is None:
         pytest.skip("no weaviate on PATH")
-    server = Server("127.0.0.1", free_port(), free_port(), folder / "weaviate.log")
+    server = again or Server(
+        "127.0.0.1", free_port(), free_port(), folder / "weaviate.log", tuple(free_port() for _ in range(5))
+    )
+    gossip, data, raft, raft_rpc, profiling = (str(port) for port in server.inner_ports)
     environment = {
-        "ENABLE_MODULES": "multi2vec-clip",
+        "ENABLE_MODULES": modules,
         "CLIP_INFERENCE_API": inference,
         "CLUSTER_HOSTNAME": "node1",
         "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
         "CLUSTER_BIND_ADDR": "127.0.0.1",
-        "CLUSTER_GOSSIP_BIND_PORT": str(free_port()),
-        "CLUSTER_DATA_BIND_PORT": str(free_port()),
-        "RAFT_PORT": str(free_port()),
-        "RAFT_INTERNAL_RPC_PORT": str(free_port()),
+        "CLUSTER_GOSSIP_BIND_PORT": gossip,
+        "CLUSTER_DATA_BIND_PORT": data,
+        "RAFT_PORT": raft,
+        "RAFT_INTERNAL_RPC_PORT": raft_rpc,
         "RAFT_BOOTSTRAP_EXPECT": "1",
         "GRPC_PORT": str(server.grpc_port),
-        "PROFILING_PORT": str(free_port()),
+        "PROFILING_PORT": profiling,
         "PERSISTENCE_DATA_PATH": str(folder / "data"),
-        "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true",
+        "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": str(anonymous).lower(),
         "DISABLE_TELEMETRY": "true",
         "QUERY_DEFAULTS_LIMIT": "20",
         "GOMAXPROCS": "2",
     }
     command = [binary, "--host", server.host, "--port", str(server.port), "--scheme", "http"]
-    with running(command, f"{server.url}/v1/.well-known/ready", server.log, environment, folder):
-        yield server
+    with running(command, f"{server.url}/v1/.well-known/ready", server.log, environment, folder) as process:
+        yield replace(server, process=process)
 
 
 def named(variable: str, default_grpc: int) -> Server | None:
@@ -182,20 +191,22 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def qdrant_server(service: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def qdrant_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Qdrant, wired to our service by its configuration only."""
     if (given := named("QDRANT", 6334)) is not None:
         yield given
         return
+    service = request.getfixturevalue("service")
     with qdrant(tmp_path_factory.mktemp("qdrant"), f"{service.with_key(KEY)}/qdrant") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def weaviate_server(service: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def weaviate_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Weaviate, wired to our service by its configuration only."""
     if (given := named("WEAVIATE", 50051)) is not None:
         yield given
         return
+    service = request.getfixturevalue("service")
     with weaviate(tmp_path_factory.mktemp("weaviate"), f"{service.with_key(KEY)}/m/tiny") as server:
         yield server

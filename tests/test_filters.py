@@ -1,11 +1,12 @@
-"""The filter language, and what it finds in an embedded Qdrant."""
+"""The filter language, and what it finds in each database."""
 
 import numpy as np
 import pytest
 
-from cir_vectorizer.collections import ModelRecord, Point, open_collection
+from cir_vectorizer.collections import CreateOptions, ModelRecord, Point, open_collection
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.filters import Condition, Value, parse_filter
+from cir_vectorizer.filters import Condition, Value, parse_column, parse_filter
+from tests.databases import EVERY, SERVERS, database_of, uid
 
 OBJECTS = [
     {
@@ -20,23 +21,35 @@ OBJECTS = [
     {"n": 1, "colour": "light blue", "price": 49.5, "tags": ["sale"], "size": "38", "sold": True},
     {"n": 2, "colour": "blue", "price": 50, "tags": [], "size": "M", "maker": {"city": "Oslo"}},
     {"n": 3, "colour": "women's red", "ean": 9007199254740993, "a.b": "flat"},
-    {"n": 4, "colour": "red", "price": -5.0, "ean": 9007199254740992},
+    {"n": 4, "colour": "red", "price": -5.0, "ean": 9007199254740992, "note": " two  spaces "},
 ]
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def indexed(param):
+    """A database whose collection has payload indexes for all columns that the filters name."""
+    return pytest.param((param.values[0], True), id=f"{param.id}-indexed", marks=param.marks)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param((each.values[0], False), id=each.id, marks=each.marks) for each in EVERY]
+    + [indexed(each) for each in SERVERS],
+)
+def found(request, tmp_path_factory):
     """Which of OBJECTS a filter finds."""
-    collection = open_collection(f"qdrant:{tmp_path_factory.mktemp('index')}/shop")
-    collection.create(ModelRecord("m", "f", 2))
-    collection.upsert([Point(i, np.array([1, 0], dtype=np.float32), payload) for i, payload in enumerate(OBJECTS)])
+    kind, with_indexes = request.param
+    database = database_of(kind, request, tmp_path_factory.mktemp("index"))
+    collection = database.open("Filtered")
+    columns = ("colour", "price", "tags", "size", "sold", '"brand name"', "maker.city", "ean", "n")
+    collection.create(ModelRecord("m", "f", 2), CreateOptions(indexed=columns if with_indexes else ()))
+    collection.upsert([Point(uid(i), np.array([1, 0], dtype=np.float32), each) for i, each in enumerate(OBJECTS)])
 
     def search(text):
         hits = collection.search(np.array([1, 0], dtype=np.float32), 10, parse_filter(text))
         return sorted(hit.payload["n"] for hit in hits)
 
     yield search
-    collection.close()
+    database.close()
 
 
 @pytest.mark.parametrize(
@@ -66,6 +79,21 @@ def found(tmp_path_factory):
         ("colour=red and price<5", [4]),
         ("colour=red AND price<50 and tags=sale", [0]),
         ("nowhere=red", []),
+        ("nowhere!=red", [0, 1, 2, 3, 4]),
+        ("nowhere<5", []),
+        ("tags!=sale", [2, 3, 4]),
+        ("sold!=true", [0, 2, 3, 4]),
+        ("size!=38", [2, 3, 4]),
+        ("maker.city!=Oslo", [0, 1, 3, 4]),
+        ("maker.country=Norway", []),
+        ("colour<5", []),
+        ("size>37", [0]),
+        ("size in (38, M) and n>0", [1, 2]),
+        ("colour=''", []),
+        ("colour='red '", []),
+        ("colour=RED", []),
+        ("note=' two  spaces '", [4]),
+        ("note='two  spaces'", []),
     ],
 )
 def test_a_filter_finds_the_objects_that_meet_it(found, text, numbers):
@@ -119,6 +147,28 @@ def test_an_error_points_at_the_place_and_says_what_fits(text, place, hint):
     assert hint in str(caught.value)
 
 
-def test_a_column_that_qdrant_cannot_address_is_refused(found):
+def test_a_column_that_qdrant_cannot_address_is_refused(tmp_path):
+    collection = open_collection(f"qdrant:{tmp_path}/shop")
+    collection.create(ModelRecord("m", "f", 2))
     with pytest.raises(QueryError, match="quote in its name"):
-        found("""'5" screen'=1""")
+        collection.search(np.array([1, 0], dtype=np.float32), 10, parse_filter("""'5" screen'=1"""))
+    collection.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("colour", ("colour",)),
+        ("maker.city", ("maker", "city")),
+        ('"brand name"', ("brand name",)),
+        ("'a.b'", ("a.b",)),
+    ],
+)
+def test_a_column_is_named_as_in_a_filter(text, column):
+    assert parse_column(text) == column
+
+
+@pytest.mark.parametrize("text", ["", "brand name", "a..b", "colour=red", "'open"])
+def test_what_is_no_column_is_refused(text):
+    with pytest.raises(QueryError, match="put quotes around odd names"):
+        parse_column(text)

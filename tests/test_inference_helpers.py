@@ -67,7 +67,7 @@ def test_every_field_arrives_and_reads_back(composed):
     query = ComposedQuery.parse(json.dumps(sent))
     assert query.options.guidance == (1.5, 7.5)
     assert (query.negative_text, query.template, query.composer) == ("stripes", "a photo of $ that {text}", "lincir")
-    assert query.mask == query.image[0]
+    assert query.mask.base64 == query.image[0].base64
 
 
 @BOTH
@@ -107,7 +107,7 @@ def test_for_weaviate_every_composed_query_is_recognised():
 
 def test_in_qdrant_an_id_becomes_its_vector_norm_and_fingerprint(photos, shop, tiny):
     run(photos, shop, tiny)
-    client = shop._client
+    client = shop._connection.client
     ids = [id_ for id_, _ in shop.scan()][:2]
     inference = cir_vectorizer_qdrant.composed(image_id=ids, client=client, collection="shop", text="is red")
     assert inference.model == f"lincir@{tiny.fingerprint[:12]}"
@@ -151,10 +151,12 @@ class _FakeCollection:
 
 @pytest.mark.parametrize("record", [{"norm": 9.5}, '{"norm": 9.5}'])
 def test_in_weaviate_an_id_becomes_its_vector_and_norm(record):
-    collection = _FakeCollection({"photo": [0.6, 0.8]}, {"_cir": record})
-    sent = in_weaviate(image_id=uuid4(), collection=collection, using="photo", text="is red")
-    assert sent["image"] == {"vector": [0.6, 0.8], "norm": 9.5}
-    with pytest.raises(CollectionError, match="it has photo, so name one by using"):
+    only = _FakeCollection({"photo": [0.6, 0.8]}, {"_cir": record})
+    collection = _FakeCollection({"photo": [0.6, 0.8], "words": [1.0, 0.0]}, {"_cir": record})
+    for place, using in ((collection, "photo"), (only, None)):
+        sent = in_weaviate(image_id=uuid4(), collection=place, using=using, text="is red")
+        assert sent["image"] == {"vector": [0.6, 0.8], "norm": 9.5}
+    with pytest.raises(CollectionError, match="it has photo, words, so name one by using"):
         in_weaviate(image_id=uuid4(), collection=collection, text="is red")
     with pytest.raises(CollectionError, match="no object gone"):
         in_weaviate(image_id="gone", collection=collection, text="is red")

@@ -1,50 +1,47 @@
 """One Qdrant collection behind the core's protocol; the embedded mode and a server take the same path.
 
-One unnamed cosine vector an object. Not handled here: named vectors, quantisation, payload indexes, gRPC.
+Not handled here: tenants (a payload column and a filter do that in Qdrant), multivectors.
 """
 
-import random
-import sqlite3
-import time
-import warnings
+import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from cir_vectorizer.client.wire import to_json
 from cir_vectorizer.collections import (
     RECORD_KEY,
     Address,
+    Collection,
+    CreateOptions,
     Hit,
     Id,
     Info,
     ModelRecord,
+    OpenOptions,
     Payload,
     Point,
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.errors import AddressError, CollectionError
+from cir_vectorizer.errors import AddressError, CollectionError, PartialWriteError
 from cir_vectorizer.filters import Filter
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer_qdrant import searching, words
+from cir_vectorizer_qdrant.connection import ATTEMPTS, Connection, commit_without_fsync, said_by, status_of
 from cir_vectorizer_qdrant.filters import to_qdrant
+from cir_vectorizer_qdrant.schema import Schema, missing_indexes, new_collection, read_schema
 
-DEFAULT_PORT = 6333
-METADATA_KEY = "cir_vectorizer"
-TIMEOUT_S = 60
-ATTEMPTS = 10
-"""Of a call that may pass later: with the waits between them about 40 s, enough for a server to restart."""
 SCAN_PAGE = 10_000
 """The embedded mode sorts all its ids for each page, so pages are long."""
+SEARCH_ATTEMPTS = 3
+"""Of a search that waits for the container too: somebody sits before it."""
+DEFAULT_MODEL = "lincir"
 
 _T = TypeVar("_T")
-_SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse)
-_LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError)
 
 
 class QdrantCollection:
@@ -53,84 +50,135 @@ class QdrantCollection:
     Implements `cir_vectorizer.collections.Collection`; the contracts are written there.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self, address: Address, options: OpenOptions = OpenOptions(), connection: Connection | None = None
+    ) -> None:
         if address.path is not None and address.scheme == "qdrants":
             raise AddressError(f"{address} asks for TLS on an embedded collection; write qdrant:{address.path}/…")
+        if options.tenant is not None:
+            raise CollectionError(
+                f"{address} is a Qdrant collection, which has no tenants; leave out --tenant, and give each tenant a "
+                "collection or a payload column to filter by"
+            )
         self.address = address
+        self.options = options
         self._name = address.collection
-        self._reached = False
-
-    @cached_property
-    def _client(self) -> QdrantClient:
-        address = self.address
-        if address.path is not None:
-            # said once in the README instead of on every run
-            warnings.filterwarnings("ignore", message="Local mode is not recommended", category=UserWarning)
-            client = QdrantClient(path=str(address.path), force_disable_check_same_thread=True)
-            _commit_without_fsync(client, self._name)
-            return client
-        host = f"[{address.host}]" if ":" in (address.host or "") else address.host
-        return QdrantClient(
-            host=host,
-            port=address.port or DEFAULT_PORT,
-            https=address.scheme == "qdrants",
-            api_key=address.api_key,
-            timeout=TIMEOUT_S,
-            check_compatibility=False,
-        )
+        self._connection = connection or Connection(address, options)
+        self._known: Schema | None = None
 
     def info(self) -> Info | None:
         if self.address.path is not None and not (self.address.path / "meta.json").is_file():
             return None
-        if not self._call(lambda: self._client.collection_exists(self._name)):
+        if not self._call(lambda client: client.collection_exists(self._name)):
             return None
-        found = self._call(lambda: self._client.get_collection(self._name))
-        vectors = found.config.params.vectors
-        if not isinstance(vectors, models.VectorParams) or vectors.multivector_config is not None:
-            kind = f"named vectors ({', '.join(vectors)})" if isinstance(vectors, dict) else "no single dense vector"
-            raise CollectionError(f"{self.address} has {kind}, which is not supported yet; name another collection")
-        model, fingerprint = self._maker(getattr(found.config, "metadata", None))
-        return Info(vectors.size, vectors.distance.value.lower(), found.points_count or 0, model, fingerprint)
-
-    def _maker(self, metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
-        record = (metadata or {}).get(METADATA_KEY)
-        if isinstance(record, Mapping):
-            return str(record["model"]), str(record["fingerprint"])
+        self._known = None
+        schema = self._schema
+        note = schema.note
+        version = None if self._connection.embedded else self._call(lambda client: client.info()).version
+        info = Info(
+            schema.dim,
+            schema.distance,
+            schema.count,
+            version=version,
+            using=schema.using or None,
+            vectors=schema.vectors,
+        )
+        if note is not None:
+            return replace(info, model=note.model, fingerprint=note.fingerprint, vectorize=note.vectorize)
         page, _ = self._scroll(1, None)  # servers before 1.16 keep no metadata, but each object has its record
         first = SyncRecord.read(page[0].payload) if page else None
-        return (None, None) if first is None else ("a model whose name was not kept", first.fingerprint)
+        if first is None:
+            return info
+        return replace(info, model="a model whose name was not kept", fingerprint=first.fingerprint)
 
-    def create(self, model: ModelRecord) -> None:
-        def make() -> None:
-            if self._client.collection_exists(self._name):
-                return
-            self._client.create_collection(
-                self._name,
-                vectors_config=models.VectorParams(size=model.dim, distance=models.Distance.COSINE),
-                metadata={METADATA_KEY: {"model": model.name, "fingerprint": model.fingerprint}},
+    def create(self, model: ModelRecord, options: CreateOptions = CreateOptions()) -> None:
+        if options.vectorize == "server" and self._connection.embedded:
+            raise CollectionError(
+                f"{self.address} is embedded, so there is no server that could ask a container for vectors; leave out "
+                "--vectorize server, or run a Qdrant server"
             )
-            _commit_without_fsync(self._client, self._name)
+        if options.service_url is not None:
+            raise CollectionError(
+                "Qdrant takes the container's address from its own configuration alone; set "
+                f"QDRANT__INFERENCE__ADDRESS={options.service_url} for the server and leave out the option"
+            )
+
+        def make(client: QdrantClient) -> None:
+            if client.collection_exists(self._name):
+                return
+            client.create_collection(self._name, **new_collection(model, self.options.using, options))
+            commit_without_fsync(client)
 
         try:
             self._call(make)
         except CollectionError as error:
-            made_meanwhile = isinstance(error.__cause__, UnexpectedResponse) and error.__cause__.status_code in (
-                400,
-                409,
-            )
-            if not (made_meanwhile and self._client.collection_exists(self._name)):
+            made_meanwhile = status_of(error.__cause__) in (400, 409, "ALREADY_EXISTS")
+            if not (made_meanwhile and self._call(lambda client: client.collection_exists(self._name))):
                 raise
 
     def upsert(self, points: Sequence[Point]) -> None:
-        batch = models.Batch(
+        if not points:
+            return
+        self._index([point.payload for point in points])
+        failed: dict[Id, str] = {}
+        cause = self._write(points, failed)
+        if cause is None:
+            return
+        if len(failed) == len(points) > 1 and len(set(failed.values())) == 1:
+            raise CollectionError(failed[points[0].id]) from cause
+        raise PartialWriteError(failed, len(points)) from cause
+
+    def _write(self, points: Sequence[Point], failed: dict[Id, str]) -> Exception | None:
+        """Write a batch; where it is refused, find by halving which objects are to blame. Returns the last refusal."""
+        try:
+            batch = self._batch(points)
+            self._call(lambda client: client.upsert(self._name, points=batch, wait=True))
+        except (CollectionError, ValueError) as error:
+            if isinstance(error, CollectionError) and not _refused(error.__cause__):
+                raise
+            if len(points) == 1:
+                failed[points[0].id] = said_by(error.__cause__ or error)
+                return error
+            middle = len(points) // 2
+            halves = (self._write(points[:middle], failed), self._write(points[middle:], failed))
+            return halves[0] or halves[1]
+        return None
+
+    def _batch(self, points: Sequence[Point]) -> models.Batch:
+        schema = self._schema
+        vectors: dict[str, Any] = {schema.using: [self._vector(point, schema) for point in points]}
+        if schema.words:
+            vectors[words.VECTOR] = [words.of_payload(point.payload) for point in points]
+        return models.Batch(
             ids=[point.id for point in points],
-            vectors=[point.vector.tolist() for point in points],
+            vectors=vectors if len(vectors) > 1 or schema.using else vectors[""],
             payloads=[point.payload for point in points],
         )
-        self._call(lambda: self._client.upsert(self._name, points=batch, wait=True))
+
+    def _vector(self, point: Point, schema: Schema) -> list[float] | models.Image:
+        if point.vector is not None:
+            return [float(x) for x in point.vector]
+        if point.picture is None or schema.note is None or schema.note.vectorize != "server":
+            raise ValueError(
+                "it comes without a vector, and the collection was not made for the server to make it; write the "
+                "vector, or make the collection with --vectorize server"
+            )
+        return models.Image(image=base64.b64encode(point.picture).decode("ascii"), model=schema.model or DEFAULT_MODEL)
+
+    def _index(self, payloads: Sequence[Payload]) -> None:
+        """Make the payload indexes that were asked for, once their columns' type is seen."""
+        missing = {} if self._connection.embedded else missing_indexes(self._schema, payloads)
+
+        def make(client: QdrantClient) -> None:
+            for key, kind in missing.items():
+                client.create_payload_index(self._name, key, kind, wait=True)
+
+        if missing:
+            self._call(make)
+            self._known = None
 
     def records(self, ids: Sequence[Id]) -> dict[Id, SyncRecord]:
-        found = self._call(lambda: self._client.retrieve(self._name, list(ids), with_payload=[RECORD_KEY]))
+        found = self._call(lambda client: client.retrieve(self._name, list(ids), with_payload=[RECORD_KEY]))
         records = {_id(each): SyncRecord.read(each.payload) for each in found}
         return {id_: record for id_, record in records.items() if record is not None}
 
@@ -145,118 +193,180 @@ class QdrantCollection:
 
     def _scroll(self, limit: int, offset: Any) -> tuple[list[models.Record], Any]:
         return self._call(
-            lambda: self._client.scroll(self._name, limit=limit, offset=offset, with_payload=[RECORD_KEY])
+            lambda client: client.scroll(self._name, limit=limit, offset=offset, with_payload=[RECORD_KEY])
         )
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
-        found = self._call(lambda: self._client.retrieve(self._name, list(ids), with_payload=True, with_vectors=True))
-        return [Point(_id(each), np.asarray(each.vector, dtype=np.float32), each.payload or {}) for each in found]
-
-    def search(self, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
-        query_filter = to_qdrant(where)
+        using = self._schema.using
         found = self._call(
-            lambda: self._client.query_points(
-                self._name, query=vector.tolist(), limit=limit, query_filter=query_filter, with_payload=True
-            )
+            lambda client: client.retrieve(self._name, list(ids), with_payload=True, with_vectors=[using])
         )
-        return [Hit(_id(each), each.score, each.payload or {}) for each in found.points]
+        return [Point(_id(each), _dense(each, using), each.payload or {}) for each in found]
+
+    def search(
+        self,
+        vector: Vector,
+        limit: int,
+        where: Filter = (),
+        *,
+        offset: int = 0,
+        text: str | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> list[Hit]:
+        return self._find([float(x) for x in vector], limit, where, offset, text, group_by, exact)
+
+    def near(
+        self,
+        query: ComposedQuery,
+        limit: int,
+        where: Filter = (),
+        *,
+        offset: int = 0,
+        text: str | None = None,
+        group_by: str | None = None,
+        model: str | None = None,
+    ) -> list[Hit]:
+        if self._connection.embedded:
+            raise CollectionError(
+                f"{self.address} is embedded, so there is no server that could ask a container; compose the query here"
+            )
+        asked = models.InferenceObject(object=to_json(query), model=model or self._schema.model or DEFAULT_MODEL)
+        return self._find(asked, limit, where, offset, text, group_by, False, SEARCH_ATTEMPTS)
+
+    def _find(
+        self,
+        query: Any,
+        limit: int,
+        where: Filter,
+        offset: int,
+        text: str | None,
+        group_by: str | None,
+        exact: bool,
+        attempts: int = ATTEMPTS,
+    ) -> list[Hit]:
+        schema = self._schema
+        asked = searching.by_vector(query, schema, to_qdrant(where), exact, self._connection.embedded)
+        if text is not None:
+            asked = searching.with_keywords(asked, text, schema, offset + limit)
+        found = self._call(
+            lambda client: searching.run(client, self._name, asked, limit, offset, group_by),
+            attempts,
+        )
+        return [Hit(_id(each), each.score, each.payload or {}) for each in found]
 
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
-        operations = [
-            models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[id_]))
-            for id_, payload in payloads.items()
-        ]
-        self._call(lambda: self._client.batch_update_points(self._name, operations, wait=True))
+        schema = self._schema
+
+        def replace_all(client: QdrantClient) -> None:
+            there = {_id(each) for each in client.retrieve(self._name, list(payloads), with_payload=False)}
+            known = {id_: payload for id_, payload in payloads.items() if id_ in there}
+            if known:
+                client.batch_update_points(self._name, _replacing(known, schema.words), wait=True)
+
+        if payloads:
+            self._index(list(payloads.values()))
+            self._call(replace_all)
 
     def delete(self, ids: Sequence[Id]) -> None:
         selector = models.PointIdsList(points=list(ids))
-        self._call(lambda: self._client.delete(self._name, points_selector=selector, wait=True))
+        self._call(lambda client: client.delete(self._name, points_selector=selector, wait=True))
 
     def count(self) -> int:
-        return self._call(lambda: self._client.count(self._name, exact=True)).count
+        return self._call(lambda client: client.count(self._name, exact=True)).count
+
+    def beside(self, name: str) -> "QdrantCollection":
+        return QdrantCollection(replace(self.address, collection=name), self.options, self._connection)
+
+    def take_over(self, other: Collection) -> None:
+        def switch(client: QdrantClient) -> None:
+            old, new = _behind(client, self._name), _behind(client, other.address.collection)
+            if new is None:
+                raise CollectionError(f"there is no collection {other.address}; nothing was switched")
+            if old == new:
+                return
+            point_here = models.CreateAliasOperation(
+                create_alias=models.CreateAlias(collection_name=new, alias_name=self._name)
+            )
+            if old == self._name:
+                client.delete_collection(old)
+                client.update_collection_aliases([point_here])
+                return
+            leave = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self._name))
+            client.update_collection_aliases([leave, point_here] if old else [point_here])
+            if old and not client.get_collection_aliases(old).aliases:
+                client.delete_collection(old)
+
+        self._call(switch)
+        self._known = None
+
+    def drop(self) -> None:
+        def remove(client: QdrantClient) -> None:
+            real = _behind(client, self._name)
+            if real is not None:
+                client.delete_collection(real)
+
+        if self.address.path is None or (self.address.path / "meta.json").is_file():
+            self._call(remove)
+        self._known = None
 
     def close(self) -> None:
-        if "_client" in self.__dict__:
-            self._client.close()
-            del self._client
+        self._connection.close()
+        self._known = None
 
-    def _call(self, work: Callable[[], _T]) -> _T:
-        """Run a call; what may pass is tried again with growing, random waits, once the server was ever reached."""
-        attempt = 1
-        while True:
-            try:
-                result = work()
-            except (*_SERVER_ERRORS, *_LOCAL_ERRORS) as error:
-                if not _may_pass(error) or attempt >= (ATTEMPTS if self._reached else 2):
-                    raise CollectionError(self._sentence(error)) from error
-            else:
-                self._reached = True
-                return result
-            time.sleep(min(0.25 * 2**attempt, 8) * random.uniform(0.5, 1))
-            attempt += 1
+    @property
+    def _schema(self) -> Schema:
+        if self._known is None:
+            found = self._call(lambda client: client.get_collection(self._name))
+            self._known = read_schema(found, self.address, self.options.using)
+        return self._known
 
-    def _sentence(self, error: Exception) -> str:
-        if self.address.path is not None:
-            return _local_sentence(self.address, self.address.path, error)
-        where = self.address.server if self.address.port else f"{self.address.server}:{DEFAULT_PORT}"
-        if isinstance(error, ResponseHandlingException):
-            if isinstance(error.source, ValidationError):
-                return (
-                    f"what answers at {where} does not speak as Qdrant does; check host and port (REST, usually 6333)"
-                )
-            cause = str(error.source) or type(error.source).__name__
-            remedy = "start it, or correct host and port (the REST port, usually 6333)"
-            return f"no Qdrant server answers at {where} ({cause}); {remedy}"
-        if isinstance(error, UnexpectedResponse):
-            if error.status_code in (401, 403):
-                given = "the API key was refused" if self.address.api_key else "an API key is needed"
-                return f"{where}: {given}; give --api-key or set QDRANT_API_KEY"
-            return f"{where} answered {error.status_code} for collection {self._name!r}: {_said(error)}"
-        return f"{where} cannot take this for collection {self._name!r}: {error}"
+    def _call(self, work: Callable[[QdrantClient], _T], attempts: int = ATTEMPTS) -> _T:
+        try:
+            return self._connection.call(work, self._name, attempts)
+        except CollectionError:
+            self._known = None  # it may have been replaced by another one
+            raise
+
+
+def _behind(client: QdrantClient, name: str) -> str | None:
+    """The collection that a name, which may be an alias, stands for."""
+    aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
+    if name in aliases:
+        return aliases[name]
+    return name if client.collection_exists(name) else None
+
+
+def _replacing(payloads: Mapping[Id, Payload], with_words: bool) -> list[models.UpdateOperation]:
+    """An overwrite for each object, and the keywords of all of them at once."""
+    operations: list[models.UpdateOperation] = [
+        models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[id_]))
+        for id_, payload in payloads.items()
+    ]
+    if not with_words:
+        return operations
+    sparse = {id_: words.of_payload(payload) for id_, payload in payloads.items()}
+    points = [models.PointVectors(id=id_, vector={words.VECTOR: each}) for id_, each in sparse.items() if each.indices]
+    wordless: list[Id] = [id_ for id_, each in sparse.items() if not each.indices]
+    if points:
+        operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=points)))
+    if wordless:
+        gone = models.DeleteVectors(vector=[words.VECTOR], points=list(wordless))
+        operations.append(models.DeleteVectorsOperation(delete_vectors=gone))
+    return operations
+
+
+def _dense(record: models.Record, using: str) -> Vector:
+    vector: Any = record.vector
+    if isinstance(vector, dict):
+        vector = vector.get(using)
+    return np.asarray(vector or [], dtype=np.float32)
 
 
 def _id(found: models.Record | models.ScoredPoint) -> Id:
     return found.id if isinstance(found.id, int) else str(found.id)
 
 
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, UnexpectedResponse):
-        return error.status_code == 429 or (error.status_code or 0) >= 500
-    if isinstance(error, ResponseHandlingException):
-        return not isinstance(error.source, ValidationError)
-    return isinstance(error, ResourceExhaustedResponse)
-
-
-def _said(error: UnexpectedResponse) -> str:
-    try:
-        return str(error.structured()["status"]["error"])
-    except (ValueError, KeyError, TypeError):
-        return error.content[:200].decode("utf-8", "replace") or error.reason_phrase
-
-
-def _local_sentence(address: Address, path: Path, error: Exception) -> str:
-    if isinstance(error, RuntimeError) and "already accessed" in str(error):
-        return (
-            f"{path} is in use by another process, and an embedded collection serves one at a time; wait until that "
-            "one ends, or run a Qdrant server and name it as qdrant://HOST/COLLECTION"
-        )
-    cause = getattr(error, "strerror", None) or error
-    if isinstance(error, OSError | sqlite3.Error):
-        return (
-            f"the embedded collection {address} cannot be read or written ({cause}); check the disk and the permissions"
-        )
-    return f"the embedded collection {address} cannot do this: {cause}"
-
-
-def _commit_without_fsync(client: QdrantClient, collection: str) -> None:
-    """Let the embedded mode commit each object to a write-ahead log without waiting for the disk.
-
-    It commits objects one by one, each with its own fsync (some 15 ms). With the log a crash of the process still
-    loses nothing; a power cut may lose the last commits, which the next sync writes again. Reaches for an inner
-    attribute: where a version of qdrant-client has it elsewhere, writing is slower and nothing else changes.
-    """
-    inner = getattr(getattr(client, "_client", None), "collections", {}).get(collection)
-    connection = getattr(getattr(inner, "storage", None), "storage", None)
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+def _refused(error: BaseException | None) -> bool:
+    """Whether the database read the request and would not take what was in it."""
+    return status_of(error) in (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE") or isinstance(error, ValueError)

@@ -3,10 +3,7 @@
 from qdrant_client import models
 
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.filters import Condition, Filter, Value
-
-_EXACT_INTEGER = 2**53
-"""Up to here a float, which is what a range holds, tells neighbouring integers apart."""
+from cir_vectorizer.filters import EXACT_INTEGER, Condition, Filter, Value
 
 
 def to_qdrant(where: Filter) -> models.Filter | None:
@@ -24,7 +21,7 @@ def to_qdrant(where: Filter) -> models.Filter | None:
 
 
 def _condition(condition: Condition) -> models.Condition:
-    key = ".".join(_key(part) for part in condition.column)
+    key = column_key(condition.column)
     if condition.operator in ("=", "!=", "in"):
         return models.Filter(should=[test for value in condition.values for test in _equals(key, value)])
     bound = condition.values[0].number
@@ -42,11 +39,20 @@ def _equals(key: str, value: Value) -> list[models.Condition]:
     if value.truth is not None:
         tests.append(models.FieldCondition(key=key, match=models.MatchValue(value=value.truth)))
     number = value.number
-    if isinstance(number, int) and abs(number) > _EXACT_INTEGER:
+    if isinstance(number, int) and abs(number) > EXACT_INTEGER:
         tests.append(models.FieldCondition(key=key, match=models.MatchValue(value=number)))
     elif number is not None:
         tests.append(models.FieldCondition(key=key, range=models.Range(gte=number, lte=number)))
     return tests
+
+
+def column_key(column: tuple[str, ...]) -> str:
+    """A column as Qdrant addresses it: `maker.city`, `"brand name"`.
+
+    Raises:
+        QueryError: it cannot be addressed.
+    """
+    return ".".join(_key(part) for part in column)
 
 
 def _key(part: str) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from cir_vectorizer.client.wire import is_vector, object_reference, read_query, references, to_json
 from cir_vectorizer.collections import RECORD_KEY, Id, SyncRecord
 from cir_vectorizer.errors import CollectionError, QueryError
-from cir_vectorizer.wire import is_vector, object_reference, read_query, references, to_json
 
 if TYPE_CHECKING:
-    from cir_vectorizer.wire import Picture
+    from cir_vectorizer.client.wire import Picture
 
 DEFAULT_MODEL = "lincir"
 
@@ -93,8 +93,9 @@ def _stored(
         if record is None:
             raise CollectionError(f"collection {collection!r} has no object {id_!r}; correct image_id")
         vector: Any = record.vector
-        if using is not None and isinstance(vector, dict):
-            vector = vector.get(using)
+        if isinstance(vector, dict):
+            dense = {name: each for name, each in vector.items() if isinstance(each, list) and is_vector(each)}
+            vector = dense.get(using or "", dense)
         if not (isinstance(vector, list) and is_vector(vector)):
             names = f"; it has {', '.join(vector)}, so name one by using=…" if isinstance(vector, dict) else ""
             raise CollectionError(f"object {id_!r} of collection {collection!r} has no such dense vector{names}")

@@ -11,15 +11,15 @@ from uuid import UUID
 
 from weaviate.exceptions import WeaviateBaseError
 
+from cir_vectorizer.client.wire import is_vector, object_reference, read_query, references, to_json
 from cir_vectorizer.collections import RECORD_KEY
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.wire import is_vector, object_reference, read_query, references, to_json
 
 if TYPE_CHECKING:
     from weaviate.collections import Collection
 
-    from cir_vectorizer.wire import Picture
+    from cir_vectorizer.client.wire import Picture
 
 
 def composed(
@@ -73,11 +73,16 @@ def composed(
             "options": options,
         }
     )
-    return _concept(query)
+    return concept(query)
 
 
-def _concept(query: ComposedQuery) -> str:
-    """JSON, or the text itself where nothing else is said: the container reads JSON without a picture as plain text."""
+def concept(query: ComposedQuery) -> str:
+    """A query as `near_text` carries it: JSON, or the text itself where nothing else is said (the container reads JSON
+    without a picture as plain text).
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
     if query.plain and not query.image:
         text = query.text or ""
         return json.dumps({"text": text, "composer": "text"}) if text.lstrip().startswith("{") else text
@@ -92,7 +97,7 @@ def _stored(collection: "Collection[Any, Any]", id_: str | UUID, using: str | No
         raise CollectionError(f"object {id_} of collection {collection.name!r} cannot be read: {error}") from error
     if found is None:
         raise CollectionError(f"collection {collection.name!r} has no object {id_}; correct image_id")
-    vector = found.vector.get(using or "default")
+    vector = found.vector.get(using or ("default" if len(found.vector) != 1 else next(iter(found.vector))))
     if not (isinstance(vector, list) and is_vector(vector)):
         names = f"; it has {', '.join(found.vector)}, so name one by using=…" if found.vector else ""
         raise CollectionError(f"object {id_} of collection {collection.name!r} has no such dense vector{names}")

@@ -1,0 +1,184 @@
+"""The wire to Qdrant: one client for all collections of a server or directory, what is tried again, and what errors say."""
+
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from typing import TypeVar
+
+import grpc
+from pydantic import ValidationError
+from qdrant_client import QdrantClient
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from cir_vectorizer.collections import Address, OpenOptions
+from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.retry import persist
+
+DEFAULT_PORT, DEFAULT_GRPC_PORT = 6333, 6334
+TIMEOUT_S = 60
+ATTEMPTS = 10
+"""Of a call to a server that answered before: with the waits between them about 40 s, enough for it to restart."""
+FIRST_ATTEMPTS = 2
+"""Of a call before the server ever answered: the address may be wrong."""
+
+_T = TypeVar("_T")
+_SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
+_LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError, LookupError)
+_FINAL = ("not configured", "not initialized", "Authentication failed", "validation failed")
+"""In what the server says with a status of 5xx, and would say again."""
+
+
+class Connection:
+    """A client, made at the first call."""
+
+    def __init__(self, address: Address, options: OpenOptions) -> None:
+        self._address = address
+        self._options = options
+        self._reached = False
+
+    @property
+    def embedded(self) -> bool:
+        """Whether there is no server."""
+        return self._address.path is not None
+
+    @cached_property
+    def client(self) -> QdrantClient:
+        """The client of qdrant-client; touches the network or the directory."""
+        address = self._address
+        if address.path is not None:
+            # said once in the README instead of on every run
+            warnings.filterwarnings("ignore", message="Local mode is not recommended", category=UserWarning)
+            client = QdrantClient(path=str(address.path), force_disable_check_same_thread=True)
+            commit_without_fsync(client)
+            return client
+        return QdrantClient(
+            host=f"[{address.host}]" if ":" in (address.host or "") else address.host,
+            port=address.port or DEFAULT_PORT,
+            grpc_port=self._options.grpc_port or DEFAULT_GRPC_PORT,
+            prefer_grpc=self._options.grpc,
+            https=address.scheme == "qdrants",
+            api_key=self._api_key,
+            timeout=TIMEOUT_S,
+            cloud_inference=True,  # an InferenceObject goes to the server as it is
+            check_compatibility=False,
+        )
+
+    def call(self, work: Callable[[QdrantClient], _T], collection: str, attempts: int = ATTEMPTS) -> _T:
+        """Run a call; what may pass is tried again.
+
+        Raises:
+            CollectionError: cause and remedy; `__cause__` is the client's error.
+        """
+        try:
+            result = persist(lambda: work(self.client), _may_pass, attempts if self._reached else FIRST_ATTEMPTS)
+        except (*_SERVER_ERRORS, *_LOCAL_ERRORS) as error:
+            raise CollectionError(self._sentence(error, collection)) from error
+        self._reached = True
+        return result
+
+    def close(self) -> None:
+        """Let go of the client; the next call makes another."""
+        if "client" in self.__dict__:
+            self.client.close()
+            del self.client
+
+    @property
+    def _api_key(self) -> str | None:
+        return self._address.api_key or os.environ.get("QDRANT_API_KEY") or None
+
+    def _sentence(self, error: Exception, collection: str) -> str:
+        if self.embedded:
+            return self._local_sentence(error, collection)
+        where = self._address.server if self._address.port else f"{self._address.server}:{DEFAULT_PORT}"
+        if isinstance(error, ResponseHandlingException):
+            if isinstance(error.source, ValidationError):
+                return (
+                    f"what answers at {where} does not speak as Qdrant does; check host and port (REST, usually 6333)"
+                )
+            cause = str(error.source) or type(error.source).__name__
+            remedy = "start it, or correct host and port (the REST port, usually 6333)"
+            return f"no Qdrant server answers at {where} ({cause}); {remedy}"
+        status, said = status_of(error), said_by(error)
+        if status in (401, 403, "UNAUTHENTICATED", "PERMISSION_DENIED"):
+            given = "the API key was refused" if self._api_key else "an API key is needed"
+            return f"{where}: {given}; give --api-key or set QDRANT_API_KEY"
+        if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            port = self._options.grpc_port or DEFAULT_GRPC_PORT
+            return (
+                f"no Qdrant server answers by gRPC at {self._address.host}, port {port} ({said}); start it, correct the "
+                "gRPC port (usually 6334), or speak REST"
+            )
+        if "InferenceService" in said and ("not configured" in said or "not initialized" in said):
+            return (
+                f"the Qdrant server {where} knows no container that makes vectors; start it with "
+                "QDRANT__INFERENCE__ADDRESS=http://CONTAINER:8000/qdrant, or make the vectors here"
+            )
+        if status is not None:
+            return f"{where} answered {status} for collection {collection!r}: {said}"
+        return f"{where} cannot take this for collection {collection!r}: {error}"
+
+    def _local_sentence(self, error: Exception, collection: str) -> str:
+        path = self._address.path
+        if isinstance(error, RuntimeError) and "already accessed" in str(error):
+            return (
+                f"{path} is in use by another process, and an embedded collection serves one at a time; wait until that "
+                "one ends, or run a Qdrant server and name it as qdrant://HOST/COLLECTION"
+            )
+        cause = getattr(error, "strerror", None) or error
+        what = f"the embedded collection {self._address.scheme}:{path}/{collection}"
+        if isinstance(error, OSError | sqlite3.Error):
+            return f"{what} cannot be read or written ({cause}); check the disk and the permissions"
+        return f"{what} cannot do this: {cause}"
+
+
+def status_of(error: BaseException | None) -> int | str | None:
+    """The HTTP status or the gRPC code's name that a server answered with."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return str(error.code().name)
+    return None
+
+
+def said_by(error: BaseException) -> str:
+    """The server's sentence, without a key that an address in it may hold."""
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        said = error.details() or ""
+    elif isinstance(error, UnexpectedResponse):
+        try:
+            said = str(error.structured()["status"]["error"])
+        except (ValueError, KeyError, TypeError):
+            said = error.content[:200].decode("utf-8", "replace") or error.reason_phrase
+    else:
+        said = str(error)
+    return re.sub(r"//[^/\s]*@", "//…@", said)
+
+
+def commit_without_fsync(client: QdrantClient) -> None:
+    """Let the embedded mode commit each object to a write-ahead log without waiting for the disk.
+
+    It commits objects one by one, each with its own fsync (some 15 ms). With the log a crash of the process still
+    loses nothing; a power cut may lose the last commits, which the next sync writes again. Reaches for an inner
+    attribute: where a version of qdrant-client has it elsewhere, writing is slower and nothing else changes.
+    """
+    for inner in getattr(getattr(client, "_client", None), "collections", {}).values():
+        connection = getattr(getattr(inner, "storage", None), "storage", None)
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _may_pass(error: Exception) -> bool:
+    status = status_of(error)
+    if status in (429, "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"):
+        return True
+    if status == "INTERNAL" or (isinstance(status, int) and status >= 500):
+        said = said_by(error)
+        return not any(final in said for final in _FINAL)
+    if isinstance(error, ResponseHandlingException):
+        return not isinstance(error.source, ValidationError)
+    return isinstance(error, ResourceExhaustedResponse)

@@ -1,0 +1,80 @@
+"""The searches that Qdrant can do for us: by vector, by vector and keywords, and the best of each group."""
+
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.filters import parse_column
+from cir_vectorizer_qdrant import words
+from cir_vectorizer_qdrant.filters import column_key
+from cir_vectorizer_qdrant.schema import Schema
+
+FUSED_DEPTH = 100
+"""Entries of each ranking that are fused, at least."""
+FUSION_K = 60
+"""Of reciprocal rank fusion: an entry at rank r counts 1 / (r + 60)."""
+OVERSAMPLING = 2.0
+"""Candidates for each hit that quantised vectors choose, before the full ones decide."""
+
+Arguments = dict[str, Any]
+"""Of `query_points`."""
+
+
+def by_vector(query: Any, schema: Schema, conditions: models.Filter | None, exact: bool, embedded: bool) -> Arguments:
+    """A search by the dense vector; `query` is a vector, or an InferenceObject."""
+    arguments: Arguments = {"query": query, "using": schema.using or None, "query_filter": conditions}
+    if not embedded:  # which always compares with every object, and warns of parameters
+        rescoring = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+        arguments["search_params"] = models.SearchParams(
+            exact=exact, quantization=rescoring if schema.quantized else None
+        )
+    return arguments
+
+
+def with_keywords(ranking: Arguments, text: str, schema: Schema, depth: int) -> Arguments:
+    """The search `ranking` fused with one by words.
+
+    The words are ranked by BM25 where we made the collection, and elsewhere by the dense vector among the objects that
+    hold one of them in a column with a full-text index.
+
+    Args:
+        depth: entries of each ranking.
+
+    Raises:
+        CollectionError: the collection has neither.
+    """
+    conditions = ranking["query_filter"]
+    if schema.words:
+        by_words = {"query": words.of_query(text), "using": words.VECTOR, "query_filter": conditions}
+    elif schema.text_columns:
+        holds: list[models.Condition] = [
+            models.FieldCondition(key=key, match=models.MatchTextAny(text_any=text)) for key in schema.text_columns
+        ]
+        both = models.Filter(must=[*([conditions] if conditions else []), models.Filter(should=holds)])
+        by_words = {**ranking, "query_filter": both}
+    else:
+        raise CollectionError(
+            "the collection has neither keywords nor a column with a full-text index; make such an index "
+            "(create_payload_index(…, field_schema='text')), or search without keywords"
+        )
+    rankings = [models.Prefetch(**_prefetch(each), limit=max(FUSED_DEPTH, depth)) for each in (ranking, by_words)]
+    return {"prefetch": rankings, "query": models.RrfQuery(rrf=models.Rrf(k=FUSION_K))}
+
+
+def run(
+    client: QdrantClient, name: str, arguments: Arguments, limit: int, offset: int, group_by: str | None
+) -> list[models.ScoredPoint]:
+    """The hits of a search, or the best hit for each value of a column."""
+    if group_by is None:
+        return client.query_points(name, **arguments, limit=limit, offset=offset, with_payload=True).points
+    key = column_key(parse_column(group_by))
+    found = client.query_points_groups(
+        name, group_by=key, **arguments, limit=offset + limit, group_size=1, with_payload=True
+    )
+    return [group.hits[0] for group in found.groups[offset:] if group.hits]
+
+
+def _prefetch(ranking: Arguments) -> Arguments:
+    renamed = {"query_filter": "filter", "search_params": "params"}
+    return {renamed.get(key, key): value for key, value in ranking.items()}

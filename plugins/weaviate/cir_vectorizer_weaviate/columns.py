@@ -1,0 +1,171 @@
+"""A payload's columns as properties that Weaviate can filter by.
+
+The payload itself is kept whole, as JSON in one text property; the properties here are an index to it. A property has
+one type, and columns do not: so a column has a property for each type that was seen in it (`size` and `size__text`),
+made when a value first needs it. Each property's description says which column it is of, so odd names (`brand name`,
+`Ü`, `a.b`) find their way back. Nothing of a value is lost when it has no property: it cannot be filtered by.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from weaviate.classes.config import DataType, Property, Tokenization
+
+from cir_vectorizer.collections import RECORD_KEY, Payload
+from cir_vectorizer.filters import EXACT_INTEGER
+
+Kind = Literal["text", "number", "boolean", "integer", "padded"]
+"""What a value is compared as; "integer" is a whole number beyond what a float tells apart, kept as its digits, and
+"padded" a text with spaces around it, which Weaviate would cut off, kept as JSON."""
+
+Path = tuple[str, ...]
+
+_TYPES: dict[Kind, tuple[DataType, DataType]] = {
+    "text": (DataType.TEXT, DataType.TEXT_ARRAY),
+    "number": (DataType.NUMBER, DataType.NUMBER_ARRAY),
+    "boolean": (DataType.BOOL, DataType.BOOL_ARRAY),
+    "integer": (DataType.TEXT_ARRAY, DataType.TEXT_ARRAY),
+    "padded": (DataType.TEXT_ARRAY, DataType.TEXT_ARRAY),
+}
+_TEXTS = ("text", "integer", "padded")
+_RESERVED = frozenset({"id", "vector", "vectors", "properties"})
+_MAX_NAME = 100
+
+
+@dataclass(frozen=True)
+class Column:
+    """A property that holds the values of one kind of one column."""
+
+    name: str
+    path: Path
+    kind: Kind
+    many: bool
+    """Whether it holds a list."""
+
+    @property
+    def description(self) -> str:
+        return json.dumps({"column": list(self.path), "kind": self.kind}, ensure_ascii=False)
+
+    def property(self, ranges: bool) -> Property:
+        """As `create` and `add_property` take it; with `ranges`, an index for < and > too."""
+        return Property(
+            name=self.name,
+            data_type=_TYPES[self.kind][self.many],
+            description=self.description,
+            tokenization=Tokenization.FIELD if self.kind in _TEXTS else None,
+            index_filterable=True,
+            index_searchable=False if self.kind in _TEXTS else None,
+            index_range_filters=True if ranges and self.kind == "number" and not self.many else None,
+        )
+
+    @classmethod
+    def read(cls, name: str, data_type: DataType, description: str | None) -> "Column | None":
+        """The column that a property was made for; None if it was not made here."""
+        try:
+            said = json.loads(description or "")
+            path, kind = tuple(str(part) for part in said["column"]), said["kind"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return cls(name, path, kind, data_type == _TYPES[kind][1]) if kind in _TYPES else None
+
+
+@dataclass
+class Columns:
+    """The columns that a collection has properties for."""
+
+    known: list[Column] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    """Names of all its properties, in lower case."""
+
+    def of(self, path: Path) -> list[Column]:
+        """The properties of a column."""
+        return [each for each in self.known if each.path == path]
+
+    def missing(self, payloads: list[Payload]) -> list[Column]:
+        """Properties that these payloads need and the collection lacks; they count as known from now on."""
+        added = []
+        for payload in payloads:
+            for path, kind, values, many in _values(payload):
+                if values and self._find(path, kind, many) is None:
+                    column = Column(self._free_name(path, kind), path, kind, many or kind in ("integer", "padded"))
+                    self.known.append(column)
+                    self.taken.add(column.name.lower())
+                    added.append(column)
+        return added
+
+    def index(self, payload: Payload) -> dict[str, Any]:
+        """The properties that an object with this payload gets."""
+        found: dict[str, Any] = {}
+        for path, kind, values, many in _values(payload):
+            column = self._find(path, kind, many) if values else None
+            if column is not None:
+                found[column.name] = values if column.many else values[0]
+        return found
+
+    def _find(self, path: Path, kind: Kind, many: bool) -> Column | None:
+        fitting = [each for each in self.of(path) if each.kind == kind and (each.many or not many)]
+        return min(fitting, key=lambda each: each.many, default=None)
+
+    def _free_name(self, path: Path, kind: Kind) -> str:
+        slug = re.sub(r"[^A-Za-z0-9_]", "_", "_".join(path))[:_MAX_NAME]
+        slug = slug[:1].lower() + slug[1:] if re.match(r"[A-Za-z]", slug) else f"c{slug}"
+        if slug in _RESERVED:
+            slug += "_"
+        digest = hashlib.sha256(json.dumps(path).encode()).hexdigest()[:8]
+        names = [slug, f"{slug}__{kind}", f"{slug}__{kind}_list", f"{slug}_{digest}", f"{slug}_{digest}__{kind}"]
+        if not self.of(path):
+            names = [slug, f"{slug}_{digest}"]
+        return next(name for name in [*names, f"{slug}_{digest}__{kind}_list"] if name.lower() not in self.taken)
+
+
+def is_padded(text: str) -> bool:
+    """Whether Weaviate would compare this text without the spaces around it."""
+    return text != text.strip()
+
+
+def words(payload: Payload) -> str:
+    """All texts of the user's columns, for the keyword side of a hybrid search."""
+    return "\n".join(text for key, value in payload.items() if key != RECORD_KEY for text in _texts(value))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def _values(payload: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Kind, list[Any], bool]]:
+    """For each column and kind its values, and whether they stood in a list."""
+    for key, value in payload.items():
+        path = (*above, key)
+        if not above and key == RECORD_KEY:
+            continue
+        if isinstance(value, Mapping):
+            yield from _values(value, path)
+            continue
+        many = isinstance(value, list | tuple)
+        entries = list(value) if many else [value]
+        numbers = [each for each in entries if isinstance(each, int | float) and not isinstance(each, bool)]
+        texts = [each for each in entries if isinstance(each, str)]
+        yield path, "text", [each for each in texts if not is_padded(each)], many
+        yield path, "padded", [json.dumps(each) for each in texts if is_padded(each)], many
+        yield path, "boolean", [each for each in entries if isinstance(each, bool)], many
+        yield path, "number", [each for each in map(_float, numbers) if math.isfinite(each)], many
+        yield path, "integer", [str(n) for n in numbers if isinstance(n, int) and abs(n) > EXACT_INTEGER], many
+
+
+def _float(number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf

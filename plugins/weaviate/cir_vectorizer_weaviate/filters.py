@@ -1,0 +1,130 @@
+"""From the core's conditions to Weaviate's filter.
+
+Conditions mean the same as in Qdrant: a column that an object lacks equals nothing, and so is unequal to everything.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from weaviate.classes.query import Filter as Weaviate
+from weaviate.collections.classes.filters import _Filters
+
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.filters import EXACT_INTEGER, Condition, Filter, Value
+
+Kind = Literal["text", "number", "boolean", "integer", "padded", "int", "other"]
+"""How a property compares: as columns.Kind, and for other programs' properties "int" and what no filter reaches."""
+
+NOWHERE = UUID(int=0)
+"""An id that no object has."""
+
+_KINDS: Mapping[str, Kind] = {
+    "text": "text",
+    "uuid": "text",
+    "date": "text",
+    "number": "number",
+    "int": "int",
+    "boolean": "boolean",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A property to compare with, and how."""
+
+    name: str
+    kind: Kind
+
+
+Fields = Callable[[tuple[str, ...]], list[Field]]
+"""The properties that hold a column; none where there is no such column."""
+
+
+def kind_of(data_type: str) -> Kind:
+    """How a property of this Weaviate type compares; a list compares as its entries."""
+    return _KINDS.get(data_type.removesuffix("[]"), "other")
+
+
+def everywhere() -> _Filters:
+    """A filter that every object passes: with it the index gives way to comparing with each of a small collection."""
+    return Weaviate.by_id().not_equal(NOWHERE)
+
+
+def to_weaviate(where: Filter, fields: Fields) -> _Filters | None:
+    """Conditions that must all hold -> a Weaviate filter; None for none.
+
+    Raises:
+        QueryError: a column whose type filters do not reach.
+    """
+    filters = [made for condition in where if (made := _condition(condition, fields)) is not None]
+    return Weaviate.all_of(filters) if filters else None
+
+
+def _condition(condition: Condition, fields: Fields) -> _Filters | None:
+    """The filter of one condition; None where it holds everywhere."""
+    found = fields(condition.column)
+    for field in found:
+        if field.kind == "other":
+            column = ".".join(condition.column)
+            raise QueryError("filter", f"column {column!r} has a type that filters do not reach; leave it out")
+    if condition.operator == "!=":
+        tests = [test for field in found for test in _equals(field, condition.values[0], negated=True)]
+        return Weaviate.all_of(tests) if tests else None
+    if condition.operator in ("=", "in"):
+        tests = [test for value in condition.values for field in found for test in _equals(field, value)]
+    else:
+        bound = condition.values[0].number
+        assert bound is not None
+        tests = [test for field in found for test in _ranges(field, condition.operator, bound)]
+    return Weaviate.any_of(tests) if tests else Weaviate.by_id().equal(NOWHERE)
+
+
+def _equals(field: Field, value: Value, negated: bool = False) -> list[_Filters]:
+    """Comparisons of a property with what a written value may mean there."""
+    number = value.number
+    exact = isinstance(number, int) and abs(number) > EXACT_INTEGER
+    wanted: str | float | bool | None = None
+    padded = value.text != value.text.strip()
+    if field.kind == "text" and not padded:
+        wanted = value.text
+    elif field.kind == "padded" and padded:
+        wanted = json.dumps(value.text)
+    elif field.kind == "integer" and exact:
+        wanted = str(number)
+    elif field.kind == "boolean":
+        wanted = value.truth
+    elif field.kind == "number" and number is not None and not exact:
+        wanted = float(number)
+    elif field.kind == "int" and number is not None and float(number).is_integer():
+        wanted = int(number)
+    if wanted is None:
+        return []
+    target = Weaviate.by_property(field.name)
+    return [target.not_equal(wanted) if negated else target.equal(wanted)]
+
+
+def _ranges(field: Field, operator: str, bound: int | float) -> list[_Filters]:
+    target = Weaviate.by_property(field.name)
+    if field.kind == "number":
+        limit = float(bound)
+        sides = {
+            "<": target.less_than,
+            "<=": target.less_or_equal,
+            ">": target.greater_than,
+            ">=": target.greater_or_equal,
+        }
+        return [sides[operator](limit)]
+    if field.kind == "int":
+        whole = {"<": math.ceil(bound), "<=": math.floor(bound), ">": math.floor(bound), ">=": math.ceil(bound)}
+        sides = {
+            "<": target.less_than,
+            "<=": target.less_or_equal,
+            ">": target.greater_than,
+            ">=": target.greater_or_equal,
+        }
+        return [sides[operator](whole[operator])]
+    return []

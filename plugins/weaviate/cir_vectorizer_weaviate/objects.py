@@ -1,0 +1,111 @@
+"""Points and payloads as Weaviate's objects, and back."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from weaviate.classes.data import DataObject
+from weaviate.classes.query import GeoCoordinate
+from weaviate.collections.classes.types import _PhoneNumber
+
+from cir_vectorizer.collections import RECORD_KEY, Id, Payload, Point, Vector
+from cir_vectorizer_weaviate.columns import words
+from cir_vectorizer_weaviate.schema import PAYLOAD, PICTURE, WORDS, Schema
+
+_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+def uuid_of(id_: Id) -> str | None:
+    """An id as Weaviate writes it; None where it can be no object's."""
+    return str(UUID(id_)) if isinstance(id_, str) and _UUID.fullmatch(id_) else None
+
+
+def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
+    """The object that a point becomes.
+
+    Raises:
+        ValueError: a sentence on what keeps it from being written.
+    """
+    uuid = uuid_of(point.id)
+    if uuid is None:
+        raise ValueError("Weaviate takes UUIDs as ids; give one, or use Qdrant")
+    found = properties(point.payload, schema)
+    if point.vector is None:
+        if point.picture is None or PICTURE not in schema.properties:
+            raise ValueError(
+                "it comes without a vector, and the collection was not made for the server to make it; write the "
+                "vector, or make the collection with --vectorize server"
+            )
+        found[PICTURE] = base64.b64encode(point.picture).decode("ascii")
+        return DataObject(properties=found, uuid=uuid)
+    width = schema.note.dim if schema.note else None
+    if width not in (None, len(point.vector)):
+        raise ValueError(f"its vector has {len(point.vector)} numbers, and the collection's have {width}")
+    numbers = [float(x) for x in point.vector]
+    return DataObject(properties=found, uuid=uuid, vector=numbers if schema.using is None else {schema.using: numbers})
+
+
+def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
+    """The properties that keep a payload and index its columns."""
+    columns = {key: value for key, value in payload.items() if key != RECORD_KEY}
+    found = schema.columns.index(payload)
+    found[PAYLOAD] = _json(columns)
+    if RECORD_KEY in payload:
+        found[RECORD_KEY] = _json(payload[RECORD_KEY])
+    if text := words(payload):
+        found[WORDS] = text
+    return found
+
+
+def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
+    """What an object's properties say: of ours the payload as it was written, of others' each property that is set."""
+    record = read_record(properties)
+    if schema.ours and isinstance(properties.get(PAYLOAD), str):
+        columns = dict(json.loads(properties[PAYLOAD]))
+    else:
+        columns = {key: _plain(value) for key, value in properties.items() if value is not None and key != RECORD_KEY}
+    return columns if record is None else {**columns, RECORD_KEY: record}
+
+
+def read_record(properties: Mapping[str, Any]) -> Any:
+    """What stands in `_cir`; None if there is nothing that can be read."""
+    text = properties.get(RECORD_KEY)
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def read_vector(vectors: Any, schema: Schema) -> Vector | None:
+    """The vector that is searched, of length 1; None where the object has none."""
+    found = vectors.get(schema.using or "default") if isinstance(vectors, Mapping) else vectors
+    if not found:
+        return None
+    vector = np.asarray(found, dtype=np.float32)
+    length = float(np.linalg.norm(vector))
+    return vector / np.float32(length) if length > 0 and abs(length - 1) > 1e-6 else vector
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, GeoCoordinate):
+        return {"latitude": value.latitude, "longitude": value.longitude}
+    if isinstance(value, _PhoneNumber):
+        return value.international_formatted
+    return value

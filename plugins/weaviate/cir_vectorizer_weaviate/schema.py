@@ -1,0 +1,238 @@
+"""What a Weaviate collection is made of: vectors, properties, what sync noted there, and how we make one.
+
+A collection of ours keeps the payload whole in hidden properties beside those that filters use (see columns.py):
+
+    _cir            what sync knows about the object, as JSON; the property's description says which model fills it
+    _cir_payload    the user's columns, as JSON
+    _cir_words      their texts, for the keyword side of a hybrid search
+    _cir_picture    the picture, on its way to the container; Weaviate keeps its hash alone
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
+from weaviate.collections.classes.config import _CollectionConfig
+
+from cir_vectorizer.collections import RECORD_KEY, Address, CreateOptions, Maker, ModelRecord
+from cir_vectorizer.errors import AddressError, CollectionError
+from cir_vectorizer_weaviate.columns import Column, Columns, Path
+from cir_vectorizer_weaviate.filters import Field, kind_of
+
+PAYLOAD, WORDS, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_words", f"{RECORD_KEY}_picture"
+CLIP = "multi2vec-clip"
+ON_DISK_CACHE = 10_000
+"""Vectors held in memory where the rest shall stay on disk."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What we keep in the description of `_cir`."""
+
+    model: str
+    fingerprint: str
+    dim: int
+    indexed: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, description: str | None) -> "Note | None":
+        """The note in a description; None where it is none of ours."""
+        try:
+            found = json.loads(description or "")["cir_vectorizer"]
+            return cls(str(found["model"]), str(found["fingerprint"]), int(found["dim"]), tuple(found["indexed"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass
+class Schema:
+    """The collection as the plugin speaks to it."""
+
+    name: str
+    """Its own, where it is addressed by an alias."""
+    distance: str
+    using: str | None
+    """The vector's name; None in a collection from before vectors had names."""
+    vectors: tuple[str, ...]
+    flat: bool
+    """Whether there is no index but the list of all vectors."""
+    exact_cutoff: int
+    """Up to how many objects a filtered search compares with each."""
+    blends_text: bool
+    vectorize: Maker
+    tenants: bool
+    note: Note | None
+    properties: dict[str, str]
+    """Weaviate type by name."""
+    columns: Columns = field(default_factory=Columns)
+
+    @property
+    def ours(self) -> bool:
+        """Whether payloads are kept as we keep them."""
+        return PAYLOAD in self.properties
+
+    @property
+    def shown(self) -> list[str]:
+        """Properties to read for a payload."""
+        if self.ours:
+            return [PAYLOAD, RECORD_KEY]
+        return [
+            name for name, kind in self.properties.items() if kind not in ("blob", "blobHash", "object", "object[]")
+        ]
+
+    def fields(self, path: Path) -> list[Field]:
+        """The properties that hold a column, for filters."""
+        if self.ours:
+            return [Field(column.name, column.kind) for column in self.columns.of(path)]
+        name = path[0][:1].lower() + path[0][1:]
+        if len(path) > 1 or name not in self.properties:
+            return []
+        return [Field(name, kind_of(self.properties[name]))]
+
+
+def class_name(address: Address) -> str:
+    """The collection's name as Weaviate writes it: a capital letter first.
+
+    Raises:
+        AddressError: Weaviate takes no such name.
+    """
+    name = address.collection[:1].upper() + address.collection[1:]
+    if not re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name):
+        raise AddressError(
+            f"{address} has a collection name that Weaviate refuses; take a letter first, then letters, digits and _"
+        )
+    return name
+
+
+def read_schema(found: _CollectionConfig, address: Address, using: str | None) -> Schema:
+    """The part of a collection that a search with `using` (None: the only vector) needs.
+
+    Raises:
+        CollectionError: there is no such vector, or several and none was named.
+    """
+    named: Mapping[str, Any] = found.vector_config or {}
+    dense = {
+        name: each for name, each in named.items() if getattr(each.vector_index_config, "multi_vector", None) is None
+    }
+    if named:
+        chosen = next(iter(dense)) if using is None and len(dense) == 1 else using
+        if chosen is None or chosen not in dense:
+            has = f"the vectors {', '.join(dense)}" if dense else "no dense vector"
+            raise CollectionError(
+                f"{address} has {has}{'' if using is None else f', and not {using!r}'}; "
+                f"{'name one with --using' if dense else 'name another collection'}"
+            )
+        index = dense[chosen].vector_index_config
+        vectorizer, settings = dense[chosen].vectorizer.vectorizer, dense[chosen].vectorizer.model
+    else:
+        if using is not None:
+            raise CollectionError(f"{address} has one vector without a name, and not {using!r}; leave out --using")
+        chosen, index = None, found.vector_index_config
+        vectorizer = found.vectorizer
+        settings = found.vectorizer_config.model if found.vectorizer_config else {}
+    maker = str(getattr(vectorizer, "value", vectorizer) or "none")
+    properties = {each.name: str(each.data_type.value) for each in found.properties}
+    record = next((each for each in found.properties if each.name == RECORD_KEY), None)
+    columns = [Column.read(each.name, each.data_type, each.description) for each in found.properties]
+    plain = getattr(index, "hnsw", index)
+    return Schema(
+        name=found.name,
+        distance=str(getattr(getattr(plain, "distance_metric", None), "value", "unknown")),
+        using=chosen,
+        vectors=tuple(dense),
+        flat=type(index).__name__.endswith("FLAT"),
+        exact_cutoff=int(getattr(plain, "flat_search_cutoff", 0) or 0),
+        blends_text=_blends_text(maker, settings or {}),
+        vectorize="server" if maker == CLIP else "client",
+        tenants=bool(found.multi_tenancy_config.enabled),
+        note=Note.read(record.description if record else None),
+        properties=properties,
+        columns=Columns([each for each in columns if each is not None], {name.lower() for name in properties}),
+    )
+
+
+def new_collection(
+    name: str, model: ModelRecord, using: str | None, tenant: str | None, options: CreateOptions, keeps_hash: bool
+) -> dict[str, Any]:
+    """Arguments of `collections.create`: cosine, hidden properties, and the module where the server makes vectors.
+
+    Args:
+        keeps_hash: whether the server knows pictures of which it keeps a hash alone.
+
+    Raises:
+        CollectionError: the container's address holds a key.
+    """
+    index = Configure.VectorIndex
+    quantizer = {
+        "none": index.Quantizer.none(),
+        "scalar": index.Quantizer.rq(bits=8),
+        "binary": index.Quantizer.rq(bits=1),
+    }[options.quantization]
+    hnsw = index.hnsw(
+        distance_metric=VectorDistances.COSINE,
+        quantizer=quantizer,
+        vector_cache_max_objects=ON_DISK_CACHE if options.vector_on_disk else None,
+    )
+    hidden = hidden_properties(Note(model.name, model.fingerprint, model.dim, options.indexed))
+    if options.vectorize == "server":
+        vectors = Configure.Vectors.multi2vec_clip(
+            name=using,
+            image_fields=[PICTURE],
+            inference_url=_container(options.service_url, model),
+            vector_index_config=hnsw,
+        )
+        hidden.append(Property(name=PICTURE, data_type=DataType.BLOB_HASH if keeps_hash else DataType.BLOB))
+    else:
+        vectors = Configure.Vectors.self_provided(name=using, vector_index_config=hnsw)
+    return {
+        "name": name,
+        "properties": hidden,
+        "vector_config": vectors,
+        "multi_tenancy_config": Configure.multi_tenancy(auto_tenant_activation=True) if tenant is not None else None,
+    }
+
+
+def hidden_properties(note: Note | None) -> list[Property]:
+    """The properties that keep the payload and what sync knows."""
+    description = json.dumps({"cir_vectorizer": asdict(note)}, ensure_ascii=False) if note else None
+    kept = {RECORD_KEY: description, PAYLOAD: "the columns of an object, as JSON"}
+    return [
+        *(
+            Property(
+                name=name, description=text, data_type=DataType.TEXT, index_filterable=False, index_searchable=False
+            )
+            for name, text in kept.items()
+        ),
+        Property(
+            name=WORDS,
+            description="all texts of an object, for keyword search",
+            data_type=DataType.TEXT,
+            tokenization=Tokenization.WORD,
+            index_filterable=False,
+            index_searchable=True,
+        ),
+    ]
+
+
+def _container(url: str | None, model: ModelRecord) -> str | None:
+    """The address that Weaviate asks for vectors of this model."""
+    if url is None:
+        return None
+    if "@" in (urlsplit(url).netloc or ""):
+        raise CollectionError(
+            "the container's address holds a key, and everybody who may read the schema would see it; give the address "
+            "without it, or set CLIP_INFERENCE_API for the server and leave the option out"
+        )
+    return f"{url.rstrip('/')}/m/{quote(str(model), safe='/@:,=')}"
+
+
+def _blends_text(maker: str, settings: Mapping[str, Any]) -> bool:
+    """Whether vectors are made of more than a picture: of texts beside it, or of texts alone."""
+    if maker == "none":
+        return False
+    others = [key for key, value in settings.items() if key.endswith("Fields") and key != "imageFields" and value]
+    return bool(others) or not settings.get("imageFields")
