@@ -94,7 +94,7 @@ class TestTheCommand:
         def full(path, content):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("cir_vectorizer.sync.replace_file", full)
+        monkeypatch.setattr("cir_vectorizer.sync.report.replace_file", full)
         result = self.sync(photos, "--to", shop.address, "--report", tmp_path / "r.json")
         assert result.exit_code == 1
         assert "added 5" in result.output

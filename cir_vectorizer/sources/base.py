@@ -1,0 +1,202 @@
+"""What a source is: pictures, each under an id that stays the same from run to run."""
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pathspec import GitIgnoreSpec
+
+from cir_vectorizer.collections import Id
+from cir_vectorizer.errors import SourceError
+from cir_vectorizer.images import Limits
+
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .avif .heic .heif .tif .tiff .bmp .jp2 .j2k .jpx .mpo .ppm .pgm .pbm .pnm "
+    ".svg .eps .psd .ico .tga .jxl .dng .cr2 .cr3 .nef .arw".split()
+)
+"""Files that a folder's listing takes for pictures; what they really hold shows when they are opened, and those of kinds
+that are not read (the second row) are reported instead of passed over."""
+
+_NAMESPACE = hashlib.sha1(uuid.UUID("8a1b7a3e-52c6-5f0e-9d3c-6c1f1f0f6d0b").bytes, usedforsecurity=False)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells without reading it whether a picture is the same: its bytes, and its time of change in nanoseconds
+    (or a digest of what a server calls its version)."""
+
+    size: int
+    version: int
+
+
+class Picture(Protocol):
+    """A picture where it lies; nothing is read before it is asked for."""
+
+    @property
+    def location(self) -> str:
+        """Absolute path or URL without credentials, by which another run finds it."""
+
+    @property
+    def near(self) -> bool:
+        """Whether `stamp` is at hand at once, without a network."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that it takes in memory while it waits."""
+
+    def stamp(self) -> Stamp | None:
+        """Its stamp; None where only reading can tell.
+
+        Raises:
+            ImageError, OSError: it is not there.
+        """
+
+    def read(self, limits: Limits) -> bytes:
+        """Its encoded bytes.
+
+        Raises:
+            ImageError, OSError: it is not there, too large, or no file.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A picture to index: its id, where it is, its name in reports, and the user's columns (JSON values).
+
+    `mark` is what an earlier record says of columns and source, where that is to be kept as it is.
+    """
+
+    id: Id
+    picture: Picture
+    name: str
+    columns: dict[str, Any]
+    mark: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be indexed: `reason` is a short code, `sentence` goes after the path.
+
+    `id` is the object's, where the entry says which one it is about.
+    """
+
+    path: str
+    reason: str
+    sentence: str
+    id: Id | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.sentence}"
+
+    @property
+    def hides_entries(self) -> bool:
+        """Whether the source may hold objects that this kept from being listed."""
+        return self.id is None and self.reason in ("directory", "row", "id")
+
+
+class Source(Protocol):
+    """Where pictures come from. `items` may be called again and then lists anew."""
+
+    @property
+    def name(self) -> str:
+        """As the user wrote it, without credentials."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others that fill the same collection: its absolute path or URL."""
+
+    @property
+    def far(self) -> bool:
+        """Whether pictures come over a network, so that more threads than cores read them."""
+
+    @property
+    def skipped(self) -> int:
+        """Files passed over by the last listing because they are no pictures, or not asked for."""
+
+    def count(self) -> int | None:
+        """How many entries `items` will give; None where only listing could tell.
+
+        Raises:
+            SourceError: the source as a whole cannot be indexed.
+        """
+
+    def items(self) -> Iterator[Item | Failure]:
+        """Each picture once; an entry that cannot be indexed is a Failure, and the listing goes on.
+
+        Raises:
+            SourceError: the source can no longer be read.
+        """
+
+    def still_has(self, location: str) -> bool:
+        """Whether a picture that the last listing did not give is there all the same: it moved meanwhile, or came
+        back. False where that cannot be."""
+
+    def close(self) -> None:
+        """Let go of what it keeps; safe to call twice."""
+
+
+class Globs:
+    """Which files of a folder are wanted; patterns as in a .gitignore, against the path below the folder.
+
+    Raises:
+        SourceError: a pattern makes no sense.
+    """
+
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        self._include = _patterns("--include", include)
+        self._exclude = _patterns("--exclude", exclude)
+
+    def takes(self, name: str) -> bool:
+        """Whether a file is wanted."""
+        if self._exclude is not None and self._exclude.match_file(name):
+            return False
+        return self._include is None or self._include.match_file(name)
+
+    def enters(self, folder: str) -> bool:
+        """Whether files below a folder may be wanted."""
+        return self._exclude is None or not self._exclude.match_file(f"{folder}/")
+
+
+def _patterns(option: str, patterns: Sequence[str]) -> GitIgnoreSpec | None:
+    try:
+        return GitIgnoreSpec.from_lines(patterns) if patterns else None
+    except ValueError as error:
+        raise SourceError(
+            f"{option} {' '.join(patterns)!r} is no pattern ({error}); write one as in .gitignore"
+        ) from error
+
+
+def stable_id(key: str) -> str:
+    """The object's id for a key of the source: the same key gives the same UUID on every machine.
+
+    It is `uuid.uuid5`, written out since it runs for each entry of each listing.
+    """
+    digest = _NAMESPACE.copy()
+    digest.update(key.encode())
+    text = digest.hexdigest()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name is a picture's."""
+    return name[name.rfind(".") :].lower() in PICTURE_SUFFIXES
+
+
+def version_of(text: str | bytes) -> int:
+    """A digest (62 bits) of what names a version, in the place of a modification time."""
+    content = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 2
+
+
+def printable(name: str) -> str:
+    """A file name that can be written as UTF-8."""
+    return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
+
+
+def cause(error: Exception) -> str:
+    """What an error says, short, for the middle of a sentence."""
+    said: str = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return said.splitlines()[0].lower()

@@ -1,0 +1,80 @@
+"""Another collection as a source: the same objects, their pictures found where sync recorded them."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord
+from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.sources.base import Failure, Item
+from cir_vectorizer.sources.places import Places
+from cir_vectorizer.sources.web import Web
+
+_PAGE = 256
+
+
+class CollectionSource:
+    """The objects of a collection under the ids that they have there, with their columns.
+
+    Args:
+        collection: closed by `close`, unless it is `lent`.
+        image_column: the column that names an object's picture, for a collection that sync did not make; relative
+            paths start at the current directory. The recorded path if None.
+        keep_marks: whether objects go on belonging to the source that made them, and not to this collection.
+        wanted: which ids are listed; all if None.
+    """
+
+    far = True
+    skipped = 0
+
+    def __init__(
+        self,
+        collection: Collection,
+        web: Web,
+        image_column: str | None = None,
+        keep_marks: bool = False,
+        wanted: Callable[[Id], bool] | None = None,
+        lent: bool = False,
+    ) -> None:
+        self.name = self.identity = str(collection.address)
+        self._collection = collection
+        self._places = Places(os.getcwd(), web)
+        self._image_column = image_column
+        self._keep_marks = keep_marks
+        self._wanted = wanted
+        self._lent = lent
+
+    def count(self) -> int | None:
+        if self._collection.info() is None:
+            raise SourceError(f"there is no collection {self.name} to copy from; correct the address")
+        return self._collection.count() if self._wanted is None else None
+
+    def items(self) -> Iterator[Item | Failure]:
+        ids = (id_ for id_, _ in self._collection.scan() if self._wanted is None or self._wanted(id_))
+        while page := list(itertools.islice(ids, _PAGE)):
+            for point in self._collection.get(page):
+                yield self._entry(point)
+
+    def still_has(self, location: str) -> bool:
+        return False
+
+    def close(self) -> None:
+        if not self._lent:
+            self._collection.close()
+
+    def _entry(self, point: Point) -> Item | Failure:
+        record = SyncRecord.read(point.payload)
+        columns = {name: value for name, value in point.payload.items() if name != RECORD_KEY}
+        place = f"object {point.id}"
+        cell = record.path if record is not None else None
+        if self._image_column is not None:
+            cell = columns.get(self._image_column)
+        if cell is None:
+            sentence = "does not say where its picture is; name the column that does with --image-column"
+            return Failure(place, "missing", sentence, point.id)
+        try:
+            picture, _ = self._places.picture(cell)
+        except ImageError as error:
+            return Failure(place, error.reason, f"has a picture that {error}", point.id)
+        mark = record.columns if record is not None and self._keep_marks else None
+        return Item(point.id, picture, str(cell), columns, mark)

@@ -1,0 +1,157 @@
+"""Pictures where they lie: a file, a URL, an object of a store, or the bytes themselves."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Any
+
+from cir_vectorizer.errors import ImageError
+from cir_vectorizer.images import Limits, decode_base64, open_image
+from cir_vectorizer.sources.base import Stamp, version_of
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    from cir_vectorizer.sources.web import Web
+
+
+INLINE = "inline:"
+"""How the location of a picture starts that lies nowhere but in its table."""
+
+
+class LocalFile:
+    """A file of this machine, by its absolute path."""
+
+    near = True
+    held = 0
+    __slots__ = ("location",)
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+
+    def stamp(self) -> Stamp:
+        status = os.stat(self.location)
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+    def read(self, limits: Limits) -> bytes:
+        path = Path(self.location)
+        status = path.stat()
+        if status.st_size > limits.max_bytes or not S_ISREG(status.st_mode):
+            open_image(path, limits)  # refuses with the sentence that fits
+        return path.read_bytes()
+
+
+class WebPicture:
+    """A picture at an http or https URL, fetched with the guard of `cir_vectorizer.fetch`."""
+
+    near = False
+    held = 0
+
+    def __init__(self, url: str, web: "Web") -> None:
+        self.location = url
+        self._web = web
+
+    def stamp(self) -> Stamp | None:
+        return self._web.stamp(self.location)
+
+    def read(self, limits: Limits) -> bytes:
+        return self._web.fetch(self.location, limits.max_bytes)
+
+
+class RemoteFile:
+    """A file of an fsspec file system.
+
+    Args:
+        path: as the file system writes it; `location` is its URL.
+        info: what a listing said of it, if it was listed.
+    """
+
+    held = 0
+
+    def __init__(self, fs: "AbstractFileSystem", path: str, location: str, info: dict[str, Any] | None = None) -> None:
+        self.location = location
+        self._fs = fs
+        self._path = path
+        self._stamp = None if info is None else _stamp(info)
+
+    @property
+    def near(self) -> bool:
+        return self._stamp is not None
+
+    def stamp(self) -> Stamp | None:
+        if self._stamp is None:
+            self._stamp = _stamp(self._call(lambda: self._fs.info(self._path)))
+        return self._stamp
+
+    def read(self, limits: Limits) -> bytes:
+        if self._stamp is not None:
+            _check(self._stamp.size, limits)
+        content: bytes = self._call(lambda: self._fs.cat_file(self._path, end=limits.max_bytes + 1))
+        _check(len(content), limits)
+        return content
+
+    def _call(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except OSError:
+            raise
+        except Exception as error:  # each kind of store raises its own library's errors
+            raise OSError(str(error) or type(error).__name__) from error
+
+
+class InlinePicture:
+    """A picture given as bytes, or as a data URI that is decoded when it is read."""
+
+    near = True
+
+    def __init__(self, content: bytes | str) -> None:
+        self._content = content
+        self.held = len(content)
+        encoded = content.encode("utf-8", "replace") if isinstance(content, str) else content
+        self.digest = hashlib.sha256(encoded).hexdigest()
+
+    @property
+    def location(self) -> str:
+        return f"{INLINE}sha256:{self.digest}"
+
+    def stamp(self) -> Stamp:
+        return Stamp(self.held, version_of(self.digest))
+
+    def read(self, limits: Limits) -> bytes:
+        if isinstance(self._content, str):
+            return decode_base64(self._content, limits)
+        _check(self.held, limits)
+        return self._content
+
+
+def _stamp(info: dict[str, Any]) -> Stamp | None:
+    """What a listing or a look at a remote file says; None if it names no version."""
+    size = info.get("size")
+    for key in (
+        "ETag",
+        "etag",
+        "md5Hash",
+        "mtime",
+        "Last-Modified",
+        "LastModified",
+        "last_modified",
+        "modified",
+        "updated",
+        "created",
+    ):
+        if version := info.get(key):
+            return Stamp(-1 if size is None else int(size), version_of(str(version)))
+    return None
+
+
+def _check(count: int, limits: Limits) -> None:
+    if count > limits.max_bytes:
+        raise ImageError("bytes", f"is over the limit of {limits.max_bytes / 2**20:,.0f} MiB; make it smaller")
+
+
+def is_url(text: str) -> re.Match[str] | None:
+    """A match whose first group is the scheme, if the text is a URL."""
+    return re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE)

@@ -1,0 +1,90 @@
+"""What a cell of a table, or the path in a record, says of where a picture is."""
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fsspec.utils import get_protocol
+
+from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.sources.base import Picture
+from cir_vectorizer.sources.pictures import INLINE, InlinePicture, LocalFile, RemoteFile, WebPicture, is_url
+from cir_vectorizer.sources.remote import file_system, without_credentials
+from cir_vectorizer.sources.web import Web
+
+_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+"""Kinds of URLs besides http(s) and the table's own that a cell may hold; others could reach into a private network."""
+
+
+class Places:
+    """Finds pictures by what a cell holds: a path, a URL, a data URI, or bytes.
+
+    Args:
+        base: folder or URL that relative paths start at.
+        web: fetches http and https URLs.
+    """
+
+    def __init__(self, base: str, web: Web) -> None:
+        self._base = base
+        self._kind = get_protocol(base)
+        self._web = web
+
+    def picture(self, cell: Any) -> tuple[Picture, str]:
+        """The picture that a cell names, and the key that identifies it where no id column does.
+
+        Raises:
+            ImageError: the cell names no picture that may be read.
+        """
+        if isinstance(cell, dict):  # as the library `datasets` writes pictures into parquet
+            content, path = cell.get("bytes"), cell.get("path")
+            return self.picture(path) if content is None else (InlinePicture(content), path or _inline(content)[1])
+        if isinstance(cell, bytes) or (isinstance(cell, str) and re.match("data:", cell, re.IGNORECASE)):
+            return _inline(cell)
+        if not isinstance(cell, str):
+            raise ImageError("format", "is no text; give the picture's path or URL")
+        if cell.startswith(INLINE):
+            raise ImageError("missing", "was given as data in a table, which is not kept; sync the table again")
+        if url := is_url(cell):
+            return self._by_url(cell, url[1].lower()), cell
+        return self._by_path(cell), posixpath.normpath(cell)
+
+    def _by_url(self, url: str, kind: str) -> Picture:
+        if kind in ("http", "https"):
+            return WebPicture(url, self._web)
+        if kind == self._kind == "file":
+            return LocalFile(local_path(url))
+        if kind not in (*_STORES, self._kind) or "::" in url:
+            allowed = ", ".join(f"{name}://" for name in ("http", "https", "s3", "gs", "az"))
+            raise ImageError("url", f"is a {kind}:// address, which a table may not name; give a path or {allowed}")
+        return _remote(url)
+
+    def _by_path(self, path: str) -> Picture:
+        if self._kind == "file":
+            return LocalFile(str(Path(self._base) / path))
+        inner = posixpath.normpath(path)
+        if inner.startswith(("/", "../")):
+            raise ImageError(
+                "path", "leads out of the table's folder, which a table from elsewhere may not; correct it"
+            )
+        return _remote(f"{self._base.rstrip('/')}/{quote(inner) if self._kind in ('http', 'https') else inner}")
+
+
+def local_path(url: str) -> str:
+    """The absolute path in a file:// URL."""
+    return os.path.abspath(re.sub("^file://(localhost(?=/))?", "", url, flags=re.IGNORECASE))
+
+
+def _inline(content: bytes | str) -> tuple[InlinePicture, str]:
+    picture = InlinePicture(content)
+    return picture, picture.location
+
+
+def _remote(url: str) -> RemoteFile:
+    try:
+        fs, path = file_system(url)
+    except SourceError as error:
+        raise ImageError("url", str(error)) from error
+    return RemoteFile(fs, path, without_credentials(url))

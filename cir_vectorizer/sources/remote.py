@@ -1,0 +1,170 @@
+"""Folders and tables elsewhere: s3://, gs://, http(s):// and every other file system that fsspec knows."""
+
+import posixpath
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+from urllib.parse import unquote
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.utils import get_protocol
+
+from cir_vectorizer.errors import SourceError
+from cir_vectorizer.sources.base import Failure, Globs, Item, cause, is_picture, printable, stable_id
+from cir_vectorizer.sources.pictures import RemoteFile
+
+_PACKAGES = {
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs",
+    "abfs": "adlfs", "abfss": "adlfs", "sftp": "paramiko", "ssh": "paramiko", "webdav": "webdav4", "smb": "smbprotocol",
+}  # fmt: skip
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user and password, and without a query (a signature, mostly): what may be printed and recorded."""
+    return without_user(url).partition("?")[0]
+
+
+def without_user(url: str) -> str:
+    """The URL without user and password."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URL, and the path that it knows it by.
+
+    Raises:
+        SourceError: nothing reads such URLs, or its package is not installed; then the sentence holds the command.
+    """
+    shown, protocol = without_credentials(url), get_protocol(url)
+    try:
+        fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        package = _PACKAGES.get(protocol)
+        remedy = f"run: pip install {package}" if package else str(error)
+        raise SourceError(f"{shown} needs a package that is not installed; {remedy}") from error
+    except ValueError as error:
+        remedy = "give a folder, a table, s3://…, gs://…, http(s)://… or another URL that fsspec reads"
+        raise SourceError(f"{shown} cannot be opened ({cause(error)}); {remedy}") from error
+    except Exception as error:  # each kind of store checks its credentials in its own way
+        raise SourceError(
+            f"{shown} cannot be opened ({cause(error)}); check the address and the credentials"
+        ) from error
+    return fs, str(path)
+
+
+class RemoteFolder:
+    """The pictures below a URL, told by suffix; hidden files and folders are passed over.
+
+    Folders are listed one at a time, so memory holds one folder's listing. A web server's folders are the links of
+    its listing pages.
+    """
+
+    far = True
+
+    def __init__(self, url: str, globs: Globs | None = None) -> None:
+        self.name = self.identity = without_credentials(url).rstrip("/")
+        self.skipped = 0
+        self._globs = globs or Globs()
+        self._fs, path = file_system(url)
+        self._root = path.rstrip("/")
+        self._web = get_protocol(url) in ("http", "https")
+
+    def count(self) -> None:
+        return None
+
+    def items(self) -> Iterator[Item | Failure]:
+        self.skipped = 0
+        self._fs.invalidate_cache()
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                files, inner = self._listing(folder)
+            except Exception as error:  # each kind of store raises its own library's errors
+                sentence = f"cannot be listed ({cause(error)}); check the address and the permissions"
+                if not folder:
+                    raise SourceError(f"{self.name} {sentence}") from error
+                yield Failure(printable(self._shown(folder)), "directory", sentence)
+                continue
+            folders.extend(path for path in reversed(inner) if self._globs.enters(self._shown(path)))
+            for path in sorted(files):
+                name = self._shown(path)
+                if is_picture(name) and self._globs.takes(name):
+                    info = files[path]
+                    yield Item(
+                        stable_id(name), RemoteFile(self._fs, info["name"], f"{self.name}/{path}", info), name, {}
+                    )
+                else:
+                    self.skipped += 1
+        self._fs.invalidate_cache()
+
+    def still_has(self, location: str) -> bool:
+        path = location.removeprefix(f"{self.name}/")
+        return self._globs.takes(self._shown(path)) and bool(self._fs.exists(f"{self._root}/{path}"))
+
+    def close(self) -> None:
+        """Nothing to do: nothing is kept."""
+
+    def _shown(self, path: str) -> str:
+        return unquote(path) if self._web else path
+
+    def _listing(self, folder: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """The files in a folder with what the store says of each, and the folders; all relative to the root."""
+        files: dict[str, dict[str, Any]] = {}
+        folders = set()
+        place = posixpath.join(self._root, folder) if folder else self._root
+        for info in self._fs.ls(f"{place}/" if self._web else place, detail=True):
+            path = info["name"].rstrip("/").removeprefix(f"{self._root}/")
+            last = posixpath.basename(path)
+            if posixpath.dirname(path) != folder or not last or last.startswith((".", "?")):
+                continue
+            if info["type"] == "directory":
+                folders.add(path)
+            else:
+                files[path] = info
+        return files, sorted(folders)
+
+
+class RemoteTable:
+    """The file of a table elsewhere: `refresh` fetches it whole, so that all passes over it see the same rows."""
+
+    def __init__(self, url: str) -> None:
+        self.name = self.identity = without_credentials(url)
+        self._fs, self._path = file_system(url)
+        self._copy: IO[bytes] | None = None
+
+    def refresh(self) -> None:
+        """Fetch it anew.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        self._fs.invalidate_cache()
+        copy = tempfile.NamedTemporaryFile(prefix="cir-table-")  # noqa: SIM115 - kept until the next refresh
+        try:
+            with self._fs.open(self._path, "rb") as stream:
+                shutil.copyfileobj(stream, copy)
+            copy.flush()
+        except Exception as error:  # each kind of store raises its own library's errors
+            copy.close()
+            remedy = "check the address and the credentials"
+            raise SourceError(f"{self.name} cannot be read ({cause(error)}); {remedy}") from error
+        if self._copy is not None:
+            self._copy.close()
+        self._copy = copy
+
+    def open(self) -> IO[bytes]:
+        """A stream of its own from the start of what was fetched last."""
+        if self._copy is None:
+            self.refresh()
+        assert self._copy is not None
+        return open(self._copy.name, "rb")
+
+    def close(self) -> None:
+        """Drop what was fetched."""
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None

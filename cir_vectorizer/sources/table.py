@@ -1,0 +1,198 @@
+"""A table of pictures: .csv, .tsv, .jsonl or .parquet, on this machine or elsewhere."""
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cir_vectorizer.collections import RECORD_KEY, Id
+from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.sources.base import Failure, Item, cause, stable_id, version_of
+from cir_vectorizer.sources.places import Places
+from cir_vectorizer.sources.remote import without_user
+from cir_vectorizer.sources.rows import Number, Row, Rows, typed, wider
+from cir_vectorizer.sources.web import Web
+
+IMAGE_COLUMNS = (
+    "image",
+    "image_path",
+    "img",
+    "picture",
+    "photo",
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "image_url",
+    "url",
+)
+"""Names, in this order and in any case, by which a table's image column is guessed."""
+
+
+class TableFile(Protocol):
+    """The file of a table, wherever it is."""
+
+    name: str
+    identity: str
+
+    def refresh(self) -> None:
+        """Look at it anew."""
+
+    def open(self) -> IO[bytes]:
+        """A stream of its own from the start."""
+
+    def close(self) -> None:
+        """Let go of what it keeps."""
+
+
+class LocalTable:
+    """The file of a table on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.identity = os.path.abspath(path)
+
+    def refresh(self) -> None:
+        """Nothing to do: each `open` reads the file as it is."""
+
+    def open(self) -> IO[bytes]:
+        try:
+            return open(self.identity, "rb")
+        except OSError as error:
+            raise SourceError(f"{self.name} cannot be read ({cause(error)}); check the file") from error
+
+    def close(self) -> None:
+        """Nothing to do: nothing is kept."""
+
+
+class TableSource:
+    """The rows of a table: one column names the picture, the others are its payload.
+
+    The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes. A csv column becomes
+    numbers only if every filled cell of it is a number as JSON would write it (so 007 keeps a column of codes as
+    text); empty cells and unnamed columns are left out.
+
+    Raises:
+        SourceError: it cannot be read, or does not have the columns asked for.
+    """
+
+    skipped = 0
+
+    def __init__(
+        self, file: TableFile, suffix: str, web: Web, image_column: str | None = None, id_column: str | None = None
+    ) -> None:
+        self.name = file.name
+        self.identity = file.identity
+        self.far = False
+        self._file = file
+        self._rows = Rows(file.name, suffix, file.open)
+        self._places = Places(os.path.dirname(file.identity), web)
+        self._numbers: dict[str, Number] = {}
+        columns, binary = self._rows.columns()
+        self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
+        self._id = self._column("--id-column", id_column, columns)
+        if RECORD_KEY in columns:
+            raise SourceError(
+                f"{self.name} has a column {RECORD_KEY!r}, which sync needs for itself; rename the column"
+            )
+        if other := next((name for name in binary if name != self._image), None):
+            raise SourceError(
+                f"{self.name} has bytes in column {other!r}, which databases do not hold; drop the column"
+            )
+
+    def count(self) -> int:
+        """Read the table once: how many rows, which columns are numbers, and whether every id is there once."""
+        self._file.refresh()
+        count = 0
+        keys, numbers = array("Q"), array("Q")
+        kinds: dict[str, Number | None] = {}
+        for number, row in self._rows:
+            count += 1
+            if isinstance(row, Failure):
+                continue
+            if self._rows.untyped:
+                for column, cell in row.items():
+                    kinds[column] = wider(kinds.get(column, int), cell)
+            entry = self._entry(number, row)
+            self.far |= isinstance(entry, Item) and not entry.picture.near
+            if entry.id is not None:
+                keys.append(version_of(str(entry.id)))
+                numbers.append(number)
+        self._numbers = {column: kind for column, kind in kinds.items() if kind is not None}
+        self._check_unique(np.frombuffer(keys, np.uint64), np.frombuffer(numbers, np.uint64))
+        return count
+
+    def items(self) -> Iterator[Item | Failure]:
+        for number, row in self._rows:
+            yield row if isinstance(row, Failure) else self._entry(number, row)
+
+    def still_has(self, location: str) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _check_unique(self, keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.uint64]) -> None:
+        order = np.argsort(keys, kind="stable")
+        twice = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+        pairs = sorted((int(numbers[order[i + 1]]), int(numbers[order[i]])) for i in twice)
+        for later, earlier in pairs:
+            rows = [row for number, row in self._rows if number in (earlier, later) and isinstance(row, dict)]
+            first, second = (self._entry(number, row) for number, row in zip((earlier, later), rows, strict=True))
+            if first.id == second.id:
+                self._duplicate(earlier, later, rows[1])
+
+    def _duplicate(self, earlier: int, later: int, row: Row) -> NoReturn:
+        if self._id:
+            remedy = f"both have the {self._id!r} {str(row[self._id])!r}; make the ids unique"
+        else:
+            cell = str(row[self._image])[:100]
+            remedy = f"both name the picture {cell!r}; remove one, or tell the rows apart with --id-column"
+        raise SourceError(f"{self.name}: rows {earlier:,} and {later:,} would be the same object: {remedy}")
+
+    def _entry(self, number: int, row: Row) -> Item | Failure:
+        place = f"{self.name}, row {number:,}"
+        id_: Id | None = None
+        if self._id:
+            value = row.get(self._id)
+            if value is None or value == "":
+                return Failure(place, "id", f"has no id in column {self._id!r}; fill it, or drop the row")
+            id_ = stable_id(str(value))
+        cell = row.get(self._image)
+        if cell is None or cell == "":
+            return Failure(place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_)
+        if not isinstance(cell, str | bytes | dict):
+            return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_)
+        try:
+            picture, key = self._places.picture(cell)
+        except ImageError as error:
+            return Failure(place, error.reason, f"holds a picture that {error}", id_)
+        columns = {
+            column: typed(self._numbers.get(column), value)
+            for column, value in row.items()
+            if column != self._image and value != ""
+        }
+        name = without_user(cell) if isinstance(cell, str) and not picture.held else place
+        return Item(stable_id(key) if id_ is None else id_, picture, name, columns)
+
+    def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
+        if name is not None and name not in columns:
+            raise SourceError(f"{self.name} has no column {name!r}; {option} is one of: {_listed(columns)}")
+        return name
+
+    def _guess(self, columns: Sequence[str]) -> str:
+        by_name = {column.strip().lower(): column for column in reversed(columns)}
+        for name in IMAGE_COLUMNS:
+            if name in by_name:
+                return by_name[name]
+        raise SourceError(
+            f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)}"
+        )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns) or "none at all"

@@ -1,0 +1,83 @@
+"""Objects of a collection as reference pictures: an id becomes the vector that is stored, and no picture is fetched.
+
+The length that an embedding had before it was normalised is in the record that sync keeps. Objects that another program
+wrote have none; their vectors are taken at the model's mean length (`Vectorizer.given_embedding` does that).
+"""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from cir_vectorizer.collections import Collection, Id, Info, Point, SyncRecord
+from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.query import ComposedQuery, ImageRef
+
+
+def resolve(query: ComposedQuery, collection: Collection, info: Info | None = None) -> ComposedQuery:
+    """The query with vectors in place of ids; the same query if it names none.
+
+    Args:
+        collection: whose objects the ids name.
+        info: what `collection.info()` says, if that is at hand.
+
+    Raises:
+        QueryError: an object is not there or has no vector, or vectors of the collection are no references.
+        CollectionError: the collection cannot be asked.
+    """
+    found = resolve_refs({f"image.{i}": ref for i, ref in enumerate(query.image)}, collection, info)
+    return query.model_copy(update={"image": tuple(found.values())})
+
+
+def resolve_refs(refs: Mapping[str, ImageRef], collection: Collection, info: Info | None = None) -> dict[str, ImageRef]:
+    """References by the name of their field, with vectors in place of ids; asks the collection once, or never.
+
+    Raises:
+        QueryError, CollectionError: as for `resolve`.
+    """
+    ids = {field: read_id(ref.id, field) for field, ref in refs.items() if ref.id is not None}
+    if not ids:
+        return dict(refs)
+    info = info or collection.info()
+    if info is None:
+        raise CollectionError(f"there is no collection {collection.address}; correct the address")
+    if info.blends_text:
+        raise QueryError(
+            next(iter(ids)),
+            f"is an id, and vectors of {collection.address} were made of pictures and texts together, so none of them "
+            "stands for a picture; give the picture itself",
+        )
+    points = {_key(point.id): point for point in collection.get(list(dict.fromkeys(ids.values())))}
+    return {
+        field: _reference(field, ids[field], points, collection) if field in ids else ref for field, ref in refs.items()
+    }
+
+
+def read_id(text: Id, field: str) -> Id:
+    """An id as databases know it: a number, or a UUID in lower case.
+
+    Raises:
+        QueryError: it is neither.
+    """
+    if isinstance(text, int):
+        return text
+    if text.isascii() and text.isdecimal() and len(text) < 20:
+        return int(text)
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        shown = repr(text if len(text) <= 80 else f"{text[:79]}…")
+        raise QueryError(field, f"names {shown}, which is no id; give a whole number or a UUID") from error
+
+
+def _reference(field: str, id_: Id, points: Mapping[str, Point], collection: Collection) -> ImageRef:
+    point = points.get(_key(id_))
+    if point is None:
+        raise QueryError(field, f"names object {id_}, which is not in {collection.address}; correct the id")
+    if point.vector is None or not point.vector.any():
+        raise QueryError(field, f"names object {id_}, which has no vector in {collection.address}; name another")
+    record = SyncRecord.read(point.payload)
+    norm = None if record is None or not record.norm else record.norm
+    return ImageRef(vector=point.vector.tolist(), norm=norm)
+
+
+def _key(id_: Id) -> str:
+    return str(id_).lower()

@@ -1,0 +1,294 @@
+"""What is to be done with each entry of a source, told from the collection's records without reading pictures."""
+
+import gc
+import hashlib
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cir_vectorizer.collections import Collection, Id, SyncRecord
+from cir_vectorizer.errors import ImageError
+from cir_vectorizer.sources.base import Failure, Item, Stamp, cause
+
+LOOKUP = 256
+"""Entries of the source that are compared at once."""
+MOST_HELD = 16 * 2**20
+"""Bytes of pictures given inline that are held by the entries compared at once."""
+
+Change = Literal["added", "picture", "payload", "record", "unchanged"]
+
+
+Verdict = Literal["new", "same", "other"]
+"""Of an object and its entry: not there yet, as its record says, or perhaps changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An entry whose fate is known: what is `prepared` is encoded, with a record alone the payload is written, with
+    neither nothing is.
+
+    `adopted` tells that another source made the object.
+    """
+
+    item: Item
+    change: Change
+    record: SyncRecord | None = None
+    prepared: Any = None
+    """What the encoder made of the picture."""
+    adopted: bool = False
+
+    @property
+    def counter(self) -> str:
+        """Its field of the report."""
+        return {"picture": "changed", "payload": "changed", "record": "unchanged"}.get(self.change, self.change)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry whose picture must be looked at; `known` is its record of an earlier run.
+
+    `fresh` is its record as it is now: hash and norm are empty, and so are size and time if `stamped` is False.
+    """
+
+    item: Item
+    known: SyncRecord | None
+    fresh: SyncRecord
+    stamped: bool
+
+    @property
+    def adopted(self) -> bool:
+        """Whether another source made the object."""
+        return self.known is not None and owner_of(self.known) not in ("", owner_of(self.fresh))
+
+
+Outcome = Work | Candidate | Failure
+_Stamped = tuple[Item | Failure, Stamp | None, str, int | None]
+"""An entry, its stamp if that is at hand, what its record would say of its columns, and a hash of its state."""
+
+
+def owner(identity: str) -> str:
+    """How a source is known in the records of the objects that it made."""
+    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def owner_of(record: SyncRecord) -> str:
+    """Which source made an object; empty where an older version wrote its record."""
+    return record.columns.partition(".")[2]
+
+
+def mark(columns: dict[str, Any], made_by: str) -> str:
+    """What a record says of an object's columns and of the source that made it: two digests."""
+    content = json.dumps(columns, sort_keys=True, ensure_ascii=False)
+    return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.{made_by}"
+
+
+def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool) -> Work:
+    """The picture is as indexed: its payload is written again if the columns or the record differ."""
+    record = replace(fresh, sha256=known.sha256, norm=known.norm)
+    if record == known:
+        return Work(item, "unchanged")
+    same_columns = record.columns.partition(".")[0] == known.columns.partition(".")[0]
+    return Work(item, "record" if same_columns else "payload", record, adopted=adopted)
+
+
+class Known:
+    """What a collection knew of its objects when the run began: 17 bytes an object.
+
+    An object's id and the part of its record that a listing can be compared with are kept as 64-bit hashes. Where two
+    records collide (one chance in 10¹⁹), a changed picture would pass for unchanged.
+    """
+
+    def __init__(self, scanned: Iterable[tuple[Id, SyncRecord | None]], made_by: str) -> None:
+        keys, states, owned = array("q"), array("q"), bytearray()
+        with _no_collector():
+            for id_, record in scanned:
+                keys.append(hash(id_))
+                states.append(0 if record is None else _state_of(record))
+                owned.append(record is not None and owner_of(record) == made_by)
+        order = np.argsort(np.frombuffer(keys, np.int64), kind="stable") if keys else np.empty(0, np.int64)
+        self._keys = np.frombuffer(keys, np.int64)[order] if keys else np.empty(0, np.int64)
+        self._states = np.frombuffer(states, np.int64)[order] if keys else np.empty(0, np.int64)
+        self._owned = np.frombuffer(owned, np.bool_)[order] if keys else np.empty(0, np.bool_)
+        self._seen = np.zeros(len(order), np.bool_)
+
+    @property
+    def owned(self) -> int:
+        """How many objects the source had made."""
+        return int(self._owned.sum())
+
+    @property
+    def left(self) -> int:
+        """How many of them the source has not named again so far."""
+        return int((self._owned & ~self._seen).sum())
+
+    def find(self, ids: Sequence[Id]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Where each id is, and whether it is there at all."""
+        wanted = np.fromiter((hash(id_) for id_ in ids), np.int64, len(ids))
+        places = np.searchsorted(self._keys, wanted)
+        found = places < len(self._keys)
+        found[found] = self._keys[places[found]] == wanted[found]
+        return places, found
+
+    def see(self, entries: Sequence[tuple[Id, int | None]]) -> "dict[Id, Verdict]":
+        """Note that the source names these ids, and compare the state of each with that of its record."""
+        places, found = self.find([id_ for id_, _ in entries])
+        self._seen[places[found]] = True
+        recorded = self._states[np.minimum(places, len(self._states) - 1)] if len(self._states) else places
+        return {
+            id_: "new" if not there else "same" if state == record else "other"
+            for (id_, state), there, record in zip(entries, found.tolist(), recorded.tolist(), strict=True)
+        }
+
+    def all_same(self, listing: "Listing") -> bool:
+        """Whether every entry of a listing has the state of its record; if so, note that the source names them all."""
+        places = np.searchsorted(self._keys, listing.keys)
+        if len(self._keys) == 0 or places.max(initial=0) >= len(self._keys):
+            return False
+        same = (self._keys[places] == listing.keys) & (self._states[places] == listing.states)
+        if not same.all():
+            return False
+        self._seen[places] = True
+        return True
+
+    def leaving(self, objects: Sequence[tuple[Id, SyncRecord | None]]) -> list[tuple[Id, SyncRecord]]:
+        """Those of `objects` that were there when the run began, are as they were, and were not named again by the
+        source that had made them."""
+        places, found = self.find([id_ for id_, _ in objects])
+        return [
+            (id_, record)
+            for (id_, record), place, there in zip(objects, places, found, strict=True)
+            if there and record is not None and self._owned[place] and not self._seen[place]
+            if self._states[place] == _state_of(record)
+        ]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All entries of a source by the hashes that `Known` keeps of an object: 16 bytes an entry."""
+
+    keys: npt.NDArray[np.int64]
+    states: npt.NDArray[np.int64]
+
+
+class Comparer:
+    """Compares entries of a source with what the collection knows of them.
+
+    Args:
+        known: what a scan of the whole collection found; None asks for the records by id.
+    """
+
+    def __init__(self, collection: Collection, fingerprint: str, made_by: str, known: Known | None = None) -> None:
+        self.known = known
+        self._collection = collection
+        self._fingerprint = fingerprint
+        self.made_by = made_by
+        self._no_columns = mark({}, made_by)
+
+    def next_lot(self, entries: Iterator[Item | Failure]) -> list[Outcome]:
+        """Take some entries from `entries` and tell what is to be done with each; empty at their end."""
+        lot: list[Item | Failure] = []
+        held = 0
+        for entry in entries:
+            lot.append(entry)
+            held += entry.picture.held if isinstance(entry, Item) else 0
+            if len(lot) >= LOOKUP or held >= MOST_HELD:
+                break
+        return self._compare([self._stamped(entry) for entry in lot])
+
+    def listing(self, entries: Iterable[Item | Failure]) -> Listing | None:
+        """What `Known.all_same` takes; None if an entry must be looked at in any case."""
+        keys, states = array("q"), array("q")
+        for entry in entries:
+            _, _, _, state = self._stamped(entry)
+            if entry.id is None or state is None:
+                return None
+            keys.append(hash(entry.id))
+            states.append(state)
+        return Listing(np.array(keys, np.int64), np.array(states, np.int64))
+
+    def _stamped(self, entry: Item | Failure) -> "_Stamped":
+        if isinstance(entry, Failure):
+            return entry, None, "", None
+        columns = entry.mark or (mark(entry.columns, self.made_by) if entry.columns else self._no_columns)
+        picture = entry.picture
+        try:
+            stamp = picture.stamp() if picture.near else None
+        except (ImageError, OSError, ValueError) as error:
+            return unreadable(entry, error), None, "", None
+        if stamp is None:
+            return entry, None, columns, None
+        return entry, stamp, columns, hash((picture.location, stamp.size, stamp.version, self._fingerprint, columns))
+
+    def _compare(self, lot: Sequence["_Stamped"]) -> list[Outcome]:
+        verdicts: dict[Id, Verdict] = {}
+        if self.known is not None:
+            about = [(entry.id, state) for entry, _, _, state in lot if entry.id is not None]
+            verdicts = self.known.see(about)
+        asked = [
+            entry.id for entry, _, _, _ in lot if isinstance(entry, Item) and verdicts.get(entry.id, "other") == "other"
+        ]
+        records = self._collection.records(asked) if asked else {}
+        return [
+            entry
+            if isinstance(entry, Failure)
+            else Work(entry, "unchanged")
+            if verdicts.get(entry.id) == "same"
+            else self._differing(entry, stamp, columns, records.get(entry.id))
+            for entry, stamp, columns, _ in lot
+        ]
+
+    def _differing(self, item: Item, stamp: Stamp | None, columns: str, known: SyncRecord | None) -> Outcome:
+        fresh = SyncRecord(
+            path=item.picture.location,
+            size=stamp.size if stamp else 0,
+            mtime_ns=stamp.version if stamp else 0,
+            sha256="",
+            norm=0.0,
+            fingerprint=self._fingerprint,
+            columns=columns,
+        )
+        candidate = Candidate(item, known, fresh, stamp is not None)
+        return settled(candidate) or candidate
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Pause the collector of cycles: a page of records is enough to make it look through the whole model each time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def settled(candidate: Candidate) -> Work | None:
+    """What is to be done with a candidate whose size and time are as recorded; None if its picture must be read."""
+    known, fresh = candidate.known, candidate.fresh
+    if known is None or not candidate.stamped or known.fingerprint != fresh.fingerprint:
+        return None
+    if (known.size, known.mtime_ns) != (fresh.size, fresh.mtime_ns):
+        return None
+    return same_picture(candidate.item, known, fresh, candidate.adopted)
+
+
+def unreadable(item: Item, error: Exception) -> Failure:
+    """The failure of an entry whose picture cannot be looked at."""
+    if isinstance(error, ImageError):
+        return Failure(item.name, error.reason, str(error), item.id)
+    if isinstance(error, FileNotFoundError):
+        sentence = "does not exist; correct the path, or it left while the source was read"
+    else:
+        sentence = f"cannot be read ({cause(error)}); check the file and its permissions"
+    return Failure(item.name, "path", sentence, item.id)
+
+
+def _state_of(record: SyncRecord) -> int:
+    return hash((record.path, record.size, record.mtime_ns, record.fingerprint, record.columns))

@@ -1,0 +1,86 @@
+"""Removing the objects whose picture left the source.
+
+An object belongs to the source that last named it: its record says which. Only objects of this source that were there
+when the run began are removed, none of another source and none that another run wrote meanwhile. Nothing is removed
+where part of the source could not be listed.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from cir_vectorizer.collections import Collection, Id, SyncRecord
+from cir_vectorizer.errors import SourceError
+from cir_vectorizer.sources.base import Failure, Source
+from cir_vectorizer.sync.compare import Known
+from cir_vectorizer.sync.report import Report
+
+MOST_REMOVED = 0.2
+"""Share of a source's objects that is removed without a word."""
+_PAGE = 1000
+_T = TypeVar("_T")
+
+
+class PruneRefused(SourceError):
+    """What would be removed is too much, or not surely gone; nothing was removed."""
+
+
+def prune(
+    source: Source,
+    collection: Collection,
+    known: Known,
+    hidden: list[Failure],
+    yes: bool,
+    report: Report,
+    on_progress: Callable[[Report], None],
+) -> None:
+    """Remove what `leaving` finds.
+
+    Args:
+        hidden: what kept entries of the source from being listed.
+        yes: whatever the share.
+
+    Raises:
+        PruneRefused: part of the source could not be listed, or more than `MOST_REMOVED` would go.
+    """
+    check(source, known, hidden, yes)
+    for page in pages(leaving(source, collection, known)):
+        known_again = collection.records([id_ for id_, _ in page])
+        still = [id_ for id_, record in page if known_again.get(id_) == record]
+        collection.delete(still)
+        report.removed += len(still)
+        on_progress(report)
+
+
+def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> None:
+    """Refuse to remove too much.
+
+    Raises:
+        PruneRefused: see `prune`.
+    """
+    if known.left and hidden:
+        raise PruneRefused(
+            f"nothing was removed: part of {source.name} could not be listed ({hidden[0]}), so {known.left:,} objects "
+            "that were not seen may still have their pictures"
+        )
+    if known.left > MOST_REMOVED * known.owned and not yes:
+        raise PruneRefused(
+            f"nothing was removed: {known.left:,} of the {known.owned:,} objects that {source.name} had made have left "
+            f"it, more than {MOST_REMOVED:.0%}; check that the source is whole (a folder that is not mounted is empty), "
+            "then give --yes"
+        )
+
+
+def leaving(source: Source, collection: Collection, known: Known) -> Iterator[tuple[Id, SyncRecord]]:
+    """The objects that would be removed."""
+    if known.left:
+        # read to the end first: removing while a database pages through its objects may make it pass some over
+        found = [each for page in pages(collection.scan()) for each in known.leaving(page)]
+        yield from (each for each in found if not source.still_has(each[1].path))
+
+
+def pages(entries: Iterable[_T]) -> Iterator[list[_T]]:
+    """The same in lists of a thousand."""
+    entries = iter(entries)
+    while page := list(itertools.islice(entries, _PAGE)):
+        yield page

@@ -1,0 +1,283 @@
+"""`sync --engine ray`: pictures are read, decoded and encoded on a Ray cluster, or on a Ray of this machine.
+
+    this process    lists, compares, and writes to the collection, as without Ray
+    CPU tasks       read, hash, decode and preprocess
+    actors          run the model, one for each GPU; without GPUs, one for each two cores, which then read too
+
+What must be looked at is decided for the whole source first and kept in Ray's object store, which spills to disk; then
+one pipeline of Ray Data takes it through. A task that dies with its machine is run again elsewhere by Ray. Every
+machine needs cir-vectorizer, the model under the same name, and the pictures at the same paths or URLs.
+"""
+
+import contextlib
+import os
+import pickle
+import socket
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from typing_extensions import Self
+
+from cir_vectorizer.collections import Point
+from cir_vectorizer.errors import BackboneMismatch, CirError, ModelError
+from cir_vectorizer.images import Limits, open_image
+from cir_vectorizer.sources.base import Failure
+from cir_vectorizer.sync.compare import Candidate, Outcome, Work
+from cir_vectorizer.sync.encode import to_points
+from cir_vectorizer.sync.run import BATCH_SIZE, FAR_WORKERS, decode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cir_vectorizer.vectorizer import Vectorizer
+
+BATCHES_A_BLOCK = 4
+"""Batches that one reading task makes ready."""
+KNOCK_S = 10.0
+OUTCOME, PIXELS, EMBEDDING = "outcome", "pixels", "embedding"
+
+
+class RayEngine:
+    """An engine for `sync`; enter it to connect, or to start a Ray of this machine, and leave it to disconnect.
+
+    Args:
+        vectorizer: the model; actors load it by its name.
+        address: of the cluster, as `ray.init` takes it; None is what RAY_ADDRESS names, else this machine.
+        device: where actors put the model; the best one that Ray gives them if None.
+        batch_size: pictures that go through the model at once.
+        workers: threads that read in each task; if None, one, or 16 for pictures elsewhere.
+
+    Raises:
+        ModelError: Ray is not installed, or cannot be reached.
+    """
+
+    def __init__(
+        self,
+        vectorizer: "Vectorizer",
+        address: str | None = None,
+        device: str | None = None,
+        batch_size: int = BATCH_SIZE,
+        workers: int | None = None,
+    ) -> None:
+        self.encoder = _ByEmbedding(vectorizer.limits)
+        backbone = vectorizer.backbone
+        self._preprocess: Callable[..., Any] = getattr(backbone, "transform", backbone.preprocess)
+        folder = Path(vectorizer.name)
+        name = str(folder.resolve()) if folder.is_dir() else vectorizer.name
+        if device is not None and device.startswith("cuda:"):
+            device = "cuda"  # an actor sees no other GPU than its own
+        self._model = {"name": name, "device": device, "fingerprint": vectorizer.fingerprint}
+        self._address = address
+        self._batch_size = batch_size
+        self._workers = workers
+        self._started = False
+
+    def __enter__(self) -> Self:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise ModelError(
+                f"Ray is not installed ({error}); pip install 'cir-vectorizer[ray]', or leave out --engine ray"
+            ) from error
+        if not ray.is_initialized():
+            address = self._address or os.environ.get("RAY_ADDRESS") or "local"
+            # an actor takes one core, and somebody must read for it
+            cores = {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False} if address == "local" else {}
+            try:
+                _knock(address)
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR", **cores)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+                where = "this machine" if address == "local" else address
+                raise ModelError(
+                    f"no Ray answers at {where} ({_said(error)}); start it, or correct --ray-address"
+                ) from error
+            self._started = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False
+
+    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Work | Failure, None, None]:
+        blocks: list[Any] = []
+        waiting: list[Candidate] = []
+        count = 0
+        for outcome in compared:
+            if not isinstance(outcome, Candidate):
+                yield outcome
+                continue
+            waiting.append(outcome)
+            count += 1
+            if len(waiting) == BATCHES_A_BLOCK * self._batch_size:
+                blocks.append(_kept(waiting))
+                waiting = []
+        if waiting:
+            blocks.append(_kept(waiting))
+        if blocks:
+            yield from self._settled(blocks, count, far)
+
+    def _settled(self, blocks: list[Any], count: int, far: bool) -> Generator[Work | Failure, None, None]:
+        done = 0
+        try:
+            for table in self._pipeline(blocks, far).iter_batches(batch_size=None, batch_format="pyarrow"):
+                for row in table.to_pylist():
+                    done += 1
+                    outcome: Work | Failure = pickle.loads(row[OUTCOME])  # noqa: S301  made by our own tasks
+                    if row[EMBEDDING] is not None and isinstance(outcome, Work):
+                        outcome = replace(outcome, prepared=np.frombuffer(row[EMBEDDING], np.float32))
+                    yield outcome
+        except GeneratorExit:
+            raise
+        except Exception as error:
+            if isinstance(error, CirError):
+                raise
+            raise ModelError(
+                f"the run on Ray could not go on ({_said(error)}); what was written stays, so correct it and run again"
+            ) from error
+        if done != count:
+            raise ModelError(
+                f"Ray gave back {done:,} of {count:,} pictures; what was written stays, so run the same command again"
+            )
+
+    def _pipeline(self, blocks: list[Any], far: bool) -> Any:
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = 0
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if self._model["device"] in (None, "cuda") else 0
+        actors = gpus or max(1, int(resources.get("CPU", 2)) // 2)
+        threads = self._workers or (FAR_WORKERS if far else 1)
+        return (
+            ray.data.from_arrow_refs(blocks)
+            .map_batches(
+                partial(_read, encoder=_Reader(self.encoder.limits, self._preprocess), threads=threads),
+                batch_size=self._batch_size,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                num_cpus=1,
+            )
+            .map_batches(
+                _Encode,
+                fn_constructor_kwargs=self._model,
+                batch_size=self._batch_size,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+                **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+            )
+        )
+
+
+class _ByEmbedding:
+    """The encoder of the process that writes: what is prepared is the embedding, (dim,)."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+
+    def prepare(self, content: bytes) -> Any:
+        raise TypeError("pictures are prepared on Ray's workers")
+
+    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
+        return to_points(works, [work.prepared for work in works])
+
+
+@dataclass
+class _Reader:
+    """The encoder of a reading task: it prepares, and others go on."""
+
+    limits: Limits
+    preprocess: Callable[..., Any]
+
+    def prepare(self, content: bytes) -> Any:
+        return self.preprocess(open_image(content, self.limits)).numpy()
+
+    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
+        raise TypeError("objects are made where the collection is written")
+
+
+def _read(table: "pa.Table", encoder: _Reader, threads: int) -> "pa.Table":
+    """Candidates -> their outcomes, and the pixels of those to encode."""
+    candidates: list[Candidate] = [pickle.loads(each) for each in table.column("candidate").to_pylist()]  # noqa: S301
+    with ThreadPoolExecutor(threads, "cir-decode") as pool:
+        outcomes = list(pool.map(partial(decode, encoder=encoder), candidates))
+    pixels = [each.prepared if isinstance(each, Work) else None for each in outcomes]
+    bare = [replace(each, prepared=None) if isinstance(each, Work) else each for each in outcomes]
+    columns: dict[str, Sequence[bytes | None]] = {
+        OUTCOME: [pickle.dumps(each) for each in bare],
+        PIXELS: [None if each is None else pickle.dumps(each) for each in pixels],
+    }
+    return _table(**columns)
+
+
+class _Encode:
+    """An actor that holds the model."""
+
+    def __init__(self, name: str, device: str | None, fingerprint: str) -> None:
+        from cir_vectorizer.models import load
+
+        self._vectorizer = load(name, device)
+        if self._vectorizer.fingerprint != fingerprint:
+            raise BackboneMismatch(
+                f"model {name!r} has other weights on a Ray worker than here (fingerprint "
+                f"{self._vectorizer.fingerprint[:12]}, not {fingerprint[:12]}); put the same model on every machine"
+            )
+
+    def __call__(self, table: "pa.Table") -> "pa.Table":
+        import torch
+
+        pixels = table.column(PIXELS).to_pylist()
+        places = [i for i, each in enumerate(pixels) if each is not None]
+        embeddings: list[bytes | None] = [None] * len(pixels)
+        if places:
+            arrays = [torch.from_numpy(pickle.loads(pixels[i])) for i in places]  # noqa: S301
+            for i, embedding in zip(places, self._vectorizer.embed_pixels(torch.stack(arrays)), strict=True):
+                embeddings[i] = embedding.astype(np.float32).tobytes()
+        return _table(**{OUTCOME: table.column(OUTCOME).to_pylist(), EMBEDDING: embeddings})
+
+
+def _knock(address: str) -> None:
+    """Ray itself takes minutes to say that nobody is there.
+
+    Raises:
+        OSError: nobody listens at HOST:PORT.
+    """
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+
+
+def _kept(candidates: Sequence[Candidate]) -> Any:
+    """Candidates in Ray's object store."""
+    import ray
+
+    return ray.put(_table(candidate=[pickle.dumps(each) for each in candidates]))
+
+
+def _table(**columns: Sequence[bytes | None]) -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.table({name: pa.array(values, pa.large_binary()) for name, values in columns.items()})
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, in one line; of one from a worker, what went wrong there."""
+    cause: BaseException = error
+    with contextlib.suppress(AttributeError):
+        while True:
+            cause = cause.cause  # type: ignore[attr-defined]
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1] if lines else type(cause).__name__

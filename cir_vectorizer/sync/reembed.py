@@ -1,0 +1,165 @@
+"""Another backbone for a collection: everything is embedded into a new collection beside it, which then takes over.
+
+The old collection answers until the new one holds an object for each of its own. A run that was stopped is run again
+and goes on where it was, like any other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cir_vectorizer.collections import Collection, Id, ModelRecord
+from cir_vectorizer.errors import CollectionError, SourceError
+from cir_vectorizer.sources.base import Source
+from cir_vectorizer.sync.compare import Known, owner, owner_of
+from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, pages
+from cir_vectorizer.sync.report import Report
+from cir_vectorizer.sync.run import sync
+
+if TYPE_CHECKING:
+    from cir_vectorizer.vectorizer import Vectorizer
+
+Copy = Callable[[Callable[[Id], bool]], Source]
+"""Makes the old collection a source of those of its objects whose id is wanted; they keep their records' marks."""
+
+_ROUNDS = 3
+"""Another program may add to the old collection while it is copied; what it added is copied in another round."""
+
+
+class SwitchRefused(SourceError):
+    """Objects of the old collection are missing from the new one; the old one still answers."""
+
+
+def must_reembed(collection: Collection, model: ModelRecord) -> bool:
+    """Whether a collection is there and another backbone filled it."""
+    info = collection.info()
+    return info is not None and info.fingerprint not in (None, model.fingerprint)
+
+
+def beside(collection: Collection, model: ModelRecord) -> Collection:
+    """The collection that is to take over: NAME_FINGERPRINT, with the first 8 letters of the fingerprint."""
+    return collection.beside(f"{collection.address.collection}_{model.fingerprint[:8]}")
+
+
+def reembed(
+    source: Source,
+    collection: Collection,
+    vectorizer: "Vectorizer | ModelRecord",
+    copy: Copy,
+    *,
+    source_name: str | None = None,
+    prune: bool = False,
+    yes: bool = False,
+    report: Report | None = None,
+    **options: Any,
+) -> Report:
+    """As `sync`, but a collection that another backbone filled is replaced by one that this model fills.
+
+    First the source is embedded, then what else the old collection holds (objects of other sources), by the recorded
+    places of its pictures.
+
+    Args:
+        yes: switch also if objects of the old collection could not be embedded anew; and as for `sync`.
+        options: as for `sync`.
+
+    Raises:
+        SwitchRefused: objects would be lost; they are in the report.
+        CollectionError: the collection has tenants; or as for `sync`.
+        PruneRefused: with `prune`, more than a fifth of the source's objects would be left behind.
+        SourceError, ModelError: as for `sync`; run again to go on.
+    """
+    model = ModelRecord(vectorizer.name, vectorizer.fingerprint, vectorizer.dim)
+    report = Report() if report is None else report
+    _finish_switch(collection, model)
+    if not must_reembed(collection, model):
+        return sync(
+            source, collection, vectorizer, source_name=source_name, prune=prune, yes=yes, report=report, **options
+        )
+    if collection.options.tenant is not None:
+        raise CollectionError(
+            f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
+            "into a collection of its own"
+        )
+    other = beside(collection, model)
+    sync(source, other, vectorizer, source_name=source_name, prune=prune, yes=yes, report=report, **options)
+    report.complete = False
+    made_by = owner(source_name or source.identity) if prune else None
+    for _ in range(_ROUNDS):
+        missing = _missing(collection, other, made_by, {failure.id for failure in report.failed})
+        if not missing.wanted:
+            break
+        rest = Report()
+        try:
+            sync(copy(missing.wanted.__contains__), other, vectorizer, report=rest, **options)
+        finally:
+            _add(report, rest)
+    report.complete = True
+    _check_left_behind(source, missing, report, yes)
+    lost = missing.failed + len(missing.wanted)
+    if lost and not yes:
+        raise SwitchRefused(
+            f"{lost:,} objects of {collection.address} could not be embedded anew, so it answers with the "
+            "old model as before; correct what the report lists and run again, or give --yes to go on without them"
+        )
+    collection.take_over(other)
+    report.collection, report.switched = str(collection.address), True
+    return report
+
+
+def _finish_switch(collection: Collection, model: ModelRecord) -> None:
+    """End a switch that was cut off after the old collection was removed."""
+    if collection.info() is None and (other := beside(collection, model)).info() is not None:
+        collection.take_over(other)
+
+
+@dataclass
+class _Missing:
+    """What the old collection has and the new one lacks."""
+
+    wanted: set[Id] = field(default_factory=set)
+    failed: int = 0
+    """Objects beside these that could not be embedded anew."""
+    left_behind: int = 0
+    """Objects beside these that are to go, because their pictures left the source."""
+    owned: int = 0
+    """Objects that the source had made."""
+
+
+def _missing(old: Collection, new: Collection, made_by: str | None, failed: set[Id | None]) -> _Missing:
+    """Compare two collections; `made_by` is the source whose objects are left behind, None for no source."""
+    there, missing = Known(new.scan(), ""), _Missing()
+    for page in pages(old.scan()):
+        _, found = there.find([id_ for id_, _ in page])
+        for (id_, record), copied in zip(page, found, strict=True):
+            ours = made_by is not None and record is not None and owner_of(record) == made_by
+            missing.owned += ours
+            if copied:
+                continue
+            if id_ in failed:
+                missing.failed += 1
+            elif ours:
+                missing.left_behind += 1
+            else:
+                missing.wanted.add(id_)
+    return missing
+
+
+def _check_left_behind(source: Source, missing: _Missing, report: Report, yes: bool) -> None:
+    left, hidden = missing.left_behind, [failure for failure in report.failed if failure.hides_entries]
+    if left and hidden:
+        raise PruneRefused(
+            f"{left:,} objects would be left behind, but part of {source.name} could not be listed ({hidden[0]}); "
+            "correct it and run again"
+        )
+    if left > MOST_REMOVED * missing.owned and not yes:
+        raise PruneRefused(
+            f"{left:,} of the {missing.owned:,} objects that {source.name} had made have left it and would be left "
+            f"behind, more than {MOST_REMOVED:.0%}; check that the source is whole, then give --yes"
+        )
+
+
+def _add(report: Report, rest: Report) -> None:
+    """Count what a run over the rest of the old collection did."""
+    for name in ("total", "added", "changed", "unchanged", "encoded", "seconds"):
+        setattr(report, name, getattr(report, name) + getattr(rest, name))
+    report.failed += rest.failed

@@ -1,0 +1,62 @@
+"""Sync again and again: a cheap look at the source tells whether a round is due."""
+
+import time
+from collections.abc import Callable
+
+from cir_vectorizer.errors import CirError, ImageError
+from cir_vectorizer.sources.base import Item, Source
+from cir_vectorizer.sync.compare import mark
+from cir_vectorizer.sync.report import Report
+
+
+def watch(
+    opened: Callable[[], Source],
+    run: Callable[[Source], Report],
+    interval: float,
+    on_round: Callable[[Report | CirError], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Sync whenever the source's listing has changed, until KeyboardInterrupt.
+
+    A round that fails does not end it: the next one takes place at the next look. So does one after failed pictures.
+
+    Args:
+        opened: opens the source anew.
+        run: one round.
+        interval: seconds between looks.
+        on_round: is told of each round's report or failure.
+    """
+    done: int | None = None
+    while True:
+        try:
+            source = opened()
+            try:
+                seen = look(source)
+                if seen is None or seen != done:
+                    done = None
+                    report = run(source)
+                    done = None if report.failed else seen
+                    on_round(report)
+            finally:
+                source.close()
+        except (CirError, OSError) as error:
+            done = None
+            on_round(error if isinstance(error, CirError) else CirError(str(error)))
+        sleep(interval)
+
+
+def look(source: Source) -> int | None:
+    """A hash of what the source lists; None where only a round can tell whether anything changed."""
+    seen = hash(source.count())
+    for entry in source.items():
+        if not isinstance(entry, Item):
+            seen = hash((seen, str(entry)))
+            continue
+        if not entry.picture.near:
+            return None
+        try:
+            stamp = entry.picture.stamp()
+        except (ImageError, OSError, ValueError):
+            stamp = None
+        seen = hash((seen, entry.id, stamp, mark(entry.columns, "")))
+    return seen
