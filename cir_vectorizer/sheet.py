@@ -30,19 +30,19 @@ class _Cell:
     caption: str
 
 
-def write_sheet(out: Path, references: Sequence[Path], text: str, hits: Sequence[Hit]) -> None:
+def write_sheet(out: Path, references: Sequence[tuple[Path | None, str]], text: str, hits: Sequence[Hit]) -> None:
     """Write a sheet; a reader sees the old file or the new one.
 
     Args:
         out: ends in .png or .html (self-contained, thumbnails inside).
-        references: the query's pictures.
+        references: the query's pictures, each with a caption; None leaves a gray square.
         text: the query's words, or "".
         hits: results, the best first. A picture that is gone leaves a gray square.
 
     Raises:
         SourceError: `out` cannot be written.
     """
-    queries = [_Cell(_thumbnail(path), path.name) for path in references]
+    queries = [_Cell(_thumbnail(path), caption) for path, caption in references]
     results = [_Cell(_thumbnail(_recorded(hit)), f"{hit.score:.3f}  {_name(hit)}") for hit in hits]
     content = _html(queries, text, results) if out.suffix.lower() == ".html" else _png(queries, text, results)
     try:

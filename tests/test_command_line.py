@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cir_vectorizer.cli import main
 
 HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
-COMMANDS = ("models", "search", "serve", "sync", "train")
+COMMANDS = ("doctor", "make-triplets", "models", "search", "serve", "sync", "train", "train-compodiff")
 
 
 @pytest.mark.parametrize(

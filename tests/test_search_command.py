@@ -117,6 +117,76 @@ def test_a_catalog_that_another_program_filled_is_searched_as_it_is(tmp_path):
     assert all(set(hit["payload"]) == {"n"} for hit in found)
 
 
+@pytest.fixture(scope="module")
+def ids(shop):
+    """The objects' ids by colour."""
+    return {hit["payload"]["colour"]: hit["id"] for hit in objects(shop, "--text", "a hat")}
+
+
+class TestObjectsAsReferences:
+    def test_an_id_stands_for_its_picture(self, shop, ids):
+        by_id = objects(shop, "--id", ids["green"], "--text", "is blue")
+        by_picture = objects(shop, "--image", shop / "green.png", "--text", "is blue")
+        assert [hit["id"] for hit in by_id] == [hit["id"] for hit in by_picture]
+        assert [hit["score"] for hit in by_id] == pytest.approx([hit["score"] for hit in by_picture], abs=1e-4)
+
+    def test_ids_come_after_pictures(self, shop, ids):
+        both = ("--template", "$1 in the colour of $2")
+        found = objects(shop, "--id", ids["red"], "--image", shop / "blue.png", *both)
+        same = objects(shop, "--image", shop / "blue.png", "--image", shop / "red.png", *both)
+        assert [hit["score"] for hit in found] == pytest.approx([hit["score"] for hit in same], abs=1e-4)
+
+    def test_like_and_unlike_take_ids_and_files(self, shop, ids):
+        by_id = objects(shop, "--text", "a hat", "--like", ids["blue"], "--unlike", ids["red"])
+        by_file = objects(shop, "--text", "a hat", "--like", shop / "blue.png", "--unlike", shop / "red.png")
+        assert [hit["score"] for hit in by_id] == pytest.approx([hit["score"] for hit in by_file], abs=1e-4)
+        assert by_id != objects(shop, "--text", "a hat")
+        assert objects(shop, "--like", ids["blue"])[0]["id"] == ids["blue"]
+
+    def test_the_sheet_shows_their_recorded_pictures(self, shop, ids, tmp_path):
+        arguments = ("--id", ids["red"], "--like", ids["blue"], "--unlike", shop / "green.png")
+        result = search(shop, *arguments, "--sheet", tmp_path / "sheet.html")
+        assert result.exit_code == 0, result.output
+        page = (tmp_path / "sheet.html").read_text()
+        captions = [f'<figcaption title="{words}">' for words in ("red.png", "like blue.png", "unlike green.png")]
+        assert all(caption in page for caption in captions)
+
+
+class TestOptions:
+    def test_pages_go_on_where_the_last_one_ended(self, shop):
+        whole = [hit["id"] for hit in objects(shop, "--text", "a hat")]
+        assert [hit["id"] for hit in objects(shop, "--text", "a hat", "--offset", 1, "--limit", 2)] == whole[1:3]
+        assert [hit["id"] for hit in objects(shop, "--text", "a hat", "--page", 2, "--limit", 3)] == whole[3:]
+        table = search(shop, "--text", "a hat", "--page", 2, "--limit", 3).stdout.splitlines()
+        assert table[1].split()[0] == "4"
+
+    def test_the_composers_numbers_are_set(self, shop):
+        picture = ("--image", shop / "red.png", "--text", "is blue", "--composer", "sum")
+        at_one = objects(shop, *picture, "--option", "keep=1")
+        alone = objects(shop, "--image", shop / "red.png")
+        assert [hit["score"] for hit in at_one] == pytest.approx([hit["score"] for hit in alone], abs=1e-4)
+        weighted = objects(shop, *picture, "--option", "weights.image=1", "--option", "weights.text=0")
+        assert [hit["score"] for hit in weighted] == pytest.approx([hit["score"] for hit in alone], abs=1e-4)
+
+    def test_words_are_looked_for_in_the_columns_too(self, shop):
+        assert objects(shop, "--text", "white", "--hybrid")[0]["payload"]["colour"] == "white"
+
+    def test_one_object_for_each_value_of_a_column(self, shop):
+        assert len(objects(shop, "--text", "a hat", "--group-by", "colour")) == 4
+        assert objects(shop, "--text", "a hat", "--group-by", "nowhere") == []
+
+    def test_a_named_vector_is_searched(self, tmp_path):
+        dim = cir_vectorizer.load("tiny", "cpu").dim
+        params = models.VectorParams(size=dim, distance=models.Distance.COSINE)
+        client = QdrantClient(path=str(tmp_path / "index"))
+        client.create_collection("shop", {"front": params, "back": params})
+        vectors = np.eye(dim)[:2].tolist()
+        client.upsert("shop", [models.PointStruct(id=1, vector={"front": vectors[0], "back": vectors[1]})])
+        client.close()
+        front, back = (objects(tmp_path, "--text", "a hat", "--using", name)[0]["score"] for name in ("front", "back"))
+        assert front != back
+
+
 class TestSheets:
     def test_a_png_shows_query_and_results(self, shop, tmp_path):
         result = search(shop, "--image", shop / "red.png", "--text", "in blue", "--sheet", tmp_path / "sheet.png")
@@ -162,12 +232,28 @@ class TestSheets:
         (["--image", "nowhere.png"], "does not exist"),
         (["--image", "nowhere.png", "--text", "x", "--composer", "magic"], "no composer 'magic'"),
         (["--text", "x", "--model", "no-such-model"], "no-such-model"),
+        (["--id", "nine"], "image.0: names 'nine', which is no id"),
+        (["--id", "9"], "image.0: names object 9, which is not in qdrant:"),
+        (["--like", "nowhere.png"], "like: 'nowhere.png' is neither a file that is there nor an id"),
+        (["--unlike", "9"], "unlike: says only what to avoid"),
+        (["--text", "x", "--option", "keep"], "option: 'keep' is not KEY=VALUE"),
+        (["--text", "x", "--option", "keep=much"], "options.keep: is 'much', which is no number"),
+        (["--text", "x", "--option", "keep=2"], "options.keep"),
+        (["--text", "x", "--option", "pace=2"], "options.pace: is not a field"),
+        (["--id", "9", "--hybrid"], "hybrid: looks for the words of the text"),
+        (["--image", "nowhere.png", "--text", "x", "--mask", "0,0,0.5,0.5"], "mask: LinCIR reads no mask"),
+        (["--id", "9", "--text", "x", "--mask", "0.5,0,0.1,0.5"], "mask: box is empty"),
+        (["--text", "x", "--tenant", "me"], "has no tenants"),
     ],
 )
 def test_a_query_that_makes_no_sense_gives_status_1_and_a_sentence(shop, arguments, sentence):
     result = search(shop, *arguments)
     assert result.exit_code == 1
     assert sentence in result.output
+
+
+def test_offset_and_page_together_are_wrong_use(shop):
+    assert search(shop, "--text", "x", "--offset", 1, "--page", 2).exit_code == 2
 
 
 def test_a_collection_that_is_not_there_is_not_made(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,97 +11,231 @@ import click
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import Hit
+    from cir_vectorizer.collections import Collection, Hit
+    from cir_vectorizer.query import ImageRef
+    from cir_vectorizer.searching import Search
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(short_help="Search a collection with pictures, words, or both.")
-@click.option("--in", "address", required=True, metavar="ADDRESS", help="qdrant://HOST[:PORT]/NAME or qdrant:DIR/NAME.")
-@MODEL_OPTION
 @click.option(
-    "--image",
-    "images",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Reference picture; repeat it for several.",
+    "--in",
+    "address",
+    required=True,
+    metavar="ADDRESS",
+    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
+)
+@MODEL_OPTION
+@click.option("--image", "images", multiple=True, type=_FILE, help="Reference picture; repeat it for several.")
+@click.option(
+    "--id", "ids", multiple=True, metavar="ID", help="Object of the collection as reference picture; repeatable."
 )
 @click.option("--text", help="What should be different, or the whole search if there is no picture.")
 @click.option("--negative-text", help="What should not be there.")
+@click.option(
+    "--like", multiple=True, metavar="ID|FILE", help="Draw the results towards this object or picture; repeatable."
+)
+@click.option("--unlike", multiple=True, metavar="ID|FILE", help="Push the results away from it; repeatable.")
+@click.option(
+    "--mask", metavar="FILE|BOX", help="Where the picture may change: white in a picture, or left,top,right,bottom."
+)
 @click.option("--template", help="Prompt with $ (or $1, $2, …) for pictures and {text} for the text.")
 @click.option("--composer", metavar="NAME", help="How picture and words become one vector.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Number for the composer: keep=0.7, steps=10, seed=1, guidance=[1.5,7.5], weights.text=0.3; repeatable.",
+)
 @click.option("--filter", "where", metavar="CONDITIONS", help="For example: colour=red and price<50.")
+@click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")
+@click.option("--group-by", metavar="COLUMN", help="Only the best object for each value of this column.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many results.")
+@click.option("--offset", type=click.IntRange(0), help="How many results to pass over.")
+@click.option("--page", type=click.IntRange(1), help="Which page of --limit results, counted from 1.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, score, payload.")
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
     help="Also write the query's pictures and the results to a picture sheet, .png or .html.",
 )
 @DEVICE_OPTION
-@click.option("--api-key", envvar="QDRANT_API_KEY", show_envvar=True, help="Key of the database's server.")
+@click.option("--api-key", help="Key of the database's server; else QDRANT_API_KEY or WEAVIATE_API_KEY.")
+@click.option("--using", metavar="NAME", help="Which of an object's named vectors.")
+@click.option("--tenant", metavar="NAME", help="Tenant of a Weaviate collection.")
+@click.option("--grpc", is_flag=True, help="Speak gRPC to Qdrant.")
+@click.option(
+    "--grpc-port", type=click.IntRange(1, 65535), help="gRPC port of Qdrant or Weaviate; the usual one if left out."
+)
 @fail_with_sentence
 def search(
     address: str,
     model: str,
-    images: tuple[Path, ...],
-    text: str | None,
-    negative_text: str | None,
-    template: str | None,
-    composer: str | None,
-    where: str | None,
-    limit: int,
     as_json: bool,
     sheet: Path | None,
     device: str | None,
     api_key: str | None,
+    using: str | None,
+    tenant: str | None,
+    grpc: bool,
+    grpc_port: int | None,
+    **given: Any,
 ) -> None:
     """Search a collection with pictures, words, or both.
 
     Any part may be left out: a text alone is a text search, a picture alone finds its like, and a picture with a text
     finds what looks like the picture but for what the text says.
+
+    Objects of the collection are references too (--id): what is read is their vector, not their picture.
     """
-    from cir_vectorizer.collections import ModelRecord, check, open_collection, parse_address
-    from cir_vectorizer.filters import parse_filter
-    from cir_vectorizer.query import ComposedQuery
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
+    from cir_vectorizer.searching import find
 
     place = parse_address(address)
-    query = ComposedQuery.parse(
-        {
-            "image": images or None,
-            "text": text,
-            "negative_text": negative_text,
-            "template": template,
-            "composer": composer,
-        }
-    )
-    conditions = parse_filter(where) if where is not None else ()
+    asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
 
     from cir_vectorizer.models import load
 
-    collection = open_collection(place, api_key)
+    collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:
-        vectorizer = load(model, device)
-        check(collection, ModelRecord(vectorizer.name, vectorizer.fingerprint, vectorizer.dim))
-        composed = vectorizer.compose([query])
-        for note in composed.notes[0]:
-            click.echo(f"Note: {note}", err=True)
-        hits = collection.search(composed.vectors[0], limit, conditions)
+        found = find(asked, collection, load(model, device))
+        shown = _references(asked, collection) if sheet is not None else []
     finally:
         collection.close()
+    for note in found.notes:
+        click.echo(f"Note: {note}", err=True)
     if as_json:
-        for hit in hits:
+        for hit in found.hits:
             line = {"id": hit.id, "score": hit.score, "payload": shown_payload(hit)}
             click.echo(json.dumps(line, ensure_ascii=False))
-    elif hits:
-        _print_table(hits)
+    elif found.hits:
+        _print_table(found.hits, asked.offset)
     else:
-        click.echo("Nothing found; the collection is empty or no object meets the filter.", err=True)
+        click.echo("Nothing found; no object is left that meets the filter at this offset.", err=True)
     if sheet is not None:
         from cir_vectorizer.sheet import write_sheet
 
-        write_sheet(sheet, images, _caption(text, negative_text), hits)
+        write_sheet(sheet, shown, _caption(asked), found.hits)
         click.echo(f"Sheet: {sheet}", err=True)
+
+
+def _read(
+    images: tuple[Path, ...],
+    ids: tuple[str, ...],
+    text: str | None,
+    negative_text: str | None,
+    mask: str | None,
+    template: str | None,
+    composer: str | None,
+    options: tuple[str, ...],
+    like: tuple[str, ...],
+    unlike: tuple[str, ...],
+    where: str | None,
+    hybrid: bool,
+    group_by: str | None,
+    limit: int,
+    offset: int | None,
+    page: int | None,
+) -> "Search":
+    """What was typed, as a search."""
+    from cir_vectorizer.searching import Search
+
+    if offset is not None and page is not None:
+        raise click.UsageError("--offset and --page say the same; give one of them")
+    said = {
+        "image": [*images, *({"id": each} for each in ids)] or None,
+        "text": text,
+        "negative_text": negative_text,
+        "mask": None if mask is None else _mask(mask),
+        "template": template,
+        "composer": composer,
+        "options": _options(options),
+    }
+    query = {key: value for key, value in said.items() if value is not None}
+    return Search.read(
+        query if query or not (like or unlike) else None,
+        [_picture("like", each) for each in like],
+        [_picture("unlike", each) for each in unlike],
+        where,
+        limit=limit,
+        offset=(page - 1) * limit if page is not None else offset or 0,
+        hybrid=hybrid,
+        group_by=group_by,
+    )
+
+
+def _picture(option: str, text: str) -> dict[str, Any] | Path:
+    """A file, or else an object's id."""
+    from cir_vectorizer.errors import QueryError
+    from cir_vectorizer.stored import read_id
+
+    if Path(text).is_file():
+        return Path(text)
+    try:
+        return {"id": read_id(text, option)}
+    except QueryError as error:
+        problem = f"{text!r} is neither a file that is there nor an id (a whole number or a UUID); correct it"
+        raise QueryError(option, problem) from error
+
+
+def _mask(text: str) -> Path | list[float]:
+    """A file, or four numbers between commas."""
+    parts = text.split(",")
+    try:
+        return [float(part) for part in parts] if len(parts) == 4 and not Path(text).exists() else Path(text)
+    except ValueError:
+        return Path(text)
+
+
+def _options(texts: Sequence[str]) -> dict[str, Any] | None:
+    """The composer's numbers; a dot in a key goes into a group of them."""
+    from cir_vectorizer.errors import QueryError
+
+    options: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise QueryError("option", f"{text!r} is not KEY=VALUE; write for example --option keep=0.7")
+        *groups, name = key.strip().split(".")
+        into = options
+        for group in groups:
+            into = into.setdefault(group, {})
+            if not isinstance(into, dict):
+                raise QueryError("option", f"{group} is both a number and a group of numbers; give one of them")
+        try:
+            into[name] = json.loads(value)
+        except ValueError as error:
+            raise QueryError(
+                f"options.{key}", f"is {value!r}, which is no number; write for example keep=0.7"
+            ) from error
+    return options or None
+
+
+def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path | None, str]]":
+    """The files of a search's pictures, with captions; of objects, what sync recorded."""
+    from cir_vectorizer.collections import SyncRecord
+    from cir_vectorizer.stored import read_id
+
+    groups: list[tuple[str, tuple[ImageRef, ...]]] = [
+        ("", asked.query.image if asked.query else ()),
+        ("like ", asked.like),
+        ("unlike ", asked.unlike),
+    ]
+    ids = [read_id(ref.id, "id") for _, refs in groups for ref in refs if ref.id is not None]
+    records = collection.records(ids) if ids else {}
+    shown: list[tuple[Path | None, str]] = []
+    for words, refs in groups:
+        for ref in refs:
+            path = ref.path
+            if ref.id is not None:
+                record: SyncRecord | None = records.get(read_id(ref.id, "id"))
+                path = None if record is None else Path(record.path)
+            shown.append((path, words + (str(ref.id) if path is None else path.name)))
+    return shown
 
 
 def shown_payload(hit: "Hit") -> dict[str, Any]:
@@ -112,18 +247,21 @@ def shown_payload(hit: "Hit") -> dict[str, Any]:
     return columns if record is None else {"path": record.path, **columns}
 
 
-def _caption(text: str | None, negative_text: str | None) -> str:
-    return " ".join(filter(None, [text, f"(not: {negative_text})" if negative_text else None]))
+def _caption(asked: "Search") -> str:
+    query = asked.query
+    if query is None:
+        return ""
+    return " ".join(filter(None, [query.text, f"(not: {query.negative_text})" if query.negative_text else None]))
 
 
-def _print_table(hits: "list[Hit]") -> None:
+def _print_table(hits: "list[Hit]", offset: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
     payloads = [shown_payload(hit) for hit in hits]
     columns = list(dict.fromkeys(key for payload in payloads for key in payload))
     table = Table("", "score", *columns, box=None)
-    for rank, (hit, payload) in enumerate(zip(hits, payloads, strict=True), start=1):
+    for rank, (hit, payload) in enumerate(zip(hits, payloads, strict=True), start=offset + 1):
         cells = [str(payload.get(column, "")) for column in columns]
         table.add_row(str(rank), f"{hit.score:.4f}", *cells)
     console = Console(file=sys.stdout, markup=False, highlight=False)

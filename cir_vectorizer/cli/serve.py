@@ -5,6 +5,7 @@ by the settings themselves.
 """
 
 import os
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -22,6 +23,7 @@ except ModuleNotFoundError:  # the extra is not installed; the command says so w
     _FIELDS = {}
 
 if TYPE_CHECKING:
+    from cir_vectorizer.collections import Collection
     from cir_vectorizer.models import Vectorizer
 
 
@@ -55,7 +57,8 @@ def serve(**given: Any) -> None:
     """Serve models to Weaviate, Qdrant and applications.
 
     Weaviate: CLIP_INFERENCE_API=http://cir:KEY@HOST:8000/m/MODEL. Qdrant:
-    QDRANT__INFERENCE__ADDRESS=http://cir:KEY@HOST:8000/qdrant. Applications: see /docs. Every option can be set in the
+    QDRANT__INFERENCE__ADDRESS=http://cir:KEY@HOST:8000/qdrant. Applications: see /docs. The page at / tries it on; with --collection
+    it shows what is found. Every option can be set in the
     environment instead; a list there is words between spaces.
     """
     from pydantic import ValidationError
@@ -70,9 +73,12 @@ def serve(**given: Any) -> None:
         first = error.errors(include_url=False, include_input=False)[0]
         where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
         raise CirError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+    from cir_vectorizer.service import memory
+
+    memory.settle()  # before the imports below start threads
     from cir_vectorizer.service.run import run
 
-    run(lambda: _load(settings), settings)
+    run(lambda: _load(settings), settings, _collections(settings))
 
 
 def _load(settings: Settings) -> "dict[str, Vectorizer]":
@@ -88,7 +94,35 @@ def _load(settings: Settings) -> "dict[str, Vectorizer]":
         if name in vectorizers:
             raise ModelError(f"two models would be served as {name!r}; write --model NAME=MODEL for one of them")
         vectorizers[name] = load(model, settings.device, torch.float16 if settings.half else torch.float32)
+        if settings.compile:
+            for composer in vectorizers[name].composers.values():
+                getattr(composer, "compile", lambda: None)()
     return vectorizers
+
+
+CONNECTIONS = 4
+"""Times that a collection of a server is opened, so that as many searches ask it at once."""
+
+
+def _collections(settings: Settings) -> "dict[str, list[Collection]]":
+    """The collections of `--collection`, by the names that requests call them by."""
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
+    from cir_vectorizer.errors import AddressError
+
+    options = OpenOptions(settings.using, settings.tenant, settings.grpc, settings.grpc_port)
+    opened: dict[str, list[Collection]] = {}
+    for text in settings.collection:
+        head, equals, rest = text.partition("=")
+        named = bool(equals) and not set(head) & set("/:")
+        address = parse_address(rest if named else text)
+        name = head if named else address.collection
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name):
+            raise AddressError(f"{name!r} cannot be a name here; write --collection NAME={address}")
+        if name in opened:
+            raise AddressError(f"two collections would be called {name!r}; write --collection NAME={address}")
+        times = CONNECTIONS if address.path is None else 1
+        opened[name] = [open_collection(address, options=options) for _ in range(times)]
+    return opened
 
 
 def served_name(text: str) -> tuple[str, str]:

@@ -1,0 +1,89 @@
+"""`cir-vectorizer doctor`: what stands between a model and its collection, and how to fix it."""
+
+import contextlib
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from cir_vectorizer.cli.common import MODEL_OPTION, fail_with_sentence
+
+if TYPE_CHECKING:
+    from cir_vectorizer.collections import ModelRecord
+
+STATUS = {"ok": 0, "warning": 3, "problem": 1}
+
+
+@click.command(short_help="Check a collection, its server and the container, and say what to fix.")
+@click.option(
+    "--to",
+    "address",
+    required=True,
+    metavar="ADDRESS",
+    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
+)
+@MODEL_OPTION
+@click.option("--service", metavar="URL", help="Check the container too: its address without a path.")
+@click.option("--service-key", envvar="CIR_API_KEY", help="Key of the container; else CIR_API_KEY.")
+@click.option("--api-key", help="Key of the database's server; else QDRANT_API_KEY or WEAVIATE_API_KEY.")
+@click.option("--using", metavar="NAME", help="Which of an object's named vectors.")
+@click.option("--tenant", metavar="NAME", help="Tenant of a Weaviate collection.")
+@click.option("--grpc", is_flag=True, help="Speak gRPC to Qdrant.")
+@click.option(
+    "--grpc-port", type=click.IntRange(1, 65535), help="gRPC port of Qdrant or Weaviate; the usual one if left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: address, model, level, findings.")
+@fail_with_sentence
+def doctor(
+    address: str,
+    model: str,
+    service: str | None,
+    service_key: str | None,
+    api_key: str | None,
+    using: str | None,
+    tenant: str | None,
+    grpc: bool,
+    grpc_port: int | None,
+    as_json: bool,
+) -> None:
+    """Check that a collection, its server and the container fit a model, and say what to fix.
+
+    Nothing is written into the collection: an object goes into one made beside it, which is removed again.
+
+    Exit status: 0 all is well, 3 warnings alone, 1 a problem.
+    """
+    from cir_vectorizer.collections import OpenOptions, open_collection
+    from cir_vectorizer.doctor import examine, worst
+
+    findings = []
+    opening = OpenOptions(using, tenant, grpc, grpc_port)
+    with contextlib.closing(open_collection(address, api_key, opening)) as collection:
+        record, mean_norm = _model(model)
+        for finding in examine(collection, record, mean_norm, service, service_key):
+            findings.append(finding)
+            if not as_json:
+                colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
+                click.echo(f"{click.style(f'{finding.level:8}', colour)} {finding.check}: {finding.sentence}")
+        shown = str(collection.address)
+    level = worst(findings)
+    if as_json:
+        listed = [asdict(finding) for finding in findings]
+        answer = {"address": shown, "model": str(record), "level": level, "findings": listed}
+        click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+    sys.exit(STATUS[level])
+
+
+def _model(name: str) -> "tuple[ModelRecord, float | None]":
+    """What is known of a model, from its folder's record where there is one, and its mean norm."""
+    from cir_vectorizer.collections import ModelRecord
+    from cir_vectorizer.models import folder_of, load, read_record
+
+    folder = folder_of(name)
+    if (folder / "model.json").is_file():
+        backbone = read_record(folder)["backbone"]
+        record = ModelRecord(name, str(backbone["fingerprint"]), int(backbone["dim"]))
+        return record, backbone.get("mean_image_norm")
+    vectorizer = load(name, "cpu")
+    return ModelRecord(name, vectorizer.fingerprint, vectorizer.dim), vectorizer.mean_image_norm
