@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import httpx
 from PIL import Image
 
+from cir_vectorizer.collections import Collection
 from cir_vectorizer.fetch import Fetcher
 from cir_vectorizer.models import Vectorizer, load
 from cir_vectorizer.service.app import create_app
@@ -46,9 +47,13 @@ class Running:
     """A service that runs in a thread of this process."""
 
     def __init__(
-        self, settings: Settings, vectorizers: dict[str, Vectorizer] | None = None, fetcher: Fetcher | None = None
+        self,
+        settings: Settings,
+        vectorizers: dict[str, Vectorizer] | None = None,
+        fetcher: Fetcher | None = None,
+        collections: dict[str, list[Collection]] | None = None,
     ):
-        self.app = create_app(lambda: dict(vectorizers or {"tiny": tiny()}), settings, fetcher)
+        self.app = create_app(lambda: dict(vectorizers or {"tiny": tiny()}), settings, fetcher, collections)
         self.service = self.app.state.service
         self.server = make_server(self.app, settings)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -72,9 +77,12 @@ class Running:
 
 @contextmanager
 def serving(
-    fetcher: Fetcher | None = None, vectorizers: dict[str, Vectorizer] | None = None, **given: Any
+    fetcher: Fetcher | None = None,
+    vectorizers: dict[str, Vectorizer] | None = None,
+    collections: dict[str, list[Collection]] | None = None,
+    **given: Any,
 ) -> Iterator[Running]:
-    running = Running(Settings(port=0, **given), vectorizers, fetcher)
+    running = Running(Settings(port=0, **given), vectorizers, fetcher, collections)
     running.start()
     try:
         yield running

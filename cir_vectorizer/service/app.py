@@ -1,6 +1,6 @@
 """The FastAPI application: doors put together. Everything it needs comes in as an argument."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -8,10 +8,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from cir_vectorizer import __version__
+from cir_vectorizer.collections import Collection
 from cir_vectorizer.fetch import Fetcher
-from cir_vectorizer.service import qdrant, rest, weaviate
+from cir_vectorizer.service import qdrant, rest, search, weaviate
 from cir_vectorizer.service.front import Front
 from cir_vectorizer.service.openapi import document
+from cir_vectorizer.service.pages import add_pages
 from cir_vectorizer.service.problems import problem
 from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.service.state import Loader, Service
@@ -22,7 +24,12 @@ _SENTENCES = {
 }
 
 
-def create_app(load: Loader, settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
+def create_app(
+    load: Loader,
+    settings: Settings,
+    fetcher: Fetcher | None = None,
+    collections: Mapping[str, Sequence[Collection]] | None = None,
+) -> FastAPI:
     """The service as an ASGI application; its `state.service` is the `Service`.
 
     Args:
@@ -30,11 +37,12 @@ def create_app(load: Loader, settings: Settings, fetcher: Fetcher | None = None)
             after the start, so that the service is alive, but not ready, while weights are loaded.
         settings: what the operator has set.
         fetcher: fetches pictures by URL; by the settings if None.
+        collections: what is searched here, by name; see `Service`.
 
     Raises:
         CirError: the keys cannot be read.
     """
-    service = Service(load, settings, fetcher)
+    service = Service(load, settings, fetcher, collections)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -43,12 +51,18 @@ def create_app(load: Loader, settings: Settings, fetcher: Fetcher | None = None)
         await service.stop()
 
     app = FastAPI(
-        title="cir-vectorizer", version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None
+        title="cir-vectorizer",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
     app.add_middleware(Front, service=service)
-    for door in (weaviate, qdrant, rest):
+    for door in (weaviate, qdrant, rest, search):
         app.include_router(door.router(service))
+    add_pages(app)
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

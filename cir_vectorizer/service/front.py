@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OPEN = ("/.well-known/live", "/.well-known/ready")
 _SLASHES = re.compile(r"/{2,}")
-_QUIET = ("health", "meta", "metrics")
+_QUIET = ("health", "meta", "metrics", "page")
 
 
 class Front:
@@ -104,6 +104,8 @@ def door_of(path: str) -> str:
         return "health"
     if path.startswith("/v1/"):
         return "rest"
+    if path == "/" or path.startswith(("/page/", "/docs", "/openapi.json")):
+        return "page"
     return next((door for ending, door in endings.items() if path.endswith(ending)), "other")
 
 

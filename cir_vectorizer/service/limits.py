@@ -8,8 +8,7 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from cir_vectorizer.admission import OverloadError
-from cir_vectorizer.errors import CirError
+from cir_vectorizer.errors import CirError, OverloadError
 
 Result = TypeVar("Result")
 

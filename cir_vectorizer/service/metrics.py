@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from cir_vectorizer.batching import Lane
+from cir_vectorizer.engine.batching import Lane
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter is accompanied by the time it was made
 
@@ -38,6 +38,14 @@ class Metrics:
         )
         self._cache = Counter("cir_cache", "Pictures looked up in the cache.", ["result"], registry=self.registry)
         self._rejected = Counter("cir_rejected", "Requests refused.", ["reason"], registry=self.registry)
+        self._collections = Histogram(
+            "cir_collection_seconds",
+            "Time of calls to a collection, with the wait for a thread.",
+            ["collection", "call"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._thumbnails = Counter("cir_thumbnails", "Thumbnails sent.", ["result"], registry=self.registry)
         self._dropped = Counter("cir_dropped", "Work nobody waited for any more.", registry=self.registry)
 
     def answered(self, door: str, status: int, key: str, seconds: float) -> None:
@@ -66,6 +74,14 @@ class Metrics:
         """Pictures were looked up."""
         self._cache.labels("hit").inc(hits)
         self._cache.labels("miss").inc(misses)
+
+    def collection(self, name: str, call: str, seconds: float) -> None:
+        """A collection was asked; `call` is one word."""
+        self._collections.labels(name, call).observe(seconds)
+
+    def thumbnail(self, result: str) -> None:
+        """A thumbnail was sent: "same" (the client has it), "kept" or "made"."""
+        self._thumbnails.labels(result).inc()
 
     def gauge(self, name: str, about: str, value: Callable[[], float], **labels: str) -> None:
         """Report what `value` returns whenever the metrics are read."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cir_vectorizer.composers import Composer
 from cir_vectorizer.errors import BackboneMismatch, ModelError, QueryError
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import ComposedQuery
@@ -82,6 +83,16 @@ class Names:
                 "vectors of the two cannot be compared; serve the model that the collection was made with, or index again"
             )
         return Target(model, composer or None)
+
+
+def takes_mask(composer: Composer, dim: int) -> bool:
+    """Whether a composer can be told which part of the picture may change."""
+    query = ComposedQuery.parse({"image": [1.0] * dim, "text": "red", "mask": [0.0, 0.0, 0.5, 0.5]})
+    try:
+        composer.prepare(query)
+    except QueryError:
+        return False
+    return True
 
 
 def _short(text: str) -> str:

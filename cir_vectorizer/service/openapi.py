@@ -7,7 +7,7 @@ cannot be said in a schema.
 from typing import Any
 
 from cir_vectorizer import __version__
-from cir_vectorizer.service.names import Names
+from cir_vectorizer.service.names import Names, takes_mask
 from cir_vectorizer.service.state import Service
 
 RED_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP8z4AdMOEQH6QSAM1BAQ/oQeJvAAAAAElFTkSuQmCC"
@@ -27,21 +27,24 @@ def document(service: Service) -> _Schema:
     names, vectorizers = service.names, service.engine.vectorizers
     every = _all_names(names, list(vectorizers))
     default = vectorizers[names.default]
-    schemas = _queries(list(default.composers), default.dim)
+    masked = [name for name, composer in default.composers.items() if takes_mask(composer, default.dim)]
+    schemas = _queries(list(default.composers), masked, default.dim)
     paths: _Schema = {}
-    for name, item in _doors(every).items():
-        paths[name] = item
-    for name, item in _applications(every).items():
-        paths[name] = item
+    paths |= _tagged("Applications", _applications(every))
+    if service.catalogs:
+        paths |= _tagged("Collections", _collections(every, list(service.catalogs), service.settings.max_results))
+    paths |= _tagged("Databases", _doors(every))
+    health: _Schema = {}
     for name, about in (
         ("/.well-known/live", "The process works."),
         ("/.well-known/ready", "Weights are loaded, a warm-up batch ran, and the service is not stopping."),
     ):
-        paths[name] = {
+        health[name] = {
             "get": {"summary": about, "security": [], "responses": {"204": {"description": "Yes."}, **_errors()}}
         }
     for name, about in (("/meta", "The default model."), ("/metrics", "Metrics as Prometheus reads them.")):
-        paths[name] = {"get": {"summary": about, "responses": {"200": {"description": about}, **_errors()}}}
+        health[name] = {"get": {"summary": about, "responses": {"200": {"description": about}, **_errors()}}}
+    paths |= _tagged("Operators", health)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,7 +69,7 @@ def _all_names(names: Names, models: list[str]) -> list[str]:
     return [*models, *(names.full_name(model) for model in models)]
 
 
-def _queries(composers: list[str], dim: int) -> _Schema:
+def _queries(composers: list[str], masked: list[str], dim: int) -> _Schema:
     """The schemas of pictures and of queries by what they hold, so that every combination in them makes sense."""
     text = {"type": "string", "pattern": _SAID, "description": "what should be different"}
     image = {"$ref": "#/components/schemas/Image"}
@@ -77,8 +80,8 @@ def _queries(composers: list[str], dim: int) -> _Schema:
         "ImageQuery": _object({"image": image}, ["image"]),
         "ImageAndTextQuery": _object({"image": images, "text": text, "composer": composer}, ["image", "text"]),
     }
-    if writers := [name for name in composers if name not in ("image", "text", "sum")]:
-        negative = {"type": "string", "description": "what should not be there"}
+    negative = {"type": "string", "description": "what should not be there"}
+    if writers := [name for name in composers if name not in ("image", "text", "sum", *masked)]:
         options = {"options": {"weights": {"negative": {"type": "number", "minimum": 0, "maximum": 1}}}}
         weights = _object({"weights": _object(options["options"]["weights"], [])}, [])
         kinds["FullQuery"] = _object(
@@ -89,6 +92,32 @@ def _queries(composers: list[str], dim: int) -> _Schema:
                 "template": {"type": "string", "enum": ["a photo of $ that {text}", "$, {text}"]},
                 "composer": {"type": "string", "enum": writers},
                 "options": weights,
+            },
+            ["image", "text", "composer"],
+        )
+    if masked:
+        side = {"type": "number", "minimum": 0, "maximum": 0.4}
+        box = {
+            "type": "array",
+            "prefixItems": [side, side, {"const": 0.5}, {"const": 0.75}],
+            "minItems": 4,
+            "maxItems": 4,
+        }
+        draws = {
+            "steps": {"type": "integer", "minimum": 1, "maximum": 10},
+            "seed": {"type": "integer", "minimum": 0, "maximum": 2**53},
+        }
+        kinds["DrawnQuery"] = _object(
+            {
+                "image": {"$ref": "#/components/schemas/Picture"},
+                "text": text,
+                "negative_text": negative,
+                "mask": {
+                    **_object({"box": box}, ["box"]),
+                    "description": "left, top, right, bottom of what may change",
+                },
+                "composer": {"type": "string", "enum": masked},
+                "options": _object(draws, []),
             },
             ["image", "text", "composer"],
         )
@@ -111,6 +140,12 @@ def _queries(composers: list[str], dim: int) -> _Schema:
                 _object(
                     {"vector": vector, "norm": {"type": "number", "minimum": 0.1, "maximum": 100}}, ["vector", "norm"]
                 ),
+            ]
+        },
+        "Reference": {
+            "anyOf": [
+                {"$ref": "#/components/schemas/Image"},
+                _object({"id": {"type": ["string", "integer"], "description": "of the collection"}}, ["id"]),
             ]
         },
         **kinds,
@@ -234,12 +269,73 @@ def _applications(names: list[str]) -> _Schema:
     }
 
 
-def _post(summary: str, schema: _Schema, examples: _Schema) -> _Schema:
+def _collections(models: list[str], collections: list[str], most: int) -> _Schema:
+    """What there is where collections are searched."""
+    name = {"type": "string", "enum": collections}
+    query = {"$ref": "#/components/schemas/Query"}
+    pictures = {"type": "array", "items": {"$ref": "#/components/schemas/Reference"}, "maxItems": 4}
+    search = _post(
+        'A composed query to the nearest objects of a collection; a picture may be an object of it: {"id": …}',
+        _object(
+            {
+                "model": {"type": ["string", "null"], "enum": [*models, None], "description": "as the collection's"},
+                "collection": {**name, "description": "the default one if not given"},
+                "query": query,
+                "like": {**pictures, "description": "draw the results towards these"},
+                "unlike": {**pictures, "description": "push the results away from these"},
+                "filter": {"type": "string", "description": "for example colour=red and price<50"},
+                "limit": {"type": "integer", "minimum": 1, "maximum": most},
+                "offset": {"type": "integer", "minimum": 0, "maximum": 10_000 - most},
+                "hybrid": {"type": "boolean", "description": "look for the words of the text in the columns too"},
+                "group_by": {"type": "string", "description": "a column: only the best object for each of its values"},
+            },
+            [],
+        ),
+        {
+            "composed": {"query": {"image": RED_PICTURE, "text": "is blue"}, "limit": 5},
+            "refined": {"query": {"text": "a red dress"}, "unlike": [BLUE_PICTURE], "offset": 10},
+        },
+        "Hits, the nearest first: id, score, payload, the picture's name, and where its thumbnail is.",
+    )
+    parameters = [
+        {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "of the object"},
+        {"name": "collection", "in": "query", "schema": name},
+        {"name": "size", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1024}},
+    ]
+    picture = {"description": "At most so many pixels wide and high.", "content": {"image/jpeg": {}}}
+    thumbnail = {
+        "summary": "A small picture of an object that sync wrote",
+        "parameters": parameters,
+        "responses": {"200": picture, "304": {"description": "As the client has it."}, **_errors()},
+    }
+    collections_ = {
+        "summary": "The collections that are searched here",
+        "responses": {"200": _answer("Collections."), **_errors()},
+    }
+    return {
+        "/v1/search": {"post": search},
+        "/v1/collections": {"get": collections_},
+        "/v1/objects/{id}/thumbnail": {"get": thumbnail},
+    }
+
+
+def _tagged(tag: str, paths: _Schema) -> _Schema:
+    """Paths whose operations are shown together."""
+    methods = ("get", "post")
+    return {
+        path: {key: {**value, "tags": [tag]} if key in methods else value for key, value in item.items()}
+        for path, item in paths.items()
+    }
+
+
+def _post(
+    summary: str, schema: _Schema, examples: _Schema, answer: str = "Vectors, in the order of the request."
+) -> _Schema:
     shown = {name: {"value": value} for name, value in examples.items()}
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": shown}}},
-        "responses": {"200": _answer("Vectors, in the order of the request."), **_errors()},
+        "responses": {"200": _answer(answer), **_errors()},
     }
 
 

@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 import orjson
 from fastapi import Response
 
-from cir_vectorizer.admission import OverloadError
-from cir_vectorizer.engine import Answer, DeviceError, DeviceFullError
-from cir_vectorizer.errors import CirError, ImageError, ModelError, QueryError
+from cir_vectorizer.engine import Answer
+from cir_vectorizer.errors import (
+    CirError,
+    CollectionError,
+    DeviceError,
+    DeviceFullError,
+    ImageError,
+    ModelError,
+    OverloadError,
+    QueryError,
+)
 from cir_vectorizer.service.limits import CLIENT_GONE, ClientGoneError, RefusedError
 
 LONGEST_SENTENCE = 600
@@ -66,6 +74,8 @@ def refusal(error: BaseException) -> tuple[int, str, dict[str, str], str]:
         status, reason, headers = 503, "device memory", {"retry-after": "5"}
     elif isinstance(cause, DeviceError):
         status, reason = 500, "device"
+    elif isinstance(cause, CollectionError) and cause.__cause__ is not None:  # what the database's client raised
+        status, reason, headers = 502, "collection", {"retry-after": "5"}
     elif isinstance(cause, CirError):
         reasons = {QueryError: "query", ImageError: "image", ModelError: "model"}
         status, reason = 400, next((code for kind, code in reasons.items() if isinstance(cause, kind)), "other")

@@ -10,8 +10,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from cir_vectorizer.batching import Lane
 from cir_vectorizer.engine import Work
+from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.limits import RefusedError

@@ -1,9 +1,9 @@
 """Reading request bodies: JSON, and what all doors check of it. Runs on host threads."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery, ImageRef
@@ -11,6 +11,24 @@ from cir_vectorizer.service.limits import RefusedError
 from cir_vectorizer.service.settings import Settings
 
 Body = TypeVar("Body", bound=BaseModel)
+
+NAME_LENGTH = 256
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""JSON knows one kind of number: 3.0 is 3."""
+
+
+class ModelBody(BaseModel):
+    """What the bodies of applications have in common: the model, the default one if None."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = Field(None, max_length=NAME_LENGTH)
 
 
 def read_json(body: bytes) -> dict[str, object]:

@@ -7,60 +7,58 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from cir_vectorizer import __version__
-from cir_vectorizer.batching import Lane
 from cir_vectorizer.engine import Answer, Work
+from cir_vectorizer.engine.batching import Lane
+from cir_vectorizer.engine.explain import Part, nearest_words, parts_of, vocabulary
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.explain import nearest_words, parts_of
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.service.names import Target
+from cir_vectorizer.service.names import Target, takes_mask
 from cir_vectorizer.service.problems import naming, vectors_of
-from cir_vectorizer.service.requests import check_items, check_text, parse, picture_ref, read_json
+from cir_vectorizer.service.requests import (
+    NAME_LENGTH,
+    ModelBody,
+    Whole,
+    check_items,
+    check_text,
+    parse,
+    picture_ref,
+    read_json,
+)
 from cir_vectorizer.service.state import Service
-
-NAME_LENGTH = 256
-
-
-def _whole(value: Any) -> Any:
-    """JSON knows one kind of number: 3.0 is 3."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+from cir_vectorizer.stored import resolve
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: str | None = Field(None, max_length=NAME_LENGTH)
-
-
-class ComposeBody(_Body):
+class ComposeBody(ModelBody):
     """`POST /v1/compose`"""
 
     queries: list[dict[str, Any]]
 
 
-class EmbedBody(_Body):
+class EmbedBody(ModelBody):
     """`POST /v1/embed`"""
 
-    texts: list[str] = []
-    images: list[str | dict[str, Any]] = []
+    texts: list[str] = Field(default_factory=list)
+    images: list[str | dict[str, Any]] = Field(default_factory=list)
 
 
-class EmbeddingsBody(_Body):
+class EmbeddingsBody(ModelBody):
     """`POST /v1/embeddings`, as OpenAI has it; an input that is a data URI of a picture is a picture."""
 
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int | None, BeforeValidator(_whole)] = None
+    dimensions: Whole | None = None
     user: str | None = None
 
 
-class ExplainBody(_Body):
+class ExplainBody(ModelBody):
     """`POST /v1/explain`"""
 
     query: dict[str, Any]
-    words: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=50)] = 10
+    collection: str | None = Field(None, max_length=NAME_LENGTH)
+    words: Annotated[Whole, Field(ge=1, le=50)] = 10
 
 
 def router(service: Service) -> APIRouter:
@@ -189,18 +187,24 @@ def _written(answer: Answer, encoding: str) -> Any:
 
 
 async def _explain(service: Service, body: bytes) -> Response:
-    target, query, works, parts, count = await service.engine.host(_read_explain, service, body)
+    asked, target, query = await service.engine.host(_read_explain, service, body)
+    if any(ref.id is not None for ref in query.image):
+        query = await _with_vectors(service, query, asked.collection, target.model)
+    works, parts = await service.engine.host(_works_of_parts, service, target.model, query)
     answers = await service.vectors(works, Lane.SEARCH)
     whole = vectors_of(answers[:1], lambda _: "query")[0].vector
     moves = []
     for part, answer in zip(parts, answers[1:], strict=True):
         if isinstance(answer, Answer):
             moved = 1.0 - float(np.dot(whole, answer.vector))
-            moves.append({"part": part[0], "word": part[1], "moves": round(max(0.0, moved), 6)})
+            moves.append({"part": part.field, "word": part.word, "moves": round(max(0.0, moved), 6)})
     vectorizer = service.engine.vectorizers[target.model]
     composer = query.composer or vectorizer.default_composer
     embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
-    words = await service.engine.call(target.model, lambda: nearest_words(vectorizer, composer, embeddings, count))
+    await service.engine.host(vocabulary, vectorizer.backbone.tokenizer)  # not on the device's thread
+    words = await service.engine.call(
+        target.model, lambda: nearest_words(vectorizer, composer, embeddings, asked.words)
+    )
     pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words or []]
     content = {
         "model": service.names.full_name(target.model),
@@ -212,29 +216,43 @@ async def _explain(service: Service, body: bytes) -> Response:
     return await service.json(content)
 
 
-def _read_explain(
-    service: Service, body: bytes
-) -> tuple[Target, ComposedQuery, list[Work], list[tuple[str, str | None]], int]:
+def _read_explain(service: Service, body: bytes) -> tuple[ExplainBody, Target, ComposedQuery]:
     asked = parse(ExplainBody, read_json(body))
     target = service.names.resolve(asked.model)
     with naming("query"):
         query = target.pin(ComposedQuery.parse(asked.query))
-        works = [service.engine.composed(target.model, query)]
+        check_text(query.text or "", service.settings)
+    return asked, target, query
+
+
+async def _with_vectors(service: Service, query: ComposedQuery, collection: str | None, model: str) -> ComposedQuery:
+    catalog = service.catalog(collection)
+    match = await service.match(catalog, model)
+    return await catalog.call("get", lambda opened: resolve(query, opened, match.info))
+
+
+def _works_of_parts(service: Service, model: str, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
+    """The query whole, and without each of its parts."""
+    with naming("query"):
+        works = [service.engine.composed(model, query)]
     parts = []
-    composer = query.composer or (None if query.plain else service.engine.vectorizers[target.model].default_composer)
+    composer = query.composer or (None if query.plain else service.engine.vectorizers[model].default_composer)
     for part in parts_of(query):
         with contextlib.suppress(QueryError):  # a composer may need just this part
             without = part.without.model_copy(update={"composer": composer})
-            works.append(service.engine.composed(target.model, without))
-            parts.append((part.field, part.word))
-    return target, query, works, parts, asked.words
+            works.append(service.engine.composed(model, without))
+            parts.append(part)
+    return works, parts
 
 
 def _models(service: Service) -> dict[str, Any]:
     names, engine = service.names, service.engine
     data = []
     for model, vectorizer in engine.vectorizers.items():
-        composers = [{"name": name, "seconds": engine.seconds(model, name)} for name in vectorizer.composers]
+        composers = [
+            {"name": name, "seconds": engine.seconds(model, name), "mask": takes_mask(composer, vectorizer.dim)}
+            for name, composer in vectorizer.composers.items()
+        ]
         data.append(
             {
                 "id": model,

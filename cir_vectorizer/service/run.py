@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import orjson
@@ -13,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cir_vectorizer.collections import Collection
 from cir_vectorizer.errors import CirError
 from cir_vectorizer.service import logs
 from cir_vectorizer.service.app import create_app
@@ -97,14 +99,14 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run(load: Loader, settings: Settings) -> None:
-    """Serve until a signal says stop.
+def run(load: Loader, settings: Settings, collections: Mapping[str, Sequence[Collection]] | None = None) -> None:
+    """Serve until a signal says stop; the arguments are `create_app`'s.
 
     Raises:
         CirError: the models, keys or certificate cannot be loaded, or the address is taken.
     """
     logs.configure(settings.log_level)
-    app = create_app(load, settings)
+    app = create_app(load, settings, collections=collections)
     service: Service = app.state.service
     if not service.keys.configured:
         _warn(settings.host)

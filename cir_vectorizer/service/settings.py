@@ -38,6 +38,21 @@ class Settings(BaseSettings):
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; the best one present if not given.")
     half: bool = Field(False, description="Keep the weights in half precision (on a GPU).")
 
+    compile: bool = Field(False, description="Compile CompoDiff's network: a slower start, faster queries.")
+
+    collection: Words = Field(
+        (),
+        description="Collection to search at /v1/search and on the page: an address as of sync; NAME=ADDRESS names it. Repeat for several; the first is the default.",
+    )
+    using: str | None = Field(None, description="Collections: which of an object's named vectors.")
+    tenant: str | None = Field(None, description="Collections: tenant of a Weaviate collection.")
+    grpc: bool = Field(False, description="Collections: speak gRPC to Qdrant.")
+    grpc_port: int | None = Field(
+        None, ge=1, le=65535, description="Collections: gRPC port of Qdrant or Weaviate; the usual one if not given."
+    )
+    max_results: int = Field(1000, ge=1, le=10_000, description="Most results of a search.")
+    thumbnail_mib: int = Field(64, ge=0, description="Room for thumbnails made before.")
+
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="Keys that are let in, as ID:SECRET or SECRET, between commas or spaces. Better in the environment or a file than on the command line.",

@@ -10,17 +10,20 @@ import orjson
 from fastapi import Request, Response
 
 from cir_vectorizer import __version__
-from cir_vectorizer.batching import Lane
+from cir_vectorizer.collections import Collection
 from cir_vectorizer.engine import Answer, Engine, EngineOptions, Work
-from cir_vectorizer.errors import CirError
+from cir_vectorizer.engine.batching import Lane
+from cir_vectorizer.errors import CirError, QueryError
 from cir_vectorizer.fetch import Fetcher
 from cir_vectorizer.images import Limits
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.service.auth import Keys
+from cir_vectorizer.service.catalog import Catalog, Match
 from cir_vectorizer.service.limits import Bodies, RefusedError, deadline, until_gone
 from cir_vectorizer.service.metrics import Metrics
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.settings import MIB, Settings
+from cir_vectorizer.service.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +42,17 @@ class Service:
         load: brings the models, by the name that they are served under; the first is the default one.
         settings: what the operator has set.
         fetcher: fetches pictures by URL; by the settings if None.
+        collections: what is searched here, by name and the default one first; each opened once for each thread that may
+            speak to it. They are closed with the service.
     """
 
-    def __init__(self, load: Loader, settings: Settings, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self,
+        load: Loader,
+        settings: Settings,
+        fetcher: Fetcher | None = None,
+        collections: Mapping[str, Sequence[Collection]] | None = None,
+    ) -> None:
         self.settings = settings
         self.keys = Keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
         self.metrics = Metrics()
@@ -57,6 +68,10 @@ class Service:
             most = settings.max_picture_mib * MIB
             fetcher = Fetcher(settings.url_hosts, most_bytes=most, timeout=settings.url_timeout)
         self._fetcher = fetcher
+        self.catalogs = {name: Catalog(name, opened, self.metrics) for name, opened in (collections or {}).items()}
+        self.thumbnails = Thumbnails(
+            settings.thumbnail_mib * MIB, picture_limits(settings), fetcher.fetch if fetcher is not None else None
+        )
 
     @property
     def ready(self) -> bool:
@@ -94,6 +109,8 @@ class Service:
             self._engine.close()
         if self._fetcher is not None:
             await self._fetcher.close()
+        for catalog in self.catalogs.values():
+            catalog.close()
 
     async def _start(self) -> None:
         try:
@@ -105,14 +122,40 @@ class Service:
             self._names = Names(vectorizers)
             served = ", ".join(self._names.full_name(model) for model in vectorizers)
             log.info("ready: serving %s, version %s", served, __version__)
+            await self._greet_collections()
         except Exception as error:
             self.failure = error
             if not isinstance(error, CirError):
                 log.exception("the models could not be loaded")
 
+    async def _greet_collections(self) -> None:
+        for name, catalog in self.catalogs.items():
+            try:
+                match = await self.match(catalog)
+                log.info("collection %s: %d objects, searched with model %s", name, match.info.count, match.model)
+            except CirError as error:
+                log.warning("collection %s cannot be searched yet: %s", name, error)
+
+    def catalog(self, name: str | None) -> Catalog:
+        """The collection of that name, the default one if None. Raises QueryError if there is none."""
+        catalog = self.catalogs.get(name) if name is not None else next(iter(self.catalogs.values()), None)
+        if catalog is None:
+            known = f"there is {', '.join(self.catalogs)}" if self.catalogs else "start it with --collection ADDRESS"
+            problem = "no collection is searched here" if name is None else f"no collection {name!r} is searched here"
+            raise QueryError("collection", f"{problem}; {known}")
+        return catalog
+
+    async def match(self, catalog: Catalog, model: str | None = None) -> Match:
+        """The model that a collection is searched with: the one that a request names, or the one that it is for.
+
+        Raises:
+            BackboneMismatch, CollectionError: as `Catalog.match`.
+        """
+        return await catalog.match(self.engine.vectorizers, model, self.names.default)
+
     def _prepare(self) -> Mapping[str, Vectorizer]:
         vectorizers = self._load()
-        limits = Limits(self.settings.max_picture_mib * MIB, self.settings.max_megapixels * 1_000_000)
+        limits = picture_limits(self.settings)
         for name, vectorizer in vectorizers.items():
             vectorizer.name = name  # a folder's path is nothing for messages that leave this machine
             vectorizer.limits = limits
@@ -165,6 +208,11 @@ class Service:
         if numbers > MANY_NUMBERS:
             return _json(await self.engine.host(orjson.dumps, content, None, _KEEP))
         return _json(orjson.dumps(content, option=_KEEP))
+
+
+def picture_limits(settings: Settings) -> Limits:
+    """What a picture may be."""
+    return Limits(settings.max_picture_mib * MIB, settings.max_megapixels * 1_000_000)
 
 
 def key_of(request: Request) -> str | None:

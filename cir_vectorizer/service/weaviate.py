@@ -6,8 +6,8 @@ Under `…/plain` nothing is a composed query.
 from fastapi import APIRouter, Request, Response
 
 from cir_vectorizer import __version__
-from cir_vectorizer.batching import Lane
 from cir_vectorizer.engine import Engine, Work
+from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery, ImageRef, read_text
 from cir_vectorizer.service.limits import RefusedError

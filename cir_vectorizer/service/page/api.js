@@ -1,0 +1,44 @@
+// What the page asks of the service; a refusal is an Error whose message is the service's sentence.
+
+export async function ask(path, body, signal) {
+  const options = { signal };
+  if (body !== undefined) {
+    Object.assign(options, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The service does not answer; see whether it runs, and try again.");
+  }
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(content.error || `The service answered ${answer.status}.`);
+  return content;
+}
+
+// The address of an object's small picture, at most `size` pixels wide and high.
+export function thumbnail(hit, size) {
+  const address = hit.thumbnail.replace(/^\//, "");
+  return `${address}${address.includes("?") ? "&" : "?"}size=${size}`;
+}
+
+// The same picture as base64, for a query that needs its pixels.
+export async function thumbnailData(hit) {
+  const answer = await fetch(thumbnail(hit, 1024));
+  if (!answer.ok) throw new Error("The object's picture cannot be had, and a mask needs it; choose a file instead.");
+  return base64Of(await answer.blob());
+}
+
+export function base64Of(blob) {
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => failed(new Error("The file cannot be read."));
+    reader.readAsDataURL(blob);
+  });
+}
