@@ -30,10 +30,8 @@ import time
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
-import psutil
 
 from cir_vectorizer.collections import Collection, OpenOptions, open_collection
 from cir_vectorizer.sync.run import WRITES_IN_FLIGHT
@@ -87,31 +85,23 @@ class Database:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self._folder = folder
-        self._ports: list[int] = []
         self._context: contextlib.AbstractContextManager[servers.Server] | None = None
         folder.mkdir()
-        self.server = self.start()
+        self.server = self._start(None)
 
-    def start(self) -> servers.Server:
-        known, free = iter(list(self._ports)), servers.free_port
-
-        def port() -> int:
-            found = next(known, None)
-            if found is None:
-                found = free()
-                self._ports.append(found)
-            return found
-
+    def _start(self, again: servers.Server | None) -> servers.Server:
         make = {"qdrant": servers.qdrant, "weaviate": servers.weaviate}[self.name]
-        with mock.patch.object(servers, "free_port", port):
-            self._context = make(self._folder, "http://127.0.0.1:9")
-            return self._context.__enter__()
+        self._context = make(self._folder, "http://127.0.0.1:9", again)
+        return self._context.__enter__()
+
+    def start(self) -> None:
+        """Start it again, where it was."""
+        self.server = self._start(self.server)
 
     def kill(self) -> None:
-        for child in psutil.Process().children():
-            if child.name() == self.name:
-                child.kill()
-                child.wait()
+        assert self.server.process is not None
+        self.server.process.kill()
+        self.server.process.wait()
         self.stop()
 
     def stop(self) -> None:

@@ -100,8 +100,8 @@ def test_the_packaged_phi_composes_far_better_than_the_best_sum(tiny, tmp_path):
     (tmp_path / "pictures").mkdir()
     for i, picture in enumerate(drawn):
         picture.save(tmp_path / "pictures" / f"{i:05}.jpg")
-    page.write(tmp_path, tiny, raw, products, test, hits, best)
+    page.write(tmp_path, tiny, raw, products, test, hits, best, triplets=1234)
     content = (tmp_path / "index.html").read_text()
-    assert content.count("<article>") == page.SHOWN_QUERIES
+    assert content.count("<article>") == page.SHOWN_QUERIES + page.SHOWN_NEGATIVES + page.SHOWN_MASKS
     assert "http" not in content
     assert full_caption(test[0].target)

@@ -120,7 +120,7 @@ REST: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 ADDRESSES = [
-    ("GET", "/"), ("GET", "/nothing"), ("GET", "/vectorize"), ("PUT", "/vectorize"), ("DELETE", "/qdrant"), ("PATCH", "/v1/compose"), ("POST", "/meta"),
+    ("PUT", "/"), ("GET", "/nothing"), ("GET", "/vectorize"), ("PUT", "/vectorize"), ("DELETE", "/qdrant"), ("PATCH", "/v1/compose"), ("POST", "/meta"),
     ("POST", "/m/none/vectorize"), ("GET", "/m/none/meta"), ("GET", "/m/none/.well-known/ready"), ("POST", "/m//vectorize"), ("POST", "/m/tiny@0000/vectorize"),
     ("POST", "/m/..%2f..%2fetc%2fpasswd/vectorize"), ("GET", "/../../etc/passwd"), ("GET", "/m/%00/meta"), ("GET", "/m/%ff/meta"), ("GET", f"/m/{'x' * 5000}/meta"),
     ("POST", "/m/tiny/none/vectorize"), ("POST", "/m/plain/plain/plain/vectorize"), ("POST", "/v1/none"), ("GET", "/v1/compose"), ("OPTIONS", "/vectorize"), ("FROB", "/vectorize"),
