@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection
+from cir_vectorizer.collections import OpenOptions, open_collection
 from cir_vectorizer.models import load
 from cir_vectorizer.sources import CollectionSource, Web, open_source
 from cir_vectorizer.sync import reembed, sync
@@ -17,6 +17,8 @@ from tests.indexing import counts, draw, only, payloads, table
 
 pytest_plugins = ["tests.indexing", "tests.servers"]
 pytestmark = pytest.mark.live
+QUERIES = 100
+TIE = 1e-4
 
 
 @pytest.fixture(params=["qdrant", "qdrant over gRPC", "weaviate"])
@@ -146,23 +148,36 @@ class TestVectorsByTheServer:
 
 
 @pytest.mark.slow
-def test_real_photos_are_the_same_objects_in_both(shared, tiny, qdrant_server, weaviate_server, tmp_path):
+def test_real_photos_are_found_alike_in_all_three(shared, tiny, qdrant_server, weaviate_server, tmp_path):
     folder = tmp_path / "photos"
     shutil.copytree(shared / "data" / "photos", folder)
-    count = sum(1 for _ in folder.iterdir())
+    files = sorted(folder.iterdir())
+    captions = json.loads((shared / "data" / "fashioniq" / "cap.dress.val.json").read_text())[:QUERIES]
+    asked = [{"image": files[i % len(files)], "text": row["captions"][0].strip()} for i, row in enumerate(captions)]
+    queries = tiny.compose(asked).vectors
     places = [
+        (f"qdrant:{tmp_path}/embedded/Photos", None),
         (f"qdrant://{qdrant_server.host}:{qdrant_server.port}/Photos", qdrant_server.grpc_port),
         (f"weaviate://{weaviate_server.host}:{weaviate_server.port}/Photos", weaviate_server.grpc_port),
     ]
-    vectors = []
+    ids, vectors, found = [], [], []
     for address, grpc_port in places:
         with contextlib.closing(open_collection(address, options=OpenOptions(grpc_port=grpc_port))) as there:
             there.drop()
-            create = CreateOptions(vector_on_disk=True)
-            report = sync(open_source(folder), there, tiny, create=create)
-            assert counts(report) == only(added=count, encoded=count)
-            assert counts(sync(open_source(folder), there, tiny)) == only(unchanged=count)
-            vectors.append({point.id: point.vector for point in there.get([id_ for id_, _ in there.scan()])})
+            report = sync(open_source(folder), there, tiny)
+            assert counts(report) == only(added=len(files), encoded=len(files))
+            assert counts(sync(open_source(folder), there, tiny)) == only(unchanged=len(files))
+            points = sorted(there.get([id_ for id_, _ in there.scan()]), key=lambda point: point.id)
+            ids.append([point.id for point in points])
+            vectors.append(np.stack([point.vector for point in points]))
+            found.append([there.search(query, 10, exact=True) for query in queries])
             there.drop()
-    assert vectors[0].keys() == vectors[1].keys()
-    assert max(np.abs(vectors[0][id_] - vectors[1][id_]).max() for id_ in vectors[0]) < 1e-5
+    assert ids[0] == ids[1] == ids[2]
+    assert max(np.abs(each - vectors[0]).max() for each in vectors) < 1e-5
+    for query, *rankings in zip(queries, *found, strict=True):
+        scores = dict(zip(ids[0], vectors[0] @ query, strict=True))
+        best = sorted(scores.values(), reverse=True)[:10]
+        for hits in rankings:
+            assert len({hit.id for hit in hits}) == 10
+            np.testing.assert_allclose([scores[hit.id] for hit in hits], best, atol=TIE)
+            np.testing.assert_allclose([hit.score for hit in hits], best, atol=TIE)

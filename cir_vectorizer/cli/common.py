@@ -28,3 +28,19 @@ def fail_with_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return wrapped
+
+
+def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that opens a collection; they become `api_key`, `using`, `tenant`, `grpc`, `grpc_port`."""
+    options = (
+        click.option("--api-key", help="Key of the database's server; else QDRANT_API_KEY or WEAVIATE_API_KEY."),
+        click.option("--using", metavar="NAME", help="Which of an object's named vectors."),
+        click.option("--tenant", metavar="NAME", help="Tenant of a Weaviate collection."),
+        click.option("--grpc", is_flag=True, help="Speak gRPC to Qdrant."),
+        click.option(
+            "--grpc-port",
+            type=click.IntRange(1, 65535),
+            help="gRPC port of Qdrant or Weaviate; the usual one if left out.",
+        ),
+    )
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import MODEL_OPTION, fail_with_sentence
+from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import ModelRecord
@@ -27,13 +27,7 @@ STATUS = {"ok": 0, "warning": 3, "problem": 1}
 @MODEL_OPTION
 @click.option("--service", metavar="URL", help="Check the container too: its address without a path.")
 @click.option("--service-key", envvar="CIR_API_KEY", help="Key of the container; else CIR_API_KEY.")
-@click.option("--api-key", help="Key of the database's server; else QDRANT_API_KEY or WEAVIATE_API_KEY.")
-@click.option("--using", metavar="NAME", help="Which of an object's named vectors.")
-@click.option("--tenant", metavar="NAME", help="Tenant of a Weaviate collection.")
-@click.option("--grpc", is_flag=True, help="Speak gRPC to Qdrant.")
-@click.option(
-    "--grpc-port", type=click.IntRange(1, 65535), help="gRPC port of Qdrant or Weaviate; the usual one if left out."
-)
+@database_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: address, model, level, findings.")
 @fail_with_sentence
 def doctor(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import Collection, Hit
@@ -62,13 +62,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Also write the query's pictures and the results to a picture sheet, .png or .html.",
 )
 @DEVICE_OPTION
-@click.option("--api-key", help="Key of the database's server; else QDRANT_API_KEY or WEAVIATE_API_KEY.")
-@click.option("--using", metavar="NAME", help="Which of an object's named vectors.")
-@click.option("--tenant", metavar="NAME", help="Tenant of a Weaviate collection.")
-@click.option("--grpc", is_flag=True, help="Speak gRPC to Qdrant.")
-@click.option(
-    "--grpc-port", type=click.IntRange(1, 65535), help="gRPC port of Qdrant or Weaviate; the usual one if left out."
-)
+@database_options
 @fail_with_sentence
 def search(
     address: str,

@@ -2,9 +2,8 @@
 
 import contextlib
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence
+from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PARTIAL = 3
 """Exit status when the run is complete but some pictures failed."""
 INTERRUPTED = 130
-PLAIN_LINE_EVERY_S = 10
 FAILURES_SHOWN = 20
 
 
@@ -84,13 +83,7 @@ FAILURES_SHOWN = 20
     help="Where the JSON report goes; NAME-sync-report.json in the current directory if left out.",
 )
 @DEVICE_OPTION
-@click.option("--api-key", help="Key of the database's server; else QDRANT_API_KEY or WEAVIATE_API_KEY.")
-@click.option("--using", metavar="NAME", help="Which of an object's named vectors.")
-@click.option("--tenant", metavar="NAME", help="Tenant of a Weaviate collection.")
-@click.option("--grpc", is_flag=True, help="Speak gRPC to Qdrant.")
-@click.option(
-    "--grpc-port", type=click.IntRange(1, 65535), help="gRPC port of Qdrant or Weaviate; the usual one if left out."
-)
+@database_options
 @click.option("--on-disk", is_flag=True, help="New collection: vectors on disk.")
 @click.option(
     "--quantization",
@@ -111,7 +104,7 @@ FAILURES_SHOWN = 20
     type=click.Choice(["client", "server"]),
     default="client",
     show_default=True,
-    help="Who makes the vectors; server: Weaviate asks the container.",
+    help="Who makes the vectors; server: the database asks the container.",
 )
 @click.option(
     "--service-url", metavar="URL", help="New collection with --vectorize server: the container, as the server sees it."
@@ -323,7 +316,7 @@ class _Task:
             return CollectionSource(self.collection, self.web, keep_marks=True, wanted=wanted, lent=True)
 
         vectorizer = self.vectorizer
-        with self._engine() as engine, _progress() as show:
+        with self._engine() as engine, progress() as show:
             options["engine"] = engine
             if self.given["reembed"]:
                 reembed(listing, self.collection, vectorizer, copy, on_progress=show, **options)
@@ -393,49 +386,3 @@ def _on_paper(name: str) -> "ModelRecord | None":
 def _server(address: "Address") -> tuple[Any, ...]:
     path = address.path.resolve() if address.path is not None else None
     return address.scheme, address.host, address.port, path
-
-
-@contextmanager
-def _progress() -> "Iterator[Callable[[Report], None]]":
-    """A function that shows how far the run is, on stderr: a bar in a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=None, rate="", failed="")
-
-        def show(report: "Report") -> None:
-            failed = f"[red]{len(report.failed):,} failed" if report.failed else ""
-            speed = progress.tasks[task].speed
-            rate = f"{speed:,.1f}/s" if speed else ""
-            total = report.total or None
-            progress.update(task, completed=report.handled, total=total, failed=failed, rate=rate)
-
-        yield show
-
-
-class _Lines:
-    """Progress as plain lines, at most one every few seconds."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.monotonic()
-
-    def __call__(self, report: "Report") -> None:
-        now = time.monotonic()
-        if now - self._last < PLAIN_LINE_EVERY_S or not report.handled:
-            return
-        self._last = now
-        rate = report.handled / (now - self._started)
-        left = max(report.total - report.handled, 0) / rate
-        goal = f" of {report.total:,}, {rate:,.1f}/s, {left:,.0f} s left" if report.total else f", {rate:,.1f}/s"
-        click.echo(f"{report.handled:,}{goal}", err=True)

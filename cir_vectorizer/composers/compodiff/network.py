@@ -92,28 +92,31 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, queries: int = TOKENS) -> Tensor:
         """(n, 2, dim) and the (heads, 2, 3) bias -> (n, queries, dim)."""
-        x = self.norm(x)
         n = len(x)
+        x = self.norm(x)
         q = self.to_q(x[:, :queries]).view(n, queries, self.heads, self.head_dim)
-        k, v = self.to_kv(x).chunk(2, dim=-1)
-        q, k = self._rotate(q.transpose(1, 2)), self._rotate(k)
-        null_k, null_v = self.null_kv.to(x.dtype).expand(n, 2, self.head_dim).unbind(1)
-        k = F.normalize(torch.cat([null_k.unsqueeze(1), k], dim=1), dim=-1)
-        v = torch.cat([null_v.unsqueeze(1), v], dim=1)
-        logits = torch.einsum("nhid,njd->nhij", F.normalize(q, dim=-1), k) * COSINE_SCALE + bias[:, :queries]
-        out = torch.einsum("nhij,njd->nihd", logits.softmax(dim=-1), v)
+        kv = self.to_kv(x).view(n, TOKENS, 2, self.head_dim)
+        q, k, v = self._rotate(q), self._rotate(kv[:, :, :1]).squeeze(2), kv[:, :, 1]
+        null = self.null_kv.to(x.dtype).expand(n, 2, self.head_dim)
+        k, v = F.normalize(torch.cat([null[:, :1], k], dim=1), dim=-1), torch.cat([null[:, 1:], v], dim=1)
+        # All heads share the keys, so that the heads of a token are queries like its neighbours.
+        out = F.scaled_dot_product_attention(
+            F.normalize(q, dim=-1).flatten(1, 2).unsqueeze(1),
+            k.unsqueeze(1),
+            v.unsqueeze(1),
+            attn_mask=bias[:, :queries].transpose(0, 1).reshape(1, 1, -1, TOKENS + 1),
+            scale=COSINE_SCALE,
+        )
         return self.out_norm(self.to_out(out.reshape(n, queries, -1)))  # type: ignore[no-any-return]
 
     def _rotate(self, x: Tensor) -> Tensor:
-        """Rotary positions on the first channels, in interleaved pairs; position 0 turns nothing. (…, tokens, head_dim)"""
-        if x.shape[-2] == 1:
-            return x
-        first, second = x.unbind(-2)
-        cos, sin = self.rotary.cos().to(x.dtype), self.rotary.sin().to(x.dtype)
-        turned = 2 * len(self.rotary)
-        a, b = second[..., 0:turned:2], second[..., 1:turned:2]
-        pairs = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
-        return torch.stack([first, torch.cat([pairs, second[..., turned:]], dim=-1)], dim=-2)
+        """Turn the second token's first channels, in interleaved pairs, in place; (n, tokens, heads, head_dim)."""
+        if x.shape[1] == TOKENS:
+            cos, sin = self.rotary.cos().to(x.dtype), self.rotary.sin().to(x.dtype)
+            turned = x[:, 1, :, : 2 * len(self.rotary)]
+            a, b = turned[..., 0::2], turned[..., 1::2]
+            turned.copy_(torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2))
+        return x
 
 
 class CrossAttention(nn.Module):

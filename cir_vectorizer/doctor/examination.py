@@ -1,28 +1,15 @@
-"""Does everything between a model, a collection, its server and the container fit together?
-
-    for finding in examine(collection, model):
-        print(finding.level, finding.check, finding.sentence)
-
-Objects are written only into a collection made beside the one examined, which is removed again. A check that makes no
-sense after what was found before it is left out.
-"""
+"""A collection and its server, checked through the collection's own protocol."""
 
 import itertools
-import os
-import re
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 
-import httpx
 import numpy as np
 
-from cir_vectorizer.client import Client, Patience
 from cir_vectorizer.collections import (
-    Address,
     Collection,
     CreateOptions,
     Info,
@@ -32,11 +19,11 @@ from cir_vectorizer.collections import (
     Vector,
     open_collection,
 )
+from cir_vectorizer.doctor.container import Container
+from cir_vectorizer.doctor.findings import Finding
+from cir_vectorizer.doctor.servers import KINDS, Kind, version_finding, version_of
 from cir_vectorizer.errors import CollectionError, ServiceError
 from cir_vectorizer.query import ComposedQuery
-
-Level = Literal["ok", "warning", "problem"]
-"""A warning is a loss that one may live with; with a problem something does not work."""
 
 SAMPLE = 1000
 """Objects whose records are looked at."""
@@ -44,114 +31,21 @@ NORM_FACTOR = 1.5
 """How far the mean norm of a catalog may be from the model's: catalogs of one kind of thing differ by less."""
 PROBE = "a picture"
 """The text that the container is asked about."""
-TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found: `sentence` is the cause, and the remedy where one is needed."""
-
-    check: str
-    level: Level
-    sentence: str
-
-
-@dataclass(frozen=True)
-class _Need:
-    """What a server lacks that is older than `version`."""
-
-    version: tuple[int, int]
-    level: Level
-    missing: str
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A database as its server presents itself."""
-
-    name: str
-    port: int
-    tls_port: int
-    path: str
-    key_header: str
-    key_variable: str
-    setting: str
-    needs: tuple[_Need, ...]
-
-
-_KINDS = {
-    "qdrant": _Kind(
-        "Qdrant", 6333, 6333, "/", "api-key", "QDRANT_API_KEY", "QDRANT__INFERENCE__ADDRESS",
-        (
-            _Need((1, 10), "problem", "the query interface, so no search works"),
-            _Need((1, 16), "warning", "the collection's metadata, so what sync noted in its objects alone tells the model"),
-        ),
-    ),
-    "weaviate": _Kind(
-        "Weaviate", 8080, 443, "/v1/meta", "authorization", "WEAVIATE_API_KEY", "CLIP_INFERENCE_API",
-        (
-            _Need((1, 27), "problem", "what the client needs, so nothing works"),
-            _Need((1, 32), "warning", "aliases, so sync --reembed cannot switch"),
-        ),
-    ),
-}  # fmt: skip
-
-
-def examine(
-    collection: Collection,
-    model: ModelRecord,
-    mean_norm: float | None = None,
-    service_url: str | None = None,
-    service_key: str | None = None,
-) -> Iterator[Finding]:
-    """Check a collection, one finding after another.
-
-    Args:
-        model: what is to fill or to search it.
-        mean_norm: the model's mean length of picture embeddings, if it is known.
-        service_url: the container, as this machine sees it, without a path; a key may stand in it.
-        service_key: the container's key.
-    """
-    examination = _Examination(collection, model)
-    yield from examination.database()
-    if examination.info is not None:
-        yield from examination.fit(examination.info)
-        yield from examination.norms(examination.info, mean_norm)
-    if examination.usable:
-        yield from examination.round_trip()
-    container = None
-    if service_url is not None:
-        try:
-            container = _Container(service_url, service_key, model)
-        except ServiceError as error:
-            yield Finding("service", "problem", f"--service cannot be used: {error}")
-        else:
-            yield from container.findings()
-    if examination.usable:
-        yield from examination.wiring(container)
-    if container is not None:
-        container.client.close()
-
-
-def worst(findings: Iterable[Finding]) -> Level:
-    """The level of the most serious finding."""
-    order: tuple[Level, ...] = ("ok", "warning", "problem")
-    return max((finding.level for finding in findings), key=order.index, default="ok")
-
-
-class _Examination:
+class Examination:
     def __init__(self, collection: Collection, model: ModelRecord) -> None:
         self.collection = collection
         self.address = collection.address
         self.model = model
-        self.kind = None if self.address.host is None else _KINDS.get(self.address.scheme.removesuffix("s"))
+        self.kind = None if self.address.host is None else KINDS.get(self.address.scheme.removesuffix("s"))
         self.info: Info | None = None
         self.usable = False
         """Whether objects can be written to the server."""
 
     def database(self) -> Iterator[Finding]:
         """Connection, the server's version, and whether the collection is there."""
-        version = None if self.kind is None else _version(self.address, self.kind)
+        version = None if self.kind is None else version_of(self.address, self.kind)
         failed: CollectionError | None = None
         try:
             self.info = self.collection.info()
@@ -166,7 +60,7 @@ class _Examination:
         yield Finding("connection", "ok", f"{self.address} {where}")
         too_old = False
         if self.kind is not None and version is not None:
-            finding = _version_finding(self.kind, version)
+            finding = version_finding(self.kind, version)
             too_old = finding.level == "problem"
             yield finding
         if too_old:
@@ -259,7 +153,7 @@ class _Examination:
         else:
             yield Finding("round trip", "problem", f"an object beside the collection: {wrong}")
 
-    def wiring(self, container: "_Container | None") -> Iterator[Finding]:
+    def wiring(self, container: Container | None) -> Iterator[Finding]:
         """Does the database itself reach the container?"""
         if self.kind is None:
             return
@@ -279,7 +173,7 @@ class _Examination:
             return
         yield self._reached(container, container.served, self.kind)
 
-    def _reached(self, container: "_Container", served: ModelRecord, kind: _Kind) -> Finding:
+    def _reached(self, container: Container, served: ModelRecord, kind: Kind) -> Finding:
         """A text's vector from the container is found by the same text, which the server has to ask the container for."""
         try:
             vector = container.client.embed_texts([PROBE], model=str(served))[0]
@@ -322,100 +216,6 @@ class _Examination:
             finally:
                 if opening.tenant is not None:
                     scratch.close()
-
-
-class _Container:
-    """The container as this machine sees it.
-
-    Raises:
-        ServiceError: its address is none.
-    """
-
-    def __init__(self, url: str, key: str | None, model: ModelRecord) -> None:
-        self.client = Client(url, api_key=key, timeout=TIMEOUT_S, patience=Patience(retries=0))
-        self.model = model
-        self.served: ModelRecord | None = None
-        """The model with the wanted backbone, as the container calls it."""
-        bare = httpx.URL(url).copy_with(userinfo=b"")
-        self._url = str(bare).rstrip("/")
-
-    def findings(self) -> Iterator[Finding]:
-        """Is it alive and ready, does the key work, does it serve the model's backbone?"""
-        try:
-            answer = httpx.get(f"{self._url}/.well-known/ready", timeout=TIMEOUT_S)
-        except httpx.HTTPError as error:
-            sentence = (
-                f"no container answers at {self._url} ({error or type(error).__name__}); start it, or correct --service"
-            )
-            yield Finding("service", "problem", sentence)
-            return
-        if answer.status_code == 503:
-            yield Finding("service", "problem", f"{self._url} is not ready: {_error(answer)}; wait, or look at its log")
-            return
-        if not answer.is_success:
-            sentence = (
-                f"what answers at {self._url} is no container of cir-vectorizer (status {answer.status_code}); correct "
-                "--service, which has no path"
-            )
-            yield Finding("service", "problem", sentence)
-            return
-        yield Finding("service", "ok", f"{self._url} is alive and ready")
-        try:
-            listed = self.client.models()
-        except ServiceError as error:
-            refused = error.status in (401, 403)
-            remedy = "; give a valid one with --service-key or CIR_API_KEY" if refused else ""
-            yield Finding("service key" if refused else "service", "problem", f"{self._url}: {error}{remedy}")
-            return
-        yield Finding("service key", "ok", "the container lets these requests in")
-        yield self._model(listed)
-
-    def _model(self, listed: dict[str, Any]) -> Finding:
-        data: list[dict[str, Any]] = listed.get("data", [])
-        for each in data:
-            if each.get("fingerprint") == self.model.fingerprint:
-                self.served = ModelRecord(str(each["id"]), self.model.fingerprint, self.model.dim)
-                return Finding("service model", "ok", f"serves {self.served}, with the same backbone as {self.model}")
-        names = ", ".join(str(each.get("full_name")) for each in data) or "no model"
-        sentence = (
-            f"the container serves {names}, and none has the backbone of {self.model}; start it with --model "
-            f"{self.model.name}"
-        )
-        return Finding("service model", "problem", sentence)
-
-
-def _version(address: Address, kind: _Kind) -> str | None:
-    """What the server says its version is, asked without its client, which may refuse an old one; None if it is mute."""
-    tls = address.scheme.endswith("s")
-    port = address.port or (kind.tls_port if tls else kind.port)
-    host = replace(address, port=port).server
-    key = address.api_key or os.environ.get(kind.key_variable)
-    value = f"Bearer {key}" if kind.key_header == "authorization" else str(key)
-    try:
-        answer = httpx.get(
-            f"http{'s' if tls else ''}://{host}{kind.path}",
-            headers={kind.key_header: value} if key else None,
-            timeout=TIMEOUT_S,
-        )
-        version = answer.json()["version"]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return None
-    return version if isinstance(version, str) else None
-
-
-def _version_finding(kind: _Kind, version: str) -> Finding:
-    numbers = re.match(r"v?(\d+)\.(\d+)", version)
-    if numbers is None:
-        return Finding("version", "ok", f"{kind.name} {version}")
-    found = (int(numbers[1]), int(numbers[2]))
-    lacking = [need for need in kind.needs if found < need.version]
-    if not lacking:
-        return Finding("version", "ok", f"{kind.name} {version}")
-    newest = max(need.version for need in lacking)
-    missing = "; ".join(need.missing for need in lacking)
-    needed = ".".join(map(str, newest))
-    level: Level = "problem" if any(need.level == "problem" for need in lacking) else "warning"
-    return Finding("version", level, f"{kind.name} {version} lacks {missing}; update the server to {needed} or later")
 
 
 def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server: bool) -> Finding:
@@ -469,10 +269,3 @@ def _there_and_back(scratch: Collection, vector: Vector, model: ModelRecord) -> 
         return "is not found by its own vector; look at the server's log"
     scratch.delete([point.id])
     return "was removed and is still there; look at the server's log" if scratch.count() else None
-
-
-def _error(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"]).rstrip(".")
-    except (ValueError, KeyError, TypeError):
-        return f"it answered {answer.status_code}"

@@ -1,0 +1,54 @@
+"""Does everything between a model, a collection, its server and the container fit together?
+
+    for finding in examine(collection, model):
+        print(finding.level, finding.check, finding.sentence)
+
+Objects are written only into a collection made beside the one examined, which is removed again. A check that makes no
+sense after what was found before it is left out.
+"""
+
+from collections.abc import Iterator
+
+from cir_vectorizer.collections import Collection, ModelRecord
+from cir_vectorizer.doctor.container import Container
+from cir_vectorizer.doctor.examination import Examination
+from cir_vectorizer.doctor.findings import Finding, Level, worst
+from cir_vectorizer.errors import ServiceError
+
+__all__ = ["Finding", "Level", "examine", "worst"]
+
+
+def examine(
+    collection: Collection,
+    model: ModelRecord,
+    mean_norm: float | None = None,
+    service_url: str | None = None,
+    service_key: str | None = None,
+) -> Iterator[Finding]:
+    """Check a collection, one finding after another.
+
+    Args:
+        model: what is to fill or to search it.
+        mean_norm: the model's mean length of picture embeddings, if it is known.
+        service_url: the container, as this machine sees it, without a path; a key may stand in it.
+        service_key: the container's key.
+    """
+    examination = Examination(collection, model)
+    yield from examination.database()
+    if examination.info is not None:
+        yield from examination.fit(examination.info)
+        yield from examination.norms(examination.info, mean_norm)
+    if examination.usable:
+        yield from examination.round_trip()
+    container = None
+    if service_url is not None:
+        try:
+            container = Container(service_url, service_key, model)
+        except ServiceError as error:
+            yield Finding("service", "problem", f"--service cannot be used: {error}")
+        else:
+            yield from container.findings()
+    if examination.usable:
+        yield from examination.wiring(container)
+    if container is not None:
+        container.client.close()

@@ -1,0 +1,79 @@
+"""The container, checked from this machine."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from cir_vectorizer.client import Client, Patience
+from cir_vectorizer.collections import ModelRecord
+from cir_vectorizer.doctor.findings import Finding
+from cir_vectorizer.doctor.servers import TIMEOUT_S
+from cir_vectorizer.errors import ServiceError
+
+
+class Container:
+    """The container as this machine sees it.
+
+    Raises:
+        ServiceError: its address is none.
+    """
+
+    def __init__(self, url: str, key: str | None, model: ModelRecord) -> None:
+        self.client = Client(url, api_key=key, timeout=TIMEOUT_S, patience=Patience(retries=0))
+        self.model = model
+        self.served: ModelRecord | None = None
+        """The model with the wanted backbone, as the container calls it."""
+        bare = httpx.URL(url).copy_with(userinfo=b"")
+        self._url = str(bare).rstrip("/")
+
+    def findings(self) -> Iterator[Finding]:
+        """Is it alive and ready, does the key work, does it serve the model's backbone?"""
+        try:
+            answer = httpx.get(f"{self._url}/.well-known/ready", timeout=TIMEOUT_S)
+        except httpx.HTTPError as error:
+            sentence = (
+                f"no container answers at {self._url} ({error or type(error).__name__}); start it, or correct --service"
+            )
+            yield Finding("service", "problem", sentence)
+            return
+        if answer.status_code == 503:
+            yield Finding("service", "problem", f"{self._url} is not ready: {_error(answer)}; wait, or look at its log")
+            return
+        if not answer.is_success:
+            sentence = (
+                f"what answers at {self._url} is no container of cir-vectorizer (status {answer.status_code}); correct "
+                "--service, which has no path"
+            )
+            yield Finding("service", "problem", sentence)
+            return
+        yield Finding("service", "ok", f"{self._url} is alive and ready")
+        try:
+            listed = self.client.models()
+        except ServiceError as error:
+            refused = error.status in (401, 403)
+            remedy = "; give a valid one with --service-key or CIR_API_KEY" if refused else ""
+            yield Finding("service key" if refused else "service", "problem", f"{self._url}: {error}{remedy}")
+            return
+        yield Finding("service key", "ok", "the container lets these requests in")
+        yield self._model(listed)
+
+    def _model(self, listed: dict[str, Any]) -> Finding:
+        data: list[dict[str, Any]] = listed.get("data", [])
+        for each in data:
+            if each.get("fingerprint") == self.model.fingerprint:
+                self.served = ModelRecord(str(each["id"]), self.model.fingerprint, self.model.dim)
+                return Finding("service model", "ok", f"serves {self.served}, with the same backbone as {self.model}")
+        names = ", ".join(str(each.get("full_name")) for each in data) or "no model"
+        sentence = (
+            f"the container serves {names}, and none has the backbone of {self.model}; start it with --model "
+            f"{self.model.name}"
+        )
+        return Finding("service model", "problem", sentence)
+
+
+def _error(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return f"it answered {answer.status_code}"

@@ -1,0 +1,23 @@
+"""What the checks say."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "warning", "problem"]
+"""A warning is a loss that one may live with; with a problem something does not work."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: `sentence` is the cause, and the remedy where one is needed."""
+
+    check: str
+    level: Level
+    sentence: str
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The level of the most serious finding."""
+    order: tuple[Level, ...] = ("ok", "warning", "problem")
+    return max((finding.level for finding in findings), key=order.index, default="ok")
