@@ -12,13 +12,12 @@ import argparse
 import copy
 import statistics
 import time
-from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from cir_vectorizer.composers.compodiff.network import CROSS_HEADS, Linear, Network, NetworkConfig
+from cir_vectorizer.composers.compodiff.network import CROSS_HEADS, Network, NetworkConfig
 from cir_vectorizer.composers.compodiff.sampler import Draw, sample
 from cir_vectorizer.composers.compodiff.schedule import Schedule, cosine_schedule, times
 
@@ -120,15 +119,6 @@ def main() -> None:
         compare(network, queries, evaluations, arguments.repeats)
 
 
-def plain_network(network: Network) -> Network:
-    """The same weights behind PyTorch's own linear layers."""
-    plain = copy.deepcopy(network)
-    for ours, module in zip(network.modules(), plain.modules(), strict=True):
-        if isinstance(ours, Linear):
-            module.forward = partial(torch.nn.functional.linear, weight=ours.weight)
-    return plain
-
-
 @torch.inference_mode()
 def bfloat16_error(network: Network, evaluations: int) -> None:
     """Print how far sampling with bfloat16 weights lands from float32: 16 queries, same noise."""
@@ -152,20 +142,20 @@ def compare(network: Network, queries: int, evaluations: int, repeats: int) -> N
     """Print both times, their ratio and how far the results are apart."""
     config = network.config
     schedule = cosine_schedule()
-    plain_one = plain_network(network)
+    packed = copy.deepcopy(network).pack()
     states, negative = torch.randn(2, queries, TEXT_TOKENS, config.text_width)
     images = 10 * torch.nn.functional.normalize(torch.randn(queries, 1, config.dim), dim=-1)
     masks = torch.zeros(queries, 64, 64)
     noise = torch.randn(evaluations, queries * SAMPLES, config.dim)
 
     def run_plain() -> Tensor:
-        found = plain_sample(plain_one, schedule, states, negative, images, masks, noise, SCALES)
+        found = plain_sample(network, schedule, states, negative, images, masks, noise, SCALES)
         return found.view(queries, SAMPLES, config.dim)
 
     def run_ours() -> Tensor:
         own = noise.view(evaluations, queries, SAMPLES, config.dim)
         draws = [Draw(i, queries + i, 0, images[i, 0], *SCALES, own[:, i]) for i in range(queries)]
-        return sample(network, schedule, torch.cat([states, negative]), masks[:1], draws)
+        return sample(packed, schedule, torch.cat([states, negative]), masks[:1], draws)
 
     theirs, found = run_plain(), run_ours()
     difference = (theirs - found).abs().max().item() / max(1.0, theirs.abs().max().item())

@@ -64,7 +64,7 @@ class CompoDiff:
     ) -> None:
         self.backbone = backbone
         self.text_backbone = text_backbone or backbone
-        self.network = network.to(backbone.device).cast(dtype).eval().requires_grad_(False)
+        self.network = network.to(backbone.device).cast(dtype).eval().requires_grad_(False).pack()
         self.knobs = knobs or Knobs()
         self._schedule = cosine_schedule()
         self._denoise: Denoiser | None = None
@@ -93,7 +93,7 @@ class CompoDiff:
         Batches are then filled up to powers of two, so that few programs are built.
         """
         mode = "reduce-overhead" if self.backbone.device.type == "cuda" else "default"
-        self._denoise = torch.compile(self.network, mode=mode, dynamic=False)
+        self._denoise = torch.compile(self.network.pack(False), mode=mode, dynamic=False)
 
     def prepare(self, query: ComposedQuery) -> Plan:
         if query.template is not None:

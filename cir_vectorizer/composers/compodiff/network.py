@@ -9,6 +9,7 @@ and used at every step, by every sample and guidance branch.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ ROTARY_CHANNELS = 32
 COSINE_SCALE = 16.0
 BIAS_BUCKETS = 32
 TOKENS = 2
-FEW_ROWS = 48
+PACKED_FOR_ROWS = 12
+"""Of one query: three branches of two samples of two tokens."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,27 @@ class NetworkConfig:
 
 
 class Linear(nn.Linear):
-    """A linear layer without bias. For few rows on a CPU the weights stand on the left, which reads them faster."""
+    """A linear layer without bias."""
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__(width, out, bias=False)
+        self._packed: Tensor | None = None
+
+    def pack(self, wanted: bool) -> None:
+        """Keep a second copy of the weights, in the order in which a CPU's product with few rows reads them."""
+        possible = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if wanted and possible and self.weight.device.type == "cpu" and self.weight.dtype == torch.float32:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), PACKED_FOR_ROWS)
+        else:
+            self._packed = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # a packed copy can be neither copied nor pickled
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.flatten(0, -2)
-        if x.device.type != "cpu" or len(rows) > FEW_ROWS:
+        if self._packed is None:
             return F.linear(x, self.weight)
-        return (self.weight @ rows.T).T.reshape(*x.shape[:-1], -1)
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")  # type: ignore[no-any-return]
 
 
 class Gain(nn.Module):
@@ -218,6 +231,16 @@ class Network(nn.Module):
         """The weights in another precision; the rotary frequencies stay as loaded."""
         for parameter in self.parameters():
             parameter.data = parameter.data.to(dtype)
+        return self
+
+    def pack(self, wanted: bool = True) -> Self:
+        """Lay the weights out for sampling: on a CPU, in float32, one query then takes about half the time.
+
+        Costs the memory of the weights again; weights that change afterwards are not seen.
+        """
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.pack(wanted)
         return self
 
     def embed_times(self, times: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def sample(
     order = sorted(range(len(draws)), key=lambda i: -draws[i].evaluations)
     sorted_draws = [draws[i] for i in order]
     guidance = _Guidance(network, states, masks, sorted_draws, network if denoise is None else denoise)
-    tables = _Tables(schedule, sorted_draws, states.device)
+    tables = _Tables(network, schedule, sorted_draws, states.device)
     x = states.new_empty(0, *draws[0].noise.shape[1:], dtype=torch.float32)
     for left in range(sorted_draws[0].evaluations, 0, -1):
         active = sum(draw.evaluations >= left for draw in sorted_draws)
@@ -107,7 +107,7 @@ class _Guidance:
             text_of += [text for text, _ in contexts]
             image_of += [image for _, image in contexts]
             mask_of += [draw.mask] * len(contexts)
-        self._network, self._denoise = network, denoise
+        self._denoise = denoise
         self._memories = network.remember(
             (network.embed_texts(states), torch.tensor(text_of, device=device)),
             (torch.stack(images).to(network.dtype), torch.tensor(image_of, device=device)),
@@ -120,11 +120,11 @@ class _Guidance:
         self._at = torch.tensor(self._branches, device=device)
 
     def __call__(self, x: Tensor, times: Tensor) -> Tensor:
-        """(n, samples, dim) of the first n draws at (n,) times -> the clean embeddings, guided."""
+        """(n, samples, dim) of the first n draws at times embedded as (n, dim) -> the clean embeddings, guided."""
         n, samples, dim = x.shape
         contexts = self._branches[n - 1][2] + 1
         of = self._draw_of[:contexts]
-        embedded = self._network.embed_times(times)[of].repeat_interleave(samples, 0)
+        embedded = times[of].repeat_interleave(samples, 0)
         memories = [memory[:, :contexts] for memory in self._memories]
         out = self._denoise(x[of].reshape(-1, dim), embedded, memories).float().view(contexts, samples, dim)
         full, picture, nothing = out[self._at[:n].T]
@@ -134,7 +134,7 @@ class _Guidance:
 
 @dataclass(frozen=True)
 class _Now:
-    """The numbers of one step for n draws, (n, 1, 1) but `time`, which is (n,)."""
+    """The numbers of one step for n draws, (n, 1, 1) but `time`, which is embedded as (n, dim)."""
 
     time: Tensor
     reciprocal: Tensor
@@ -147,7 +147,7 @@ class _Now:
 class _Tables:
     """The numbers of every step of every draw."""
 
-    def __init__(self, schedule: Schedule, draws: Sequence[Draw], device: torch.device) -> None:
+    def __init__(self, network: Network, schedule: Schedule, draws: Sequence[Draw], device: torch.device) -> None:
         longest = draws[0].evaluations
         visited = torch.full((len(draws), longest + 1), -1)
         for i, draw in enumerate(draws):
@@ -159,7 +159,8 @@ class _Tables:
         direction = (1 - b - noise**2).clamp(min=0).sqrt()
         reciprocal = schedule.sqrt_recip_alphas_cumprod[now]
         columns = (reciprocal, schedule.sqrt_recipm1_alphas_cumprod[now], b.sqrt(), noise, direction)
-        self._time = now.to(device)
+        different, which = torch.unique(now, return_inverse=True)
+        self._time = network.embed_times(different.to(device))[which.to(device)]
         self._numbers = torch.stack(columns).to(device)
 
     def at(self, left: int, active: int) -> _Now:
