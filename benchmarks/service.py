@@ -2,6 +2,7 @@
 
     python -m benchmarks.service speed        64 clients: texts, pictures, composed queries, against a plain handler
     python -m benchmarks.service overload     arrivals at 10 times the capacity for a minute, after two of warm-up
+    python -m benchmarks.service replicas     one replica on one core, then two on two, each with half of the clients
 
 The model is ViT-B/32-sized with random weights, float32, on the CPU, and has a Φ. The plain handler does what the
 stock multi2vec-clip container does: a lock a request, text rows of 77 tokens, one picture a forward; a composed query
@@ -24,7 +25,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +251,9 @@ async def probes(port: int, seconds: float) -> dict[str, list[float]]:
 
 
 @contextmanager
-def process(*command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def process(*command: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server, with the port that it prints once it is ready."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **environment}
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert started.stderr is not None
     port, lines = 0, []
@@ -271,10 +273,10 @@ def process(*command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         started.wait(60)
 
 
-def service(folder: Path, *options: str) -> Any:
+def service(folder: Path, *options: str, **environment: str) -> Any:
     """Our service with the model."""
     command = [sys.executable, "-m", "cir_vectorizer.cli", "serve", "--model", f"bench={folder}", "--port", "0"]
-    return process(*command, "--drain-seconds", "0", *options)
+    return process(*command, "--drain-seconds", "0", *options, **environment)
 
 
 def load(*arguments: Any) -> Any:
@@ -303,6 +305,22 @@ def speed(folder: Path, seconds: float) -> None:
             print(f"{kind:10}{name:28}{found['per_second']:12.1f}{times}", flush=True)
         factor = ours["per_second"] / plain["per_second"]
         print(f"{kind:10}{factor:.1f} times the plain handler ({least:g} wanted)\n", flush=True)
+
+
+def replicas(folder: Path, seconds: float) -> None:
+    """Print what two replicas do beside one, each with one thread."""
+    for kind, cache in {"text": "0", "picture": "0", "composed": "64"}.items():
+        rates = []
+        for count in (1, 2):
+            with ExitStack() as stack:
+                ports = [
+                    stack.enter_context(service(folder, "--cache-mib", cache, OMP_NUM_THREADS="1"))[1]
+                    for _ in range(count)
+                ]
+                with ThreadPoolExecutor(count) as pool:
+                    each = [pool.submit(load, "closed", port, kind, CLIENTS // count, seconds) for port in ports]
+                rates.append(sum(found.result()["per_second"] for found in each))
+        print(f"{kind:10}one {rates[0]:.1f} a second, two {rates[1]:.1f}: {rates[1] / rates[0]:.2f} times", flush=True)
 
 
 def overload(folder: Path, seconds: float, warm: float) -> None:
@@ -343,7 +361,7 @@ def overload(folder: Path, seconds: float, warm: float) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "overload", "plain", "load"])
+    parser.add_argument("what", choices=["speed", "overload", "replicas", "plain", "load"])
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--folder", help="model folder; made if not given")
     parser.add_argument("--seconds", type=float)
@@ -367,6 +385,8 @@ def main() -> None:
         folder = Path(given.folder) if given.folder else make_model(Path(temporary) / "vit-b-32")
         if given.what == "speed":
             speed(folder, given.seconds or 20)
+        elif given.what == "replicas":
+            replicas(folder, given.seconds or 20)
         else:
             overload(folder, given.seconds or 60, given.warm)
 
