@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from cir_vectorizer.errors import AddressError
 
+USUAL_PORTS = {"qdrant": 6333, "qdrants": 6333, "weaviate": 8080, "weaviates": 443}
+
 
 @dataclass(frozen=True)
 class Address:
@@ -28,6 +30,12 @@ class Address:
         if self.path is not None:
             return f"{self.scheme}:{self.path}/{self.collection}"
         return f"{self.scheme}://{self.server}/{self.collection}"
+
+    @property
+    def place(self) -> tuple[str, str | None, int | None, Path | None]:
+        """The server or directory, the same however it is written."""
+        path = None if self.path is None else self.path.resolve()
+        return self.scheme, self.host, self.port or USUAL_PORTS.get(self.scheme), path
 
     @property
     def server(self) -> str:

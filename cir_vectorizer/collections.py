@@ -280,8 +280,8 @@ class Collection(Protocol):
     def count(self) -> int:
         """How many objects there are."""
 
-    def beside(self, name: str) -> "Collection":
-        """Another collection of the same server or directory, opened with the same options.
+    def beside(self, name: str, options: OpenOptions | None = None) -> "Collection":
+        """Another collection of the same server or directory, opened with the same options if none are given.
 
         It speaks through this one's connection: closing this one closes it too.
         """

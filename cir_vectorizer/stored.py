@@ -57,13 +57,16 @@ def read_id(text: Id, field: str) -> Id:
     Raises:
         QueryError: it is neither.
     """
-    if isinstance(text, int):
-        return text
-    if text.isascii() and text.isdecimal() and len(text) < 20:
-        return int(text)
+    if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= 20:
+        text = int(text)
     try:
+        if isinstance(text, int):
+            if 0 <= text < 2**64:
+                return text
+            raise ValueError("no database has such a number")
         return str(UUID(text))
     except ValueError as error:
+        text = str(text)
         shown = repr(text if len(text) <= 80 else f"{text[:79]}…")
         raise QueryError(field, f"names {shown}, which is no id; give a whole number or a UUID") from error
 

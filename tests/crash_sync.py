@@ -218,7 +218,8 @@ def crash(database: Database, photos: Path, work: Path, kills: int, server_kills
         elif process.returncode == 0:
             outcome.survived += 1
         else:
-            outcome.problems.append(f"a sync ended with status {process.returncode} after its server was killed")
+            said = syncs.errors.read_text().strip().rpartition("\n")[2]
+            outcome.problems.append(f"a sync ended with status {process.returncode} after its server was killed: {said}")
         process.wait()
         more = syncs.encoded() - back
         print(f"  server kill {number + 1}: {more} more encoded after it, {_count(database):,} objects", flush=True)
@@ -226,7 +227,7 @@ def crash(database: Database, photos: Path, work: Path, kills: int, server_kills
     outcome.missing_before_last = outcome.pictures - _count(database)
     outcome.encoded_by_last = int(str(syncs.finish("Crashed")["encoded"]))
     outcome.encoded = syncs.encoded()
-    _examine(database, outcome)
+    _examine(database, outcome, kills, server_kills)
     return outcome
 
 
@@ -235,7 +236,7 @@ def _count(database: Database) -> int:
         return 0 if collection.info() is None else collection.count()
 
 
-def _examine(database: Database, outcome: Outcome) -> None:
+def _examine(database: Database, outcome: Outcome, kills: int, server_kills: int) -> None:
     """Compare the collection that lived through the crashes with the one that did not."""
     problems = outcome.problems
     with (
@@ -258,6 +259,8 @@ def _examine(database: Database, outcome: Outcome) -> None:
             hits = crashed.search(point.vector, 50)
             if point.id not in [hit.id for hit in hits if hit.score > 1 - 1e-3]:
                 problems.append(f"object {point.id} is not found by its own vector")
+    if outcome.sync_kills < kills or outcome.server_kills < server_kills:
+        problems.append("a run ended before it was killed; try with more pictures")
     if outcome.most_difference > TOLERANCE:
         problems.append(f"a vector differs by {outcome.most_difference:.1e}")
     if outcome.encoded_by_last != outcome.missing_before_last:

@@ -247,12 +247,12 @@ class TestTheContract:
         assert "3" in caught.value.failed[uid(2)]
         assert {id_ for id_, _ in shop.scan()} == {uid(i) for i in (0, 1, 3, 4, 6)}
 
-    def test_a_batch_that_is_refused_whole_is_one_sentence(self, database):
+    def test_of_a_batch_that_is_refused_whole_every_object_is_named(self, database):
         shop = database.open()
         ensure(shop, MODEL)
-        with pytest.raises(CollectionError) as caught:
+        with pytest.raises(PartialWriteError) as caught:
             shop.upsert([Point(uid(i), unit(1, i, 0), {}) for i in range(5)])
-        assert not isinstance(caught.value, PartialWriteError)
+        assert set(caught.value.failed) == {uid(i) for i in range(5)}
         assert shop.count() == 0
 
     def test_a_scan_sees_every_object_once(self, database):

@@ -181,6 +181,20 @@ class TestServers:
         with pytest.raises(CollectionError, match="holds 20 objects that cir-vectorizer did not put there"):
             ensure(shop, MODEL)
 
+    @every(QDRANT[1:2])
+    def test_a_payload_that_is_refused_is_named_and_the_others_are_written(self, database):
+        shop = database.open()
+        ensure(shop, MODEL)
+        shop.upsert(points([RECORD.join({"n": i}) for i in range(4)]))
+        deep = 1
+        for _ in range(200):
+            deep = [deep]
+        changed = {uid(i): RECORD.join({"n": deep if i == 2 else 10 + i}) for i in range(4)}
+        with pytest.raises(PartialWriteError) as caught:
+            shop.replace_payload(changed)
+        assert set(caught.value.failed) == {uid(2)}
+        assert sorted(point.payload["n"] for point in shop.get([uid(i) for i in range(4)])) == [2, 10, 11, 13]
+
     @every(QDRANT[1:])
     def test_the_server_has_the_container_make_vectors_and_compose_queries(self, database, service, tiny):
         shop = database.open()

@@ -13,7 +13,7 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.collections import open_collection
 from cir_vectorizer.errors import CollectionError, PartialWriteError
 from cir_vectorizer.sources import open_source
-from cir_vectorizer.sync import sync
+from cir_vectorizer.sync import Report, sync
 from tests import servers
 from tests.indexing import counts, draw, indexed, only, run
 
@@ -185,6 +185,21 @@ class TestTheDatabase:
         assert str(report.failed[0]) == "a.jpg was refused by the database: the cell 'ean' is no number"
         monkeypatch.undo()
         assert counts(run(photos, shop, tiny)) == only(added=1, unchanged=4, encoded=1)
+
+    def test_one_that_takes_nothing_ends_the_run_after_three_batches(self, tmp_path, shop, tiny, monkeypatch):
+        for i in range(12):
+            draw(tmp_path / "many" / f"{i:02}.png", i)
+
+        def refuse(points):
+            raise PartialWriteError({point.id: "no room" for point in points}, len(points))
+
+        monkeypatch.setattr(shop, "upsert", refuse)
+        report = Report()
+        with pytest.raises(CollectionError, match=r"refused 3 batches in a row whole.*no room; correct the cause"):
+            sync(open_source(tmp_path / "many"), shop, tiny, batch_size=2, report=report)
+        assert 6 <= len(report.failed) < 12
+        report = sync(open_source(tmp_path / "many"), shop, tiny, batch_size=6)
+        assert (report.complete, len(report.failed)) == (True, 12)
 
     def test_two_syncs_at_once_into_an_embedded_collection(self, photos, shop, tiny, tmp_path):
         run(photos, shop, tiny)

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -195,14 +195,15 @@ class _Task:
         given, target = self.given, self.collection.address
         if names_collection(self.source):
             there = parse_address(self.source)
-            if _server(there) == _server(target):
-                same = there.collection == target.collection
+            if there.place == target.place:
+                same = _name(there) == _name(target)
                 if same and not given["reembed"]:
                     raise SourceError(
                         f"{there} is the collection to write to as well; give another --to, or --reembed to have it "
                         "embedded anew with another model"
                     )
-                collection = self.collection if same else self.collection.beside(there.collection)
+                opening = replace(self.collection.options, using=None, tenant=None)
+                collection = self.collection if same else self.collection.beside(there.collection, opening)
                 return CollectionSource(collection, self.web, given["image_column"], keep_marks=same, lent=True)
         return open_source(
             self.source,
@@ -270,6 +271,7 @@ class _Task:
         from cir_vectorizer.sync import Report, watch
 
         current, last_error = Report(), ""
+        shown: Report | None = None
 
         def one_round(listing: "Source") -> "Report":
             nonlocal current
@@ -281,20 +283,27 @@ class _Task:
             nonlocal last_error
             if isinstance(outcome, CirError):
                 if str(outcome) != last_error:
+                    if current.complete and current is not shown:
+                        show(current)
                     click.echo(f"error: {outcome} (looking again every {interval:g} s)", err=True)
                 last_error = str(outcome)
                 return
             last_error = ""
-            _print_failures(outcome)
-            click.echo(self._summary(outcome))
-            outcome.write(self.report_path)
+            show(outcome)
+
+        def show(report: "Report") -> None:
+            nonlocal shown
+            shown = report
+            _print_failures(report)
+            click.echo(self._summary(report))
+            report.write(self.report_path)
 
         _ = self.vectorizer
         click.echo(f"Watching {self.source} every {interval:g} s; Ctrl-C ends it.", err=True)
         try:
             watch(self.opened, one_round, interval, tell)
         except KeyboardInterrupt:
-            if not current.complete:
+            if current.handled and not current.complete:
                 with contextlib.suppress(CirError):  # the next run tells the same
                     current.write(self.report_path)
             click.echo("Stopped.", err=True)
@@ -340,7 +349,8 @@ class _Task:
     def _summary(self, report: "Report") -> str:
         skipped = f"; {report.skipped:,} files are no pictures or not wanted" if report.skipped else ""
         adopted = (
-            f"; {report.changes['source']:,} objects of another source are of this one now"
+            f"; {report.changes['source']:,} objects of another source are of this one now (sources that share names or "
+            "ids need collections of their own)"
             if report.changes["source"]
             else ""
         )
@@ -383,6 +393,7 @@ def _on_paper(name: str) -> "ModelRecord | None":
     return ModelRecord(name, str(backbone["fingerprint"]), int(backbone["dim"]))
 
 
-def _server(address: "Address") -> tuple[Any, ...]:
-    path = address.path.resolve() if address.path is not None else None
-    return address.scheme, address.host, address.port, path
+def _name(address: "Address") -> str:
+    """Weaviate takes a small first letter for the capital one."""
+    name = address.collection
+    return name[:1].upper() + name[1:] if address.scheme.startswith("weaviate") else name

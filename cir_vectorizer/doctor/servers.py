@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from cir_vectorizer.collections import Address
+from cir_vectorizer.addresses import USUAL_PORTS, Address
 from cir_vectorizer.doctor.findings import Finding, Level
 
 TIMEOUT_S = 10.0
@@ -26,8 +26,6 @@ class Kind:
     """A database as its server presents itself."""
 
     name: str
-    port: int
-    tls_port: int
     path: str
     key_header: str
     key_variable: str
@@ -37,14 +35,14 @@ class Kind:
 
 KINDS = {
     "qdrant": Kind(
-        "Qdrant", 6333, 6333, "/", "api-key", "QDRANT_API_KEY", "QDRANT__INFERENCE__ADDRESS",
+        "Qdrant", "/", "api-key", "QDRANT_API_KEY", "QDRANT__INFERENCE__ADDRESS",
         (
             Need((1, 10), "problem", "the query interface, so no search works"),
             Need((1, 16), "warning", "the collection's metadata, so what sync noted in its objects alone tells the model"),
         ),
     ),
     "weaviate": Kind(
-        "Weaviate", 8080, 443, "/v1/meta", "authorization", "WEAVIATE_API_KEY", "CLIP_INFERENCE_API",
+        "Weaviate", "/v1/meta", "authorization", "WEAVIATE_API_KEY", "CLIP_INFERENCE_API",
         (
             Need((1, 27), "problem", "what the client needs, so nothing works"),
             Need((1, 32), "warning", "aliases, so sync --reembed cannot switch"),
@@ -56,8 +54,7 @@ KINDS = {
 def version_of(address: Address, kind: Kind) -> str | None:
     """What the server says its version is, asked without its client, which may refuse an old one; None if it is mute."""
     tls = address.scheme.endswith("s")
-    port = address.port or (kind.tls_port if tls else kind.port)
-    host = replace(address, port=port).server
+    host = replace(address, port=address.port or USUAL_PORTS[address.scheme]).server
     key = address.api_key or os.environ.get(kind.key_variable)
     value = f"Bearer {key}" if kind.key_header == "authorization" else str(key)
     try:

@@ -162,4 +162,6 @@ def _add(report: Report, rest: Report) -> None:
     """Count what a run over the rest of the old collection did."""
     for name in ("total", "added", "changed", "unchanged", "encoded", "seconds"):
         setattr(report, name, getattr(report, name) + getattr(rest, name))
+    for change, count in rest.changes.items():
+        report.changes[change] += count
     report.failed += rest.failed

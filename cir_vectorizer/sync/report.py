@@ -48,11 +48,6 @@ class Report:
         """Entries done with."""
         return self.added + self.changed + self.unchanged + len(self.failed)
 
-    @property
-    def moved_anything(self) -> bool:
-        """Whether the run wrote, removed or refused anything."""
-        return bool(self.added or self.changed or self.removed or self.failed or self.switched)
-
     def write(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one.
 

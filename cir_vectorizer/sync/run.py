@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
-from cir_vectorizer.errors import BackboneMismatch, ImageError, PartialWriteError
+from cir_vectorizer.errors import BackboneMismatch, CollectionError, ImageError, PartialWriteError
 from cir_vectorizer.images import Limits
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import (
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 WRITES_IN_FLIGHT = 2
+MOST_REFUSED = 3
+"""Batches in a row that the database may refuse whole before a run ends."""
 FAR_WORKERS = 16
 """Threads that read, where pictures come over a network."""
 ALWAYS_SCANNED = 50_000
@@ -249,6 +251,8 @@ class _Run:
         """What kept entries from being listed."""
         self._database = ThreadPoolExecutor(1, "cir-database")
         self._writes: deque[tuple[Future[None], Sequence[Work]]] = deque()
+        self._refused_whole = 0
+        """Batches in a row of which the database took nothing."""
         self._pictures: list[Work] = []
         self._payloads: list[Work] = []
 
@@ -329,6 +333,11 @@ class _Run:
         self._count(write, works)
         self._writes.popleft()
         self.on_progress(self.report)
+        if self._refused_whole >= MOST_REFUSED:
+            raise CollectionError(
+                f"the database refused {MOST_REFUSED} batches in a row whole, the last one with: "
+                f"{self.report.failed[-1].sentence}; correct the cause and run again"
+            )
 
     def _count(self, write: "Future[None]", works: Sequence[Work]) -> None:
         """Count the objects of a finished write; those that the database refused are failures."""
@@ -338,6 +347,7 @@ class _Run:
             refused = error.failed
         elif error is not None:
             raise error
+        self._refused_whole = self._refused_whole + 1 if len(refused) == len(works) > 1 else 0
         for work in works:
             if work.item.id in refused:
                 sentence = f"was refused by the database: {refused[work.item.id]}"

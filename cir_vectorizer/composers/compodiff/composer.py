@@ -159,4 +159,4 @@ def _noise(wish: _Wish, dim: int) -> Tensor:
 
 def _seed_of(query: ComposedQuery) -> int:
     words = "\0".join((each or "").strip() for each in (query.text, query.negative_text))
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "replace")).digest()[:7], "big")

@@ -33,13 +33,13 @@ from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer_qdrant import searching, words
 from cir_vectorizer_qdrant.connection import ATTEMPTS, Connection, commit_without_fsync, said_by, status_of
 from cir_vectorizer_qdrant.filters import to_qdrant
+from cir_vectorizer_qdrant.inference import DEFAULT_MODEL
 from cir_vectorizer_qdrant.schema import Schema, missing_indexes, new_collection, read_schema
 
 SCAN_PAGE = 10_000
 """The embedded mode sorts all its ids for each page, so pages are long."""
 SEARCH_ATTEMPTS = 3
 """Of a search that waits for the container too: somebody sits before it."""
-DEFAULT_MODEL = "lincir"
 
 _T = TypeVar("_T")
 
@@ -120,29 +120,35 @@ class QdrantCollection:
         if not points:
             return
         self._index([point.payload for point in points])
-        failed: dict[Id, str] = {}
-        cause = self._write(points, failed)
-        if cause is None:
-            return
-        if len(failed) == len(points) > 1 and len(set(failed.values())) == 1:
-            raise CollectionError(failed[points[0].id]) from cause
-        raise PartialWriteError(failed, len(points)) from cause
 
-    def _write(self, points: Sequence[Point], failed: dict[Id, str]) -> Exception | None:
-        """Write a batch; where it is refused, find by halving which objects are to blame. Returns the last refusal."""
-        try:
-            batch = self._batch(points)
+        def send(some: Mapping[Id, Point]) -> None:
+            batch = self._batch(list(some.values()))
             self._call(lambda client: client.upsert(self._name, points=batch, wait=True))
-        except (CollectionError, ValueError) as error:
-            if isinstance(error, CollectionError) and not _refused(error.__cause__):
-                raise
-            if len(points) == 1:
-                failed[points[0].id] = said_by(error.__cause__ or error)
-                return error
-            middle = len(points) // 2
-            halves = (self._write(points[:middle], failed), self._write(points[middle:], failed))
-            return halves[0] or halves[1]
-        return None
+
+        self._write({point.id: point for point in points}, send)
+
+    def _write(self, objects: Mapping[Id, _T], send: Callable[[Mapping[Id, _T]], None]) -> None:
+        """Send objects; where they are refused, find by halving which of them are to blame."""
+        failed: dict[Id, str] = {}
+
+        def by_halves(some: Mapping[Id, _T]) -> Exception | None:
+            try:
+                send(some)
+            except (CollectionError, ValueError) as error:
+                if isinstance(error, CollectionError) and not _refused(error.__cause__):
+                    raise
+                if len(some) == 1:
+                    failed[next(iter(some))] = said_by(error.__cause__ or error)
+                    return error
+                ids = list(some)
+                halves = (ids[: len(ids) // 2], ids[len(ids) // 2 :])
+                refusals = [by_halves({id_: some[id_] for id_ in half}) for half in halves]
+                return refusals[0] or refusals[1]
+            return None
+
+        cause = by_halves(objects)
+        if cause is not None:
+            raise PartialWriteError(failed, len(objects)) from cause
 
     def _batch(self, points: Sequence[Point]) -> models.Batch:
         schema = self._schema
@@ -258,15 +264,18 @@ class QdrantCollection:
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
         schema = self._schema
 
-        def replace_all(client: QdrantClient) -> None:
-            there = {_id(each) for each in client.retrieve(self._name, list(payloads), with_payload=False)}
-            known = {id_: payload for id_, payload in payloads.items() if id_ in there}
-            if known:
-                client.batch_update_points(self._name, _replacing(known, schema.words), wait=True)
+        def send(some: Mapping[Id, Payload]) -> None:
+            def replace_all(client: QdrantClient) -> None:
+                there = {_id(each) for each in client.retrieve(self._name, list(some), with_payload=False)}
+                known = {id_: payload for id_, payload in some.items() if id_ in there}
+                if known:
+                    client.batch_update_points(self._name, _replacing(known, schema.words), wait=True)
+
+            self._call(replace_all)
 
         if payloads:
             self._index(list(payloads.values()))
-            self._call(replace_all)
+            self._write(payloads, send)
 
     def delete(self, ids: Sequence[Id]) -> None:
         selector = models.PointIdsList(points=list(ids))
@@ -275,8 +284,8 @@ class QdrantCollection:
     def count(self) -> int:
         return self._call(lambda client: client.count(self._name, exact=True)).count
 
-    def beside(self, name: str) -> "QdrantCollection":
-        return QdrantCollection(replace(self.address, collection=name), self.options, self._connection)
+    def beside(self, name: str, options: OpenOptions | None = None) -> "QdrantCollection":
+        return QdrantCollection(replace(self.address, collection=name), options or self.options, self._connection)
 
     def take_over(self, other: Collection) -> None:
         def switch(client: QdrantClient) -> None:
@@ -289,8 +298,14 @@ class QdrantCollection:
                 create_alias=models.CreateAlias(collection_name=new, alias_name=self._name)
             )
             if old == self._name:
+                others = [
+                    models.CreateAliasOperation(
+                        create_alias=models.CreateAlias(collection_name=new, alias_name=each.alias_name)
+                    )
+                    for each in client.get_collection_aliases(old).aliases
+                ]
                 client.delete_collection(old)
-                client.update_collection_aliases([point_here])
+                client.update_collection_aliases([point_here, *others])
                 return
             leave = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self._name))
             client.update_collection_aliases([leave, point_here] if old else [point_here])
@@ -338,13 +353,17 @@ def _behind(client: QdrantClient, name: str) -> str | None:
 
 
 def _replacing(payloads: Mapping[Id, Payload], with_words: bool) -> list[models.UpdateOperation]:
-    """An overwrite for each object, and the keywords of all of them at once."""
-    operations: list[models.UpdateOperation] = [
+    """The keywords of all objects at once, and an overwrite for each.
+
+    The overwrites come last: they hold the records that say that an object is up to date.
+    """
+    overwrites: list[models.UpdateOperation] = [
         models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[id_]))
         for id_, payload in payloads.items()
     ]
     if not with_words:
-        return operations
+        return overwrites
+    operations: list[models.UpdateOperation] = []
     sparse = {id_: words.of_payload(payload) for id_, payload in payloads.items()}
     points = [models.PointVectors(id=id_, vector={words.VECTOR: each}) for id_, each in sparse.items() if each.indices]
     wordless: list[Id] = [id_ for id_, each in sparse.items() if not each.indices]
@@ -353,7 +372,7 @@ def _replacing(payloads: Mapping[Id, Payload], with_words: bool) -> list[models.
     if wordless:
         gone = models.DeleteVectors(vector=[words.VECTOR], points=list(wordless))
         operations.append(models.DeleteVectorsOperation(delete_vectors=gone))
-    return operations
+    return operations + overwrites
 
 
 def _dense(record: models.Record, using: str) -> Vector:

@@ -15,7 +15,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from cir_vectorizer.collections import Address, OpenOptions
-from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.errors import CirError, CollectionError
 from cir_vectorizer.retry import persist
 
 DEFAULT_PORT, DEFAULT_GRPC_PORT = 6333, 6334
@@ -75,6 +75,8 @@ class Connection:
         """
         try:
             result = persist(lambda: work(self.client), _may_pass, attempts if self._reached else FIRST_ATTEMPTS)
+        except CirError:
+            raise  # some are ValueErrors too
         except (*_SERVER_ERRORS, *_LOCAL_ERRORS) as error:
             raise CollectionError(self._sentence(error, collection)) from error
         self._reached = True

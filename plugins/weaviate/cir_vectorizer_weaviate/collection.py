@@ -255,13 +255,15 @@ class WeaviateCollection:
             self._delete(WeaviateFilter.by_id().contains_any(lot))
 
     def _delete(self, where: Any) -> None:
-        self._on(lambda remote: remote.data.delete_many(where=where))
+        done = self._on(lambda remote: remote.data.delete_many(where=where))
+        if done.failed:
+            raise CollectionError(f"{self.address}: {done.failed:,} objects were not removed; run the command again")
 
     def count(self) -> int:
         return self._on(lambda remote: remote.aggregate.over_all(total_count=True)).total_count or 0
 
-    def beside(self, name: str) -> "WeaviateCollection":
-        return WeaviateCollection(replace(self.address, collection=name), self.options, self._connection)
+    def beside(self, name: str, options: OpenOptions | None = None) -> "WeaviateCollection":
+        return WeaviateCollection(replace(self.address, collection=name), options or self.options, self._connection)
 
     def take_over(self, other: Collection) -> None:
         if self.options.tenant is not None:
@@ -272,12 +274,15 @@ class WeaviateCollection:
         theirs = class_name(other.address)
 
         def switch(client: WeaviateClient) -> None:
+            aliases = client.alias.list_all()  # refused by a server without them, before anything is removed
             old, new = _behind(client, self._name), _behind(client, theirs)
             if new is None:
                 raise CollectionError(f"there is no collection {other.address}; nothing was switched")
             if old == new:
                 return
             if old is None or old == self._name:
+                for name in [alias.alias for alias in aliases.values() if alias.collection == old]:
+                    client.alias.update(alias_name=name, new_target_collection=new)
                 client.collections.delete(self._name)
                 client.alias.create(alias_name=self._name, target_collection=new)
                 return

@@ -22,7 +22,7 @@ from weaviate.exceptions import (
 )
 
 from cir_vectorizer.collections import Address, OpenOptions
-from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.errors import CirError, CollectionError
 from cir_vectorizer.retry import persist
 
 DEFAULT_PORT, DEFAULT_GRPC_PORT, TLS_PORT = 8080, 50051, 443
@@ -106,6 +106,8 @@ class Connection:
         """
         try:
             result = persist(lambda: work(self.client), _may_pass, attempts if self._reached else FIRST_ATTEMPTS)
+        except CirError:
+            raise  # some are ValueErrors too
         except (WeaviateBaseError, httpx.HTTPError, grpc.RpcError, ValueError, KeyError) as error:
             raise CollectionError(self._sentence(error, collection)) from error
         self._reached = True

@@ -50,14 +50,7 @@ def write(objects: Sequence[Object], send: Send, failed: dict[Id, str]) -> None:
 
 
 def raise_for(failed: dict[Id, str], total: int) -> None:
-    """Raise for what was refused.
-
-    Raises:
-        PartialWriteError: some objects were.
-        CollectionError: all were, for one and the same reason.
-    """
-    if len(failed) == total > 1 and len(set(failed.values())) == 1:
-        raise CollectionError(next(iter(failed.values())))
+    """Raise PartialWriteError if something was refused."""
     if failed:
         raise PartialWriteError(failed, total)
 
