@@ -22,17 +22,31 @@ pytest_plugins = ["tests.indexing"]
 
 
 @contextlib.contextmanager
-def web_server(folder, tags=None):
+def web_server(folder, tags=None, answers=None, login=None):
     """Serve a folder on loopback, with listings; yields its address and the list of requests.
 
     Args:
         tags: ETags by path; pictures then carry no Last-Modified.
+        answers: (status, Location) by path, in place of the file.
+        login: USER:PASSWORD that every request must carry.
     """
     requests = []
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_):
             requests.append((self.command, self.path))
+
+        def send_head(self):
+            given = self.headers.get("Authorization", "")
+            if login and given != f"Basic {base64.b64encode(login.encode()).decode()}":
+                return self.send_error(401)
+            if self.path not in (answers or {}):
+                return super().send_head()
+            status, location = answers[self.path]
+            self.send_response(status)
+            self.send_header("Location", location)
+            self.end_headers()
+            return None
 
         def send_header(self, name, value):
             if tags is not None and name == "Last-Modified":
@@ -144,6 +158,33 @@ class TestParquet:
         with pytest.raises(SourceError, match="has bytes in column 'thumb'"):
             open_source(photos / "catalog.parquet")
 
+    def test_a_value_that_python_cannot_hold_fails_with_its_row_alone(self, photos, shop, tiny):
+        days = pa.array([0, 4_000_000, 1], pa.int32()).cast(pa.date32())
+        columns = {"image": ["a.jpg", "b.png", "c.webp"], "sold": days}
+        pq.write_table(pa.table(columns), photos / "catalog.parquet")
+        report = run(photos / "catalog.parquet", shop, tiny)
+        assert counts(report) == only(added=2, failed=1, encoded=2)
+        assert str(report.failed[0]).partition("parquet, ")[2] == (
+            "row 2 holds a value that cannot be read (date value out of range); write it as text, number, list or struct"
+        )
+        assert payloads(shop) == {"a.jpg": {"sold": "1970-01-01"}, "c.webp": {"sold": "1970-01-02"}}
+
+    def test_a_damaged_page_is_a_sentence(self, photos, monkeypatch):
+        pq.write_table(pa.Table.from_pylist([{"image": "a.jpg"}]), photos / "catalog.parquet")
+
+        def damaged(*_, **__):
+            raise pa.ArrowInvalid("Index not in dictionary bounds")
+
+        monkeypatch.setattr(pq.ParquetFile, "iter_batches", damaged)
+        with pytest.raises(SourceError, match=r"damaged \(index not in dictionary bounds\); write it again"):
+            open_source(photos / "catalog.parquet").count()
+
+    @pytest.mark.parametrize("picture", [{"bytes": 5}, {"bytes": "data", "path": 5}])
+    def test_a_picture_that_is_neither_bytes_nor_text_fails_alone(self, photos, shop, tiny, picture):
+        report = run(table(photos / "catalog.jsonl", [{"image": picture}, {"image": "a.jpg"}]), shop, tiny)
+        assert counts(report) == only(added=1, failed=1, encoded=1)
+        assert report.failed[0].reason == "format"
+
     def test_what_is_no_parquet_is_a_sentence(self, photos):
         (photos / "catalog.parquet").write_text("image\na.jpg\n")
         with pytest.raises(SourceError, match="is no parquet file"):
@@ -226,6 +267,23 @@ class TestUrlsInATable:
         for private in (False, True):
             report = self.sync(shop, tiny, source, private)
             assert str(report.failed[0]).startswith("http://127.0.0.1/a.jpg is not a plain http or https address")
+
+    @pytest.mark.parametrize("location", ["mailto:x", "?" + "y" * 65_530])
+    def test_a_redirect_to_what_is_no_url_fails_alone(self, photos, shop, tiny, tmp_path, location):
+        answers = {}
+        with web_server(photos, answers=answers) as (address, _):
+            rows = [{"image": f"{address}/{name}"} for name in ("a.jpg", "b.png")]
+            source = table(tmp_path / "catalog.csv", rows)
+            self.sync(shop, tiny, source)
+            answers["/a.jpg"] = (302, location)
+            assert Web(True).stamp(f"{address}/a.jpg") is None
+            report = self.sync(shop, tiny, source)
+        assert counts(report) == only(unchanged=1, failed=1)
+        assert "redirects to what is no URL; give the picture's own address" in str(report.failed[0])
+
+    def test_a_port_that_there_cannot_be_fails_alone(self, photos, shop, tiny, tmp_path):
+        report = self.sync(shop, tiny, table(tmp_path / "catalog.csv", [{"image": "http://127.0.0.1:99999/a.jpg"}]))
+        assert "names port 99999, and ports end at 65535; check it" in str(report.failed[0])
 
     def test_a_file_url_is_a_path(self, photos, shop, tiny, tmp_path):
         source = table(tmp_path / "catalog.csv", [{"image": (photos / "a.jpg").as_uri()}])
@@ -337,7 +395,55 @@ class TestElsewhere:
             with pytest.raises(SourceError, match="cannot be read"):
                 run(f"{address}/gone.csv", shop, tiny)
 
+    def test_a_table_that_needs_a_login_has_it_for_the_pictures_beside_it_and_nothing_repeats_it(
+        self, photos, shop, tiny
+    ):
+        rows = [{"image": "a.jpg"}, {"image": "inner/d.gif"}, {"image": "gone.png"}, {"image": "../secret.png"}]
+        table(photos / "catalog.csv", rows)
+        with web_server(photos, login="me:pa55") as (address, _):
+            with_login = address.replace("//", "//me:pa55@")
+            report = run(f"{with_login}/catalog.csv", shop, tiny)
+            assert counts(report) == only(added=2, failed=2, encoded=2)
+            assert {record.path for _, record in shop.scan()} == {f"{address}/a.jpg", f"{address}/inner/d.gif"}
+            assert "pa55" not in f"{report.source} {report.failed}"
+            with pytest.raises(SourceError, match="cannot be read") as problem:
+                run(f"{with_login}/gone.csv?token=pa55", shop, tiny)
+            assert "pa55" not in str(problem.value)
+            with pytest.raises(SourceError, match="cannot be listed") as problem:
+                run(f"{with_login}/nowhere", shop, tiny)
+            assert "pa55" not in str(problem.value)
+
+    def test_a_picture_of_which_the_store_cannot_say_whether_it_left_stays(self, bucket, shop, tiny, monkeypatch):
+        run("memory://bucket", shop, tiny)
+        bucket.rm("/bucket/a.jpg")
+
+        def refusing(*_, **__):
+            raise PermissionError("Access Denied")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(bucket), "info", refusing)
+            patch.setattr(type(bucket), "exists", refusing)
+            assert run("memory://bucket", shop, tiny, prune=True, yes=True).removed == 0
+        assert run("memory://bucket", shop, tiny, prune=True, yes=True).removed == 1
+
+    def test_a_picture_of_a_web_server_leaves_only_if_it_answers_that_there_is_none(self, photos, shop, tiny):
+        answers = {}
+        with web_server(photos, answers=answers) as (address, _):
+            run(address, shop, tiny)
+            (photos / "a.jpg").unlink()
+            answers["/a.jpg"] = (503, "")
+            assert run(address, shop, tiny, prune=True, yes=True).removed == 0
+            answers.clear()
+            assert run(address, shop, tiny, prune=True, yes=True).removed == 1
+
     def test_a_file_url_is_a_folder_of_this_machine(self, photos, shop, tiny):
         run(photos, shop, tiny)
         report = run(photos.as_uri(), shop, tiny)
         assert (counts(report), report.changes["source"]) == (only(unchanged=5), 0)
+
+
+def test_a_collection_in_a_directory_is_known_by_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = open_source("qdrant:./index/shop")
+    assert (source.name, source.identity) == ("qdrant:index/shop", f"qdrant:{tmp_path}/index/shop")
+    assert open_source("qdrant://localhost/shop").identity == "qdrant://localhost/shop"

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import sys
 
+import fsspec
 import pytest
 
-from cir_vectorizer.sources import open_source
+from cir_vectorizer.sources import open_source, places
 from cir_vectorizer.sync import PruneRefused, Report, sync
 from tests.indexing import counts, draw, indexed, only, payloads, run, table
 
@@ -160,6 +162,32 @@ class TestWhoseObjectItIs:
         rows[0]["image"] = ""
         report = run(table(ten / "catalog.csv", rows), shop, tiny, id_column="sku", prune=True)
         assert (len(report.failed), report.removed, shop.count()) == (1, 0, 10)
+
+    def test_rows_whose_store_cannot_be_opened_keep_their_objects(self, ten, shop, tiny, tmp_path, monkeypatch):
+        memory = fsspec.filesystem("memory")
+        for i in range(2):
+            memory.put_file(str(ten / f"{i}.png"), f"/bucket/{i}.png")
+        rows = [{"image": f"s3://bucket/{i}.png" if i < 2 else f"{i}.png"} for i in range(10)]
+        with monkeypatch.context() as patch:
+            patch.setattr(places, "file_system", lambda url: (memory, url.removeprefix("s3:/")))
+            assert run(table(ten / "catalog.csv", rows), shop, tiny).added == 10
+        memory.store.clear()
+        memory.pseudo_dirs[:] = [""]
+        monkeypatch.setitem(sys.modules, "s3fs", None)
+        report = run(table(ten / "catalog.csv", rows[:-1]), shop, tiny, prune=True)
+        assert [failure.reason for failure in report.failed] == ["url", "url"]
+        assert (report.removed, shop.count(), "9.png" in indexed(shop)) == (1, 9, False)
+
+    @pytest.mark.parametrize(
+        "emptied", ["", None, {"bytes": None, "path": None}, {"bytes": None, "path": ""}, {"bytes": 5}]
+    )
+    def test_a_row_without_an_id_that_names_no_picture_any_more_keeps_all(self, ten, shop, tiny, emptied):
+        rows = [{"image": f"{i}.png"} for i in range(10)]
+        run(table(ten / "catalog.jsonl", rows), shop, tiny)
+        rows[0]["image"] = emptied
+        with pytest.raises(PruneRefused, match=r"part of .* could not be listed \(.*row 1 "):
+            run(table(ten / "catalog.jsonl", rows), shop, tiny, prune=True, yes=True)
+        assert shop.count() == 10
 
     def test_a_source_with_a_name_is_known_by_it_wherever_it_lies(self, ten, shop, tiny, tmp_path):
         run(ten, shop, tiny, source_name="shop photos")

@@ -1,9 +1,12 @@
 """Sync of csv, tsv and jsonl tables into an embedded Qdrant, with the packaged model."""
 
+import os
+
 import pytest
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources import open_source
+from cir_vectorizer.sources import Item, Web, open_source
+from cir_vectorizer.sources.table import LocalTable, TableSource
 from tests.indexing import counts, draw, indexed, only, payloads, run, table
 
 pytest_plugins = ["tests.indexing"]
@@ -80,6 +83,16 @@ def test_an_id_column_keeps_an_object_while_its_picture_changes(photos, shop, ti
     report = run(table(photos / "catalog.csv", [{"image": "b.png", "sku": "S1"}]), shop, tiny, id_column="sku")
     assert counts(report) == only(changed=1, encoded=1)
     assert indexed(shop) == ["b.png"]
+
+
+def test_another_picture_of_the_same_size_and_time_is_encoded(photos, shop, tiny):
+    for seed, name in enumerate(("front.bmp", "back.bmp")):
+        draw(photos / name, seed)
+        os.utime(photos / name, (1, 1))
+    run(table(photos / "catalog.csv", [{"image": "front.bmp", "sku": "S1"}]), shop, tiny, id_column="sku")
+    report = run(table(photos / "catalog.csv", [{"image": "back.bmp", "sku": "S1"}]), shop, tiny, id_column="sku")
+    assert counts(report) == only(changed=1, encoded=1)
+    assert indexed(shop) == ["back.bmp"]
 
 
 def test_one_picture_may_show_several_objects_with_ids(photos, shop, tiny):
@@ -190,3 +203,38 @@ def test_a_source_that_is_none_is_a_sentence(photos, tmp_path):
         open_source(photos / "a.jpg")
     with pytest.raises(SourceError, match="is a folder, which has no columns"):
         open_source(photos, image_column="image")
+
+
+def test_rows_that_name_the_same_picture_where_none_may_be_fail_one_by_one(photos, shop, tiny):
+    report = run(table(photos / "catalog.csv", [{"image": "ftp://host/a.jpg"}] * 2 + [{"image": "a.jpg"}]), shop, tiny)
+    assert counts(report) == only(added=1, failed=2, encoded=1)
+
+
+def test_cells_that_were_edited_after_the_table_was_counted_stay_text(photos):
+    rows = [{"image": f"{i}.jpg", "price": 10, "weight": 1.5} for i in range(3)]
+    source = open_source(table(photos / "catalog.csv", rows))
+    source.count()
+    rows[1] |= {"price": "1.5", "weight": "nan"}
+    rows[2] |= {"price": "ten", "weight": "heavy"}
+    table(photos / "catalog.csv", rows)
+    assert [item.columns for item in source.items() if isinstance(item, Item)] == [
+        {"price": 10, "weight": 1.5},
+        {"price": "1.5", "weight": "nan"},
+        {"price": "ten", "weight": "heavy"},
+    ]
+
+
+@pytest.mark.parametrize("left", [[], [{"image": "a.jpg"}], [{"image": ""}] * 2])
+def test_rows_that_leave_while_the_table_is_counted_are_no_matter(photos, left):
+    class Edited(LocalTable):
+        times = 0
+
+        def open(self):
+            self.times += 1
+            if self.times == 3:  # after the columns and the count, to look at rows of the same id
+                (photos / "catalog.jsonl").write_text("".join(f'{{"image": "{row["image"]}"}}\n' for row in left))
+            return super().open()
+
+    file = Edited(table(photos / "catalog.jsonl", [{"image": "a.jpg"}] * 2))
+    assert TableSource(file, ".jsonl", Web()).count() == 2
+    assert file.times == 3

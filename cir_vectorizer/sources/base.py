@@ -1,6 +1,7 @@
 """What a source is: pictures, each under an id that stays the same from run to run."""
 
 import hashlib
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Failure:
     @property
     def hides_entries(self) -> bool:
         """Whether the source may hold objects that this kept from being listed."""
-        return self.id is None and self.reason in ("directory", "row", "id")
+        return self.id is None and self.reason in ("directory", "row", "id", "missing", "format")
 
 
 class Source(Protocol):
@@ -196,7 +197,12 @@ def printable(name: str) -> str:
     return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
 
 
+def without_user(url: str) -> str:
+    """The URL, or the text that holds some, without user and password."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
 def cause(error: Exception) -> str:
-    """What an error says, short, for the middle of a sentence."""
+    """What an error says, short and without credentials, for the middle of a sentence."""
     said: str = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return said.splitlines()[0].lower()
+    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", without_user(said.splitlines()[0])).lower()

@@ -3,6 +3,8 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord
 from cir_vectorizer.errors import ImageError, SourceError
@@ -36,7 +38,9 @@ class CollectionSource:
         wanted: Callable[[Id], bool] | None = None,
         lent: bool = False,
     ) -> None:
-        self.name = self.identity = str(collection.address)
+        address = collection.address
+        self.name = str(address)
+        self.identity = str(replace(address, path=Path(os.path.abspath(address.path))) if address.path else address)
         self._collection = collection
         self._places = Places(os.getcwd(), web)
         self._image_column = image_column

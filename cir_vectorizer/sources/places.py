@@ -23,7 +23,7 @@ class Places:
     """Finds pictures by what a cell holds: a path, a URL, a data URI, or bytes.
 
     Args:
-        base: folder or URL that relative paths start at.
+        base: folder or URL that relative paths start at, with the credentials that it takes.
         web: fetches http and https URLs.
     """
 
@@ -40,16 +40,19 @@ class Places:
         """
         if isinstance(cell, dict):  # as the library `datasets` writes pictures into parquet
             content, path = cell.get("bytes"), cell.get("path")
-            return self.picture(path) if content is None else (InlinePicture(content), path or _inline(content)[1])
+            if content is None:
+                return self.picture(path)
+            if not isinstance(content, bytes | str) or not isinstance(path, str | None):
+                raise ImageError("format", 'is no {"bytes": …, "path": …}; give the picture\'s path or URL')
+            return InlinePicture(content), path or _inline(content)[1]
         if isinstance(cell, bytes) or (isinstance(cell, str) and re.match("data:", cell, re.IGNORECASE)):
             return _inline(cell)
-        if not isinstance(cell, str):
+        if not isinstance(cell, str) or not cell:
             raise ImageError("format", "is no text; give the picture's path or URL")
         if cell.startswith(INLINE):
             raise ImageError("missing", "was given as data in a table, which is not kept; sync the table again")
-        if url := is_url(cell):
-            return self._by_url(cell, url[1].lower()), cell
-        return self._by_path(cell), posixpath.normpath(cell)
+        url = is_url(cell)
+        return self._by_url(cell, url[1].lower()) if url else self._by_path(cell), _key(cell)
 
     def _by_url(self, url: str, kind: str) -> Picture:
         if kind in ("http", "https"):
@@ -72,9 +75,20 @@ class Places:
         return _remote(f"{self._base.rstrip('/')}/{quote(inner) if self._kind in ('http', 'https') else inner}")
 
 
+def key_of(cell: Any) -> str | None:
+    """The key of a picture that a cell names by path or URL, be it there or not; None if it names none in this way."""
+    if isinstance(cell, dict):
+        return key_of(cell.get("path")) if cell.get("bytes") is None else None
+    return _key(cell) if isinstance(cell, str) and cell else None
+
+
 def local_path(url: str) -> str:
     """The absolute path in a file:// URL."""
     return os.path.abspath(re.sub("^file://(localhost(?=/))?", "", url, flags=re.IGNORECASE))
+
+
+def _key(name: str) -> str:
+    return name if is_url(name) or name.startswith(INLINE) else posixpath.normpath(name)
 
 
 def _inline(content: bytes | str) -> tuple[InlinePicture, str]:

@@ -1,7 +1,6 @@
 """Folders and tables elsewhere: s3://, gs://, http(s):// and every other file system that fsspec knows."""
 
 import posixpath
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import get_protocol
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources.base import Failure, Globs, Item, cause, is_picture, printable, stable_id
+from cir_vectorizer.sources.base import Failure, Globs, Item, cause, is_picture, printable, stable_id, without_user
 from cir_vectorizer.sources.pictures import RemoteFile
 
 _PACKAGES = {
@@ -25,11 +24,6 @@ _PACKAGES = {
 def without_credentials(url: str) -> str:
     """The URL without user and password, and without a query (a signature, mostly): what may be printed and recorded."""
     return without_user(url).partition("?")[0]
-
-
-def without_user(url: str) -> str:
-    """The URL without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
@@ -103,7 +97,16 @@ class RemoteFolder:
 
     def still_has(self, location: str) -> bool:
         path = location.removeprefix(f"{self.name}/")
-        return self._globs.takes(self._shown(path)) and bool(self._fs.exists(f"{self._root}/{path}"))
+        if not self._globs.takes(self._shown(path)):
+            return False
+        try:
+            self._fs.info(f"{self._root}/{path}")  # `exists` of most stores is False after an error too
+        except FileNotFoundError as error:
+            # fsspec raises this for whatever a web server answers
+            return self._web and getattr(error.__cause__, "status", None) not in (404, 410)
+        except Exception:  # each kind of store raises its own library's errors
+            return True
+        return True
 
     def close(self) -> None:
         """Nothing to do: nothing is kept."""
@@ -133,6 +136,7 @@ class RemoteTable:
 
     def __init__(self, url: str) -> None:
         self.name = self.identity = without_credentials(url)
+        self.base = posixpath.dirname(url.partition("?")[0])
         self._fs, self._path = file_system(url)
         self._copy: IO[bytes] | None = None
 

@@ -56,8 +56,8 @@ class Rows:
             with self._reading() as stream:
                 return [name for name in self._header(self._reader(stream)) if name], []
         if self._suffix == ".parquet":
-            with self._reading() as stream:
-                schema = self._parquet(stream).schema_arrow
+            with self._reading() as stream, self._parquet(stream) as parquet:
+                schema = parquet.schema_arrow
                 return list(schema.names), [field.name for field in schema if "binary" in str(field.type)]
         return next((list(row) for _, row in self if isinstance(row, dict)), []), []
 
@@ -110,25 +110,27 @@ class Rows:
                 yield Failure(self._place(number), "row", 'is no JSON object; write {"image": …, …}')
 
     def _parquet_rows(self, stream: IO[bytes]) -> Iterator[Row | Failure]:
-        number = 0
-        for batch in self._parquet(stream).iter_batches(batch_size=_PARQUET_BATCH):
-            for row in batch.to_pylist():
-                number += 1
+        with self._parquet(stream) as parquet:
+            rows = (row for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH) for row in _batch_rows(batch))
+            for number, row in enumerate(rows, start=1):
                 try:
+                    if isinstance(row, Exception):
+                        raise ValueError(f"holds a value that cannot be read ({cause(row)})")
                     yield {name: _json_value(value) for name, value in row.items() if not _is_missing(value)}
                 except ValueError as error:
                     yield Failure(self._place(number), "row", f"{error}; write it as text, number, list or struct")
 
-    def _parquet(self, stream: IO[bytes]) -> Any:
+    @contextmanager
+    def _parquet(self, stream: IO[bytes]) -> Iterator[Any]:
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
             raise SourceError(f"{self._name} needs pyarrow to be read; run: pip install pyarrow") from error
         try:
-            return pq.ParquetFile(stream)
+            yield pq.ParquetFile(stream)
         except pa.ArrowException as error:
-            raise SourceError(f"{self._name} is no parquet file ({cause(error)}); write it again") from error
+            raise SourceError(f"{self._name} is no parquet file or damaged ({cause(error)}); write it again") from error
 
     def _place(self, number: int) -> str:
         return f"{self._name}, row {number:,}"
@@ -144,8 +146,26 @@ def wider(kind: Number | None, cell: str) -> Number | None:
 
 
 def typed(kind: Number | None, value: Any) -> Any:
-    """A cell as its column's kind."""
-    return value if kind is None else kind(value)
+    """A cell as its column's kind; as it is if it is not of that kind, since the table was edited meanwhile."""
+    if kind is None:
+        return value
+    try:
+        number = kind(value)
+        return number if math.isfinite(number) else value
+    except (ValueError, OverflowError):
+        return value
+
+
+def _batch_rows(batch: Any) -> Iterator[Row | Exception]:
+    """The rows of a parquet file's batch; in place of one that Python cannot hold, the error."""
+    try:
+        yield from batch.to_pylist()
+    except Exception:  # each type of column has its own: a date after the year 9999, an unknown time zone
+        for number in range(len(batch)):
+            try:
+                yield from batch.slice(number, 1).to_pylist()
+            except Exception as error:
+                yield error
 
 
 def _text(stream: IO[bytes]) -> TextIOWrapper:

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Failure, Item, cause, stable_id, version_of
-from cir_vectorizer.sources.places import Places
-from cir_vectorizer.sources.remote import without_user
+from cir_vectorizer.sources.base import Failure, Item, cause, stable_id, version_of, without_user
+from cir_vectorizer.sources.places import Places, key_of
 from cir_vectorizer.sources.rows import Number, Row, Rows, typed, wider
 from cir_vectorizer.sources.web import Web
 
@@ -38,6 +37,8 @@ class TableFile(Protocol):
 
     name: str
     identity: str
+    base: str
+    """Folder or URL that relative paths start at, with its credentials."""
 
     def refresh(self) -> None:
         """Look at it anew."""
@@ -55,6 +56,7 @@ class LocalTable:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self.identity = os.path.abspath(path)
+        self.base = os.path.dirname(self.identity)
 
     def refresh(self) -> None:
         """Nothing to do: each `open` reads the file as it is."""
@@ -90,7 +92,7 @@ class TableSource:
         self.far = False
         self._file = file
         self._rows = Rows(file.name, suffix, file.open)
-        self._places = Places(os.path.dirname(file.identity), web)
+        self._places = Places(file.base, web)
         self._numbers: dict[str, Number] = {}
         columns, binary = self._rows.columns()
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
@@ -119,7 +121,8 @@ class TableSource:
                     kinds[column] = wider(kinds.get(column, int), cell)
             entry = self._entry(number, row)
             self.far |= isinstance(entry, Item) and not entry.picture.near
-            if entry.id is not None:
+            # without an id column, rows that fail may name the same picture
+            if entry.id is not None and (self._id or isinstance(entry, Item)):
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
         self._numbers = {column: kind for column, kind in kinds.items() if kind is not None}
@@ -142,8 +145,10 @@ class TableSource:
         pairs = sorted((int(numbers[order[i + 1]]), int(numbers[order[i]])) for i in twice)
         for later, earlier in pairs:
             rows = [row for number, row in self._rows if number in (earlier, later) and isinstance(row, dict)]
+            if len(rows) < 2:
+                continue  # the table was edited meanwhile
             first, second = (self._entry(number, row) for number, row in zip((earlier, later), rows, strict=True))
-            if first.id == second.id:
+            if first.id == second.id is not None:
                 self._duplicate(earlier, later, rows[1])
 
     def _duplicate(self, earlier: int, later: int, row: Row) -> NoReturn:
@@ -170,6 +175,8 @@ class TableSource:
         try:
             picture, key = self._places.picture(cell)
         except ImageError as error:
+            if id_ is None and (known := key_of(cell)) is not None:
+                id_ = stable_id(known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_)
         columns = {
             column: typed(self._numbers.get(column), value)

@@ -15,6 +15,7 @@ from cir_vectorizer.sources.base import Stamp, version_of
 
 _T = TypeVar("_T")
 _STAMP_TIMEOUT_S = 10.0
+_MAX_PORT = 65535
 
 
 class Web:
@@ -78,7 +79,7 @@ class _Fetcher(Fetcher):
         try:
             async with self._turn:
                 headers = await asyncio.wait_for(self._head(url), _STAMP_TIMEOUT_S)
-        except (asyncio.TimeoutError, httpx.HTTPError):
+        except (asyncio.TimeoutError, httpx.HTTPError, httpx.InvalidURL):
             return None  # fetching it says what is wrong
         version = headers.get("etag") or headers.get("last-modified")
         length = headers.get("content-length", "")
@@ -94,6 +95,12 @@ class _Fetcher(Fetcher):
             url = str(httpx.URL(url).join(response.headers["location"]))
         return httpx.Headers()
 
+    async def _follow(self, url: str) -> bytes:
+        try:
+            return await super()._follow(url)
+        except httpx.InvalidURL as error:
+            raise ImageError("url", "redirects to what is no URL; give the picture's own address") from error
+
     async def _checked(self, text: str) -> tuple[httpx.URL, dict[str, str], str]:
         if not self._private:
             try:
@@ -104,11 +111,14 @@ class _Fetcher(Fetcher):
                 raise
         try:
             url = httpx.URL(text)
-        except httpx.InvalidURL as error:
+            host, port = url.host, url.port or 0
+        except (httpx.InvalidURL, ValueError) as error:
             raise ImageError("url", "is not a valid URL; check it") from error
-        if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+        if port > _MAX_PORT:
+            raise ImageError("url", f"names port {port}, and ports end at {_MAX_PORT}; check it")
+        if url.scheme not in ("http", "https") or not host or url.userinfo:
             raise ImageError("url", "is not a plain http or https address; remove user and password")
-        return url, {}, url.host
+        return url, {}, host
 
 
 async def _make(private: bool) -> _Fetcher:

@@ -270,11 +270,11 @@ def _no_collector() -> Iterator[None]:
 
 
 def settled(candidate: Candidate) -> Work | None:
-    """What is to be done with a candidate whose size and time are as recorded; None if its picture must be read."""
+    """What is to be done with a candidate whose path, size and time are as recorded; None if its picture must be read."""
     known, fresh = candidate.known, candidate.fresh
     if known is None or not candidate.stamped or known.fingerprint != fresh.fingerprint:
         return None
-    if (known.size, known.mtime_ns) != (fresh.size, fresh.mtime_ns):
+    if (known.path, known.size, known.mtime_ns) != (fresh.path, fresh.size, fresh.mtime_ns):
         return None
     return same_picture(candidate.item, known, fresh, candidate.adopted)
 
