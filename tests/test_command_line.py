@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cir_vectorizer.cli import main
+from cir_vectorizer.service.settings import Settings
 
 HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
 COMMANDS = ("doctor", "make-triplets", "models", "search", "serve", "sync", "train", "train-compodiff")
@@ -55,6 +56,35 @@ def test_without_network_a_pull_says_which_file_to_put_where(tmp_path, monkeypat
     result = CliRunner().invoke(main, ["models", "pull", "lincir-vit-l"])
     assert result.exit_code == 1
     assert str(tmp_path / "lincir-vit-l" / "lincir_large.pt") in result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ({}, "float32"),
+        ({"half": True}, "float16"),
+        ({"half": True, "dtype": "float16"}, "float16"),
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"half": False, "dtype": "float32"}, "float32"),
+    ],
+)
+def test_half_is_another_name_for_float16(given, weights, monkeypatch):
+    for name in given:
+        monkeypatch.setenv(f"CIR_{name.upper()}", str(given[name]))
+    assert Settings().weights == Settings(**given).weights == weights
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--half", "--dtype", "bfloat16"], "error: half means dtype float16, but dtype is bfloat16; give one of the two"),
+        (["--half", "--dtype", "float32"], "error: half means dtype float16, but dtype is float32; give one of the two"),
+        (["--dtype", "int8"], "error: --dtype: Input should be 'float32', 'float16' or 'bfloat16'"),
+    ],
+)  # fmt: skip
+def test_a_dtype_that_cannot_be_is_refused(options, says):
+    result = CliRunner().invoke(main, ["serve", *options])
+    assert (result.exit_code, result.output.strip()) == (1, says)
 
 
 def test_the_docs_list_every_command_and_option():

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import cir_vectorizer
 from cir_vectorizer.backbones import BackboneSpec
+from cir_vectorizer.cli.serve import _load
 from cir_vectorizer.composers.compodiff import schedule
 from cir_vectorizer.composers.compodiff.checkpoint import PREFIX, load_network, published_name, save_network
 from cir_vectorizer.composers.compodiff.composer import CompoDiff
@@ -21,6 +22,7 @@ from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
 from cir_vectorizer.errors import CheckpointError, ImageError, QueryError
 from cir_vectorizer.models import Vectorizer, import_checkpoint
 from cir_vectorizer.query import Options
+from cir_vectorizer.service.settings import Settings
 from tests import parity
 
 PARITY = Path(__file__).parent / "data" / "parity" / "compodiff.safetensors"
@@ -71,6 +73,20 @@ def test_a_seed_gives_the_same_vector_whatever_else_is_in_the_batch(model, pictu
     alone = model.compose([query]).vectors[0]
     among = model.compose([strangers[0], query, *strangers[1:] * 9]).vectors[1]
     assert np.abs(alone - among).max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_served_with_smaller_weights_vectors_are_near_those_of_float32(picture, dtype):
+    queries = [
+        {"image": reference(picture), "text": text, "composer": composer}
+        for composer in ("compodiff", "lincir")
+        for text in ("is blue", "a green hat with stripes", "is very dark")
+    ]
+    full, small = (_load(Settings(model=("tiny",), device="cpu", dtype=each))["tiny"] for each in ("float32", dtype))
+    assert small.composers["compodiff"].network.dtype == small.backbone.dtype == getattr(torch, dtype)
+    assert small.fingerprint == full.fingerprint
+    cosines = (full.compose(queries).vectors * small.compose(queries).vectors).sum(axis=1)
+    assert cosines.min() > 0.95
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw
 from cir_vectorizer.collections import open_collection
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
-from tests.serving import Running, serving, tiny
+from tests.serving import Running, serving, tiny, wait_for
 
 CHROMIUM = shutil.which("chromium")
 OUTSIDE = re.compile(r"""(?:src|href|action)\s*=\s*["']?\s*(?:[a-z]+:)?//|url\(\s*["']?(?:[a-z]+:)?//""", re.I)
@@ -86,6 +87,11 @@ def tab(browser: Any) -> Iterator[Tab]:
     made.context.close()
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression to be true; the page's policy lets it not be evaluated by `wait_for_function`."""
+    wait_for(lambda: page.evaluate(expression), 120)
+
+
 def searched(page: Any) -> None:
     """Wait for the results of a search."""
     page.locator("#results[aria-busy=false]").wait_for()
@@ -149,7 +155,7 @@ class TestPage:
         scores = page.locator(".card .score").all_text_contents()
         assert scores == [f"{hit['score']:.3f}" for hit in hits]
         page.locator(".card img").last.scroll_into_view_if_needed()
-        page.wait_for_function("[...document.querySelectorAll('.card img')].every((each) => each.naturalWidth > 0)")
+        until(page, "[...document.querySelectorAll('.card img')].every((each) => each.naturalWidth > 0)")
         assert (tab.errors, tab.hosts()) == ([], {f"127.0.0.1:{service.port}"})
 
     def test_more_results_are_added(self, service, tab):
@@ -161,6 +167,30 @@ class TestPage:
         page.locator(".card").nth(27).wait_for()
         assert tab.bodies("/v1/search")[-1]["offset"] == 24
         assert page.locator("#more").is_hidden()
+
+    def test_more_results_that_come_after_another_search_are_left_out(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a green hat")
+        page.click("#search")
+        searched(page)
+        late = []
+        is_more = lambda request: "offset" in (request.post_data_json or {})  # noqa: E731
+        page.route("**/v1/search", lambda route: late.append(route) if is_more(route.request) else route.continue_())
+        with page.expect_request(is_more):
+            page.click("#more")
+        page.fill("#text", "a blue dress")
+        page.click("#search")
+        page.locator("#trail li").nth(1).wait_for()
+        searched(page)
+        before = page.locator("#grid").inner_html()
+        late.pop().continue_()
+        page.locator("#more:enabled").wait_for()
+        assert page.locator("#grid").inner_html() == before
+        page.click("#more")
+        page.locator("#more:disabled").wait_for()
+        late.pop().continue_()
+        page.locator(".card").nth(27).wait_for()
+        assert tab.bodies("/v1/search")[-1]["query"] == {"text": "a blue dress"}
 
     def test_a_picture_with_words_is_composed(self, service, tab, picture):
         page = tab.open(service)
@@ -204,11 +234,11 @@ class TestPage:
         searched(page)
         first = service.post("/v1/search", {"query": {"text": "a green hat"}}).json()["hits"][0]
         page.locator(".card .go").first.click()
-        page.wait_for_function("document.querySelectorAll('#trail li').length == 2")
+        page.locator("#trail li").nth(1).wait_for()
         assert tab.bodies("/v1/search")[-1]["query"] == {"image": {"id": first["id"]}}
         assert page.input_value("#text") == ""
         page.go_back()
-        page.wait_for_function("document.querySelector('#text').value == 'a green hat'")
+        until(page, "document.querySelector('#text').value == 'a green hat'")
         searched(page)
         assert tab.bodies("/v1/search")[-1]["query"] == {"text": "a green hat"}
 
@@ -255,10 +285,11 @@ class TestPage:
         searched(page)
         page.fill("#text", "is very blue")
         page.press("#text", "Enter")
-        page.wait_for_function("document.querySelectorAll('#trail li').length == 2")
+        page.locator("#trail li").nth(1).wait_for()
         searched(page)
         page.click("#why-button")
         page.locator("#why meter").nth(3).wait_for()
+        assert tab.bodies("/v1/explain")[-1]["model"] == f"tiny@{tiny().fingerprint[:12]}"
         assert page.locator("#why .words li").count() == 12
         assert page.locator("#why .parts span").all_text_contents() == ["the picture", "is", "very", "blue"]
 
@@ -294,11 +325,29 @@ class TestPage:
         page.locator(".card .go").first.click()
         searched(page)
         page.click("#mark")
-        page.wait_for_function("!document.querySelector('#box').hidden")
+        page.locator("#box").wait_for()
         searched(page)
         query = tab.bodies("/v1/search")[-1]["query"]
         assert base64.b64decode(query["image"])[:2] == b"\xff\xd8"
         assert query["mask"] == {"box": [0.25, 0.25, 0.75, 0.75]}
+
+    def test_no_part_of_an_object_without_a_picture_is_marked(self, service, tab):
+        def without_thumbnails(route: Any) -> None:
+            answer = route.fetch()
+            content = answer.json()
+            for hit in content["hits"]:
+                hit["thumbnail"] = None
+            route.fulfill(response=answer, json=content)
+
+        page = tab.page
+        page.route("**/v1/search", without_thumbnails)
+        tab.open(service)
+        assert page.locator("#mark").evaluate("(each) => each.hidden") is False
+        page.locator(".card .go").first.click()
+        searched(page)
+        assert page.locator("#another").is_visible()
+        assert page.locator("#mark").is_hidden()
+        assert tab.errors == []
 
     def test_it_is_used_with_the_keyboard_alone(self, service, tab):
         page = tab.open(service)
@@ -360,6 +409,35 @@ class TestPage:
             assert tab.bodies("/v1/compose")[-1]["queries"][0]["text"] == "is blue"
             assert tab.errors == []
 
+    def test_the_vector_is_copied_over_plain_http_too(self, tab):
+        tab.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        with serving() as running:
+            tab.page.goto(f"{running.url}/")
+            tab.page.get_by_text("No collection is searched here yet").wait_for()
+            tab.page.fill("#text", "is blue")
+            tab.page.click("#search")
+            tab.page.get_by_role("button", name="Copy all").click()
+            tab.page.get_by_role("button", name="Copied").wait_for()
+            tab.page.fill("#text", "")
+            tab.page.press("#text", "Control+V")
+            assert len(json.loads(tab.page.input_value("#text"))) == 128
+            assert tab.errors == []
+
+    def test_where_vectors_blend_text_a_result_is_sent_as_its_picture(self, tab, tmp_path, monkeypatch):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+        collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+        sync(open_source(tmp_path), collection, tiny())
+        blending = replace(collection.info(), blends_text=True)
+        monkeypatch.setattr(collection, "info", lambda: blending)
+        with serving(collections={"shop": [collection]}) as running:
+            page = tab.open(running)
+            assert page.get_by_role("button", name="More like this").count() == 0
+            page.locator(".card .go").first.click()
+            searched(page)
+            assert base64.b64decode(tab.bodies("/v1/search")[-1]["query"]["image"])[:2] == b"\xff\xd8"
+            assert page.locator("#problem").is_hidden()
+            assert tab.errors == []
+
     def test_a_collection_that_cannot_be_searched_is_said(self, tab):
         with serving(collections={"far": [open_collection("qdrant://127.0.0.1:9/shop")]}) as running:
             tab.page.goto(f"{running.url}/")
@@ -376,5 +454,5 @@ class TestPage:
             page.fill("#text", "a hat")
             page.click("#search")
             searched(page)
-            page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+            until(page, "document.querySelector('.card img').naturalWidth > 0")
             tab.context.close()

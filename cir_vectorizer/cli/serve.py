@@ -93,7 +93,7 @@ def _load(settings: Settings) -> "dict[str, Vectorizer]":
         name, model = served_name(text)
         if name in vectorizers:
             raise ModelError(f"two models would be served as {name!r}; write --model NAME=MODEL for one of them")
-        vectorizers[name] = load(model, settings.device, torch.float16 if settings.half else torch.float32)
+        vectorizers[name] = load(model, settings.device, getattr(torch, settings.weights))
         if settings.compile:
             for composer in vectorizers[name].composers.values():
                 getattr(composer, "compile", lambda: None)()

@@ -5,7 +5,7 @@ Imports no torch, so that `serve --help` is fast.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,7 +36,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; the best one present if not given.")
-    half: bool = Field(False, description="Keep the weights in half precision (on a GPU).")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="Keep the weights in float32, float16 or bfloat16; the last two are for a GPU."
+    )
+    half: bool = Field(False, description="The same as dtype float16.")
 
     compile: bool = Field(False, description="Compile CompoDiff's network: a slower start, faster queries.")
 
@@ -112,6 +115,17 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together; give both or neither")
         return self
+
+    @model_validator(mode="after")
+    def _half_is_float16(self) -> Self:
+        if self.half and "dtype" in self.model_fields_set and self.dtype != "float16":
+            raise ValueError(f"half means dtype float16, but dtype is {self.dtype}; give one of the two")
+        return self
+
+    @property
+    def weights(self) -> str:
+        """What the weights are kept in: `dtype`, or what `half` means."""
+        return "float16" if self.half else self.dtype
 
     @property
     def max_body_bytes(self) -> int:

@@ -27,10 +27,10 @@ export function thumbnail(hit, size) {
   return `${address}${address.includes("?") ? "&" : "?"}size=${size}`;
 }
 
-// The same picture as base64, for a query that needs its pixels.
+// The same picture as base64, for a query that needs its pixels, or a collection whose vectors are no references.
 export async function thumbnailData(hit) {
   const answer = await fetch(thumbnail(hit, 1024));
-  if (!answer.ok) throw new Error("The object's picture cannot be had, and a mask needs it; choose a file instead.");
+  if (!answer.ok) throw new Error("The object's picture cannot be had, and this search needs it; choose a file instead.");
   return base64Of(await answer.blob());
 }
 

@@ -18,7 +18,7 @@ let asked = { ...EMPTY };
 let models = [];
 let collections = [];
 let steps = [];
-let shown = { hits: [], body: null };
+let shown = { hits: [], body: null, model: null };
 let running = null;
 const mask = new Mask($("frame"), $("box"), (box) => change({ box }));
 
@@ -31,7 +31,7 @@ const searchable = () => Boolean(collection() && !collection().problem);
 
 async function queryOf({ picture, box, text, negative, composer, keep }) {
   const query = {};
-  if (picture && picture.hit && !box) query.image = { id: picture.hit.id };
+  if (picture?.hit && !box && collection()?.references) query.image = { id: picture.hit.id };
   else if (picture) query.image = picture.data || (await thumbnailData(picture.hit));
   if (text.trim()) query.text = text.trim();
   if (negative.trim()) query.negative_text = negative.trim();
@@ -67,7 +67,7 @@ async function search({ remember = true } = {}) {
     if (remember) step();
   } catch (error) {
     if (error.name === "AbortError") return;
-    shown = { hits: [], body: null };
+    shown = { hits: [], body: null, model: null };
     $("grid").replaceChildren();
     $("more").hidden = $("why-button").hidden = $("why").hidden = true;
     say({ status: "", problem: error.message });
@@ -83,7 +83,7 @@ async function find(signal) {
   const began = performance.now();
   const content = await ask("v1/search", body, signal);
   const seconds = ((performance.now() - began) / 1000).toFixed(2);
-  shown = { hits: content.hits, body };
+  shown = { hits: content.hits, body, model: content.model };
   $("grid").replaceChildren(...content.hits.map(drawn));
   $("grid").classList.remove("unranked");
   $("more").hidden = content.hits.length < PAGE;
@@ -94,9 +94,11 @@ async function find(signal) {
 }
 
 async function more() {
+  const of = shown;
   $("more").disabled = true;
   try {
-    const content = await ask("v1/search", { ...shown.body, offset: shown.hits.length });
+    const content = await ask("v1/search", { ...of.body, offset: of.hits.length });
+    if (shown !== of) return; // another search has been made meanwhile
     const start = shown.hits.length;
     shown.hits.push(...content.hits);
     $("grid").append(...content.hits.map((hit, i) => drawn(hit, start + i)));
@@ -104,9 +106,10 @@ async function more() {
     say({ status: `The nearest ${shown.hits.length} of ${collection().count.toLocaleString("en")}` });
     $("grid").children[start]?.querySelector("button").focus();
   } catch (error) {
-    say({ problem: error.message });
+    if (shown === of) say({ problem: error.message });
+  } finally {
+    $("more").disabled = false;
   }
-  $("more").disabled = false;
 }
 
 async function compose(signal) {
@@ -135,8 +138,11 @@ async function why() {
     return;
   }
   try {
-    const { query, collection } = shown.body;
-    $("why").replaceChildren(...explanation(await ask("v1/explain", { query, collection, words: 12 })));
+    const of = shown;
+    const { query, collection } = of.body;
+    const said = await ask("v1/explain", { model: of.model, query, collection, words: 12 });
+    if (shown !== of) return;
+    $("why").replaceChildren(...explanation(said));
     $("why").hidden = false;
   } catch (error) {
     say({ problem: error.message });
@@ -185,7 +191,7 @@ function show() {
   $("picture-name").textContent = picture ? picture.name : "";
   mask.set(picture ? asked.box : null);
   const masked = model()?.composers.some((each) => each.mask);
-  $("mark").hidden = !masked;
+  $("mark").hidden = !masked || Boolean(picture?.hit && !picture.hit.thumbnail);
   $("mark").textContent = asked.box ? "Unmark" : "Mark a part";
   $("mark-hint").hidden = !asked.box;
   $("keep-field").hidden = !picture;
@@ -398,7 +404,7 @@ function greet() {
 }
 
 async function welcome() {
-  shown = { hits: [], body: null };
+  shown = { hits: [], body: null, model: null };
   say({ status: "", problem: "" });
   notes([]);
   offerWhy(null);

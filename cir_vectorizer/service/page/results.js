@@ -68,6 +68,22 @@ export function card(hit, rank, on) {
   return made;
 }
 
+// Whether a text could be copied; plain HTTP from elsewhere than this machine has no `navigator.clipboard`.
+async function copyText(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return true;
+  }
+  const before = document.activeElement;
+  const area = element("textarea", { className: "unseen", value: text, readOnly: true });
+  document.body.append(area);
+  area.select();
+  const copied = document.execCommand("copy");
+  area.remove();
+  before?.focus();
+  return copied;
+}
+
 // What `/v1/explain` says; `vector` is shown too where there is one.
 export function explanation(content, vector) {
   const drawn = [];
@@ -93,8 +109,8 @@ export function explanation(content, vector) {
   if (vector) {
     const copy = element("button", { type: "button", className: "small" }, "Copy all");
     copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(JSON.stringify(vector));
-      copy.textContent = "Copied";
+      const copied = await copyText(JSON.stringify(vector)).catch(() => false);
+      copy.textContent = copied ? "Copied" : "Could not be copied";
     });
     const start = vector.slice(0, 12).map((x) => x.toFixed(4)).join(", ");
     drawn.push(
