@@ -74,6 +74,8 @@ class Fetcher:
                 return await asyncio.wait_for(self._follow(url), self._timeout)
         except asyncio.TimeoutError as error:
             raise ImageError("url", f"did not arrive within {self._timeout:g} s; send it as base64") from error
+        except httpx.InvalidURL as error:
+            raise ImageError("url", "redirects to what is no URL; give the picture's own address") from error
         except httpx.HTTPError as error:
             raise ImageError(
                 "url", "could not be fetched: its server does not answer properly; send it as base64"
@@ -93,8 +95,6 @@ class Fetcher:
                     url = str(httpx.URL(url).join(response.headers["location"]))
                     continue
                 return await self._read(response)
-            except httpx.InvalidURL as error:
-                raise ImageError("url", "redirects to what is no URL; give the picture's own address") from error
             finally:
                 await response.aclose()
         raise ImageError("url", f"redirects more than {MAX_REDIRECTS} times; give the picture's own address")

@@ -95,12 +95,6 @@ class _Fetcher(Fetcher):
             url = str(httpx.URL(url).join(response.headers["location"]))
         return httpx.Headers()
 
-    async def _follow(self, url: str) -> bytes:
-        try:
-            return await super()._follow(url)
-        except httpx.InvalidURL as error:
-            raise ImageError("url", "redirects to what is no URL; give the picture's own address") from error
-
     async def _checked(self, text: str) -> tuple[httpx.URL, dict[str, str], str]:
         if not self._private:
             try:
