@@ -23,6 +23,9 @@ from cir_vectorizer.errors import QueryError
 EXACT_INTEGER = 2**53
 """Up to here a float, which is what databases compare ranges with, tells neighbouring integers apart."""
 
+TOO_WHOLE = 2**63
+"""From here on databases hold no integer; what is written so is a text."""
+
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
 
 
@@ -105,7 +108,10 @@ class _Reader:
         value, token = self._value()
         operator = cast(Operator, found.text)
         if operator not in ("=", "!=") and value.number is None:
-            raise _error(token, f"is no number, and {operator} compares numbers; write for example price{operator}50")
+            raise _error(
+                token,
+                f"is no number that databases hold, and {operator} compares numbers; write for example price{operator}50",
+            )
         return Condition(column, operator, (value,))
 
     def column(self) -> tuple[str, ...]:
@@ -171,8 +177,12 @@ def _bare(text: str) -> Value:
         return Value(text, truth=text.lower() == "true")
     if not _NUMBER.fullmatch(text):
         return Value(text)
-    number = float(text) if re.search(r"[.eE]", text) else int(text)
-    return Value(text, number) if math.isfinite(number) else Value(text)
+    try:
+        number = float(text) if re.search(r"[.eE]", text) else int(text)
+        fits = math.isfinite(number) if isinstance(number, float) else abs(number) < TOO_WHOLE
+    except ValueError:  # Python reads no whole number of so many digits
+        fits = False
+    return Value(text, number) if fits else Value(text)
 
 
 def _error(token: _Token, problem: str) -> QueryError:

@@ -219,7 +219,9 @@ def crash(database: Database, photos: Path, work: Path, kills: int, server_kills
             outcome.survived += 1
         else:
             said = syncs.errors.read_text().strip().rpartition("\n")[2]
-            outcome.problems.append(f"a sync ended with status {process.returncode} after its server was killed: {said}")
+            outcome.problems.append(
+                f"a sync ended with status {process.returncode} after its server was killed: {said}"
+            )
         process.wait()
         more = syncs.encoded() - back
         print(f"  server kill {number + 1}: {more} more encoded after it, {_count(database):,} objects", flush=True)

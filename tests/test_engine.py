@@ -415,6 +415,40 @@ def test_urls_are_refused_where_nothing_fetches_them():
     with_engine(test)
 
 
+def test_few_fetched_pictures_wait_with_their_bytes():
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "green").save(stream, "PNG")
+    waiting, most = 0, 0
+
+    async def fetch(url: str) -> bytes:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        return stream.getvalue() + url.encode()  # each is another picture
+
+    async def main() -> None:
+        nonlocal waiting
+        engine = Engine({"tiny": tiny()}, EngineOptions(host_threads=2), Watcher(), fetch)
+        shared = engine._shared
+
+        async def slow(*arguments: Any) -> Any:
+            nonlocal waiting
+            await asyncio.sleep(0.01)
+            try:
+                return await shared(*arguments)
+            finally:
+                waiting -= 1
+
+        engine._shared = slow
+        refs = [ImageRef(url=f"http://shop.example/{i}.png") for i in range(50)]
+        answers = await engine.run([engine.picture("tiny", ref) for ref in refs], Lane.UPDATE)
+        assert all(isinstance(answer, Answer) for answer in answers)
+        engine.close()
+
+    asyncio.run(main())
+    assert most == 16
+
+
 def test_many_clients_share_batches():
     async def test(engine: Engine, watcher: Watcher) -> None:
         async def client(number: int) -> None:

@@ -118,6 +118,13 @@ def test_a_filter_becomes_typed_conditions():
     )
 
 
+@pytest.mark.parametrize("text", [str(2**63), str(-(2**63)), "9" * 400, "9" * 5000, "1e999"])
+def test_a_number_that_no_database_holds_is_a_text(text):
+    assert parse_filter(f"ean={text}")[0].values == (Value(text),)
+    with pytest.raises(QueryError, match="no number"):
+        parse_filter(f"ean<{text}")
+
+
 @pytest.mark.parametrize(
     ("text", "place", "hint"),
     [

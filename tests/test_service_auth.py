@@ -14,7 +14,7 @@ from cir_vectorizer.errors import CirError
 from cir_vectorizer.service import auth, run
 from cir_vectorizer.service.auth import Keys, secrets_of
 from cir_vectorizer.service.logs import JsonLines
-from tests.serving import Running, serving
+from tests.serving import Running, serving, tiny
 from tests.test_service_doors import as_we_take_it, recorded
 
 SECRET, OLD, TOKEN = "SECRET", "old-secret-4711", "server-token"
@@ -99,6 +99,23 @@ def test_qdrants_token_is_a_key_and_another_token_does_no_harm(service):
 def test_probes_need_no_key(service):
     for path in ("/.well-known/live", "/.well-known/ready", "/m/tiny/.well-known/ready", "//.well-known/ready"):
         assert service.client.get(service.url + path).status_code == 204
+
+
+def test_names_of_models_are_told_only_to_who_has_a_key(service):
+    known = ("tiny", "lincir", tiny().fingerprint[:12])
+    for name in ("other", "tiny@00000000", "tiny/other"):
+        path = f"/m/{name}/qdrant"
+        for body in (asked(None), asked("wrong")):
+            answer = service.post(path, body)
+            assert answer.status_code == 401
+            assert not any(word in answer.text for word in known)
+        assert any(word in service.post(path, asked(TOKEN)).json()["error"] for word in known)
+        ready = service.client.get(f"/m/{name}/.well-known/ready")
+        assert ready.status_code == 400
+        assert "send a key" in ready.json()["error"]
+        assert not any(word in ready.text for word in known)
+        with_key = service.client.get(f"/m/{name}/.well-known/ready", headers=basic("cir", SECRET))
+        assert any(word in with_key.json()["error"] for word in known)
 
 
 def test_recorded_requests_with_a_key_pass(service):

@@ -21,15 +21,17 @@ BLUE = drawn(0x0000FF)
 QUERY = {"image": RED, "text": "is blue"}
 
 
-def fake_internet() -> Fetcher:
-    """A fetcher whose network is a fake: one public address, one picture."""
+def fake_internet(fetched: list[str] | None = None) -> Fetcher:
+    """A fetcher whose network is a fake: one public address, one picture; `fetched` is told what was asked for."""
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), "green").save(stream, "JPEG")
 
     async def resolve(host: str, port: int) -> list[str]:
         return ["93.184.215.14"]
 
-    def answer(_: httpx.Request) -> httpx.Response:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if fetched is not None:
+            fetched.append(request.url.path)
         return httpx.Response(200, stream=httpx.ByteStream(stream.getvalue()))
 
     return Fetcher(resolve=resolve, transport=httpx.MockTransport(answer))
@@ -229,6 +231,39 @@ def test_explain_names_words_and_moves(service):
     plain = service.post("/v1/explain", {"query": {"text": "red dress"}}).json()
     assert plain["pictures"] == []
     assert [part["word"] for part in plain["parts"]] == ["red", "dress"]
+
+
+def test_explain_fetches_a_picture_once():
+    fetched: list[str] = []
+    with serving(fake_internet(fetched), allow_urls=True) as running:
+        query = {"image": ["http://shop.example/a.jpg", "http://shop.example/b.jpg"], "text": "is blue with a logo"}
+        answer = running.post("/v1/explain", {"query": query})
+        assert len(answer.json()["parts"]) == 7
+        assert sorted(fetched) == ["/a.jpg", "/b.jpg"]
+    with serving() as running:
+        refused = running.post("/v1/explain", {"query": query})
+        assert refused.status_code == 400
+        assert refused.json()["error"].startswith("query: image.0 is a URL, and URLs are not fetched here")
+
+
+def test_pictures_of_a_query_are_items(service):
+    several = {"image": ["http://shop.example/a.jpg"] * 16, "text": "is blue"}
+    inputs = [{"data": several, "data_type": "object", "model": "tiny"}]
+    for path, body in (
+        ("/v1/compose", {"queries": [several] * 129}),
+        ("/qdrant", {"inputs": inputs * 129, "inference": "search"}),
+        ("/vectorize", {"texts": [json.dumps(several)] * 129}),
+    ):
+        answer = service.post(path, body)
+        assert answer.status_code == 413
+        assert "2,064 items are over the limit of 2,048" in answer.json()["error"]
+
+
+def test_what_models_can_do_is_found_out_once(service, monkeypatch):
+    before = service.client.get("/v1/models").json(), service.client.get("/openapi.json").json()
+    for composer in tiny().composers.values():
+        monkeypatch.setattr(composer, "prepare", lambda *_: pytest.fail("asked again"), raising=False)
+    assert (service.client.get("/v1/models").json(), service.client.get("/openapi.json").json()) == before
 
 
 def test_two_models_answer_by_their_own_names():

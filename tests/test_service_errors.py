@@ -238,6 +238,29 @@ def test_half_sent_bodies_are_given_up(service):
     assert service.service.bodies.held == 0
 
 
+def test_bodies_that_do_not_come_take_no_room(service):
+    head = b"POST /qdrant HTTP/1.1\r\nhost: x\r\ncontent-length: 67108864\r\n\r\n"
+    connections = [socket.create_connection(("127.0.0.1", service.port), timeout=10) for _ in range(8)]
+    for connection in connections:
+        connection.sendall(head)
+    good = {"queries": [GOOD]}
+    assert [service.post("/v1/compose", good, headers=KEY).status_code for _ in range(3)] == [200] * 3
+    for connection in connections:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+        connection.close()
+
+
+def test_bodies_that_came_take_room_until_they_are_answered():
+    with serving(max_bodies_mib=1, max_body_mib=2) as running:
+        connection = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+        connection.sendall(b"POST /qdrant HTTP/1.1\r\nhost: x\r\ncontent-length: 1048577\r\n\r\n" + b" " * 2**20)
+        wait_for(lambda: running.service.bodies.held == 2**20, 10)
+        assert running.post("/v1/compose", {"queries": [GOOD]}).status_code == 429
+        connection.close()
+        wait_for(lambda: running.service.bodies.held == 0, 10)
+        assert running.post("/v1/compose", {"queries": [GOOD]}).status_code == 200
+
+
 def test_hostile_pictures_are_refused_by_every_door(service, tmp_path: Path):
     reasons = hostile_pictures(tmp_path)
     for number, name in enumerate(sorted(reasons)):

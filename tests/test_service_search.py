@@ -1,13 +1,19 @@
 """`/v1/search` and thumbnails of a collection that sync filled: the same results as the library, and no other file."""
 
+import asyncio
+import base64
+import copy
+import hashlib
 import io
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,12 +22,19 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.cli.serve import _collections
 from cir_vectorizer.collections import ModelRecord, Point, SyncRecord, open_collection
+from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.images import Limits
 from cir_vectorizer.searching import Search, find
+from cir_vectorizer.service.catalog import Catalog
+from cir_vectorizer.service.metrics import Metrics
+from cir_vectorizer.service.problems import refusal
 from cir_vectorizer.service.settings import Settings
+from cir_vectorizer.service.thumbnails import Thumbnails
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 from tests.databases import SERVERS, every
@@ -269,6 +282,155 @@ class TestCollections:
             assert_same(by_id, by_vector)
             assert "no object 0 that sync wrote" in sentence(thumbnail(running, "0"), 404)
 
+    def test_the_model_that_a_collection_was_made_with_explains_too(self, shop, tmp_path):
+        shutil.copytree(shop.folder / "index", tmp_path / "index")
+        mine, other = copy.copy(tiny()), copy.copy(tiny())  # the service gives them names
+        other.backbone = copy.copy(other.backbone)
+        other.backbone.__dict__["fingerprint"] = "ff" * 32
+        opened = {"shop": [open_collection(f"qdrant:{tmp_path}/index/shop")]}
+        with serving(vectorizers={"other": other, "mine": mine}, collections=opened) as running:
+            query = {"image": {"id": shop.ids["red"]}, "text": "is blue"}
+            full_name = f"mine@{tiny().fingerprint[:12]}"
+            assert running.post("/v1/search", {"query": query}).json()["model"] == full_name
+            for asked in ({"collection": "shop"}, {}):
+                assert running.post("/v1/explain", {"query": query, **asked}).json()["model"] == full_name
+            text = {"query": {"text": "a hat"}}
+            assert running.post("/v1/explain", {**text, "collection": "shop"}).json()["model"] == full_name
+            assert running.post("/v1/explain", text).json()["model"].startswith("other@")
+            named = {"query": query, "collection": "shop", "model": "other"}
+            assert "cannot be compared" in sentence(running.post("/v1/explain", named), 400)
+
+
+def broken(collection: Any, error: Exception) -> Any:
+    """The collection, whose search fails."""
+
+    def search(*_: Any, **__: Any) -> None:
+        raise error
+
+    collection.search = search
+    return collection
+
+
+class TestErrors:
+    def test_no_directory_is_named(self, served, shop):
+        asked = [{"like": [{"id": 999999}]}, {"query": {"image": {"id": 999999}}}]
+        for body in asked:
+            assert "which is not in shop" in sentence(served.post("/v1/search", body), 400)
+        said = sentence(served.post("/v1/explain", asked[1]), 400)
+        assert "image.0: names object 999999, which is not in shop; correct the id" in said
+
+    def test_no_directory_is_named_where_something_is_wrong_with_it(self, tmp_path):
+        other = open_collection(f"qdrant:{tmp_path}/index/other")
+        other.create(ModelRecord("clip-l", "ff" * 32, tiny().dim))
+        (tmp_path / "file").write_text("no directory")
+        with serving(
+            collections={
+                "items": [other],
+                "later": [open_collection(f"qdrant:{tmp_path}/later/name")],
+                "locked": [open_collection(f"qdrant:{tmp_path}/index/other")],
+                "odd": [open_collection(f"qdrant:{tmp_path}/file/name")],
+            }
+        ) as running:
+            described = running.client.get("/v1/collections").json()["collections"]
+            assert [each["name"] for each in described if each["problem"]] == ["items", "later", "locked", "odd"]
+            for name in ("items", "later", "locked", "odd"):
+                answer = running.post("/v1/search", {"query": {"text": "x"}, "collection": name})
+                assert name in answer.json()["error"]
+                assert str(tmp_path) not in answer.text
+        assert str(tmp_path) not in json.dumps(described)
+
+    def test_no_host_is_named(self):
+        addresses = {"one": "qdrant://127.0.0.1:9/shop", "two": "weaviate://127.0.0.1:9/Shop"}
+        with serving(collections={name: [open_collection(text)] for name, text in addresses.items()}) as running:
+            for name in addresses:
+                said = sentence(running.post("/v1/search", {"query": {"text": "x"}, "collection": name}), 502)
+                assert f"server answers at {name} (" in said
+                assert "127.0.0.1" not in said
+
+    @pytest.mark.parametrize(
+        ("address", "said", "expected"),
+        [
+            (
+                "qdrant://qdrant/a",
+                "no Qdrant server answers at qdrant:6333 (x)",
+                "no Qdrant server answers at shop (x)",
+            ),
+            ("qdrant://db:1/a", "see http://db:1/collections/a, or db:2", "see http://shop/collections/a, or shop"),
+            ("qdrant://db/a", "db answered 500: db-1 adbc x.db", "shop answered 500: db-1 adbc x.db"),
+            ("qdrant://db/a", "last error: ipv4:10.0.0.5:6334: refused", "last error: shop: refused"),
+            ("qdrant://[::1]:6333/a", "at [::1]:6333, ipv6:%5B::1%5D:6333", "at shop, shop"),
+            ("qdrant:./a", "there is none. Look (again).", "there is none. Look (again)."),
+            ("qdrant:/srv/db/a", "/srv/db/.lock and file:///srv/db", "shop/.lock and file://shop"),
+        ],
+    )
+    def test_a_place_is_found_however_it_is_written(self, address, said, expected):
+        collection = broken(open_collection(address), QueryError("filter", said))
+        catalog = Catalog("shop", [collection], Metrics())
+        with pytest.raises(QueryError) as caught:
+            asyncio.run(catalog.call("search", lambda opened: opened.search()))
+        assert (str(caught.value), caught.value.field) == (f"filter: {expected}", "filter")
+        catalog.close()
+
+    @pytest.mark.parametrize(
+        ("cause", "status"),
+        [
+            (UnexpectedResponse(400, "Bad Request", b"", httpx.Headers()), 400),
+            (UnexpectedResponse(422, "Unprocessable", b"", httpx.Headers()), 400),
+            (UnexpectedResponse(500, "Internal", b"", httpx.Headers()), 502),
+            (SimpleNamespace(name="INVALID_ARGUMENT"), 400),
+            (SimpleNamespace(name="UNAVAILABLE"), 502),
+            (ConnectionError("refused"), 502),
+        ],
+    )
+    def test_what_the_database_would_not_take_is_no_outage(self, cause, status):
+        error = CollectionError("the database refused this")
+        if isinstance(cause, SimpleNamespace):
+            code, cause = cause, RuntimeError()
+            cause.code = lambda: code
+        error.__cause__ = cause
+        found, _, headers, _ = refusal(error)
+        assert found == status
+        assert ("retry-after" in headers) == (status == 502)
+
+
+class TestSlowDatabase:
+    def test_the_list_of_collections_has_a_deadline(self, tmp_path):
+        collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+        hold = threading.Event()
+        collection.info = lambda: hold.wait(20) and None
+        with serving(collections={"slow": [collection]}) as running:
+            answer = running.client.get("/v1/collections", headers={"x-request-timeout": "0.2"})
+            assert "no answer within 0.2 s" in sentence(answer, 503)
+            hold.set()
+
+    def test_a_call_counts_until_its_thread_is_done_and_one_that_waits_is_dropped(self, tmp_path):
+        catalog = Catalog("shop", [open_collection(f"qdrant:{tmp_path}/index/shop")], Metrics())
+        hold, begun, calls = threading.Event(), threading.Event(), []
+
+        def work(_: Any) -> None:
+            calls.append(1)
+            begun.set()
+            hold.wait(20)
+            raise ValueError("nobody hears this")
+
+        async def main() -> None:
+            tasks = [asyncio.ensure_future(catalog.call("search", work)) for _ in range(2)]
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)
+            assert catalog._running == 1
+            hold.set()
+            while catalog._running:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+
+        asyncio.run(asyncio.wait_for(main(), 20))
+        assert len(calls) == 1
+        catalog.close()
+
 
 class TestThumbnails:
     def test_it_is_a_small_jpeg_of_the_object(self, served, shop):
@@ -321,6 +483,30 @@ class TestThumbnails:
         assert "changed since sync" in sentence(thumbnail(running, shop.ids["red"]), 404)
         Image.new("RGB", (640, 480), "pink").save(shop.folder / "red.png")
         assert "changed since sync" in sentence(thumbnail(running, shop.ids["red"]), 404)
+
+    def test_few_fetched_pictures_wait_to_be_drawn(self):
+        data = base64.b64decode(RED)
+        waiting, most = 0, 0
+
+        async def fetch(_: str) -> bytes:
+            nonlocal waiting, most
+            waiting += 1
+            most = max(most, waiting)
+            return data
+
+        async def on_host(call: Any, *arguments: Any) -> bytes:
+            nonlocal waiting
+            await asyncio.sleep(0.01)
+            waiting -= 1
+            return call(*arguments)
+
+        async def main() -> None:
+            thumbnails = Thumbnails(2**20, Limits(), fetch)
+            record = SyncRecord("http://shop.example/a.png", 1, 1, hashlib.sha256(data).hexdigest(), 1.0, "", "")
+            await asyncio.gather(*(thumbnails.get(record, 160, on_host) for _ in range(50)))
+
+        asyncio.run(main())
+        assert most == 16
 
     def test_a_link_that_was_bent_shows_nothing(self, own_shop, tmp_path):
         shop, running = own_shop

@@ -50,6 +50,9 @@ Result = TypeVar("Result")
 THE_PICTURE = "the picture"
 """What a message calls a picture that is not part of a composed query."""
 
+MOST_FETCHED = 16
+"""Pictures by URL that are fetched, or wait with their bytes for their embedding, at a time."""
+
 _ENTRY_OVERHEAD = 400  # bytes that Python takes to keep one embedding
 
 
@@ -172,6 +175,7 @@ class Engine:
         self.vectorizers = dict(vectorizers)
         self._observer = observer
         self._fetch = fetch
+        self._fetching = asyncio.Semaphore(MOST_FETCHED)
         self._cache = _Cache(options.cache_bytes)
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         threads = torch.get_num_threads()
@@ -285,6 +289,22 @@ class Engine:
         """The unnormalised embeddings of a piece of work's pictures."""
         return list(await asyncio.gather(*(self._embedding(work.model, picture, lane) for picture in work.pictures)))
 
+    async def with_bytes(self, query: ComposedQuery) -> ComposedQuery:
+        """The query with fetched bytes in place of URLs; each is fetched once.
+
+        Raises:
+            ImageError: a picture cannot be fetched.
+        """
+        refs: dict[str, ImageRef] = {}
+        for i, ref in enumerate(query.image):
+            if ref.url is not None and ref.url not in refs:
+                try:
+                    refs[ref.url] = ImageRef(data=await self._fetched(ref.url))
+                except ImageError as error:
+                    raise _labelled(f"image.{i}", error) from error
+        image = tuple(ref if ref.url is None else refs[ref.url] for ref in query.image)
+        return query.model_copy(update={"image": image})
+
     async def call(self, model: str, function: Callable[[], Result]) -> Result:
         """The result of `function` on the device's thread."""
         result: Result = await self.device.submit(self._queues[model, CALL], Lane.SEARCH, function, 1)
@@ -333,15 +353,19 @@ class Engine:
         if isinstance(picture, Tensor):
             return _checked(picture.numpy())
         try:
-            if picture.url is not None:
-                if self._fetch is None:
-                    raise ImageError("url", "is a URL, and URLs are not fetched here; send the picture as base64")
-                data = await self._fetch(picture.url)
+            if picture.url is None:
+                return await self._shared(model, picture, lane)
+            async with self._fetching:
+                data = await self._fetched(picture.url)
                 digest = await self.host(_digest, data, picture.mask, lane=lane)
-                picture = Picture(picture.label, data, digest, mask=picture.mask)
-            return await self._shared(model, picture, lane)
+                return await self._shared(model, Picture(picture.label, data, digest, mask=picture.mask), lane)
         except ImageError as error:
             raise _labelled(picture.label, error) from error
+
+    async def _fetched(self, url: str) -> bytes:
+        if self._fetch is None:
+            raise ImageError("url", "is a URL, and URLs are not fetched here; send the picture as base64")
+        return await self._fetch(url)
 
     async def _shared(self, model: str, picture: Picture, lane: Lane) -> Vector:
         """The embedding from the cache, from a flight that is under way, or from a new flight."""

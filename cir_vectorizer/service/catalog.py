@@ -1,15 +1,19 @@
 """A collection that is searched here: its calls run on threads, and which of the served models it is for is looked up."""
 
+import asyncio
 import logging
 import queue
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
+from cir_vectorizer.addresses import Address
 from cir_vectorizer.collections import Collection, Info, ModelRecord, check
 from cir_vectorizer.engine.batching import HostPool, Lane
-from cir_vectorizer.errors import CollectionError, OverloadError
+from cir_vectorizer.errors import CirError, CollectionError, OverloadError
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.service.metrics import Metrics
 
@@ -45,18 +49,22 @@ class Catalog:
 
     def __init__(self, name: str, opened: Sequence[Collection], metrics: Metrics) -> None:
         self.name = name
-        self._address = opened[0].address
+        self.address = opened[0].address
         self._idle: queue.SimpleQueue[Collection] = queue.SimpleQueue()
         for collection in opened:
             self._idle.put(collection)
         self._count = len(opened)
         self._pool = HostPool(len(opened), lambda: None, name="cir-collection")
         self._metrics = metrics
+        self._places = _places(self.address)
         self._running = 0
         self._matches: dict[str | None, tuple[float, Match]] = {}
 
     async def call(self, what: str, work: Callable[[Collection], Result]) -> Result:
         """The result of `work`, which is given the collection on one of its threads.
+
+        A call that a thread has begun counts until the thread is done, whether or not its caller still waits. The
+        sentence of an error has the collection's name wherever it had its place.
 
         Args:
             what: one word for the metrics.
@@ -67,12 +75,24 @@ class Catalog:
         if self._running >= WAITING_PER_THREAD * self._count:
             raise OverloadError(1)
         self._running += 1
-        began = time.perf_counter()
+        begun = False
+
+        def run() -> Result:
+            nonlocal begun
+            begun = True
+            return self._with_one(work)
+
+        task = asyncio.ensure_future(self._pool.run(Lane.SEARCH, run))
+        task.add_done_callback(partial(self._done, what, time.perf_counter()))
         try:
-            return await self._pool.run(Lane.SEARCH, self._with_one, work)
-        finally:
-            self._running -= 1
-            self._metrics.collection(self.name, what, time.perf_counter() - began)
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not begun:
+                task.cancel()
+            raise
+        except CirError as error:
+            error.args = (self._places.sub(lambda _: self.name, str(error)),)
+            raise
 
     async def match(self, vectorizers: Mapping[str, Vectorizer], asked: str | None, default: str) -> Match:
         """The served model that this collection is for.
@@ -106,6 +126,12 @@ class Catalog:
                 return
             collection.close()
 
+    def _done(self, what: str, began: float, task: "asyncio.Task[Any]") -> None:
+        self._running -= 1
+        self._metrics.collection(self.name, what, time.perf_counter() - began)
+        if not task.cancelled():
+            task.exception()  # seen, even if the caller has gone
+
     def _with_one(self, work: Callable[[Collection], Result]) -> Result:
         collection = self._idle.get()
         try:
@@ -114,9 +140,22 @@ class Catalog:
             self._idle.put(collection)
 
 
+def _places(address: Address) -> "re.Pattern[str]":
+    """Finds in a sentence where a collection is: its address, its directory, its server."""
+    host = address.host or ""
+    texts = [str(address), address.server, f"grpc-{host}" if host else "", host]
+    if address.path is not None and address.path.name:
+        texts += [f"{address.scheme}:{address.path}", str(address.path.absolute()), str(address.path)]
+    places = [re.escape(text) for text in sorted(filter(None, texts), key=len, reverse=True)]
+    if host:
+        places.append(r"ipv[46]:[\w.:%\[\]]*\w")  # as gRPC writes what the host's name stands for
+    port = r"(?::\d+)?" if host else ""
+    return re.compile(rf"(?<![\w.-])(?:{'|'.join(places)}){port}(?![\w-])")
+
+
 def _match(collection: Collection, records: Sequence[ModelRecord]) -> Match:
     info = collection.info()
     if info is None:
-        raise CollectionError(f"there is no collection {collection.address.collection!r} yet; run cir-vectorizer sync")
+        raise CollectionError(f"there is no collection {collection.address} yet; run cir-vectorizer sync")
     record = next((each for each in records if each.fingerprint == info.fingerprint), records[0])
     return Match(record.name, check(collection, record))

@@ -48,7 +48,7 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def read(self, request: Request, wait: float) -> AsyncIterator[bytes]:
-        """The request's body; its bytes count as held until the context ends.
+        """The request's body; the bytes that have arrived count as held until the context ends.
 
         Args:
             wait: seconds to wait for room before refusing.
@@ -65,7 +65,7 @@ class Bodies:
         self._check(expected)
         held = [0]
         try:
-            await self._hold(expected, wait, held)
+            await self._room(expected, wait, held)  # kept for nobody: what is only declared may never come
             try:
                 yield await asyncio.wait_for(self._collect(request, wait, held), self._seconds)
             except asyncio.TimeoutError as error:
@@ -84,7 +84,9 @@ class Bodies:
             async for chunk in request.stream():
                 body += chunk
                 self._check(len(body))
-                await self._hold(len(body) - held[0], wait, held)
+                await self._room(len(chunk), wait, held)
+                self.held += len(chunk)
+                held[0] += len(chunk)
         except ClientDisconnect as error:
             raise ClientGoneError("the client went away") from error
         return bytes(body)
@@ -96,10 +98,8 @@ class Bodies:
                 413, "body size", f"the body is over the limit of {most}; send fewer or smaller pictures"
             )
 
-    async def _hold(self, count: int, wait: float, held: list[int]) -> None:
-        """Count `count` more bytes as held by one request, which holds `held[0]` so far."""
-        if count <= 0:
-            return
+    async def _room(self, count: int, wait: float, held: list[int]) -> None:
+        """Wait until there is room for `count` more bytes of one request, which holds `held[0]` so far."""
         loop = asyncio.get_running_loop()
         until = loop.time() + wait
         while self.held > held[0] and self.held + count > self._together:
@@ -110,8 +110,6 @@ class Bodies:
             self._waiting.append(future)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(future, left)
-        self.held += count
-        held[0] += count
 
 
 async def until_gone(request: Request, work: Awaitable[Result], seconds: float) -> Result:

@@ -41,6 +41,11 @@ class Names:
 
     def __init__(self, vectorizers: Mapping[str, Vectorizer]) -> None:
         self._vectorizers = vectorizers
+        self.masked = {
+            model: [name for name, composer in vectorizer.composers.items() if _takes_mask(composer, vectorizer.dim)]
+            for model, vectorizer in vectorizers.items()
+        }
+        """By model, the composers that can be told which part of the picture may change."""
         self.default = next(iter(vectorizers))
 
     def aliases(self, model: str) -> dict[str, str]:
@@ -85,8 +90,7 @@ class Names:
         return Target(model, composer or None)
 
 
-def takes_mask(composer: Composer, dim: int) -> bool:
-    """Whether a composer can be told which part of the picture may change."""
+def _takes_mask(composer: Composer, dim: int) -> bool:
     query = ComposedQuery.parse({"image": [1.0] * dim, "text": "red", "mask": [0.0, 0.0, 0.5, 0.5]})
     try:
         composer.prepare(query)

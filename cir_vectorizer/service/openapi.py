@@ -7,7 +7,7 @@ cannot be said in a schema.
 from typing import Any
 
 from cir_vectorizer import __version__
-from cir_vectorizer.service.names import Names, takes_mask
+from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.state import Service
 
 RED_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP8z4AdMOEQH6QSAM1BAQ/oQeJvAAAAAElFTkSuQmCC"
@@ -27,8 +27,7 @@ def document(service: Service) -> _Schema:
     names, vectorizers = service.names, service.engine.vectorizers
     every = _all_names(names, list(vectorizers))
     default = vectorizers[names.default]
-    masked = [name for name, composer in default.composers.items() if takes_mask(composer, default.dim)]
-    schemas = _queries(list(default.composers), masked, default.dim)
+    schemas = _queries(list(default.composers), names.masked[names.default], default.dim)
     paths: _Schema = {}
     paths |= _tagged("Applications", _applications(every))
     if service.catalogs:

@@ -74,7 +74,7 @@ def refusal(error: BaseException) -> tuple[int, str, dict[str, str], str]:
         status, reason, headers = 503, "device memory", {"retry-after": "5"}
     elif isinstance(cause, DeviceError):
         status, reason = 500, "device"
-    elif isinstance(cause, CollectionError) and cause.__cause__ is not None:  # what the database's client raised
+    elif isinstance(cause, CollectionError) and cause.__cause__ is not None and not _blames_request(cause.__cause__):
         status, reason, headers = 502, "collection", {"retry-after": "5"}
     elif isinstance(cause, CirError):
         reasons = {QueryError: "query", ImageError: "image", ModelError: "model"}
@@ -83,6 +83,14 @@ def refusal(error: BaseException) -> tuple[int, str, dict[str, str], str]:
     if len(sentence) > LONGEST_SENTENCE:
         sentence = f"{sentence[: LONGEST_SENTENCE - 1]}…"
     return status, sentence, headers, reason
+
+
+def _blames_request(error: BaseException) -> bool:
+    """Whether a database's client says that the database would not take what it was asked, by REST or by gRPC."""
+    if getattr(error, "status_code", None) in (400, 422):
+        return True
+    code = getattr(error, "code", None)
+    return callable(code) and getattr(code(), "name", None) == "INVALID_ARGUMENT"
 
 
 def problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:

@@ -17,7 +17,7 @@ from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.limits import RefusedError
 from cir_vectorizer.service.names import Target
 from cir_vectorizer.service.problems import naming, vectors_of
-from cir_vectorizer.service.requests import check_items, check_text, kind_of, picture_ref, read_json
+from cir_vectorizer.service.requests import check_items, check_pictures, check_text, kind_of, picture_ref, read_json
 from cir_vectorizer.service.state import Service, key_of, set_key
 
 _LANES = {"search": Lane.SEARCH, "update": Lane.UPDATE, None: Lane.SEARCH}
@@ -35,11 +35,10 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     async def infer(request: Request) -> Response:
-        base = service.names.resolve(request.path_params.get("name"))
-
         async def work(body: bytes) -> Response:
             content = await service.engine.host(read_json, body)
             _let_in(service, request, content)
+            base = service.names.resolve(request.path_params.get("name"))  # its error tells names to who has a key
             asked = await service.engine.host(_read, service, base, content)
             answers = await service.vectors(asked.works, asked.lane)
             found = vectors_of(answers, lambda i: _label(i, asked.models[i]))
@@ -83,6 +82,7 @@ def _read(service: Service, base: Target, content: dict[str, object]) -> _Asked:
         with naming(_label(i, model)):
             asked.works.append(_work(service, base, model, each))
             asked.models.append(model)
+    check_pictures(asked.works, service.settings)
     return asked
 
 

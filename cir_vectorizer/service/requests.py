@@ -1,10 +1,12 @@
 """Reading request bodies: JSON, and what all doors check of it. Runs on host threads."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from cir_vectorizer.engine import Work
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery, ImageRef
 from cir_vectorizer.service.limits import RefusedError
@@ -52,6 +54,11 @@ def check_items(count: int, settings: Settings) -> None:
     if count > settings.max_items:
         problem = f"{count:,} items are over the limit of {settings.max_items:,} a request; send fewer at a time"
         raise RefusedError(413, "items", problem)
+
+
+def check_pictures(works: Sequence[Work], settings: Settings) -> None:
+    """Raises RefusedError (413) if the works' pictures, or the works without any, are too many items."""
+    check_items(sum(max(1, len(work.pictures)) for work in works), settings)
 
 
 def check_text(text: str, settings: Settings) -> str:

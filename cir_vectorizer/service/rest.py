@@ -15,13 +15,14 @@ from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.engine.explain import Part, nearest_words, parts_of, vocabulary
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.service.names import Target, takes_mask
+from cir_vectorizer.service.names import Target
 from cir_vectorizer.service.problems import naming, vectors_of
 from cir_vectorizer.service.requests import (
     NAME_LENGTH,
     ModelBody,
     Whole,
     check_items,
+    check_pictures,
     check_text,
     parse,
     picture_ref,
@@ -108,6 +109,7 @@ def _read_compose(service: Service, body: bytes) -> tuple[Target, list[Work]]:
     for i, query in enumerate(asked.queries):
         with naming(f"queries[{i}]"):
             works.append(_composed(service, target, query))
+    check_pictures(works, service.settings)
     return target, works
 
 
@@ -188,9 +190,21 @@ def _written(answer: Answer, encoding: str) -> Any:
 
 async def _explain(service: Service, body: bytes) -> Response:
     asked, target, query = await service.engine.host(_read_explain, service, body)
-    if any(ref.id is not None for ref in query.image):
-        query = await _with_vectors(service, query, asked.collection, target.model)
-    works, parts = await service.engine.host(_works_of_parts, service, target.model, query)
+    model, ids = target.model, any(ref.id is not None for ref in query.image)
+    if asked.model is None and (ids or asked.collection is not None):
+        model = (await service.match(service.catalog(asked.collection))).model
+    if ids:
+        query = await _with_vectors(service, query, asked.collection, model)
+    urls = any(ref.url is not None for ref in query.image)
+    async with service.explaining if urls else contextlib.nullcontext():
+        with naming("query"):
+            query = await service.engine.with_bytes(query)
+        content = await _explained(service, model, query, asked.words)
+    return await service.json(content)
+
+
+async def _explained(service: Service, model: str, query: ComposedQuery, count: int) -> dict[str, Any]:
+    works, parts = await service.engine.host(_works_of_parts, service, model, query)
     answers = await service.vectors(works, Lane.SEARCH)
     whole = vectors_of(answers[:1], lambda _: "query")[0].vector
     moves = []
@@ -198,22 +212,19 @@ async def _explain(service: Service, body: bytes) -> Response:
         if isinstance(answer, Answer):
             moved = 1.0 - float(np.dot(whole, answer.vector))
             moves.append({"part": part.field, "word": part.word, "moves": round(max(0.0, moved), 6)})
-    vectorizer = service.engine.vectorizers[target.model]
+    vectorizer = service.engine.vectorizers[model]
     composer = query.composer or vectorizer.default_composer
     embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
     await service.engine.host(vocabulary, vectorizer.backbone.tokenizer)  # not on the device's thread
-    words = await service.engine.call(
-        target.model, lambda: nearest_words(vectorizer, composer, embeddings, asked.words)
-    )
+    words = await service.engine.call(model, lambda: nearest_words(vectorizer, composer, embeddings, count))
     pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words or []]
-    content = {
-        "model": service.names.full_name(target.model),
+    return {
+        "model": service.names.full_name(model),
         "composer": None if query.plain else composer,
         "pictures": pictures,
         "parts": moves,
         "notes": list(works[0].notes),
     }
-    return await service.json(content)
 
 
 def _read_explain(service: Service, body: bytes) -> tuple[ExplainBody, Target, ComposedQuery]:
@@ -250,8 +261,8 @@ def _models(service: Service) -> dict[str, Any]:
     data = []
     for model, vectorizer in engine.vectorizers.items():
         composers = [
-            {"name": name, "seconds": engine.seconds(model, name), "mask": takes_mask(composer, vectorizer.dim)}
-            for name, composer in vectorizer.composers.items()
+            {"name": name, "seconds": engine.seconds(model, name), "mask": name in names.masked[model]}
+            for name in vectorizer.composers
         ]
         data.append(
             {

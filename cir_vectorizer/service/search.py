@@ -3,6 +3,7 @@
 Without a collection, `/v1/collections` is an empty list and the others say so.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -57,10 +58,10 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(prefix="/v1", include_in_schema=False)
     drawing = 0
 
-    async def collections() -> Response:
-        return await service.json(
-            {"collections": [await _described(service, catalog) for catalog in service.catalogs.values()]}
-        )
+    async def collections(request: Request) -> Response:
+        described = asyncio.gather(*(_described(service, catalog) for catalog in service.catalogs.values()))
+        seconds = deadline(request, service.settings.request_timeout)
+        return await service.json({"collections": await until_gone(request, described, seconds)})
 
     async def search(request: Request) -> Response:
         return await service.answer(request, lambda body: _search(service, body), (Lane.SEARCH,))

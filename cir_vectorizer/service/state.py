@@ -57,6 +57,8 @@ class Service:
         self.keys = Keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
         self.metrics = Metrics()
         self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_mib * MIB, settings.body_timeout)
+        self.explaining = asyncio.Lock()
+        """Held while a query is explained whose pictures were fetched: their bytes stay until its end."""
         self.draining = False
         self.failure: BaseException | None = None
         """Why the models could not be loaded."""
@@ -119,7 +121,7 @@ class Service:
             self._engine = Engine(vectorizers, self._options(), self.metrics, fetch)
             self._add_gauges(self._engine)
             await self._engine.warm_up()
-            self._names = Names(vectorizers)
+            self._names = await self._engine.host(Names, vectorizers)
             served = ", ".join(self._names.full_name(model) for model in vectorizers)
             log.info("ready: serving %s, version %s", served, __version__)
             await self._greet_collections()
@@ -134,7 +136,7 @@ class Service:
                 match = await self.match(catalog)
                 log.info("collection %s: %d objects, searched with model %s", name, match.info.count, match.model)
             except CirError as error:
-                log.warning("collection %s cannot be searched yet: %s", name, error)
+                log.warning("collection %s (%s) cannot be searched yet: %s", name, catalog.address, error)
 
     def catalog(self, name: str | None) -> Catalog:
         """The collection of that name, the default one if None. Raises QueryError if there is none."""

@@ -4,6 +4,7 @@ A file is read only if the object's record names it, and shown only if its conte
 elsewhere by now (another file in its place, a link that was bent) shows nothing. What leaves is drawn anew, as JPEG.
 """
 
+import asyncio
 import hashlib
 import os
 import stat
@@ -25,6 +26,9 @@ DEFAULT_SIDE = 320
 QUALITY = 85
 MEDIA_TYPE = "image/jpeg"
 
+MOST_FETCHED = 16
+"""Pictures by URL that are fetched, or wait with their bytes to be drawn, at a time."""
+
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a pipe in a picture's place is no reason to wait
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -45,6 +49,7 @@ class Thumbnails:
         self._budget = budget
         self._limits = limits
         self._fetch = fetch
+        self._fetching = asyncio.Semaphore(MOST_FETCHED)
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
     def tag(self, record: SyncRecord, side: int) -> str:
@@ -68,7 +73,8 @@ class Thumbnails:
         if not record.sha256:
             raise _gone("has no picture that sync read here")
         if record.path.lower().startswith(("http://", "https://")):
-            made = await on_host(_draw, await self._fetched(record), record, side, self._limits)
+            async with self._fetching:
+                made = await on_host(_draw, await self._fetched(record), record, side, self._limits)
         else:
             made = await on_host(_draw_file, record, side, self._limits)
         if key not in self._kept:

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request, Response
 from cir_vectorizer import __version__
 from cir_vectorizer.engine import Engine, Work
 from cir_vectorizer.engine.batching import Lane
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.errors import ModelError, QueryError
 from cir_vectorizer.query import ComposedQuery, ImageRef, read_text
 from cir_vectorizer.service.limits import RefusedError
 from cir_vectorizer.service.names import Target
 from cir_vectorizer.service.problems import naming, vectors_of
-from cir_vectorizer.service.requests import check_items, check_text, kind_of, read_json
+from cir_vectorizer.service.requests import check_items, check_pictures, check_text, kind_of, read_json
 from cir_vectorizer.service.settings import Settings
-from cir_vectorizer.service.state import Service
+from cir_vectorizer.service.state import Service, key_of
 
 PREFIXES = ("", "/plain", "/m/{name:path}")
 
@@ -31,7 +31,7 @@ def router(service: Service) -> APIRouter:
 
     async def ready(request: Request) -> Response:
         if service.ready:
-            _target(service, request)  # a wrong name in the address shows at once, not with the first import
+            _check_name(service, request)  # a wrong name in the address shows at once, not with the first import
         else:
             problem = "stopping; new work goes elsewhere" if service.draining else "the models are being loaded"
             raise RefusedError(503, "not ready", problem)
@@ -81,6 +81,17 @@ def _target(service: Service, request: Request) -> tuple[Target, bool]:
     return service.names.resolve(name.removesuffix("plain").strip("/") if plain else name), plain
 
 
+def _check_name(service: Service, request: Request) -> None:
+    """Check the model that the path names; what there is instead is told only to those who may know."""
+    try:
+        _target(service, request)
+    except ModelError as error:
+        if service.keys.configured and key_of(request) is None:
+            problem = "the model in the address is not served here; correct it, or send a key to see what there is"
+            raise RefusedError(400, "model", problem) from error
+        raise
+
+
 def _read(
     engine: Engine, target: Target, plain: bool, settings: Settings, body: bytes
 ) -> tuple[list[Work], list[Work]]:
@@ -100,6 +111,7 @@ def _read(
     for i, image in enumerate(images):
         with naming(f"images[{i}]"):
             pictures.append(engine.picture(target.model, ImageRef.model_construct(base64=image)))
+    check_pictures([*works, *pictures], settings)
     return works, pictures
 
 
