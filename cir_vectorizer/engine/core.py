@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import math
 import os
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cir_vectorizer.backbones import TokenRow
-from cir_vectorizer.composers import Plan
 from cir_vectorizer.composers.base import cut_note, text_row
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
+from cir_vectorizer.engine.cache import Cache
 from cir_vectorizer.engine.stages import (
     CALL,
     PICTURE,
@@ -39,6 +37,7 @@ from cir_vectorizer.engine.stages import (
     seconds_of,
     use_threads,
 )
+from cir_vectorizer.engine.work import THE_PICTURE, Answer, Picture, Work
 from cir_vectorizer.errors import CirError, DeviceError, DeviceFullError, ImageError, QueryError
 from cir_vectorizer.images import decode_base64, open_image
 from cir_vectorizer.masks import Mask
@@ -47,13 +46,8 @@ from cir_vectorizer.query import ComposedQuery, ImageRef
 
 Result = TypeVar("Result")
 
-THE_PICTURE = "the picture"
-"""What a message calls a picture that is not part of a composed query."""
-
 MOST_FETCHED = 16
 """Pictures by URL that are fetched, or wait with their bytes for their embedding, at a time."""
-
-_ENTRY_OVERHEAD = 400  # bytes that Python takes to keep one embedding
 
 
 @dataclass(frozen=True)
@@ -77,73 +71,6 @@ class EngineOptions:
     picture_batch: int | None = None
     text_batch: int | None = None
     seconds_per_batch: float = 0.5
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An encoded picture and its digest, or the address it is fetched from; `label` names it in messages.
-
-    The digest is of what the model sees: of the bytes, and of the mask where there is one.
-    """
-
-    label: str
-    data: bytes = b""
-    digest: bytes = b""
-    url: str | None = None
-    mask: Mask | None = None
-
-
-@dataclass(frozen=True)
-class Work:
-    """One vector that is wanted, prepared on the host.
-
-    `stage` is the queue that makes the vector from `payload`; for a picture alone it is None. `tokens` counts CLIP
-    tokens, `notes` are sentences for the caller.
-    """
-
-    model: str
-    stage: str | None
-    payload: Plan | TokenRow | None
-    pictures: tuple[Picture | Tensor, ...] = ()
-    tokens: int = 0
-    notes: tuple[str, ...] = ()
-
-    @property
-    def units(self) -> int:
-        """Estimated work in its stage, beside other work there."""
-        return self.payload.units if isinstance(self.payload, Plan) else max(1, self.tokens)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A unit vector (dim,), and for a picture alone the length that its embedding had."""
-
-    vector: Vector
-    norm: float = 1.0
-
-
-class _Cache:
-    """Embeddings by content, the least recently used forgotten first."""
-
-    def __init__(self, budget: int) -> None:
-        self.bytes = 0
-        self._budget = budget
-        self._entries: OrderedDict[tuple[str, bytes], Vector] = OrderedDict()
-
-    def __contains__(self, key: tuple[str, bytes]) -> bool:
-        return key in self._entries
-
-    def get(self, key: tuple[str, bytes]) -> Vector | None:
-        if (found := self._entries.get(key)) is not None:
-            self._entries.move_to_end(key)
-        return found
-
-    def put(self, key: tuple[str, bytes], embedding: Vector) -> None:
-        if key not in self._entries:
-            self._entries[key] = embedding
-            self.bytes += embedding.nbytes + _ENTRY_OVERHEAD
-        while self.bytes > self._budget:
-            self.bytes -= self._entries.popitem(last=False)[1].nbytes + _ENTRY_OVERHEAD
 
 
 @dataclass(eq=False)
@@ -176,7 +103,7 @@ class Engine:
         self._observer = observer
         self._fetch = fetch
         self._fetching = asyncio.Semaphore(MOST_FETCHED)
-        self._cache = _Cache(options.cache_bytes)
+        self._cache = Cache(options.cache_bytes)
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         threads = torch.get_num_threads()
         self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))
