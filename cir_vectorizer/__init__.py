@@ -5,22 +5,28 @@
 >>> vectorizer.compose([{"image": Path("dress.jpg"), "text": "is red"}]).vectors
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer.errors import CirError
-from cir_vectorizer.query import ComposedQuery, ImageRef
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer, load
+    from cir_vectorizer.query import ComposedQuery, ImageRef
 
 __all__ = ["CirError", "ComposedQuery", "ImageRef", "Vectorizer", "load"]
 __version__ = "0.1.0"
 
+_HOMES = {
+    "ComposedQuery": "cir_vectorizer.query",
+    "ImageRef": "cir_vectorizer.query",
+    "Vectorizer": "cir_vectorizer.models",
+    "load": "cir_vectorizer.models",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch only when it is asked for."""
-    if name in ("Vectorizer", "load"):
-        from cir_vectorizer import models
-
-        return getattr(models, name)
+    """Import what takes long, torch above all, only when it is asked for."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
