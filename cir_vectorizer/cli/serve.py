@@ -4,31 +4,32 @@ Every field of the service's settings is an option here, so that `--help` lists 
 by the settings themselves.
 """
 
+import functools
 import os
 import re
 import types
 import typing
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cir_vectorizer.cli.common import fail_with_sentence
 
-try:
-    from cir_vectorizer.service.settings import Settings
-
-    _FIELDS = Settings.model_fields
-except ModuleNotFoundError:  # the extra is not installed; the command says so when it is run
-    _FIELDS = {}
-
 if TYPE_CHECKING:
     from cir_vectorizer.collections import Collection
     from cir_vectorizer.models import Vectorizer
+    from cir_vectorizer.service.settings import Settings
 
 
-def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for name, field in reversed(_FIELDS.items()):
+@functools.cache
+def _options() -> tuple[click.Option, ...]:
+    """One option for each field of the settings; none where the extra is not installed."""
+    try:
+        from cir_vectorizer.service.settings import Settings
+    except ModuleNotFoundError:  # the command says so when it is run
+        return ()
+    found = []
+    for name, field in Settings.model_fields.items():
         kinds = [
             kind for kind in typing.get_args(field.annotation) or (field.annotation,) if kind is not types.NoneType
         ]
@@ -37,21 +38,25 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         shown = str(default) if isinstance(default, int | float | str) and not isinstance(default, bool) else None
         text = f"{field.description}  [env: CIR_{name.upper()}{f'; default: {shown}' if shown else ''}]"
         if isinstance(default, bool):
-            option = click.option(flag, name, is_flag=True, default=None, help=text)
+            found.append(click.Option([flag, name], is_flag=True, default=None, help=text))
         else:
             several = isinstance(default, tuple)
             metavar = {int: "N", float: "SECONDS"}.get(
                 kinds[0], "TEXT" if not several else name.removesuffix("s").upper()
             )
-            option = click.option(
-                flag, name, multiple=several, default=() if several else None, metavar=metavar, help=text
-            )
-        command = option(command)
-    return command
+            unset = () if several else None
+            found.append(click.Option([flag, name], multiple=several, default=unset, metavar=metavar, help=text))
+    return tuple(found)
 
 
-@click.command()
-@_options
+class _Serve(click.Command):
+    """Reads its options only when they are needed: the settings take long to import."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*_options(), *super().get_params(ctx)]
+
+
+@click.command(cls=_Serve)
 @fail_with_sentence
 def serve(**given: Any) -> None:
     """Serve models to Weaviate, Qdrant and applications.
@@ -61,12 +66,14 @@ def serve(**given: Any) -> None:
     it shows what is found. Every option can be set in the
     environment instead; a list there is words between spaces.
     """
-    from pydantic import ValidationError
-
     from cir_vectorizer.errors import CirError
 
-    if not _FIELDS:
+    if not _options():
         raise CirError("the service's libraries are not installed; run pip install 'cir-vectorizer[serve]'")
+    from pydantic import ValidationError
+
+    from cir_vectorizer.service.settings import Settings
+
     try:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
@@ -81,7 +88,7 @@ def serve(**given: Any) -> None:
     run(lambda: _load(settings), settings, _collections(settings))
 
 
-def _load(settings: Settings) -> "dict[str, Vectorizer]":
+def _load(settings: "Settings") -> "dict[str, Vectorizer]":
     """The models of `--model`, by the names that they are served under."""
     import torch
 
@@ -104,7 +111,7 @@ CONNECTIONS = 4
 """Times that a collection of a server is opened, so that as many searches ask it at once."""
 
 
-def _collections(settings: Settings) -> "dict[str, list[Collection]]":
+def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
     """The collections of `--collection`, by the names that requests call them by."""
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.errors import AddressError
