@@ -98,4 +98,6 @@ def test_the_docs_list_every_command_and_option():
             if part is not command:
                 assert f"`{name} {part.name}" in section
             for option in (p for p in part.get_params(click.Context(part)) if isinstance(p, click.Option)):
-                assert "--help" in option.opts or any(long in section for long in option.opts if long.startswith("--")), (name, option.opts)
+                assert "--help" in option.opts or any(
+                    long in section for long in option.opts if long.startswith("--")
+                ), (name, option.opts)
