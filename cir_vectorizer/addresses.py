@@ -38,6 +38,11 @@ class Address:
         return self.scheme, self.host, self.port or USUAL_PORTS.get(self.scheme), path
 
     @property
+    def usual_port(self) -> int:
+        """Where a server of this kind listens for REST unless told otherwise."""
+        return USUAL_PORTS[self.scheme]
+
+    @property
     def server(self) -> str:
         """`host[:port]` as a URL writes it, IPv6 in brackets."""
         host = f"[{self.host}]" if ":" in (self.host or "") else self.host or ""

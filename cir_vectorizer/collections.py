@@ -300,6 +300,24 @@ class Collection(Protocol):
         """Let go of connections and locks; safe to call twice."""
 
 
+def texts(payload: Mapping[str, Any]) -> Iterator[str]:
+    """All texts of the user's columns, nested ones too: what the keyword side of a hybrid search reads."""
+    for key, value in payload.items():
+        if key != RECORD_KEY:
+            yield from _texts_in(value)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts_in(each)
+
+
 def open_collection(
     address: Address | str, api_key: str | None = None, options: OpenOptions = OpenOptions()
 ) -> Collection:

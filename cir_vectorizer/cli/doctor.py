@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence
+from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence, recorded_model
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import ModelRecord
@@ -72,12 +72,9 @@ def doctor(
 def _model(name: str) -> "tuple[ModelRecord, float | None]":
     """What is known of a model, from its folder's record where there is one, and its mean norm."""
     from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import folder_of, load, read_record
+    from cir_vectorizer.models import load
 
-    folder = folder_of(name)
-    if (folder / "model.json").is_file():
-        backbone = read_record(folder)["backbone"]
-        record = ModelRecord(name, str(backbone["fingerprint"]), int(backbone["dim"]))
-        return record, backbone.get("mean_image_norm")
+    if (found := recorded_model(name)) is not None:
+        return found
     vectorizer = load(name, "cpu")
     return ModelRecord(name, vectorizer.fingerprint, vectorizer.dim), vectorizer.mean_image_norm

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence, recorded_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -182,9 +182,9 @@ class _Task:
         """The model; its record alone where the server makes the vectors."""
         from cir_vectorizer.models import load
 
-        on_paper = _on_paper(self.model) if self.creating.vectorize == "server" else None
+        on_paper = recorded_model(self.model) if self.creating.vectorize == "server" else None
         device = "cpu" if self.given["engine"] == "ray" else self.device  # Ray's actors have their own
-        return on_paper or load(self.model, device)
+        return on_paper[0] if on_paper else load(self.model, device)
 
     def opened(self) -> "Source":
         """The source; a collection on the target's own server or directory shares its connection."""
@@ -219,8 +219,9 @@ class _Task:
         from cir_vectorizer.collections import ModelRecord
         from cir_vectorizer.sync import plan
 
-        model = _on_paper(self.model)
-        if model is None:
+        if (on_paper := recorded_model(self.model)) is not None:
+            model, _ = on_paper
+        else:
             loaded = self.vectorizer
             model = ModelRecord(loaded.name, loaded.fingerprint, loaded.dim)
         made = plan(
@@ -376,21 +377,6 @@ def _print_failures(report: "Report") -> None:
         click.echo(str(failure), err=True)
     if len(report.failed) > FAILURES_SHOWN:
         click.echo(f"… and {len(report.failed) - FAILURES_SHOWN:,} more", err=True)
-
-
-def _on_paper(name: str) -> "ModelRecord | None":
-    """What a model folder says of its model, without loading it; None where there is no folder."""
-    from cir_vectorizer import published
-    from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import read_record
-
-    folder = published.TINY_FOLDER if name == "tiny" else Path(name)
-    if name in published.PUBLISHED:
-        folder = published.store() / name
-    if not (folder / "model.json").is_file():
-        return None
-    backbone = read_record(folder)["backbone"]
-    return ModelRecord(name, str(backbone["fingerprint"]), int(backbone["dim"]))
 
 
 def _name(address: "Address") -> str:

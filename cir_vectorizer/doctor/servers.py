@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from cir_vectorizer.addresses import USUAL_PORTS, Address
+from cir_vectorizer.addresses import Address
 from cir_vectorizer.doctor.findings import Finding, Level
 
 TIMEOUT_S = 10.0
@@ -54,7 +54,7 @@ KINDS = {
 def version_of(address: Address, kind: Kind) -> str | None:
     """What the server says its version is, asked without its client, which may refuse an old one; None if it is mute."""
     tls = address.scheme.endswith("s")
-    host = replace(address, port=address.port or USUAL_PORTS[address.scheme]).server
+    host = replace(address, port=address.port or address.usual_port).server
     key = address.api_key or os.environ.get(kind.key_variable)
     value = f"Bearer {key}" if kind.key_header == "authorization" else str(key)
     try:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from cir_vectorizer.collections import Address, OpenOptions
 from cir_vectorizer.errors import CirError, CollectionError
 from cir_vectorizer.retry import persist
 
-DEFAULT_PORT, DEFAULT_GRPC_PORT = 6333, 6334
+DEFAULT_GRPC_PORT = 6334
 TIMEOUT_S = 60
 ATTEMPTS = 10
 """Of a call to a server that answered before: with the waits between them about 40 s, enough for it to restart."""
@@ -57,7 +58,7 @@ class Connection:
             return client
         return QdrantClient(
             host=f"[{address.host}]" if ":" in (address.host or "") else address.host,
-            port=address.port or DEFAULT_PORT,
+            port=address.port or address.usual_port,
             grpc_port=self._options.grpc_port or DEFAULT_GRPC_PORT,
             prefer_grpc=self._options.grpc,
             https=address.scheme == "qdrants",
@@ -95,7 +96,7 @@ class Connection:
     def _sentence(self, error: Exception, collection: str) -> str:
         if self.embedded:
             return self._local_sentence(error, collection)
-        where = self._address.server if self._address.port else f"{self._address.server}:{DEFAULT_PORT}"
+        where = replace(self._address, port=self._address.port or self._address.usual_port).server
         if isinstance(error, ResponseHandlingException):
             if isinstance(error.source, ValidationError):
                 return (

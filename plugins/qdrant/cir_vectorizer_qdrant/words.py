@@ -6,12 +6,12 @@ Computed here and not by the server's model `qdrant/bm25`, so that the embedded 
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from qdrant_client import models
 
-from cir_vectorizer.collections import RECORD_KEY
+from cir_vectorizer.collections import texts
 
 VECTOR = "cir_words"
 """Name of the sparse vector."""
@@ -23,8 +23,7 @@ USUAL_LENGTH = 24
 
 def of_payload(payload: Mapping[str, Any]) -> models.SparseVector:
     """The words in all text columns; empty if there are none."""
-    texts = [text for key, value in payload.items() if key != RECORD_KEY for text in _texts(value)]
-    counts = Counter(code for text in texts for code in _codes(text))
+    counts = Counter(code for text in texts(payload) for code in _codes(text))
     length = 1 - LENGTH_WEIGHT + LENGTH_WEIGHT * sum(counts.values()) / USUAL_LENGTH
     weights = [count * (SATURATION + 1) / (count + SATURATION * length) for count in counts.values()]
     return models.SparseVector(indices=list(counts), values=weights)
@@ -34,17 +33,6 @@ def of_query(text: str) -> models.SparseVector:
     """The words to look for."""
     codes = sorted(set(_codes(text)))
     return models.SparseVector(indices=codes, values=[1.0] * len(codes))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
 
 
 def _codes(text: str) -> list[int]:

@@ -44,7 +44,7 @@ from cir_vectorizer_weaviate.schema import (
     new_collection,
     read_schema,
 )
-from cir_vectorizer_weaviate.writing import raise_for, write
+from cir_vectorizer_weaviate.writing import write
 
 PAGE = 1000
 """Objects a page of a scan, a look-up or a removal."""
@@ -131,8 +131,7 @@ class WeaviateCollection:
                 made.append(objects.to_object(point, schema))
             except ValueError as error:
                 failed[point.id] = str(error)
-        write(made, self._on, failed)
-        raise_for(failed, len(points))
+        write(made, self._on, failed, len(points))
 
     def records(self, ids: Sequence[Id]) -> dict[Id, SyncRecord]:
         if RECORD_KEY not in self._schema.properties:
@@ -246,9 +245,7 @@ class WeaviateCollection:
             vectors: Any = each.vector if schema.using is not None else each.vector.get("default")
             kept = objects.properties(by_uuid[str(each.uuid)], schema)
             made.append(DataObject(properties=kept, uuid=str(each.uuid), vector=vectors or None))
-        failed: dict[Id, str] = {}
-        write(made, self._on, failed)
-        raise_for(failed, len(payloads))
+        write(made, self._on, {}, len(payloads))
 
     def delete(self, ids: Sequence[Id]) -> None:
         for lot in _uuids(ids):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from weaviate.classes.config import DataType, Property, Tokenization
 
-from cir_vectorizer.collections import RECORD_KEY, Payload
+from cir_vectorizer.collections import RECORD_KEY, Payload, texts
 from cir_vectorizer.filters import EXACT_INTEGER
 
 Kind = Literal["text", "number", "boolean", "integer", "padded"]
@@ -130,18 +130,7 @@ def is_padded(text: str) -> bool:
 
 def words(payload: Payload) -> str:
     """All texts of the user's columns, for the keyword side of a hybrid search."""
-    return "\n".join(text for key, value in payload.items() if key != RECORD_KEY for text in _texts(value))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
+    return "\n".join(texts(payload))
 
 
 def _values(payload: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Kind, list[Any], bool]]:

@@ -25,7 +25,7 @@ from cir_vectorizer.collections import Address, OpenOptions
 from cir_vectorizer.errors import CirError, CollectionError
 from cir_vectorizer.retry import persist
 
-DEFAULT_PORT, DEFAULT_GRPC_PORT, TLS_PORT = 8080, 50051, 443
+DEFAULT_GRPC_PORT, CLOUD_GRPC_PORT = 50051, 443
 CLOUD = (".weaviate.network", ".weaviate.cloud")
 """Hosted servers, which speak gRPC at another host name."""
 TIMEOUTS = Timeout(init=10, query=60, insert=120)
@@ -91,12 +91,12 @@ class Connection:
     @property
     def port(self) -> int:
         """Of REST."""
-        return self._address.port or (TLS_PORT if self._address.scheme == "weaviates" else DEFAULT_PORT)
+        return self._address.port or self._address.usual_port
 
     @property
     def grpc_port(self) -> int:
         """Of gRPC, which searches and writes need."""
-        return self._options.grpc_port or (TLS_PORT if self._cloud else DEFAULT_GRPC_PORT)
+        return self._options.grpc_port or (CLOUD_GRPC_PORT if self._cloud else DEFAULT_GRPC_PORT)
 
     def call(self, work: Callable[[weaviate.WeaviateClient], _T], collection: str, attempts: int = ATTEMPTS) -> _T:
         """Run a call; what may pass is tried again.

@@ -28,8 +28,16 @@ class _BusyError(Exception):
         self.sentences = sentences
 
 
-def write(objects: Sequence[Object], send: Send, failed: dict[Id, str]) -> None:
-    """Write objects; what the server refuses for good, or for long, goes into `failed`."""
+def write(objects: Sequence[Object], send: Send, failed: dict[Id, str], total: int) -> None:
+    """Write objects.
+
+    Args:
+        failed: objects of the same batch that could not be sent at all.
+        total: how many the batch had.
+
+    Raises:
+        PartialWriteError: those, and what the server refuses for good, or for long; all others were written.
+    """
     waiting = list(objects)
 
     def once() -> None:
@@ -47,10 +55,6 @@ def write(objects: Sequence[Object], send: Send, failed: dict[Id, str]) -> None:
         persist(once, lambda error: isinstance(error, _BusyError), ATTEMPTS)
     except _BusyError as error:
         failed.update(error.sentences)
-
-
-def raise_for(failed: dict[Id, str], total: int) -> None:
-    """Raise PartialWriteError if something was refused."""
     if failed:
         raise PartialWriteError(failed, total)
 
