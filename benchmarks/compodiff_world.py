@@ -20,7 +20,7 @@ from cir_vectorizer.vectorizer import Job, Vectorizer
 from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
 from examples.demo.evaluate import Vectors, paired_bootstrap, score, slices, unit
 from examples.demo.harder import UnwantedQuery, mask_queries, mcnemar, top, unwanted_queries
-from examples.demo.make_compodiff import training_data
+from examples.demo.make_compodiff import lessons, training_data
 
 PICTURES, QUERIES, MASK_QUERIES = 3000, 600, 300
 UNWANTED_CANDIDATES = 600
@@ -50,7 +50,8 @@ class Shop:
 
 def regressor(model: Vectorizer, seed: int) -> nn.Module:
     """Two layers trained on the packaged CompoDiff's triplets: [picture, text] -> target, all unnormalised."""
-    data, texts = training_data(model)
+    learnt = lessons()
+    data, texts = training_data(model, learnt), learnt.texts
     triplets = data.triplets
     assert triplets is not None
     assert triplets.reference is not None

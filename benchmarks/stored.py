@@ -44,7 +44,7 @@ def main() -> None:
         points.sort(key=lambda point: int(point.payload["id"]))
         index = unit(np.stack([point.vector for point in points if point.vector is not None]))
         bare = synced.beside("bare")
-        bare.create(ModelRecord(vectorizer.name, vectorizer.fingerprint, vectorizer.dim))
+        bare.create(ModelRecord.of(vectorizer))
         bare.upsert([Point(i, vector, {}) for i, vector in enumerate(index)])
         ids: dict[str, list[Id]] = {"recorded length": [p.id for p in points], "mean length": list(range(len(points)))}
         places: dict[str, Collection] = {"recorded length": synced, "mean length": bare}

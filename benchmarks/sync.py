@@ -113,7 +113,7 @@ def step(what: str, directory: str, count: int, model: str) -> None:
     if what == "sync":
         sync(open_source(Path(directory) / "photos"), collection, vectorizer)
     else:
-        ensure(collection, ModelRecord(vectorizer.name, vectorizer.fingerprint, vectorizer.dim))
+        ensure(collection, ModelRecord.of(vectorizer))
         random = np.random.default_rng(0)
         for start in range(0, count, 32):
             points = []

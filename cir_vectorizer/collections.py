@@ -4,8 +4,10 @@ A plugin is a function `open_collection(address: Address, options: OpenOptions) 
 entry point group `cir_vectorizer.collections` with the address's scheme as its name. The core imports no plugin.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
 
@@ -39,6 +41,8 @@ __all__ = [
     "parse_address",
 ]
 
+log = logging.getLogger(__name__)
+
 ENTRY_POINTS = "cir_vectorizer.collections"
 RECORD_KEY = "_cir"
 """The payload's key for what sync knows about an object; every other key is a column of the user's."""
@@ -51,16 +55,52 @@ Payload = dict[str, Any]
 """JSON values by column."""
 
 
+class Model(Protocol):
+    """A model as collections know it: a vectorizer, or a record of one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def former_fingerprint(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class ModelRecord:
-    """What a collection remembers of the model that fills it."""
+    """Name, fingerprint and width of a model, without its weights.
+
+    Attributes:
+        former_fingerprint: what releases up to 0.1.0 noted in its place; empty where it is not known.
+        precision: of the weights that make its vectors; vectors of all precisions are compared with one another.
+    """
 
     name: str
     fingerprint: str
     dim: int
+    former_fingerprint: str = ""
+    precision: str = "float32"
 
     def __str__(self) -> str:
         return f"{self.name}@{self.fingerprint[:12]}"
+
+    @classmethod
+    def of(cls, model: Model) -> "ModelRecord":
+        """Return the record of a model."""
+        return cls(model.name, model.fingerprint, model.dim, model.former_fingerprint, model.precision)
+
+    def made(self, fingerprint: str | None) -> bool:
+        """Tell whether a noted fingerprint, of this version or the former one, is this model's."""
+        return bool(fingerprint) and fingerprint in (self.fingerprint, self.former_fingerprint)
+
+    def current(self, record: "SyncRecord") -> "SyncRecord":
+        """Return an object's record with this model's fingerprint in place of its former one."""
+        former = bool(self.former_fingerprint) and record.fingerprint == self.former_fingerprint
+        return replace(record, fingerprint=self.fingerprint) if former else record
 
 
 @dataclass(frozen=True)
@@ -120,6 +160,8 @@ class Info:
     """True where the vector was made of a picture and texts: such a vector is no reference for a composed query."""
     vectorize: Maker = "client"
     """"server" where the server is set to have the container make vectors and compose queries."""
+    precision: str = "float32"
+    """Of the weights that the noted model had when it made the collection."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +247,9 @@ class Collection(Protocol):
 
         Does nothing where it exists already, so that two processes may race.
         """
+
+    def remember(self, model: ModelRecord) -> None:
+        """Note another model than before, where the database has room for a note; objects stay as they are."""
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write objects, replacing those with the same ids whole; on return they survive a crash of this process.
@@ -355,6 +400,9 @@ def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = 
         info = collection.info()
         assert info is not None
     _check(collection.address, info, model)
+    if info.model is not None and info.fingerprint != model.fingerprint:
+        collection.remember(replace(model, name=info.model, precision=info.precision))
+        info = replace(info, fingerprint=model.fingerprint)
     if options.vectorize == "server" and info.vectorize != "server":
         raise CollectionError(
             f"{collection.address} was made for vectors that come from outside, so its server cannot make them; leave "
@@ -397,8 +445,21 @@ def _check(address: Address, info: Info, model: ModelRecord) -> None:
         raise CollectionError(
             f"{address} compares by {info.distance}, and {model} needs cosine; name another collection"
         )
-    if info.fingerprint is not None and info.fingerprint != model.fingerprint:
+    if info.fingerprint is not None and not model.made(info.fingerprint):
         raise BackboneMismatch(
             f"{address} was made by {maker}, and the model at hand is {model}: vectors of two backbones cannot be "
             f"compared; {remedy}"
         )
+    if info.fingerprint == model.former_fingerprint:
+        note_former(str(address), info.fingerprint)
+
+
+@lru_cache(maxsize=1024)
+def note_former(where: str, fingerprint: str) -> None:
+    """Log once that `where` names its model by a fingerprint of version 1, which fits the weights at hand."""
+    log.warning(
+        "%s names its model by the fingerprint of an earlier release, %s; it fits the weights here and is accepted, "
+        "though that form says nothing of activation and tokenizer. sync and train write the present form",
+        where,
+        fingerprint[:12],
+    )

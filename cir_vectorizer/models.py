@@ -21,11 +21,13 @@ from cir_vectorizer import published
 from cir_vectorizer.backbones import Backbone, BackboneSpec, load_backbone
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.lincir import PIC2WORD_PROMPT, load_phi, save_phi
+from cir_vectorizer.collections import note_former
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ModelError
 from cir_vectorizer.files import replace_file
 from cir_vectorizer.vectorizer import Composed, Job, Vectorizer
 
-FORMAT = 1
+FORMAT = 2
+"""Version of model.json: 1 had one fingerprint for both encoders, of an earlier form."""
 
 
 def load(name: str, device: str | None = None, dtype: torch.dtype = torch.float32) -> Vectorizer:
@@ -71,7 +73,7 @@ def pull(name: str) -> Path:
 
 
 def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None) -> Path:
-    """Make a model folder of a published checkpoint and its backbone.
+    """Make a model folder of a published checkpoint and its backbone; a folder's other composers stay.
 
     Args:
         source: a file of Φ (LinCIR, SEARLE, Pic2Word), or a folder of CompoDiff: config.json and weights.
@@ -80,14 +82,18 @@ def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec:
 
     Raises:
         CheckpointError: the files do not fit the backbones.
+        ModelError: the folder holds composers over another backbone.
     """
     backbone = load_backbone(spec)
+    if (folder / "model.json").is_file() and not _is_of(there := read_record(folder)["backbone"], backbone):
+        other = BackboneSpec(there["loader"], there["name"], there["options"])
+        raise ModelError(f"{folder} holds composers over backbone {other}, and this one is {spec}; name another --out")
     record: dict[str, Any] = {"source": source.name}
     if not source.is_dir():
         phi = load_phi(source, backbone)
         if hasattr(phi, "fc_out"):
             record["prompt"] = PIC2WORD_PROMPT
-        save(folder, backbone, {"lincir": (record, lambda path: save_phi(path, phi))})
+        save(folder, backbone, {"lincir": (record, lambda path: save_phi(path, phi))}, beside=folder)
         return folder
     from cir_vectorizer.composers.compodiff.checkpoint import load_network, save_network
     from cir_vectorizer.composers.compodiff.composer import CompoDiff
@@ -96,11 +102,9 @@ def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec:
     text_backbone = load_backbone(text_spec, backbone.device) if text_spec else None
     CompoDiff(backbone, network, text_backbone)
     record["network"] = network.config.to_record()
-    if text_spec:
-        record["text_backbone"] = {
-            "loader": text_spec.loader, "name": text_spec.name, "options": dict(text_spec.options)
-        }  # fmt: skip
-    save(folder, backbone, {"compodiff": (record, lambda path: save_network(path, network))})
+    if text_backbone is not None:
+        record["text_backbone"] = text_backbone_record(text_backbone)
+    save(folder, backbone, {"compodiff": (record, lambda path: save_network(path, network))}, beside=folder)
     return folder
 
 
@@ -132,17 +136,16 @@ def save(
             file = f"{name}-{digest[:12]}.safetensors"
             os.replace(draft, folder / file)
             entries[name] = {**record, "file": file, "sha256": digest}
-        spec = backbone.spec
         model = {
             "format": FORMAT,
             "backbone": {
-                "loader": spec.loader,
-                "name": spec.name,
-                "options": dict(spec.options),
+                **spec_record(backbone.spec),
                 "dim": backbone.dim,
                 "token_width": backbone.text.width,
                 "mean_image_norm": backbone.mean_image_norm,
                 "fingerprint": backbone.fingerprint,
+                "text_fingerprint": backbone.text_fingerprint,
+                "former_fingerprint": backbone.former_fingerprint,
             },
             "composers": entries,
             "default_composer": default or next(iter(entries)),
@@ -165,7 +168,7 @@ def _kept(
     if beside is None or not (beside / "model.json").is_file():
         return {}, None
     record = read_record(beside)
-    if record["backbone"]["fingerprint"] != backbone.fingerprint:
+    if not _is_of(record["backbone"], backbone):
         return {}, None
     entries = {name: entry for name, entry in record["composers"].items() if name not in replaced}
     for entry in entries.values():
@@ -201,11 +204,14 @@ def _load_folder(folder: Path, name: str, device: str | None, dtype: torch.dtype
     record = read_record(folder)
     wanted = record["backbone"]
     backbone = load_backbone(BackboneSpec(wanted["loader"], wanted["name"], wanted["options"]), device, dtype)
-    if backbone.fingerprint != wanted["fingerprint"]:
+    if not _is_of(wanted, backbone):
+        noted, here = _differing(wanted, backbone)
         raise BackboneMismatch(
-            f"{folder} was trained over backbone {backbone.spec} with fingerprint {wanted['fingerprint'][:12]}, but its "
-            f"weights here have {backbone.fingerprint[:12]}; get the weights it was trained with, or train again"
+            f"{folder} was trained over backbone {backbone.spec} with fingerprint {noted[:12]}, but its "
+            f"weights here have {here[:12]}; get the weights it was trained with, or train again"
         )
+    if "text_fingerprint" not in wanted:
+        note_former(str(folder), wanted["fingerprint"])
     if backbone.mean_image_norm is None:
         backbone.mean_image_norm = wanted.get("mean_image_norm")
     for composer, entry in record["composers"].items():
@@ -217,6 +223,32 @@ def _load_folder(folder: Path, name: str, device: str | None, dtype: torch.dtype
                 f"{path} of composer {composer!r} is damaged (its sha256 is not the recorded one); copy it again"
             )
     return _assemble(name, backbone, record["composers"], folder, record.get("default_composer"))
+
+
+def _is_of(record: Mapping[str, Any], backbone: Backbone) -> bool:
+    """Tell whether a record names this backbone, both of its encoders."""
+    if "text_fingerprint" not in record:
+        return bool(record["fingerprint"] == backbone.former_fingerprint)
+    return (record["fingerprint"], record["text_fingerprint"]) == (backbone.fingerprint, backbone.text_fingerprint)
+
+
+def _differing(record: Mapping[str, Any], backbone: Backbone) -> tuple[str, str]:
+    """The fingerprint that a record notes and the backbone's own, of the encoder that is another one."""
+    if "text_fingerprint" not in record:
+        return record["fingerprint"], backbone.former_fingerprint
+    if record["fingerprint"] != backbone.fingerprint:
+        return record["fingerprint"], backbone.fingerprint
+    return record["text_fingerprint"], backbone.text_fingerprint
+
+
+def spec_record(spec: BackboneSpec) -> dict[str, Any]:
+    """A backbone's spec as model.json holds it."""
+    return {"loader": spec.loader, "name": spec.name, "options": dict(spec.options)}
+
+
+def text_backbone_record(backbone: Backbone) -> dict[str, Any]:
+    """A text encoder of another backbone as a composer's record holds it."""
+    return {**spec_record(backbone.spec), "fingerprint": backbone.text_fingerprint}
 
 
 def _assemble(

@@ -189,7 +189,7 @@ def find(search: Search, collection: Collection, vectorizer: "Vectorizer") -> Fo
         ImageError: a picture is refused.
         BackboneMismatch, CollectionError: as `collections.check` and the collection's methods.
     """
-    info = check(collection, ModelRecord(vectorizer.name, vectorizer.fingerprint, vectorizer.dim))
+    info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)
     composed = vectorizer.compose(list(resolved.parts(vectorizer.default_composer).values()))
     vector = resolved.blend(list(composed.vectors))

@@ -77,8 +77,18 @@ class Vectorizer:
 
     @property
     def fingerprint(self) -> str:
-        """What an index made with this model's backbone is known by (hex)."""
+        """Fingerprint of the picture encoder (hex), which an index is known by."""
         return self.backbone.fingerprint
+
+    @property
+    def former_fingerprint(self) -> str:
+        """Fingerprint that releases up to 0.1.0 gave to the backbone (hex)."""
+        return self.backbone.former_fingerprint
+
+    @property
+    def precision(self) -> str:
+        """Precision of the backbone's weights, for example `float32`."""
+        return str(self.backbone.dtype).removeprefix("torch.")
 
     @property
     def mean_image_norm(self) -> float | None:

@@ -105,6 +105,7 @@ def test_a_worker_with_other_weights_ends_the_run_with_a_sentence(photos, tmp_pa
         """A fake: the same model, but for its fingerprint."""
 
         name, dim, limits, backbone, fingerprint = "tiny", tiny.dim, tiny.limits, tiny.backbone, "0" * 64
+        former_fingerprint, precision = "1" * 64, "float32"
 
     shop = open_collection(f"qdrant:{tmp_path}/index/shop")
     with RayEngine(Other(), device="cpu") as engine, pytest.raises(ModelError, match="other weights on a Ray worker"):

@@ -1,7 +1,5 @@
 """What every backbone offers to the composers, and the part of it that all CLIPs share."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cir_vectorizer.backbones.fingerprint import EncoderFacts, Fingerprints, fingerprints
 from cir_vectorizer.backbones.packed import ON_CPU, ON_GPU, Pack, Piece, TextTower, packs
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.errors import ModelError
@@ -96,7 +95,17 @@ class Backbone(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of the weights and the image preprocessing: what is in an index is known by it."""
+        """Fingerprint of the picture encoder (hex), which an index is known by."""
+        ...
+
+    @property
+    def text_fingerprint(self) -> str:
+        """Fingerprint of the text encoder and its tokenizer (hex)."""
+        ...
+
+    @property
+    def former_fingerprint(self) -> str:
+        """Fingerprint that releases up to 0.1.0 gave to the whole backbone (hex)."""
         ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
@@ -146,6 +155,14 @@ class Towers(Protocol):
         """(n, 3, height, width) -> (n, dim) projected."""
         ...
 
+    def picture_facts(self) -> EncoderFacts:
+        """Weights and layers of the picture encoder, for the fingerprint."""
+        ...
+
+    def text_facts(self) -> EncoderFacts:
+        """Weights and layers of the text encoder, for the fingerprint."""
+        ...
+
 
 class ClipBackbone:
     """A CLIP of any library: tokenising, ragged rows, pseudo-tokens and the fingerprint are the same for all."""
@@ -171,21 +188,39 @@ class ClipBackbone:
         self.dtype = dtype
         self._transform = transform
         self._preprocessing = preprocessing
-        self._weights = towers.requires_grad_(False).eval()
-        self._digest: str | None = None
+        self._towers: Any = towers.requires_grad_(False).eval()
         if dtype != torch.float32:
-            _ = self.fingerprint  # of the weights as published, before they are rounded
-        self._towers: Any = towers.to(device=device, dtype=dtype)
+            _ = self._fingerprints  # of the weights as published, before they are rounded
+        self._towers = towers.to(device=device, dtype=dtype)
         self._sizes = ON_CPU if device.type == "cpu" else ON_GPU
 
     @cached_property
+    def _fingerprints(self) -> Fingerprints:
+        picture, text = self._towers.picture_facts(), self._towers.text_facts()
+        seen = {**picture.facts, "preprocessing": self._preprocessing}
+        row = self.text
+        read = {
+            **text.facts,
+            "tokenizer": self.tokenizer.fingerprint,
+            "row": [row.context_length, row.start_id, row.end_id, row.pad_id],
+            "causal": row.causal,
+            "pooling": "end" if row.pools_at_end else "other",
+        }
+        return fingerprints(
+            self._towers.state_dict(), replace(picture, facts=seen), replace(text, facts=read), self._preprocessing
+        )
+
+    @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(json.dumps(self._preprocessing, sort_keys=True).encode())
-        for name, tensor in sorted(self._weights.state_dict().items()):
-            if tensor.is_floating_point():
-                digest.update(f"{name}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return self._fingerprints.picture
+
+    @property
+    def text_fingerprint(self) -> str:
+        return self._fingerprints.text
+
+    @property
+    def former_fingerprint(self) -> str:
+        return self._fingerprints.former
 
     @property
     def transform(self) -> Callable[[Image.Image], Tensor]:

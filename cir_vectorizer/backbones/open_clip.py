@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
+from cir_vectorizer.backbones.fingerprint import EncoderFacts, module_facts
 from cir_vectorizer.backbones.packed import TextTower
 from cir_vectorizer.errors import CheckpointError, ModelError
 
@@ -77,6 +78,14 @@ class OpenClipTowers(nn.Module):
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         embeddings: Tensor = self.visual(pixels)
         return embeddings
+
+    def picture_facts(self) -> EncoderFacts:
+        pooling = {"pooling": str(getattr(self.visual, "pool_type", "the model's own"))}
+        return EncoderFacts(("visual.",), module_facts(self.visual) | pooling)
+
+    def text_facts(self) -> EncoderFacts:
+        weights = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+        return EncoderFacts(weights, module_facts(self.transformer))
 
 
 class OpenClipLayer:

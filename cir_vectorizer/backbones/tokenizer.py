@@ -4,12 +4,16 @@ Wraps open_clip's tokenizer so that text from outside is safe: special tokens wr
 plain text, work stops once the context is full, and the word cache is bounded.
 """
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import open_clip.tokenizer
 import regex
+
+from cir_vectorizer.digests import PartsDigest
 
 _MAX_WORD = 512
 _MAX_CACHED_WORDS = 100_000
@@ -35,6 +39,12 @@ class ClipTokenizer:
         self.end_id: int = self._bpe.eot_token_id
         self.marker_id: int = self._bpe.encoder["$</w>"]
         self.vocab_size: int = self._bpe.vocab_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the vocabulary and of the merges' order (hex)."""
+        ranks = (f"{a} {b} {rank}" for (a, b), rank in self._bpe.bpe_ranks.items())
+        return PartsDigest(json.dumps(self._bpe.encoder, sort_keys=True), *ranks).hexdigest()
 
     def encode(self, text: str, limit: int) -> Tokens:
         """Tokenise `text`, at most `limit` ids."""

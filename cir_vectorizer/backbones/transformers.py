@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2 as transforms
 
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
+from cir_vectorizer.backbones.fingerprint import EncoderFacts, module_facts
 from cir_vectorizer.backbones.packed import TextTower
 from cir_vectorizer.errors import CheckpointError, ModelError
 
@@ -65,6 +66,14 @@ class TransformersTowers(nn.Module):
             raise ModelError("this backbone holds a text tower only; pictures need a whole CLIPModel")
         projected: Tensor = self.visual_projection(self.vision_model(pixel_values=pixels).pooler_output)
         return projected
+
+    def picture_facts(self) -> EncoderFacts:
+        return EncoderFacts(
+            ("vision_model.", "visual_projection."), module_facts(self.vision_model) | {"pooling": "first"}
+        )
+
+    def text_facts(self) -> EncoderFacts:
+        return EncoderFacts(("text_model.", "text_projection."), module_facts(self.text_model))
 
 
 class TransformersLayer:

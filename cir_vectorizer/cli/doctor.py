@@ -77,4 +77,4 @@ def _model(name: str) -> "tuple[ModelRecord, float | None]":
     if (found := recorded_model(name)) is not None:
         return found
     vectorizer = load(name, "cpu")
-    return ModelRecord(name, vectorizer.fingerprint, vectorizer.dim), vectorizer.mean_image_norm
+    return ModelRecord.of(vectorizer), vectorizer.mean_image_norm

@@ -222,8 +222,7 @@ class _Task:
         if (on_paper := recorded_model(self.model)) is not None:
             model, _ = on_paper
         else:
-            loaded = self.vectorizer
-            model = ModelRecord(loaded.name, loaded.fingerprint, loaded.dim)
+            model = ModelRecord.of(self.vectorizer)
         made = plan(
             listing,
             self.collection,

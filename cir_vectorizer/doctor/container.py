@@ -61,7 +61,7 @@ class Container:
     def _model(self, listed: dict[str, Any]) -> Finding:
         data: list[dict[str, Any]] = listed.get("data", [])
         for each in data:
-            if each.get("fingerprint") == self.model.fingerprint:
+            if self.model.made(each.get("fingerprint")):
                 self.served = ModelRecord(str(each["id"]), self.model.fingerprint, self.model.dim)
                 return Finding("service model", "ok", f"serves {self.served}, with the same backbone as {self.model}")
         names = ", ".join(str(each.get("full_name")) for each in data) or "no model"

@@ -107,7 +107,7 @@ class Examination:
             yield Finding("references", "warning", sentence)
 
     def _backbone(self, info: Info) -> Finding:
-        if info.fingerprint == self.model.fingerprint:
+        if self.model.made(info.fingerprint):
             return Finding("backbone", "ok", f"made by {info.model} with the same backbone as {self.model}")
         if info.fingerprint is not None:
             sentence = (
@@ -131,8 +131,8 @@ class Examination:
             yield Finding("norms", "problem", f"records cannot be read: {error}")
             return
         ours = [record for record in records if record is not None]
-        others = sum(record.fingerprint != self.model.fingerprint for record in ours)
-        if others and info.fingerprint == self.model.fingerprint:
+        others = sum(not self.model.made(record.fingerprint) for record in ours)
+        if others and self.model.made(info.fingerprint):
             sentence = (
                 f"{others:,} of {len(ours):,} objects were made by another backbone than the collection says; run sync "
                 "again over their source"

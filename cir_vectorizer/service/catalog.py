@@ -109,7 +109,7 @@ class Catalog:
         if known is not None and time.monotonic() - known[0] < RECHECK_SECONDS:
             return known[1]
         names = [asked] if asked is not None else [default, *(name for name in vectorizers if name != default)]
-        records = [ModelRecord(name, vectorizers[name].fingerprint, vectorizers[name].dim) for name in names]
+        records = [ModelRecord.of(vectorizers[name]) for name in names]
         match = await self.call("info", lambda collection: _match(collection, records))
         self._matches[asked] = (time.monotonic(), match)
         return match
@@ -157,5 +157,5 @@ def _match(collection: Collection, records: Sequence[ModelRecord]) -> Match:
     info = collection.info()
     if info is None:
         raise CollectionError(f"there is no collection {collection.address} yet; run cir-vectorizer sync")
-    record = next((each for each in records if each.fingerprint == info.fingerprint), records[0])
+    record = next((each for each in records if each.made(info.fingerprint)), records[0])
     return Match(record.name, check(collection, record))

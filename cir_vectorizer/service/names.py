@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.errors import BackboneMismatch, ModelError, QueryError
 from cir_vectorizer.models import Vectorizer
@@ -82,12 +83,24 @@ class Names:
             raise ModelError(
                 f"model {model!r} has no composer {_short(composer)}; it has {', '.join(vectorizer.composers)}"
             )
-        if fingerprint and (len(fingerprint) < LEAST_PREFIX or not vectorizer.fingerprint.startswith(fingerprint)):
+        if fingerprint and not _names(vectorizer, fingerprint):
             raise BackboneMismatch(
                 f"{_short(f'{model}@{fingerprint}')} was asked for, but what is served here is {self.full_name(model)!r}: "
                 "vectors of the two cannot be compared; serve the model that the collection was made with, or index again"
             )
         return Target(model, composer or None)
+
+
+def _names(vectorizer: Vectorizer, fingerprint: str) -> bool:
+    """Tell whether a fingerprint's beginning is the model's, now or by its former fingerprint."""
+    if len(fingerprint) < LEAST_PREFIX:
+        return False
+    if vectorizer.fingerprint.startswith(fingerprint):
+        return True
+    former = vectorizer.former_fingerprint.startswith(fingerprint)
+    if former:
+        note_former(f"a request for {vectorizer.name}", vectorizer.former_fingerprint)
+    return former
 
 
 def _takes_mask(composer: Composer, dim: int) -> bool:

@@ -4,7 +4,7 @@ import gc
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.collections import Collection, Id, SyncRecord
+from cir_vectorizer.collections import Collection, Id, ModelRecord, SyncRecord
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.sources.base import Failure, Item, Stamp, cause
 
@@ -102,14 +102,22 @@ class Known:
 
     An object's id and the part of its record that a listing can be compared with are kept as 64-bit hashes. Where two
     records collide (one chance in 10¹⁹), a changed picture would pass for unchanged.
+
+    Args:
+        scanned: ids and records of all objects.
+        made_by: the source whose objects are its own.
+        model: the present model, whose former fingerprint in a record is as good as its own.
     """
 
-    def __init__(self, scanned: Iterable[tuple[Id, SyncRecord | None]], made_by: str) -> None:
+    def __init__(
+        self, scanned: Iterable[tuple[Id, SyncRecord | None]], made_by: str, model: ModelRecord | None = None
+    ) -> None:
+        self._current: Callable[[SyncRecord], SyncRecord] = model.current if model else lambda record: record
         keys, states, owned = array("q"), array("q"), bytearray()
         with _no_collector():
             for id_, record in scanned:
                 keys.append(hash(id_))
-                states.append(0 if record is None else _state_of(record))
+                states.append(0 if record is None else _state_of(self._current(record)))
                 owned.append(record is not None and owner_of(record) == made_by)
         order = np.argsort(np.frombuffer(keys, np.int64), kind="stable") if keys else np.empty(0, np.int64)
         self._keys = np.frombuffer(keys, np.int64)[order] if keys else np.empty(0, np.int64)
@@ -164,7 +172,7 @@ class Known:
             (id_, record)
             for (id_, record), place, there in zip(objects, places, found, strict=True)
             if there and record is not None and self._owned[place] and not self._seen[place]
-            if self._states[place] == _state_of(record)
+            if self._states[place] == _state_of(self._current(record))
         ]
 
 
@@ -180,13 +188,15 @@ class Comparer:
     """Compares entries of a source with what the collection knows of them.
 
     Args:
+        model: the one that makes the vectors.
         known: what a scan of the whole collection found; None asks for the records by id.
     """
 
-    def __init__(self, collection: Collection, fingerprint: str, made_by: str, known: Known | None = None) -> None:
+    def __init__(self, collection: Collection, model: ModelRecord, made_by: str, known: Known | None = None) -> None:
         self.known = known
+        self.model = model
         self._collection = collection
-        self._fingerprint = fingerprint
+        self._fingerprint = model.fingerprint
         self.made_by = made_by
         self._no_columns = mark({}, made_by)
 
@@ -233,7 +243,8 @@ class Comparer:
         asked = [
             entry.id for entry, _, _, _ in lot if isinstance(entry, Item) and verdicts.get(entry.id, "other") == "other"
         ]
-        records = self._collection.records(asked) if asked else {}
+        found = self._collection.records(asked) if asked else {}
+        records = {id_: self.model.current(record) for id_, record in found.items()}
         return [
             entry
             if isinstance(entry, Failure)

@@ -61,7 +61,7 @@ def plan(
     if reembed and must_reembed(collection, model):
         collection = beside(collection, model)
         made.say(f"embed everything anew into {collection.address}, then let it take over {report.collection}")
-    comparer = Comparer(collection, model.fingerprint, owner(source_name or source.identity))
+    comparer = Comparer(collection, model, owner(source_name or source.identity))
     if collection.info() is None:
         comparer.known = Known((), comparer.made_by)
     else:

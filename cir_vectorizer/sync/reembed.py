@@ -33,7 +33,7 @@ class SwitchRefused(SourceError):
 def must_reembed(collection: Collection, model: ModelRecord) -> bool:
     """Whether a collection is there and another backbone filled it."""
     info = collection.info()
-    return info is not None and info.fingerprint not in (None, model.fingerprint)
+    return info is not None and info.fingerprint is not None and not model.made(info.fingerprint)
 
 
 def beside(collection: Collection, model: ModelRecord) -> Collection:
@@ -68,7 +68,7 @@ def reembed(
         PruneRefused: with `prune`, more than a fifth of the source's objects would be left behind.
         SourceError, ModelError: as for `sync`; run again to go on.
     """
-    model = ModelRecord(vectorizer.name, vectorizer.fingerprint, vectorizer.dim)
+    model = ModelRecord.of(vectorizer)
     report = Report() if report is None else report
     _finish_switch(collection, model)
     if not must_reembed(collection, model):

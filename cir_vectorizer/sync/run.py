@@ -109,7 +109,7 @@ def sync(
         BackboneMismatch: the collection was filled by another backbone.
         PruneRefused: everything was indexed, but nothing removed, since it would be too much.
     """
-    model = ModelRecord(vectorizer.name, vectorizer.fingerprint, vectorizer.dim)
+    model = ModelRecord.of(vectorizer)
     create = create or CreateOptions()
     report = Report() if report is None else report
     report.source, report.collection, report.model = source.name, str(collection.address), str(model)
@@ -120,7 +120,7 @@ def sync(
         ensure(collection, model, create)
     except BackboneMismatch as error:
         raise BackboneMismatch(f"{error}, or give --reembed to have everything embedded anew") from error
-    comparer = Comparer(collection, model.fingerprint, owner(source_name or source.identity))
+    comparer = Comparer(collection, model, owner(source_name or source.identity))
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if engine is None:
         engine = _Threads(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
@@ -159,7 +159,7 @@ def compare_all(
     if not always and count > max(ALWAYS_SCANNED, 4 * (expected or 0)):
         return False
     with ThreadPoolExecutor(1, "cir-database") as database:
-        scanning = database.submit(Known, collection.scan() if count else (), comparer.made_by)
+        scanning = database.submit(Known, collection.scan() if count else (), comparer.made_by, comparer.model)
         maybe_same = not source.far and expected is not None and 0 < expected <= count
         listing = comparer.listing(source.items()) if maybe_same else None
         comparer.known = scanning.result()

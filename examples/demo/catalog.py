@@ -364,6 +364,7 @@ class Query:
     text: str
     target: Product
     change: str  # "colour", "pattern" or "category"
+    wording: str  # one of QUERY_WORDINGS[change]
 
 
 def catalog(count: int = 3000, seed: int = 7) -> list[Product]:
@@ -377,6 +378,14 @@ def pictures(products: list[Product], seed: int = 7, size: int = 192) -> Iterato
     """Draw the pictures of `products`; picture k depends on `seed` and k alone."""
     for index, product in enumerate(products):
         yield draw(product, random.Random(f"{seed}/{index}"), size)
+
+
+QUERY_WORDINGS = {
+    "colour": ("is {v}", "is {v} in colour", "comes in {v}", "has the colour {v}"),
+    "pattern": ("is {v}", "has a {v} pattern", "looks {v}", "comes {v}"),
+    "category": ("is {a} {v}", "is {a} {v} instead", "takes the form of {a} {v}", "shows {a} {v}"),
+}
+"""How queries word a change, by what changes: `{v}` is the value, `{a}` its article. No training of a composer has them."""
 
 
 def queries(products: list[Product], count: int, seed: int) -> list[Query]:
@@ -397,10 +406,6 @@ def queries(products: list[Product], count: int, seed: int) -> list[Query]:
         target = replace(products[reference], **{change: value})
         if target not in stock:
             continue
-        text = {
-            "colour": ("is {v}", "is {v} in colour", "comes in {v}", "has the colour {v}"),
-            "pattern": ("is {v}", "has a {v} pattern", "looks {v}", "comes {v}"),
-            "category": ("is {a} {v}", "is {a} {v} instead", "takes the form of {a} {v}", "shows {a} {v}"),
-        }[change]
-        found.append(Query(reference, rng.choice(text).format(v=value, a=_article(value)), target, change))
+        wording = rng.choice(QUERY_WORDINGS[change])
+        found.append(Query(reference, wording.format(v=value, a=_article(value)), target, change, wording))
     return found

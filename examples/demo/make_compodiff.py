@@ -17,7 +17,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from cir_vectorizer.published import TINY_FOLDER
 from cir_vectorizer.query import MaskRef
 from cir_vectorizer.vectorizer import Vectorizer
 from cir_vectorizer_trainer.compodiff import CompoDiffTrainer, Data, Examples, Settings
+from cir_vectorizer_trainer.compodiff_folder import noise_scale
 from examples.demo.catalog import SEEN, Box, Product, caption, catalog, draw, draw_scene, pictures, queries
 from examples.demo.evaluate import composed_vectors, score, unit
 from examples.demo.harder import VALUES
@@ -64,7 +65,7 @@ _FORMS = ("{n}", "in {n} instead of {o}", "{n} instead of {o}", "{n}, not {o}", 
           "change the {a} to {n}", "make it {n}", "{a}: {n}", "i want it {n}", "same thing, {n}", "in {n}")  # fmt: skip
 _OWN_FORMS = {
     "colour": ("{n} colour", "a {n} one", "painted {n}", "of {n} colour"),
-    "pattern": ("with {w}", "has {w}", "{w} instead", "a {n} one", "covered in {w}", "with {n} pattern"),
+    "pattern": ("with {w}", "having {w}", "{w} instead", "a {n} one", "covered in {w}", "with {n} pattern"),
     "category": ("as a {n}", "a {n} like this", "turn it into a {n}", "the same look on a {n}", "a {n} with this look"),
 }
 _OPEN_FORMS = ("in a different {a}", "another {a}", "a different {a}", "with another {a}", "change the {a}")
@@ -172,11 +173,44 @@ def embedded(model: Vectorizer, kind: str, products: list[Product]) -> tuple[Ten
     return torch.cat(embeddings).clone(), torch.stack(maps) if maps else torch.empty(0, 64, 64, dtype=torch.uint8)
 
 
-def training_data(model: Vectorizer, strange_share: float = 0.5, drift_share: float = DRIFT) -> tuple[Data, list[str]]:
-    """All that the packaged CompoDiff is trained on, and its texts; the same at every call.
+@dataclass
+class Lessons:
+    """Everything that the packaged CompoDiff is trained on, before pictures are embedded; texts and pictures by number.
+
+    Attributes:
+        texts: the different ones; the first is empty.
+        whole, scenes, boxes: products to draw: pictures of a product alone, beside a distraction, and behind a random
+            box. They are numbered in this order.
+        pairs: (text, picture).
+        triplets: (text, target picture, reference picture).
+        masked: (text, target picture, reference picture, mask).
+        edits: of the triplets, the product of the reference and the one that the words ask for.
+    """
+
+    texts: list[str]
+    whole: list[Product]
+    scenes: list[Product]
+    boxes: list[Product]
+    pairs: list[tuple[int, int]]
+    triplets: list[tuple[int, int, int]]
+    masked: list[tuple[int, int, int, int]]
+    edits: list[tuple[Product, Product]]
+
+    def transitions(self) -> set[tuple[str, str, str]]:
+        """Return the changes that the triplets hold: attribute, old and new value."""
+        return {change for pair in self.edits for change in changes(*pair)}
+
+
+def changes(old: Product, new: Product) -> list[tuple[str, str, str]]:
+    """Return attribute, old and new value of each attribute in which two products differ."""
+    values = ((name, getattr(old, name), getattr(new, name)) for name in VALUES)
+    return [change for change in values if change[1] != change[2]]
+
+
+def lessons(drift_share: float = DRIFT) -> Lessons:
+    """Draw lots for all examples; the same at every call.
 
     Args:
-        strange_share: of the words that `tiny` never read, how many are random vectors.
         drift_share: of the triplets, in how many something changes that the words do not mention.
     """
     rng, chance = random.Random(0), random.Random(1)
@@ -186,7 +220,7 @@ def training_data(model: Vectorizer, strange_share: float = 0.5, drift_share: fl
         return texts.setdefault(text, len(texts))
 
     whole = [product for product in SEEN for _ in range(PICTURES_A_PRODUCT)]
-    hidden = {"scene": rng.choices(SEEN, k=SCENES), "box": rng.choices(SEEN, k=BOXES)}
+    scenes, boxes = rng.choices(SEEN, k=SCENES), rng.choices(SEEN, k=BOXES)
     rows = {product: range(i * PICTURES_A_PRODUCT, (i + 1) * PICTURES_A_PRODUCT) for i, product in enumerate(SEEN)}
 
     pairs = []
@@ -194,7 +228,7 @@ def training_data(model: Vectorizer, strange_share: float = 0.5, drift_share: fl
         product = rng.choice(SEEN)
         words = (partial_caption if rng.random() < 0.4 else caption)(product, rng)
         pairs.append((known(words), rng.choice(rows[product])))
-    triplets = []
+    triplets, asked_for = [], []
     for _ in range(TRIPLETS):
         product = rng.choice(SEEN)
         text, target = next(edits(product, rng))
@@ -203,25 +237,33 @@ def training_data(model: Vectorizer, strange_share: float = 0.5, drift_share: fl
         if drifted != target:
             asked = chance.choice(rows[drifted])
         triplets.append((known(text), asked, reference))
+        asked_for.append((product, target))
     masked = []
-    for i, product in enumerate(hidden["scene"]):
+    for i, product in enumerate(scenes):
         for text, target in itertools.islice(edits(product, rng), EDITS_A_SCENE):
             masked.append((known(text), rng.choice(rows[target]), len(whole) + i, i))
-    for i, product in enumerate(hidden["box"], start=SCENES):
+    for i, product in enumerate(boxes, start=SCENES):
         masked.append((known(caption(product, rng)), rng.choice(rows[product]), len(whole) + i, i))
+    return Lessons(list(texts), whole, scenes, boxes, pairs, triplets, masked, asked_for)
 
-    pictures, _ = embedded(model, "whole", whole)
-    parts = [embedded(model, kind, products) for kind, products in hidden.items()]
-    data = Data(
+
+def training_data(model: Vectorizer, lessons: Lessons, strange_share: float = 0.5) -> Data:
+    """Embed all that the packaged CompoDiff is trained on.
+
+    Args:
+        strange_share: of the words that `tiny` never read, how many are random vectors.
+    """
+    pictures, _ = embedded(model, "whole", lessons.whole)
+    parts = [embedded(model, "scene", lessons.scenes), embedded(model, "box", lessons.boxes)]
+    return Data(
         embeddings=torch.cat([pictures, *(embeddings for embeddings, _ in parts)]),
-        states=_states(model, list(texts), strange_share),
+        states=_states(model, lessons.texts, strange_share),
         empty=0,
-        pairs=Examples(*_columns(pairs)),
-        triplets=Examples(*_columns(triplets)),
-        masked=Examples(*_columns(masked)),
+        pairs=Examples(*_columns(lessons.pairs)),
+        triplets=Examples(*_columns(lessons.triplets)),
+        masked=Examples(*_columns(lessons.masked)),
         masks=torch.cat([maps for _, maps in parts]),
     )
-    return data, list(texts)
 
 
 def _columns(rows: list[tuple[int, ...]]) -> list[Tensor]:
@@ -293,15 +335,17 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=SETTINGS.lr)
     arguments = parser.parse_args()
     model = load("tiny", "cpu")
-    data, texts = training_data(model, arguments.strange, arguments.drift)
-    print(f"{len(texts):,} texts, {len(data.embeddings):,} pictures", flush=True)
+    learnt = lessons(arguments.drift)
+    data = training_data(model, learnt, arguments.strange)
+    print(f"{len(learnt.texts):,} texts, {len(data.embeddings):,} pictures", flush=True)
     torch.manual_seed(0)
-    network = Network(CONFIG)
+    config = replace(CONFIG, noise_scale=noise_scale(model.backbone, data, None))
+    network = Network(config)
     before = None
     if arguments.start:
         before = read_record(arguments.start)["composers"]["compodiff"]["training"]
         network = load_network(
-            arguments.start / read_record(arguments.start)["composers"]["compodiff"]["file"], CONFIG.to_record()
+            arguments.start / read_record(arguments.start)["composers"]["compodiff"]["file"], config.to_record()
         )
     trainer = CompoDiffTrainer(network, data, replace(SETTINGS, lr=arguments.lr))
     for progress in trainer.run(arguments.prior_steps, arguments.steps):
@@ -313,7 +357,7 @@ def main() -> None:
     assert data.pairs is not None
     assert data.masked is not None
     record: dict[str, Any] = {
-        "network": CONFIG.to_record(),
+        "network": config.to_record(),
         "knobs": knobs.to_record(),
         "training": {
             "triplets": len(data.triplets),
@@ -325,6 +369,7 @@ def main() -> None:
             "draws": SETTINGS.draws,
             "lr": arguments.lr,
             "drift": arguments.drift,
+            "transitions": len(learnt.transitions()),
             "validation_loss": trainer.best_validation.loss if trainer.best_validation else None,
             **({"before": before} if before else {}),
         },

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
 from cir_vectorizer.composers.compodiff.schedule import STEPS, cosine_schedule
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ModelError, SourceError
 from cir_vectorizer_trainer.denoise import denoise
 from cir_vectorizer_trainer.examples import NOTHING, TASKS, Data, Examples, Task, rows_of, shuffled, split
@@ -118,6 +119,7 @@ class CompoDiffTrainer:
         ema: the network with the averaged weights as they are now.
         best: the averaged weights with the lowest validation loss of the stage.
         step: steps done, of both stages.
+        total: steps that the run is to have in all; None before it is known.
         history: every validation.
 
     Raises:
@@ -138,6 +140,7 @@ class CompoDiffTrainer:
         self.digest = self._digest()
         self.step = 0
         self.prior_steps = 0
+        self.total: int | None = None
         self.history: list[Validation] = []
         self.best: dict[str, Tensor] = {}
         self.best_validation: Validation | None = None
@@ -149,11 +152,12 @@ class CompoDiffTrainer:
 
         Raises:
             SourceError: a stage has no examples.
-            ModelError: the loss is no longer finite, or a resumed run is past stage 1 and had another number of steps there.
+            ModelError: the loss is no longer finite; or a resumed run is past stage 1 and had another number of steps
+                there, or its learning rate falls towards another last step.
         """
         self._check(prior_steps, steps)
         self.prior_steps = prior_steps
-        total = prior_steps + steps
+        self.total = total = prior_steps + steps
         if self.step < total and (not self.history or self.history[-1].stage != self._stage(self.step)):
             self._validate(self._stage(self.step))
         while self.step < total:
@@ -181,6 +185,7 @@ class CompoDiffTrainer:
             "settings": asdict(self.settings),
             "step": self.step,
             "prior_steps": self.prior_steps,
+            "total": self.total,
             "history": [asdict(entry) for entry in self.history],
             "best_validation": asdict(self.best_validation) if self.best_validation else None,
             "best": self.best,
@@ -208,6 +213,7 @@ class CompoDiffTrainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.prior_steps, self.best = state["step"], state["prior_steps"], state["best"]
+        self.total = state.get("total")
         self.history = [Validation(**entry) for entry in state["history"]]
         self.best_validation = Validation(**state["best_validation"]) if state["best_validation"] else None
 
@@ -220,6 +226,11 @@ class CompoDiffTrainer:
             raise ModelError(
                 f"the saved run had {self.prior_steps:,} steps of stage 1 and is past {min(prior_steps, self.step):,}; "
                 f"go on with --prior-steps {self.prior_steps}"
+            )
+        if self.step and self.settings.decay != "constant" and self.total not in (None, prior_steps + steps):
+            raise ModelError(
+                f"the saved run's learning rate falls to zero at step {self.total:,}, and {prior_steps + steps:,} steps "
+                f"were asked for in all; go on with {self.total:,}, or train anew"
             )
 
     def _stage(self, step: int) -> Stage:
@@ -337,7 +348,8 @@ class CompoDiffTrainer:
         """Times and noise: the times of an example are spread, one in each part of the schedule."""
         at = (torch.rand(len(examples), draws, generator=generator) + torch.arange(draws)) / draws
         times = (at * STEPS).long().clamp(max=STEPS - 1)
-        return _Batch(examples, times, torch.randn(*times.shape, self.network.config.dim, generator=generator))
+        noise = torch.randn(*times.shape, self.network.config.dim, generator=generator)
+        return _Batch(examples, times, self.network.config.noise_scale * noise)
 
     # --- validation ----------------------------------------------------------------------------------
 
@@ -368,11 +380,11 @@ class CompoDiffTrainer:
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.ema.state_dict().items()}
 
     def _digest(self) -> str:
-        digest = hashlib.sha256(repr((self.data.digest, self.network.config, self.data.embeddings.shape)).encode())
+        digest = PartsDigest(self.data.digest, repr((self.network.config, self.data.embeddings.shape)))
         for task, examples in self.data.tasks().items():
-            digest.update(task.encode())
+            digest.add(task)
             for column in (examples.text, examples.target, examples.column("reference"), examples.column("mask")):
-                digest.update(column.cpu().numpy().tobytes())
+                digest.add(column.cpu().numpy().tobytes())
         return digest.hexdigest()
 
 

@@ -63,6 +63,12 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 )
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of AdamW.  [default: by the width]")
 @click.option("--constant-lr", is_flag=True, help="Do not lower the learning rate towards the end.")
+@click.option(
+    "--noise-strength",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise for OpenAI's spaces, 1.4 for others]",
+)
 @click.option("--masks", type=click.IntRange(0), default=4, show_default=True, help="Masked variants of each picture.")
 @click.option("--depth", type=click.IntRange(1, 64), help="Layers.  [default: 12 from width 512 on, else 4]")
 @click.option("--heads", type=click.IntRange(1, 64), help="Of self-attention.  [default: 16 from width 512 on, else 8]")
@@ -75,7 +81,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 def train_compodiff(
     pairs: Path | None, triplets: Path | None, pair_columns: list[str], triplet_columns: list[str], folder: Path,
     model: str, text_model: str | None, prior_steps: int | None, steps: int, batch_size: int, draws: int,
-    rows_per_text: int, lr: float | None, constant_lr: bool, masks: int, depth: int | None, heads: int | None,
+    rows_per_text: int, lr: float | None, constant_lr: bool, noise_strength: float | None, masks: int, depth: int | None, heads: int | None,
     head_dim: int | None, seed: int, half: bool, resume: bool, device: str | None,
 ) -> None:  # fmt: skip
     """Train CompoDiff for a model's picture space and write a model folder, with the model's other composers.
@@ -94,7 +100,7 @@ def train_compodiff(
         raise SourceError("--steps 0 trains stage 1 alone; say with --prior-steps how long")
     from cir_vectorizer import models
     from cir_vectorizer_trainer.compodiff import CompoDiffTrainer, Settings
-    from cir_vectorizer_trainer.compodiff_folder import Folder, default_lr, new_network
+    from cir_vectorizer_trainer.compodiff_folder import Folder, Sizes, default_lr, new_network, noise_scale
     from cir_vectorizer_trainer.frozen import assemble
     from cir_vectorizer_trainer.tables import Tables
 
@@ -117,7 +123,10 @@ def train_compodiff(
         batch_size=batch_size, draws=draws, rows_per_text=rows_per_text, seed=seed, lr=lr or default_lr(backbone),
         decay="constant" if constant_lr else "cosine",
     )  # fmt: skip
-    trainer = CompoDiffTrainer(new_network(backbone, texts_of, depth, heads, head_dim, seed), data, settings)
+    network = new_network(
+        backbone, texts_of, Sizes(depth, heads, head_dim), seed, noise_scale(backbone, data, noise_strength)
+    )
+    trainer = CompoDiffTrainer(network, data, settings)
     if resume:
         target.resume(trainer)
         click.echo(f"resuming after step {trainer.step:,}", err=True)
@@ -194,7 +203,8 @@ def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text_backbone: 
     )
     click.echo(
         f"pictures by {backbone.spec}, texts by {text_backbone.spec}, on {backbone.device}; {counts}; network of "
-        f"{size / 1e6:,.1f} M parameters (depth {config.depth}, heads {config.heads}, head dim {config.head_dim})",
+        f"{size / 1e6:,.1f} M parameters (depth {config.depth}, heads {config.heads}, head dim {config.head_dim}); "
+        f"noise of deviation {config.noise_scale:g}",
         err=True,
     )
 

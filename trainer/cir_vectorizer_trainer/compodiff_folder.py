@@ -11,38 +11,72 @@ from typing import Any
 import torch
 
 from cir_vectorizer import models, published
-from cir_vectorizer.backbones import Backbone
+from cir_vectorizer.backbones import Backbone, BackboneSpec
 from cir_vectorizer.composers.compodiff.checkpoint import save_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
 from cir_vectorizer.errors import ModelError
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer_trainer.compodiff import CompoDiffTrainer, Progress
+from cir_vectorizer_trainer.examples import Data
 from cir_vectorizer_trainer.frozen import Embedded
 
 STATE_FILE = "compodiff-training.pt"
 PICTURES_FILE = "compodiff-pictures.pt"
 SAVE_EVERY_S = 60.0
 """Seconds between two saves of a run that goes on; a state is five times as large as the weights."""
+NOISE_STRENGTH = 1.4
+"""Default for spaces other than OpenAI's: what the published noise is, about, to embeddings of its ViT-L/14."""
 WIDE = 512
 """Picture spaces of this width and more get a network of the published size by default."""
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a new network; None is the default for the width of its picture space."""
+
+    depth: int | None = None
+    heads: int | None = None
+    head_dim: int | None = None
+
+
 def new_network(
-    backbone: Backbone, text_backbone: Backbone, depth: int | None, heads: int | None, head_dim: int | None, seed: int
+    backbone: Backbone, text_backbone: Backbone, sizes: Sizes, seed: int, noise_scale: float = 1.0
 ) -> Network:
-    """An untrained network for these backbones, on the first one's device; None is the default for its width."""
+    """Return an untrained network for these backbones, on the first one's device."""
     wide = backbone.dim >= WIDE
     config = NetworkConfig(
         dim=backbone.dim,
-        depth=depth or (12 if wide else 4),
-        heads=heads or (16 if wide else 8),
-        head_dim=head_dim or (64 if wide else 32),
+        depth=sizes.depth or (12 if wide else 4),
+        heads=sizes.heads or (16 if wide else 8),
+        head_dim=sizes.head_dim or (64 if wide else 32),
         text_width=text_backbone.text.width,
+        noise_scale=noise_scale,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Network(config).to(backbone.device)
+
+
+def noise_scale(backbone: Backbone, data: Data, strength: float | None) -> float:
+    """Return the noise's standard deviation in the unit of the embeddings, to three digits.
+
+    Args:
+        data: its target pictures say how long embeddings are.
+        strength: the same in units of mean ‖e‖/√dim. None is the published noise, of deviation 1, for OpenAI's spaces,
+            and `NOISE_STRENGTH` for others.
+    """
+    if strength is None and is_openai(backbone.spec):
+        return 1.0
+    targets = torch.cat([examples.target for examples in data.tasks().values()]).unique()
+    mean_norm = data.embeddings[targets].float().norm(dim=-1).mean().item()
+    scale = (NOISE_STRENGTH if strength is None else strength) * mean_norm / math.sqrt(backbone.dim)
+    return float(f"{scale:.3g}")
+
+
+def is_openai(spec: BackboneSpec) -> bool:
+    """Tell whether a backbone has OpenAI's weights, by its name."""
+    return spec.options.get("pretrained") == "openai" or spec.name.startswith(("openai/clip-", "clip-ViT-"))
 
 
 def default_lr(backbone: Backbone) -> float:
@@ -80,8 +114,7 @@ class Folder:
             "training": _training_record(trainer, complete),
         }
         if self.text_backbone is not None:
-            spec = self.text_backbone.spec
-            record["text_backbone"] = {"loader": spec.loader, "name": spec.name, "options": dict(spec.options)}
+            record["text_backbone"] = models.text_backbone_record(self.text_backbone)
         composers = {"compodiff": (record, lambda path: save_network(path, best, dtype))}
         models.save(self.path, self.backbone, composers, beside=_folder_of(self.model))
         self._write(STATE_FILE, trainer.state())

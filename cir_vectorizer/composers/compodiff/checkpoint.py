@@ -4,6 +4,7 @@ Our own weights are written under the published names too, so that the original 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def _config(source: Path, config: Mapping[str, Any] | None, text_width: int) -> 
             f"{path if config is None else source}: its config is not CompoDiff's ({type(error).__name__}: {error}); "
             "it needs embed_dim, model_depth, model_dim and model_heads"
         ) from error
+    if not isinstance(found.noise_scale, int | float) or not 0 < found.noise_scale < math.inf:
+        raise CheckpointError(f"{source}: its config has noise_scale {found.noise_scale!r}; give a positive number")
     sizes = (found.dim, found.depth, found.heads, found.head_dim)
     if any(not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 16_384 for size in sizes):
         raise CheckpointError(f"{source}: its config has sizes {sizes}, which no CompoDiff has; check config.json")

@@ -3,7 +3,6 @@
 Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion" (TMLR 2024).
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
 from cir_vectorizer.composers.compodiff.sampler import Denoiser, Draw, sample
 from cir_vectorizer.composers.compodiff.schedule import cosine_schedule
-from cir_vectorizer.errors import CheckpointError, QueryError
+from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.errors import BackboneMismatch, CheckpointError, QueryError
 from cir_vectorizer.query import ComposedQuery
 
 MOST_DRAWS = 16
@@ -51,7 +51,6 @@ class CompoDiff:
         network: trained for that space.
         text_backbone: the encoder whose text states the network reads; the same as `backbone` if None.
         knobs: of queries that ask for nothing else.
-        dtype: of the network's weights; sampling itself is in float32.
     """
 
     def __init__(
@@ -60,11 +59,10 @@ class CompoDiff:
         network: Network,
         text_backbone: Backbone | None = None,
         knobs: Knobs | None = None,
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.backbone = backbone
         self.text_backbone = text_backbone or backbone
-        self.network = network.to(backbone.device).cast(dtype).eval().requires_grad_(False).pack()
+        self.network = network.to(backbone.device).eval().requires_grad_(False).pack()
         self.knobs = knobs or Knobs()
         self._schedule = cosine_schedule()
         self._denoise: Denoiser | None = None
@@ -84,8 +82,14 @@ class CompoDiff:
         if spec := record.get("text_backbone"):
             text_spec = BackboneSpec(spec["loader"], spec["name"], spec["options"])
             text_backbone = load_backbone(text_spec, backbone.device, backbone.dtype)
+            noted = spec.get("fingerprint")  # releases up to 0.1.0 noted none
+            if noted not in (None, text_backbone.text_fingerprint):
+                raise BackboneMismatch(
+                    f"{folder}: CompoDiff was trained on the text states of {text_spec} with fingerprint {noted[:12]}, "
+                    f"but its weights here have {text_backbone.text_fingerprint[:12]}; get those it was trained with"
+                )
         network = load_network(folder / record["file"], record["network"])
-        return cls(backbone, network, text_backbone, Knobs.read(record.get("knobs", {})), backbone.dtype)
+        return cls(backbone, network, text_backbone, Knobs.read(record.get("knobs", {})))
 
     def compile(self) -> None:
         """Compile the network for its device, with CUDA graphs on a GPU: a slower start, faster queries.
@@ -136,7 +140,7 @@ class CompoDiff:
                 mask = len(masks)
                 masks.append(plan.mask.map)
             source = reference.to(device).float().mean(0) if len(reference) else None
-            noise = _noise(wish, self.backbone.dim).to(device)
+            noise = self.network.config.noise_scale * _noise(wish, self.backbone.dim).to(device)
             draws.append(Draw(text, negative, mask, source, wish.knobs.image_scale, wish.knobs.text_scale, noise))
             sources.append(source)
         if self._denoise is not None:
@@ -158,5 +162,5 @@ def _noise(wish: _Wish, dim: int) -> Tensor:
 
 
 def _seed_of(query: ComposedQuery) -> int:
-    words = "\0".join((each or "").strip() for each in (query.text, query.negative_text))
-    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "replace")).digest()[:7], "big")
+    words = PartsDigest(*((each or "").strip() for each in (query.text, query.negative_text)))
+    return int.from_bytes(words.digest()[:7], "big")

@@ -28,7 +28,7 @@ PACKED_FOR_ROWS = 12
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of a network; the defaults are those of the published one."""
+    """Sizes of a network and the length of its noise; the defaults are those of the published one."""
 
     dim: int = 768
     """Width of a picture's embedding and of the network."""
@@ -38,8 +38,10 @@ class NetworkConfig:
     head_dim: int = 64
     text_width: int = 1280
     """Width of the text tower's states."""
+    noise_scale: float = 1.0
+    """Standard deviation of the noise, in the unit of the embeddings."""
 
-    def to_record(self) -> dict[str, int]:
+    def to_record(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
@@ -79,7 +81,7 @@ class Gain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.stable:
             x = x / x.amax(dim=-1, keepdim=True)
-        eps = 1e-5 if x.dtype == torch.float32 else 1e-3
+        eps = 1e-5 if self.g.dtype == torch.float32 else 1e-3  # under autocast x may be half and the gain is not
         return F.layer_norm(x, x.shape[-1:], self.g, None, eps)
 
 
@@ -226,12 +228,6 @@ class Network(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return self.project_out.weight.dtype
-
-    def cast(self, dtype: torch.dtype) -> Self:
-        """The weights in another precision; the rotary frequencies stay as loaded."""
-        for parameter in self.parameters():
-            parameter.data = parameter.data.to(dtype)
-        return self
 
     def pack(self, wanted: bool = True) -> Self:
         """Lay the weights out for sampling: on a CPU, in float32, one query then takes about half the time.

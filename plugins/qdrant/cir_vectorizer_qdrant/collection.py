@@ -84,7 +84,13 @@ class QdrantCollection:
             vectors=schema.vectors,
         )
         if note is not None:
-            return replace(info, model=note.model, fingerprint=note.fingerprint, vectorize=note.vectorize)
+            return replace(
+                info,
+                model=note.model,
+                fingerprint=note.fingerprint,
+                vectorize=note.vectorize,
+                precision=note.precision,
+            )
         page, _ = self._scroll(1, None)  # servers before 1.16 keep no metadata, but each object has its record
         first = SyncRecord.read(page[0].payload) if page else None
         if first is None:
@@ -115,6 +121,13 @@ class QdrantCollection:
             made_meanwhile = status_of(error.__cause__) in (400, 409, "ALREADY_EXISTS")
             if not (made_meanwhile and self._call(lambda client: client.collection_exists(self._name))):
                 raise
+
+    def remember(self, model: ModelRecord) -> None:
+        if (note := self._schema.note) is None:
+            return  # a server before 1.16, which keeps no metadata: each object has its record
+        known = replace(note, model=model.name, fingerprint=model.fingerprint, precision=model.precision)
+        self._call(lambda client: client.update_collection(self._name, metadata=known.to_metadata()))
+        self._known = None
 
     def upsert(self, points: Sequence[Point]) -> None:
         if not points:

@@ -23,6 +23,7 @@ class Note:
     fingerprint: str
     vectorize: Maker = "client"
     indexed: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @classmethod
     def read(cls, metadata: Mapping[str, Any] | None) -> "Note | None":
@@ -31,7 +32,13 @@ class Note:
         if not isinstance(found, Mapping):
             return None
         vectorize: Maker = "server" if found.get("vectorize") == "server" else "client"
-        return cls(str(found["model"]), str(found["fingerprint"]), vectorize, tuple(found.get("indexed") or ()))
+        precision = str(found.get("precision") or "float32")
+        indexed = tuple(found.get("indexed") or ())
+        return cls(str(found["model"]), str(found["fingerprint"]), vectorize, indexed, precision)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the collection's metadata that holds this note."""
+        return {METADATA_KEY: {**asdict(self), "indexed": list(self.indexed)}}
 
 
 @dataclass(frozen=True)
@@ -104,11 +111,11 @@ def new_collection(model: ModelRecord, using: str | None, options: CreateOptions
         on_disk=options.vector_on_disk or None,
         quantization_config=quantization[options.quantization],
     )
-    note = Note(model.name, model.fingerprint, options.vectorize, options.indexed)
+    note = Note(model.name, model.fingerprint, options.vectorize, options.indexed, model.precision)
     return {
         "vectors_config": {using: dense} if using else dense,
         "sparse_vectors_config": {words.VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-        "metadata": {METADATA_KEY: {**asdict(note), "indexed": list(note.indexed)}},
+        "metadata": note.to_metadata(),
     }
 
 

@@ -92,7 +92,8 @@ class WeaviateCollection:
             vectorize=schema.vectorize,
         )
         if schema.note is not None:
-            return replace(info, model=schema.note.model, fingerprint=schema.note.fingerprint)
+            note = schema.note
+            return replace(info, model=note.model, fingerprint=note.fingerprint, precision=note.precision)
         first = next(iter(self._records(1, None)), (None, None))[1]
         if first is None:
             return info
@@ -120,6 +121,14 @@ class WeaviateCollection:
             if "already exists" not in str(error):
                 raise
             self._call(make)
+        self._known = None
+
+    def remember(self, model: ModelRecord) -> None:
+        if (note := self._schema.note) is None:
+            return
+        known = replace(note, model=model.name, fingerprint=model.fingerprint, precision=model.precision)
+        descriptions = {RECORD_KEY: known.to_description()}
+        self._call(lambda client: client.collections.use(self._name).config.update(property_descriptions=descriptions))
         self._known = None
 
     def upsert(self, points: Sequence[Point]) -> None:

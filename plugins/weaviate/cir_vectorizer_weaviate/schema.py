@@ -37,15 +37,22 @@ class Note:
     fingerprint: str
     dim: int
     indexed: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @classmethod
     def read(cls, description: str | None) -> "Note | None":
         """The note in a description; None where it is none of ours."""
         try:
             found = json.loads(description or "")["cir_vectorizer"]
-            return cls(str(found["model"]), str(found["fingerprint"]), int(found["dim"]), tuple(found["indexed"]))
+            precision = str(found.get("precision") or "float32")
+            names = str(found["model"]), str(found["fingerprint"])
+            return cls(*names, int(found["dim"]), tuple(found["indexed"]), precision)
         except (ValueError, KeyError, TypeError):
             return None
+
+    def to_description(self) -> str:
+        """Return the description that holds this note."""
+        return json.dumps({"cir_vectorizer": asdict(self)}, ensure_ascii=False)
 
 
 @dataclass
@@ -177,7 +184,7 @@ def new_collection(
         quantizer=quantizer,
         vector_cache_max_objects=ON_DISK_CACHE if options.vector_on_disk else None,
     )
-    hidden = hidden_properties(Note(model.name, model.fingerprint, model.dim, options.indexed))
+    hidden = hidden_properties(Note(model.name, model.fingerprint, model.dim, options.indexed, model.precision))
     if options.vectorize == "server":
         vectors = Configure.Vectors.multi2vec_clip(
             name=using,
@@ -198,8 +205,7 @@ def new_collection(
 
 def hidden_properties(note: Note | None) -> list[Property]:
     """The properties that keep the payload and what sync knows."""
-    description = json.dumps({"cir_vectorizer": asdict(note)}, ensure_ascii=False) if note else None
-    kept = {RECORD_KEY: description, PAYLOAD: "the columns of an object, as JSON"}
+    kept = {RECORD_KEY: note.to_description() if note else None, PAYLOAD: "the columns of an object, as JSON"}
     return [
         *(
             Property(
