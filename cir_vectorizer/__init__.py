@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.query import ComposedQuery, ImageRef
 
 __all__ = ["CirError", "ComposedQuery", "ImageRef", "Vectorizer", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "ComposedQuery": "cir_vectorizer.query",

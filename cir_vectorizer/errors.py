@@ -115,3 +115,8 @@ class ServiceError(CirError):
     def __init__(self, problem: str, status: int | None = None) -> None:
         super().__init__(problem)
         self.status = status
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message, or the error's kind where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

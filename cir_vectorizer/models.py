@@ -19,10 +19,10 @@ import torch
 
 from cir_vectorizer import published
 from cir_vectorizer.backbones import Backbone, BackboneSpec, load_backbone
+from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.lincir import PIC2WORD_PROMPT, load_phi, save_phi
-from cir_vectorizer.collections import note_former
-from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ModelError
+from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ModelError, first_line
 from cir_vectorizer.files import replace_file
 from cir_vectorizer.vectorizer import Composed, Job, Vectorizer
 
@@ -192,12 +192,31 @@ def read_record(folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"{path} has format {record['format']}, this version reads up to {FORMAT}; update cir-vectorizer"
             )
-        _ = record["backbone"]["loader"], record["composers"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_record(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{path} is no model record ({error}); point at a folder that `cir-vectorizer train` wrote"
+            f"{path} is no model record ({type(error).__name__}: {first_line(error)}); point at a folder that "
+            "`cir-vectorizer train` wrote"
         ) from error
     return record
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """Raise an error of Python's own where a part is missing or of another kind."""
+    backbone = record["backbone"]
+    for name in ("loader", "name", "fingerprint"):
+        if not isinstance(backbone[name], str):
+            raise TypeError(f"backbone.{name} is no text")
+    for name in ("dim", "token_width"):
+        if not isinstance(backbone[name], int):
+            raise TypeError(f"backbone.{name} is no whole number")
+    if not all(isinstance(value, str) for value in backbone["options"].values()):
+        raise TypeError("backbone.options are not all texts")
+    for name, entry in record["composers"].items():
+        if not (isinstance(entry["file"], str) and isinstance(entry["sha256"], str)):
+            raise TypeError(f"file or sha256 of composer {name!r} is no text")
+        if Path(entry["file"]).name != entry["file"]:
+            raise ValueError(f"composer {name!r} has its file {entry['file']!r} outside the folder")
 
 
 def _load_folder(folder: Path, name: str, device: str | None, dtype: torch.dtype) -> Vectorizer:
@@ -262,7 +281,13 @@ def _assemble(
             raise ModelError(
                 f"{folder} needs composer {kind!r}, which is not installed; installed are {', '.join(sorted(kinds))}"
             )
-        composers[composer] = kinds[kind].load().load(record, folder, backbone)
+        try:
+            composers[composer] = kinds[kind].load().load(record, folder, backbone)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{folder}/model.json: the record of composer {composer!r} cannot be read ({type(error).__name__}: "
+                f"{first_line(error)}); copy the whole model folder again"
+            ) from error
     for kind, point in kinds.items():
         if kind not in composers and getattr(cls := point.load(), "weightless", False):
             composers[kind] = cls.load({}, folder, backbone)

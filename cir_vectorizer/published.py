@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cir_vectorizer.errors import ModelError
+from cir_vectorizer.errors import ModelError, first_line
 
 TINY_FOLDER = Path(__file__).parent / "weights" / "tiny"
 
@@ -77,7 +77,7 @@ def fetch(name: str) -> list[Path]:
             hf_hub_download(entry.repo, file, local_dir=folder)
         except Exception as error:  # the hub library raises requests', httpx's and its own kinds
             raise ModelError(
-                f"{file} of {name!r} could not be fetched from the hub ({str(error).splitlines()[0]}); "
+                f"{file} of {name!r} could not be fetched from the hub ({first_line(error)}); "
                 f"download it elsewhere from {entry.repo} and put it at {path}"
             ) from error
     return paths

@@ -170,6 +170,9 @@ class Options(_Strict):
     source_weight: Fraction | None = Field(
         None, description="CompoDiff: share of the reference picture's own embedding in the result"
     )
+    squash: bool | None = Field(
+        None, description="CompoDiff: squash the picture to a square first, without a mask too, as it was published"
+    )
     keep: Fraction | None = Field(
         None,
         description="how much of the picture stays: 0 asks for the words alone, 1 for the picture alone, and 0.5 is "

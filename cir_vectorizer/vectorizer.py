@@ -17,7 +17,7 @@ from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows, text_row
 from cir_vectorizer.errors import ImageError, QueryError
 from cir_vectorizer.images import DEFAULT_LIMITS, Limits, load_reference
-from cir_vectorizer.masks import Mask, load_mask
+from cir_vectorizer.masks import Mask, load_mask, nothing_hidden
 from cir_vectorizer.query import ComposedQuery, ImageRef
 
 Vectors = npt.NDArray[np.float32]
@@ -137,10 +137,12 @@ class Vectorizer:
         plan = composer.prepare(query)
         if query.mask is not None:
             plan = replace(plan, mask=load_mask(query.mask, self, self.limits, allow_paths))
+        elif plan.squash:
+            plan = replace(plan, mask=nothing_hidden(self))
         return composer, plan
 
     def pixels(self, image: Image.Image, mask: Mask | None = None) -> Tensor:
-        """RGB picture -> (3, height, width) as `preprocess`, black where the mask says that it may change."""
+        """RGB picture -> (3, height, width) as `preprocess`, zero where the mask says that it may change."""
         return self.preprocess(image) if mask is None else mask.pixels(self, image)
 
     def given_embedding(self, position: int, ref: ImageRef, mask: Mask | None = None) -> Tensor | None:
@@ -157,7 +159,7 @@ class Vectorizer:
             )
         if ref.vector is None:
             return None
-        if mask is not None:
+        if mask is not None and mask.hidden.any():
             raise QueryError("mask", "needs the picture itself, and a vector shows no pixels; send the picture")
         if len(ref.vector) != self.dim:
             raise QueryError(

@@ -1,6 +1,8 @@
 """Backbones: one protocol over open_clip, transformers, sentence-transformers and the packaged one."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 
 from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone, pick_device
+from cir_vectorizer.backbones.base import PadThen
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.composers.base import text_row
 from cir_vectorizer.errors import CheckpointError, ModelError
@@ -204,6 +207,140 @@ def test_the_fingerprint_follows_the_weights(small_open_clip):
     name, _ = small_open_clip
     first, again, other = (spec(f"open_clip:{name},pretrained=random,seed={s}").fingerprint for s in (0, 0, 1))
     assert first == again != other
+
+
+class TestFingerprint:
+    """Version 2: what decides about a vector, and nothing else; pictures and texts apart."""
+
+    def test_an_activation_that_the_weights_do_not_tell_makes_another(self, small_open_clip):
+        name, weights = small_open_clip
+        gelu, quick = (spec(f"open_clip:{name},pretrained={weights},activation={a}") for a in ("gelu", "quick_gelu"))
+        row = text_row(gelu.tokenizer, gelu.text, "a red dress")[0]
+        assert (gelu.encode_text([row]) - quick.encode_text([row])).abs().max() > 1e-4
+        assert gelu.fingerprint != quick.fingerprint
+        assert gelu.text_fingerprint != quick.text_fingerprint
+        assert gelu.former_fingerprint == quick.former_fingerprint
+
+    @pytest.mark.parametrize(
+        ("side", "changed"),
+        [
+            ("vision_config", {"num_attention_heads": 4}),
+            ("vision_config", {"hidden_act": "gelu"}),
+            ("text_config", {"num_attention_heads": 4}),
+            ("text_config", {"hidden_act": "gelu"}),
+        ],
+    )
+    def test_each_part_follows_its_own_layers(self, clip_folder, tmp_path, side, changed):
+        before = spec(f"transformers:{clip_folder}")
+        copied = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+        config = json.loads((copied / "config.json").read_text())
+        config[side] |= changed
+        (copied / "config.json").write_text(json.dumps(config))
+        after = spec(f"transformers:{copied}")
+        assert (before.fingerprint == after.fingerprint) == (side == "text_config")
+        assert (before.text_fingerprint == after.text_fingerprint) == (side == "vision_config")
+        assert before.former_fingerprint == after.former_fingerprint
+
+    def test_the_tokenizer_and_the_row_belong_to_the_text_part(self, small_open_clip, monkeypatch):
+        name, weights = small_open_clip
+        named = f"open_clip:{name},pretrained={weights},activation=gelu"
+        before, other = spec(named), spec(named)
+        assert before.text_fingerprint
+        monkeypatch.setattr(ClipTokenizer, "fingerprint", "another vocabulary")
+        assert other.text_fingerprint != before.text_fingerprint
+        assert other.fingerprint == before.fingerprint
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_the_precision_belongs_to_none(self, small_open_clip, dtype):
+        name, weights = small_open_clip
+        named = BackboneSpec.parse(f"open_clip:{name},pretrained={weights},activation=gelu")
+        full, small = load_backbone(named, "cpu"), load_backbone(named, "cpu", dtype)
+        names = ("fingerprint", "text_fingerprint", "former_fingerprint")
+        assert [getattr(full, name) for name in names] == [getattr(small, name) for name in names]
+
+
+class TestTargetPad:
+    """SEARLE's preprocessing: pad towards a square until the sides' ratio is 1.25."""
+
+    @pytest.mark.parametrize(
+        ("size", "padded"), [((100, 100), (100, 100)), ((120, 100), (120, 100)), ((300, 100), (300, 240))]
+    )
+    def test_long_pictures_are_padded_with_black(self, size, padded):
+        seen = []
+        PadThen(1.25, seen.append)(Image.new("RGB", size, "white"))
+        (image,) = seen
+        assert image.size == padded
+        assert image.getpixel((padded[0] // 2, padded[1] // 2)) == (255, 255, 255)
+        assert (image.getpixel((0, 0)) == (0, 0, 0)) == (size != padded)
+
+    def test_it_is_an_option_of_every_loader_and_part_of_the_picture_fingerprint(self, clip_folder, tiny):
+        plain, padding = spec(f"transformers:{clip_folder}"), spec(f"transformers:{clip_folder},target_pad=1.25")
+        wide = Image.new("RGB", (300, 100), "red")
+        assert not torch.equal(plain.preprocess(wide), padding.preprocess(wide))
+        assert plain.fingerprint != padding.fingerprint
+        assert plain.text_fingerprint == padding.text_fingerprint
+        assert spec("tiny:,target_pad=1.25").fingerprint != tiny.fingerprint
+
+    @pytest.mark.parametrize("ratio", ["0.5", "wide", "nan", "inf", "-1"])
+    def test_a_ratio_that_makes_no_sense_is_refused(self, ratio):
+        with pytest.raises(ModelError, match=r"give the longest ratio of sides to keep, such as 1\.25"):
+            spec(f"tiny:,target_pad={ratio}")
+
+
+class TestForeignFolders:
+    """A folder whose parts do not go together ends in a sentence when it is loaded."""
+
+    @pytest.fixture
+    def folder(self, clip_folder, tmp_path):
+        return Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+
+    def test_a_tokenizer_with_ids_beyond_the_embeddings(self, folder):
+        from transformers import CLIPTokenizer
+
+        vocabulary = {"<|startoftext|>": 49406, "<|endoftext|>": 49407, "<pad>": 60_000}
+        CLIPTokenizer(vocab=vocabulary, merges=[], pad_token="<pad>").save_pretrained(folder)
+        with pytest.raises(ModelError, match="pads with id 60000, and the model has 49408 token embeddings"):
+            spec(f"transformers:{folder}")
+
+    def test_weights_without_a_tower(self, folder):
+        from safetensors.torch import load_file, save_file
+
+        weights = load_file(folder / "model.safetensors")
+        texts = {name: tensor for name, tensor in weights.items() if "vision" not in name and "visual" not in name}
+        save_file(texts, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(CheckpointError, match=r"lack vis.* and \d+ more, so they are not a whole CLIPModel"):
+            spec(f"transformers:{folder}")
+        assert spec(f"transformers:{folder},tower=text").dim == 24
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            ({"crop_size": 224}, "makes pictures of 224 pixels, and the model takes 32"),
+            ({"size": {}}, "cannot be read"),
+            ({"image_mean": [0.5]}, "must be three numbers each"),
+            ({"image_std": [0, 0, 0]}, "std above 0"),
+            ([], "cannot be read|no JSON object"),
+            ("{", "no JSON object"),
+        ],
+    )
+    def test_preprocessing_that_does_not_go_with_the_model(self, folder, content, says):
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / "preprocessor_config.json").write_text(text)
+        with pytest.raises(ModelError, match=says):
+            spec(f"transformers:{folder}")
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"model_type": "clip", "text_config": 3}', '{"model_type": "bert"}'])
+    def test_an_odd_config(self, folder, text):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ModelError):
+            spec(f"transformers:{folder}")
+
+    def test_a_config_of_other_sizes_than_the_weights(self, folder):
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["hidden_size"] = 64
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CheckpointError, match="cannot be loaded"):
+            spec(f"transformers:{folder}")
 
 
 def test_an_unknown_device_is_a_sentence():

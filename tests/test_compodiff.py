@@ -2,13 +2,14 @@
 
 import copy
 import json
+import random
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from safetensors.torch import save_file
 
 import cir_vectorizer
@@ -18,12 +19,15 @@ from cir_vectorizer.composers.compodiff import schedule
 from cir_vectorizer.composers.compodiff.checkpoint import PREFIX, load_network, published_name, save_network
 from cir_vectorizer.composers.compodiff.composer import CompoDiff
 from cir_vectorizer.composers.compodiff.knobs import Knobs
-from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
-from cir_vectorizer.errors import CheckpointError, ImageError, QueryError
+from cir_vectorizer.composers.compodiff.network import Gain, Network, NetworkConfig
+from cir_vectorizer.composers.compodiff.sampler import SIZES, Draw, sample
+from cir_vectorizer.composers.lincir import Phi
+from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ImageError, ModelError, QueryError
 from cir_vectorizer.models import Vectorizer, import_checkpoint
 from cir_vectorizer.query import Options
 from cir_vectorizer.service.settings import Settings
 from tests import parity
+from tests.serving import encoded, serving
 
 PARITY = Path(__file__).parent / "data" / "parity" / "compodiff.safetensors"
 
@@ -83,7 +87,8 @@ def test_served_with_smaller_weights_vectors_are_near_those_of_float32(picture, 
         for text in ("is blue", "a green hat with stripes", "is very dark")
     ]
     full, small = (_load(Settings(model=("tiny",), device="cpu", dtype=each))["tiny"] for each in ("float32", dtype))
-    assert small.composers["compodiff"].network.dtype == small.backbone.dtype == getattr(torch, dtype)
+    assert small.backbone.dtype == getattr(torch, dtype)
+    assert small.composers["compodiff"].network.dtype == torch.float32  # the originals halve CLIP alone
     assert small.fingerprint == full.fingerprint
     cosines = (full.compose(queries).vectors * small.compose(queries).vectors).sum(axis=1)
     assert cosines.min() > 0.95
@@ -100,6 +105,84 @@ def test_compiled_it_gives_the_same_vectors(model, picture):
     composer.compile()
     compiled = Vectorizer("tiny", model.backbone, {"compodiff": composer}, "compodiff")
     assert np.abs(compiled.compose(queries).vectors - plain).max() < 1e-4
+
+
+def test_compiled_it_meets_few_shapes(model):
+    """Each shape costs a program that is built while queries wait."""
+    network = model.composers["compodiff"].network
+    shapes = set()
+
+    def counted(x, times, memories):
+        shapes.add((x.shape, times.shape, tuple((memory.shape, memory.stride()) for memory in memories)))
+        return network(x, times, memories)
+
+    rng = random.Random(0)
+    states, masks = torch.randn(3, 77, 128), torch.zeros(1, 64, 64)
+    for _ in range(60):
+        draws = []
+        for _ in range(rng.randint(1, 16)):
+            image = torch.randn(128) if rng.random() < 0.7 else None
+            noise = torch.randn(rng.randint(1, 9), 2, 128)
+            draws.append(Draw(rng.randrange(3), rng.randrange(3), 0, image, 1.5, 7.5, noise))
+        filled = sample(network, schedule.cosine_schedule(), states, masks, draws, counted, SIZES)
+        plain = sample(network, schedule.cosine_schedule(), states, masks, draws)
+        assert (filled - plain).abs().max() < 1e-4 * max(1.0, plain.abs().max().item())
+    assert len(shapes) <= 8
+
+
+def test_the_empty_text_is_encoded_once(model, picture, monkeypatch):
+    composer = CompoDiff(model.backbone, model.composers["compodiff"].network)
+    fresh = Vectorizer("tiny", model.backbone, {"compodiff": composer}, "compodiff")
+    encoded = []
+    encode = model.backbone.encode_states
+    monkeypatch.setattr(model.backbone, "encode_states", lambda rows: encoded.extend(rows) or encode(rows))
+    queries = [{"image": reference(picture), "text": text, "negative_text": "dots"} for text in ("red", "blue")]
+    queries += [{"image": reference(picture), "text": text} for text in ("red", "green", "blue")]
+    one_by_one = [fresh.compose([query]).vectors[0] for query in queries]
+    lengths = [len(row.ids) for row in encoded]
+    assert lengths.count(2) == 1
+    together = fresh.compose(queries).vectors
+    assert [len(row.ids) for row in encoded].count(2) == 1
+    np.testing.assert_allclose(together, one_by_one, atol=1e-5)
+    np.testing.assert_allclose(together, model.compose(queries).vectors, atol=1e-5)
+
+
+def test_the_norms_epsilon_follows_the_weights_and_not_what_autocast_makes_of_the_input():
+    x = (1e-2 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0))).bfloat16()
+    found = Gain(64)(x).float()
+    fine, coarse = (torch.nn.functional.layer_norm(x.float(), (64,), eps=eps) for eps in (1e-5, 1e-3))
+    assert (found - fine).abs().max() < 0.05 < (found - coarse).abs().max()
+
+
+class TestSquash:
+    """As published, a picture without a mask is squashed to a square too; here it is, where that is asked for."""
+
+    wide = ImageOps.expand(Image.new("RGB", (100, 100), "red"), (150, 0, 150, 0), "navy")
+
+    def test_it_is_an_option_and_a_models_default(self, model):
+        query = {"image": reference(self.wide), "text": "red", "composer": "compodiff"}
+        plain = compose(model, **query)
+        asked = compose(model, **query, options={"squash": True})
+        assert np.abs(plain - asked).max() > 1e-3
+        squashed = self.wide.resize((512, 512), Image.Resampling.BICUBIC)
+        assert np.abs(asked - compose(model, **{**query, "image": reference(squashed)})).max() < 1e-5
+        composer = CompoDiff(model.backbone, model.composers["compodiff"].network, knobs=Knobs(squash=True))
+        by_default = Vectorizer("tiny", model.backbone, {"compodiff": composer}, "compodiff")
+        assert np.abs(compose(by_default, **query) - asked).max() < 1e-5
+        assert np.abs(compose(by_default, **query, options={"squash": False}) - plain).max() < 1e-5
+        assert compose(by_default, image=[1.0] * 128, text="red").shape == (128,)
+
+    def test_the_service_keeps_both_embeddings_apart(self):
+        with serving() as running:
+            query = {"image": encoded(self.wide), "text": "red", "composer": "compodiff"}
+            asked = [query, {**query, "options": {"squash": True}}, query]
+            found = [running.post("/v1/compose", {"queries": [each]}).json()["vectors"][0] for each in asked]
+        np.testing.assert_allclose(found[0], found[2], atol=1e-6)
+        assert np.abs(np.subtract(found[0], found[1])).max() > 1e-3
+
+    def test_a_vector_has_no_pixels_to_squash(self, model):
+        with pytest.raises(QueryError, match=r"options\.squash: needs the picture itself"):
+            compose(model, image=[1.0] * 128, text="red", options={"squash": True})
 
 
 def test_without_a_seed_the_same_words_draw_the_same_noise(model, picture, tmp_path):
@@ -257,6 +340,31 @@ def test_a_published_folder_becomes_a_model_whose_texts_another_clip_reads(tmp_p
     vector = loaded.compose([{"text": "a dress", "composer": "compodiff"}]).vectors[0]
     assert abs(np.linalg.norm(vector) - 1) < 1e-5
     assert loaded.default_composer == "compodiff"
+    CLIPTextModelWithProjection(text_config).save_pretrained(tmp_path / "text")  # other weights at the same place
+    with pytest.raises(BackboneMismatch, match=r"text states of transformers:.* with fingerprint .* its weights here"):
+        cir_vectorizer.load(str(tmp_path / "model"), "cpu")
+    record = json.loads((tmp_path / "model" / "model.json").read_text())
+    del record["composers"]["compodiff"]["text_backbone"]["fingerprint"]  # as releases up to 0.1.0 wrote it
+    (tmp_path / "model" / "model.json").write_text(json.dumps(record))
+    assert "compodiff" in cir_vectorizer.load(str(tmp_path / "model"), "cpu").composers
+
+
+def test_an_import_keeps_the_folders_other_composers_and_refuses_one_over_another_backbone(tmp_path):
+    network = Network(NetworkConfig(dim=128, depth=1, heads=2, head_dim=8, text_width=128))
+    (tmp_path / "published").mkdir()
+    save_network(tmp_path / "published" / "model.safetensors", network)
+    config = {"embed_dim": 128, "model_depth": 1, "model_dim": 8, "model_heads": 2, "timesteps": 10}
+    (tmp_path / "published" / "config.json").write_text(json.dumps(config))
+    torch.save({"epoch": 1, "Phi": Phi(128, 128, 16).state_dict()}, tmp_path / "phi.pt")
+    tiny, folder = BackboneSpec("tiny", ""), tmp_path / "model"
+    import_checkpoint(tmp_path / "phi.pt", tiny, folder)
+    import_checkpoint(tmp_path / "published", tiny, folder)
+    model = cir_vectorizer.load(str(folder), "cpu")
+    assert {"lincir", "compodiff"} <= model.composers.keys()
+    assert model.default_composer == "lincir"
+    with pytest.raises(ModelError, match=r"holds composers over backbone tiny:, and this one is tiny:,target_pad=1\.25"):
+        import_checkpoint(tmp_path / "phi.pt", BackboneSpec.parse("tiny:,target_pad=1.25"), folder)
+    assert {"lincir", "compodiff"} <= cir_vectorizer.load(str(folder), "cpu").composers.keys()
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):

@@ -1,11 +1,13 @@
 """Every door takes CompoDiff: the same vector for the same question, and clear refusals."""
 
+import base64
 import json
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from cir_vectorizer.query import ComposedQuery
 from tests.serving import RED, Running, drawn, serving, tiny
 
 BLUE = drawn(0x0000FF)
@@ -51,6 +53,19 @@ def test_every_door_gives_the_vector_of_the_library(service, name):
     ):
         assert answer.status_code == 200, answer.text
         np.testing.assert_allclose(vector(answer.json()), expected, atol=2e-5)
+
+
+def test_a_picture_that_ends_as_a_mask_reads_does_not_stand_for_the_masked_one(service):
+    """The cache knows a masked picture by both, and not by one text that they make together."""
+    red = base64.b64decode(RED)
+    with serving() as other:
+        engine = other.service.engine
+        masked = {"image": RED, "text": "is blue", "mask": BOX, "composer": "compodiff"}
+        (picture,) = engine.composed("tiny", ComposedQuery.parse(masked)).pictures
+        poison = base64.b64encode(red + picture.mask.content).decode()
+        assert other.post("/v1/compose", {"queries": [{"image": poison}]}).status_code == 200
+        after = other.post("/v1/compose", {"queries": [masked]}).json()
+    assert after == service.post("/v1/compose", {"queries": [masked]}).json()
 
 
 def test_a_mask_changes_what_is_cached_for_a_picture(service):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from benchmarks.train_phi import PlainRecipe, differences
 from cir_vectorizer.cli import main
-from cir_vectorizer.errors import CaptionError
+from cir_vectorizer.errors import CaptionError, ModelError
 from cir_vectorizer.models import load, read_record
 from cir_vectorizer_trainer.keywords import BuiltinTagger
 from cir_vectorizer_trainer.phi import PhiTrainer, Settings, add_noise, make_examples, self_masking_loss
@@ -108,6 +108,51 @@ def test_resume_refuses_other_captions_other_settings_and_an_empty_folder(captio
     )
     caption_file.write_text("a red dress\na blue hat\n")
     assert "other captions" in train("--captions", caption_file, "--out", out, "--batch-size", 16, "--resume").output
+
+
+def test_resume_refuses_the_same_captions_in_another_order(caption_file, tmp_path):
+    """Another order holds out other captions: most of those that validate would have been trained on."""
+    out = ("--out", tmp_path / "model", "--batch-size", 16)
+    train("--captions", caption_file, *out, "--steps", 2)
+    lines = caption_file.read_text().splitlines()
+    caption_file.write_text("\n".join(reversed(lines)))
+    result = train("--captions", caption_file, *out, "--steps", 4, "--resume")
+    assert result.exit_code == 1
+    assert "the same captions in another order, of which other ones were held out" in result.output
+    caption_file.write_text("\n".join(lines))
+    assert train("--captions", caption_file, *out, "--steps", 4, "--resume").exit_code == 0
+
+
+def test_resume_refuses_another_tagger(caption_file, tmp_path, monkeypatch):
+    class OtherTagger(BuiltinTagger):
+        """The built-in one under another name, as spaCy would have."""
+
+        name = "spacy:en_core_web_sm"
+
+    out = ("--captions", caption_file, "--out", tmp_path / "model", "--batch-size", 16)
+    train(*out, "--steps", 2)
+    monkeypatch.setattr("cir_vectorizer_trainer.keywords.best_tagger", OtherTagger)
+    result = train(*out, "--steps", 4, "--resume")
+    assert result.exit_code == 1
+    assert "keywords tagged by builtin, and here spacy:en_core_web_sm does it" in result.output
+
+
+def test_resume_refuses_another_share_of_held_out_captions_and_another_backbone(tiny, tmp_path):
+    texts = captions(40)
+    trainer = PhiTrainer(tiny.backbone, texts, BuiltinTagger(), Settings(batch_size=8))
+    assert list(trainer.run(1))
+    trainer.save(tmp_path, complete=False)
+    other = PhiTrainer(tiny.backbone, texts, BuiltinTagger(), Settings(batch_size=8, validation_share=0.2))
+    with pytest.raises(ModelError, match=r"validation-share 0\.05, not 0\.2"):
+        other.resume(tmp_path)
+    state = torch.load(tmp_path / "training.pt", weights_only=True)
+    torch.save({**state, "material": {**state["material"], "backbone": "0" * 64}}, tmp_path / "training.pt")
+    with pytest.raises(ModelError, match="over another text encoder"):
+        trainer.resume(tmp_path)
+    del state["material"]
+    torch.save(state, tmp_path / "training.pt")
+    with pytest.raises(ModelError, match=r"saved by release 0\.1\.0"):
+        trainer.resume(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +18,17 @@ import torch
 from click.testing import CliRunner
 
 import cir_vectorizer
+from cir_vectorizer.backbones import BackboneSpec
 from cir_vectorizer.cli import main
+from cir_vectorizer.composers.compodiff.checkpoint import load_network, save_network
+from cir_vectorizer.composers.compodiff.composer import CompoDiff
 from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
-from cir_vectorizer.errors import ModelError, SourceError
+from cir_vectorizer.errors import CheckpointError, ModelError, SourceError
 from cir_vectorizer.models import read_record
 from cir_vectorizer.published import TINY_FOLDER
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer_trainer.compodiff import CompoDiffTrainer, Data, Examples, Settings
-from cir_vectorizer_trainer.compodiff_folder import STATE_FILE, Folder, train
+from cir_vectorizer_trainer.compodiff_folder import STATE_FILE, Folder, noise_scale, train
 from cir_vectorizer_trainer.denoise import denoise
 from cir_vectorizer_trainer.examples import NOTHING, shuffled
 from cir_vectorizer_trainer.frozen import assemble, text_states
@@ -101,7 +107,7 @@ def test_training_lowers_the_loss_and_writes_a_model_that_composes_beside_its_ot
 def test_a_stopped_command_is_saved_and_goes_on_without_reading_a_picture_again(shop, tmp_path):
     out = tmp_path / "model"
     arguments = ["train-compodiff", "--pairs", shop / "shop.csv", "--triplets", shop / "triplets.csv", "--out", out,
-                 *SMALL]  # fmt: skip
+                 "--constant-lr", *SMALL]  # fmt: skip
     command = [sys.executable, "-m", "cir_vectorizer.cli", *map(str, arguments)]
     process = subprocess.Popen(
         [*command, "--prior-steps", "5", "--steps", "1000000"], stderr=subprocess.PIPE, text=True
@@ -178,6 +184,50 @@ def test_resume_refuses_another_learning_rate_and_a_damaged_state(shop, tmp_path
     assert "delete it and train anew" in train_on(shop, out, "--resume").output
 
 
+def test_resume_refuses_another_last_step_where_the_learning_rate_falls_towards_it(shop, tmp_path):
+    falling, constant = tmp_path / "falling", tmp_path / "constant"
+    assert train_on(shop, falling, "--prior-steps", 1, "--steps", 3).exit_code == 0
+    result = train_on(shop, falling, "--prior-steps", 1, "--steps", 5, "--resume")
+    assert result.exit_code == 1
+    assert "falls to zero at step 4, and 6 steps were asked for in all; go on with 4" in result.output
+    assert train_on(shop, constant, "--prior-steps", 1, "--steps", 3, "--constant-lr").exit_code == 0
+    result = train_on(shop, constant, "--prior-steps", 1, "--steps", 5, "--constant-lr", "--resume")
+    assert result.exit_code == 0, result.output
+    assert state_of(constant)["step"] == 6
+
+
+def test_noise_is_in_the_unit_of_the_embeddings(tiny):
+    data = synthetic()
+    width = data.embeddings.shape[1]
+    longer = replace(data, embeddings=8 * data.embeddings)
+    scale = noise_scale(tiny.backbone, data, None)
+    mean_norm = data.embeddings[data.pairs.target.unique()].norm(dim=1).mean().item()
+    assert scale == pytest.approx(1.4 * mean_norm / tiny.dim**0.5, rel=0.1)
+    assert noise_scale(tiny.backbone, longer, None) == pytest.approx(8 * scale, rel=0.01)
+    assert noise_scale(tiny.backbone, data, 2.8) == pytest.approx(2 * scale, rel=0.01)
+    for name in ("open_clip:ViT-L-14-quickgelu,pretrained=openai", "transformers:openai/clip-vit-large-patch14"):
+        published = SimpleNamespace(spec=BackboneSpec.parse(name), dim=width)
+        assert noise_scale(published, longer, None) == 1.0
+
+
+def test_a_network_draws_with_the_noise_that_it_was_trained_under(tiny, tmp_path):
+    torch.manual_seed(0)
+    quiet = Network(NetworkConfig(128, 1, 2, 8, 128, noise_scale=1e-6))
+    save_network(tmp_path / "w.safetensors", quiet)
+    loaded = load_network(tmp_path / "w.safetensors", quiet.config.to_record())
+    assert loaded.config.noise_scale == 1e-6
+    composer = CompoDiff(tiny.backbone, loaded)
+    drawn = [
+        composer.compose([composer.prepare(ComposedQuery.parse(
+            {"text": "red", "composer": "compodiff", "options": {"seed": seed}}
+        ))], [torch.empty(0, 128)])
+        for seed in (1, 2)
+    ]  # fmt: skip
+    assert (drawn[0] - drawn[1]).abs().max() < 1e-3
+    with pytest.raises(CheckpointError, match="noise_scale 0; give a positive number"):
+        load_network(tmp_path / "w.safetensors", {**quiet.config.to_record(), "noise_scale": 0})
+
+
 def test_texts_may_be_read_by_another_model(drawn_shop, tmp_path, clip_folder):
     out = tmp_path / "model"
     result = train_on(drawn_shop, out, "--prior-steps", 2, "--steps", 2, "--text-model", clip_folder)
@@ -185,6 +235,9 @@ def test_texts_may_be_read_by_another_model(drawn_shop, tmp_path, clip_folder):
     record = read_record(out)["composers"]["compodiff"]
     assert record["text_backbone"]["loader"] == "transformers"
     assert record["network"]["text_width"] == 32
+    assert (
+        record["text_backbone"]["fingerprint"] == cir_vectorizer.load(str(clip_folder), "cpu").backbone.text_fingerprint
+    )
     vectors = cir_vectorizer.load(str(out), "cpu").compose([{"text": "a red hat", "composer": "compodiff"}]).vectors
     assert vectors.shape == (1, 128)
 

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 import torch
 
 from cir_vectorizer.backbones.base import Backbone, BackboneSpec, TextFacts, TokenRow
-from cir_vectorizer.errors import ModelError
+from cir_vectorizer.errors import ModelError, first_line
 
 __all__ = ["Backbone", "BackboneSpec", "TextFacts", "TokenRow", "load_backbone", "pick_device"]
 
@@ -29,9 +29,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"device {device!r} is not usable here ({str(error).splitlines()[0]}); try --device cpu"
-        ) from error
+        raise ModelError(f"device {device!r} is not usable here ({first_line(error)}); try --device cpu") from error
     return chosen
 
 

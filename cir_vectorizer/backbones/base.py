@@ -1,5 +1,6 @@
 """What every backbone offers to the composers, and the part of it that all CLIPs share."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -7,7 +8,7 @@ from itertools import chain, groupby
 from typing import Any, Protocol
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, Fingerprints, fingerprints
@@ -186,8 +187,9 @@ class ClipBackbone:
         self.mean_image_norm = mean_image_norm
         self.device = device
         self.dtype = dtype
-        self._transform = transform
-        self._preprocessing = preprocessing
+        ratio = _ratio(spec)
+        self._transform = transform if ratio is None else PadThen(ratio, transform)
+        self._preprocessing = preprocessing if ratio is None else {**preprocessing, "target_pad": ratio}
         self._towers: Any = towers.requires_grad_(False).eval()
         if dtype != torch.float32:
             _ = self._fingerprints  # of the weights as published, before they are rounded
@@ -318,11 +320,53 @@ class ClipBackbone:
         return embeddings
 
 
+class PadThen:
+    """Preprocessing that first pads a long picture with black towards a square, as SEARLE's published runs did.
+
+    Args:
+        ratio: longer side by shorter side that is left as it is; 1.25 as published.
+        transform: the backbone's own preprocessing, which follows.
+    """
+
+    def __init__(self, ratio: float, transform: Callable[[Image.Image], Tensor]) -> None:
+        self._ratio = ratio
+        self._transform = transform
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        least = max(image.size) / self._ratio
+        across, down = (max(0, int((least - side) / 2)) for side in image.size)
+        padded = ImageOps.expand(image, (across, down, across, down)) if across or down else image
+        return self._transform(padded)
+
+
+def _ratio(spec: BackboneSpec) -> float | None:
+    """The option `target_pad` of a spec; None if it is not there.
+
+    Raises:
+        ModelError: it is no number from 1 on.
+    """
+    text = spec.options.get("target_pad")
+    if text is None:
+        return None
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = math.nan
+    if not 1 <= ratio < math.inf:
+        raise ModelError(f"{spec}: target_pad is {text!r}; give the longest ratio of sides to keep, such as 1.25")
+    return ratio
+
+
+COMMON_OPTIONS = ("target_pad",)
+"""Options of every loader."""
+
+
 def check_options(options: Mapping[str, str], known: Sequence[str], loader: str) -> None:
     """Refuse loader options that do not exist.
 
     Raises:
         ModelError: names the option and lists the known ones.
     """
+    known = (*known, *COMMON_OPTIONS)
     if unknown := sorted(set(options) - set(known)):
-        raise ModelError(f"{loader} knows no option {unknown[0]!r}; it knows {', '.join(known) or 'none'}")
+        raise ModelError(f"{loader} knows no option {unknown[0]!r}; it knows {', '.join(known)}")

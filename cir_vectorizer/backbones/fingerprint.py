@@ -84,7 +84,7 @@ def fingerprints(
         if not tensor.is_floating_point():
             continue
         shape = f"{name}{tuple(tensor.shape)}"
-        content = tensor.detach().to("cpu", torch.float32).contiguous().numpy().reshape(-1).view(np.uint8)
+        content = tensor.detach().to("cpu", torch.float32).contiguous().numpy().reshape(-1).view(np.uint8).data
         former.update(shape.encode())
         former.update(content)
         for side, digest in zip((picture, text), digests, strict=True):

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, module_facts
 from cir_vectorizer.backbones.packed import TextTower
-from cir_vectorizer.errors import CheckpointError, ModelError
+from cir_vectorizer.errors import CheckpointError, ModelError, first_line
 
 CLIP_VOCABULARY = 49408
 
@@ -234,10 +234,10 @@ def _create(name: str, pretrained: str, quick_gelu: bool) -> nn.Module:
     except Exception as error:
         if Path(pretrained).is_file():
             raise CheckpointError(
-                f"{pretrained} is no weights file of open_clip's {name!r}: {str(error).splitlines()[0]}; check the name and the download"
+                f"{pretrained} is no weights file of open_clip's {name!r}: {first_line(error)}; check the name and the download"
             ) from error
         raise ModelError(
-            f"weights {pretrained!r} of {name!r} could not be fetched ({str(error).splitlines()[0]}); "
+            f"weights {pretrained!r} of {name!r} could not be fetched ({first_line(error)}); "
             "with no network, download the file elsewhere and pass pretrained=FILE"
         ) from error
     return model

@@ -67,7 +67,7 @@ class PackSizes:
 
 
 ON_CPU = PackSizes(pack=2048, group=64, one_pass=256)
-ON_GPU = PackSizes(pack=262_144, group=16_384, one_pass=16_384)
+ON_GPU = PackSizes(pack=262_144, group=1024, one_pass=16_384)
 
 
 def packs(lengths: Sequence[int], sizes: PackSizes) -> Iterator[list[list[int]]]:

@@ -6,7 +6,7 @@ import torch
 
 from cir_vectorizer.backbones import transformers
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, check_options
-from cir_vectorizer.errors import ModelError
+from cir_vectorizer.errors import ModelError, first_line
 
 
 def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:
@@ -22,7 +22,7 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
     try:
         model = SentenceTransformer(name, device="cpu")
     except (OSError, ValueError) as error:
-        raise ModelError(f"no sentence-transformers model {name!r} ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"no sentence-transformers model {name!r} ({first_line(error)})") from error
     inner = next((module for module in model.modules() if isinstance(module, CLIPModel)), None)
     if inner is None:
         raise ModelError(f"{name!r} holds no CLIPModel inside; choose one of the clip-ViT models")

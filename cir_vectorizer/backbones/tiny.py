@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, check_options
-from cir_vectorizer.errors import CheckpointError
+from cir_vectorizer.errors import CheckpointError, first_line
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "tiny" / "clip.safetensors"
 _EMBEDDING = "token_embedding.weight"
@@ -47,9 +47,7 @@ def read(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             config: dict[str, Any] = json.loads(file.metadata()["config"])
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a dict
     except Exception as error:  # safetensors raises several kinds for damaged files
-        raise CheckpointError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}); install cir-vectorizer again"
-        ) from error
+        raise CheckpointError(f"{path} cannot be read ({first_line(error)}); install cir-vectorizer again") from error
     used, rows = weights.pop("used_tokens").long(), weights.pop(_EMBEDDING)
     embedding = rows.mean(0).repeat(open_clip_loader.CLIP_VOCABULARY, 1)
     embedding[used] = rows

@@ -1,6 +1,7 @@
 """Backbones of the transformers library: CLIPModel folders or hub names."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torchvision.transforms import v2 as transforms
 from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, module_facts
 from cir_vectorizer.backbones.packed import TextTower
-from cir_vectorizer.errors import CheckpointError, ModelError
+from cir_vectorizer.errors import CheckpointError, ModelError, first_line
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -109,17 +110,25 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
 
     try:
         config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a config of odd content raises many kinds
         raise ModelError(
-            f"no CLIP model at {name!r} ({str(error).splitlines()[0]}); give a folder with config.json, or a hub name and a network"
+            f"no CLIP model at {name!r} ({first_line(error)}); give a folder with config.json, or a hub name and a network"
         ) from error
     if config.model_type not in ("clip", "clip_text_model"):
         raise ModelError(f"{name!r} is a {config.model_type} model, not a CLIP; choose a CLIPModel")
     try:
         kind: Any = CLIPTextModelWithProjection if "tower" in options else CLIPModel
-        model = kind.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"the weights of {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        if "tower" in options and config.model_type == "clip":
+            config.text_config.projection_dim = config.projection_dim  # the text part alone may say another
+            config = config.text_config
+        model, loaded = kind.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+    except Exception as error:  # files of another model raise many kinds
+        raise CheckpointError(f"the weights of {name!r} cannot be loaded: {first_line(error)}") from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise CheckpointError(
+            f"the weights of {name!r} lack {missing[0]} and {len(missing) - 1} more, so they are not a whole "
+            f"{kind.__name__}; download them again, or add tower=text where only texts are to be read"
+        )
     spec = BackboneSpec("transformers", name, options)
     return from_model(spec, model, _image_config(name), device, dtype, _pad_id(name))
 
@@ -132,11 +141,25 @@ def from_model(
     dtype: torch.dtype,
     pad_id: int = END_ID,
 ) -> ClipBackbone:
-    """Wrap a transformers CLIPModel; `image_config` is its preprocessor_config.json, None for CLIP's own."""
+    """Wrap a transformers CLIPModel; `image_config` is its preprocessor_config.json, None for CLIP's own.
+
+    Raises:
+        ModelError: its config, its preprocessing or its tokenizer do not go with the model.
+    """
     text_config = getattr(model.config, "text_config", model.config)
     vision_config = getattr(model.config, "vision_config", None)
     side = getattr(vision_config, "image_size", 224)
-    preprocessing = _preprocessing(image_config or {}, side)
+    preprocessing = _preprocessing(spec.name, image_config or {}, side)
+    if not 0 <= pad_id < text_config.vocab_size:
+        raise ModelError(
+            f"the tokenizer of {spec.name!r} pads with id {pad_id}, and the model has {text_config.vocab_size} token "
+            "embeddings; put the tokenizer files that belong to the model into its folder"
+        )
+    if vision_config is not None and preprocessing["crop"] not in (side, [side, side]):
+        raise ModelError(
+            f"the preprocessing of {spec.name!r} makes pictures of {preprocessing['crop']} pixels, and the model takes "
+            f"{side}; put the preprocessor_config.json that belongs to the model into its folder"
+        )
     if text_config.vocab_size != END_ID + 1:
         raise ModelError(f"{spec.name!r} has a vocabulary of {text_config.vocab_size}, not CLIP's {END_ID + 1}")
     text = TextFacts(
@@ -180,22 +203,34 @@ def _image_config(name: str) -> dict[str, Any] | None:
     for file_name in ("preprocessor_config.json", "processor_config.json"):
         path = cached_file(name, file_name, _raise_exceptions_for_missing_entries=False)
         if path is not None:
-            config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-            inner: dict[str, Any] = config.get("image_processor", config)
+            try:
+                config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+                inner: dict[str, Any] = config.get("image_processor", config)
+            except (OSError, ValueError, AttributeError) as error:
+                raise ModelError(f"{path} is no JSON object ({first_line(error)}); download it again") from error
             return inner
     return None
 
 
-def _preprocessing(config: dict[str, Any], side: int) -> dict[str, Any]:
+def _preprocessing(name: str, config: dict[str, Any], side: int) -> dict[str, Any]:
+    try:
+        return _read_preprocessing(config, side)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"the preprocessing of {name!r} cannot be read ({type(error).__name__}: {error}); its "
+            "preprocessor_config.json must have size, crop_size, image_mean and image_std as CLIP's has them"
+        ) from error
+
+
+def _read_preprocessing(config: dict[str, Any], side: int) -> dict[str, Any]:
     size, crop = config.get("size", side), config.get("crop_size", side)
     resize = size if isinstance(size, int) else size.get("shortest_edge") or [size["height"], size["width"]]
     if config.get("resample", _BICUBIC) != _BICUBIC:
         raise ModelError(
             "the model's preprocessor_config.json asks for another resampling than bicubic, which CLIP uses"
         )
-    return {
-        "resize": resize,
-        "crop": crop if isinstance(crop, int) else [crop["height"], crop["width"]],
-        "mean": list(config.get("image_mean", _CLIP_MEAN)),
-        "std": list(config.get("image_std", _CLIP_STD)),
-    }
+    mean, std = list(config.get("image_mean", _CLIP_MEAN)), list(config.get("image_std", _CLIP_STD))
+    if not len(mean) == len(std) == 3 or not all(math.isfinite(each) for each in mean) or not all(s > 0 for s in std):
+        raise ValueError("image_mean and image_std must be three numbers each, and std above 0")
+    crop = crop if isinstance(crop, int) else [crop["height"], crop["width"]]
+    return {"resize": resize, "crop": crop, "mean": mean, "std": std}

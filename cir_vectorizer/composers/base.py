@@ -28,6 +28,7 @@ class Plan:
         rows: the texts to encode; what each is for is the composer's own business.
         notes: sentences for the caller, for example that a text was cut.
         units: estimated work beside other plans of the same composer; the texts' tokens if left out.
+        squash: whether the pictures are squashed to a square before the model sees them.
         mask: the query's, read for this model; set by the vectorizer.
         own: what else the composer wants to find again in `compose`.
     """
@@ -36,6 +37,7 @@ class Plan:
     rows: tuple[TokenRow, ...] = ()
     notes: tuple[str, ...] = field(default=())
     units: int = 0
+    squash: bool = False
     mask: Mask | None = None
     own: Any = None
 

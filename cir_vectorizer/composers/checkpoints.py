@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cir_vectorizer.errors import CheckpointError
+from cir_vectorizer.errors import CheckpointError, first_line
 
 
 def read_weights(path: Path) -> Mapping[str, Any]:
@@ -23,7 +23,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
         content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(
-            f"{path} is truncated or no weights file ({str(error).splitlines()[0]}); download it again"
+            f"{path} is truncated or no weights file ({first_line(error)}); download it again"
         ) from error
     except Exception as error:  # torch.load refuses foreign pickles with UnpicklingError of several makes
         raise CheckpointError(

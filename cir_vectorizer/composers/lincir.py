@@ -83,7 +83,9 @@ class LinCIR:
     @classmethod
     def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "LinCIR":
         """From a model folder. Raises CheckpointError when the weights do not fit."""
-        return cls(backbone, load_phi(folder / record["file"], backbone), record.get("prompt", PROMPT))
+        prompt = record.get("prompt", PROMPT)
+        check_template(prompt, 1, has_text=True)
+        return cls(backbone, load_phi(folder / record["file"], backbone), prompt)
 
     def prepare(self, query: ComposedQuery) -> Plan:
         options = query.options

@@ -7,7 +7,6 @@ reached the device: that is how clients that have gone and deadlines that have p
 """
 
 import asyncio
-import hashlib
 import math
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cir_vectorizer.composers.base import cut_note, text_row
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
 from cir_vectorizer.engine.cache import Cache
@@ -346,10 +346,7 @@ def _pixels(vectorizer: Vectorizer, picture: Picture) -> Tensor:
 
 
 def _digest(data: bytes, mask: Mask | None) -> bytes:
-    digest = hashlib.sha256(data)
-    if mask is not None:
-        digest.update(mask.digest)
-    return digest.digest()
+    return PartsDigest(data, *([mask.content] if mask is not None else [])).digest()
 
 
 def _labelled(label: str, error: ImageError) -> ImageError:

@@ -15,7 +15,7 @@ from cir_vectorizer.backbones import Backbone, BackboneSpec
 from cir_vectorizer.composers.compodiff.checkpoint import save_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
-from cir_vectorizer.errors import ModelError
+from cir_vectorizer.errors import ModelError, first_line
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer_trainer.compodiff import CompoDiffTrainer, Progress
 from cir_vectorizer_trainer.examples import Data
@@ -222,5 +222,5 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # truncated archives and foreign pickles raise many kinds
-        raise ModelError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and train anew") from error
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); delete it and train anew") from error
     return state

@@ -3,7 +3,6 @@
 Not handled: more pictures than their embeddings have room in memory ((1 + masks) · dim · 4 bytes each).
 """
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from cir_vectorizer.backbones import Backbone
 from cir_vectorizer.composers.base import text_row
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.images import DEFAULT_LIMITS, open_image
 from cir_vectorizer.masks import MAP_SIDE, Mask, load_mask
@@ -102,7 +102,7 @@ def assemble(
         triplets=triplets,
         masked=_masked(pairs, boxes, len(tables.pictures)),
         masks=torch.stack([mask.map for mask in boxes.masks]) if boxes.masks else None,
-        digest=hashlib.sha256(f"{tables.digest} {digest} {text_backbone.fingerprint}".encode()).hexdigest(),
+        digest=PartsDigest(tables.digest, digest, text_backbone.text_fingerprint).hexdigest(),
     )
     return data, embedded
 
@@ -157,11 +157,10 @@ def _masked(pairs: Examples, boxes: _Boxes, pictures: int) -> Examples:
 
 
 def _digest(tables: Tables, backbone: Backbone, boxes: _Boxes) -> str:
-    digest = hashlib.sha256(backbone.fingerprint.encode())
-    digest.update("\0".join(picture.location for picture in tables.pictures).encode("utf-8", "replace"))
-    for part in (boxes.described, boxes.variants, *(mask.hidden for mask in boxes.masks)):
-        digest.update(part.numpy().tobytes())
-    return digest.hexdigest()
+    digest = PartsDigest(backbone.fingerprint, str(len(tables.pictures)))
+    digest.add(*(picture.location for picture in tables.pictures))
+    digest.add(boxes.described.numpy().tobytes(), boxes.variants.numpy().tobytes())
+    return digest.add(*(mask.content for mask in boxes.masks)).hexdigest()
 
 
 # --- pictures --------------------------------------------------------------------------------------

@@ -9,8 +9,6 @@ original embeddings are computed once, and keywords are tagged once, by word and
 Only captions without any keyword have their one random word drawn once instead of at every pass.
 """
 
-import hashlib
-import json
 import math
 import os
 import random
@@ -26,7 +24,8 @@ from torch.nn import functional as F
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, Phi, save_phi
-from cir_vectorizer.errors import CaptionError, ModelError
+from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.errors import CaptionError, ModelError, first_line
 from cir_vectorizer_trainer.keywords import Tagger, all_keyword_spans, masked_pieces, prepare
 
 STATE_FILE = "training.pt"
@@ -34,6 +33,14 @@ BLOCK = 4096
 """Captions whose original embeddings are computed together."""
 VALIDATE_EVERY = 100
 """Steps between two validations."""
+_OTHER_MATERIAL = {
+    "backbone": "was trained over another text encoder; give its model, or another --out",
+    "captions": "belongs to other captions; give those, or another --out",
+    "order": "belongs to the same captions in another order, of which other ones were held out; give them in that order, "
+    "or another --out",
+    "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger, or give another --out",
+}
+"""Why a saved run cannot be gone on with, by the part of its material that differs."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,12 @@ class PhiTrainer:
         rng.shuffle(shuffled)
         held_out = min(2048, max(1, round(settings.validation_share * len(shuffled))))
         self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
-        self.digest = hashlib.sha256(json.dumps([sorted(captions), backbone.fingerprint]).encode()).hexdigest()
+        self.material = {
+            "backbone": backbone.text_fingerprint,
+            "captions": PartsDigest(*sorted(captions)).hexdigest(),
+            "order": PartsDigest(*captions).hexdigest(),
+            "tagger": tagger.name,
+        }
         self.examples = make_examples(self.captions, backbone, tagger, rng)
         self.validation = make_examples(self.validation_captions, backbone, tagger, rng)
         self._originals = torch.empty(len(self.examples), backbone.dim)
@@ -203,7 +215,7 @@ class PhiTrainer:
     def save(self, folder: Path, complete: bool) -> None:
         """Write the model folder with the best weights, and the state to resume from."""
         state = {
-            "digest": self.digest,
+            "material": self.material,
             "settings": asdict(self.settings),
             "step": self.step,
             "history": self.history,
@@ -239,7 +251,8 @@ class PhiTrainer:
         """Continue from the state in `folder`.
 
         Raises:
-            ModelError: no state there, or one of other captions, another backbone or other settings.
+            ModelError: no state there, or one of other captions, the same in another order, another tagger, backbone or
+                other settings.
         """
         path = folder / STATE_FILE
         if not path.is_file():
@@ -247,11 +260,15 @@ class PhiTrainer:
         try:
             state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
         except Exception as error:  # truncated archives and foreign pickles raise many kinds
+            raise ModelError(f"{path} cannot be read ({first_line(error)}); delete it and train anew") from error
+        if "material" not in state:
             raise ModelError(
-                f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and train anew"
-            ) from error
-        if state["digest"] != self.digest:
-            raise ModelError(f"{path} belongs to other captions or another backbone; give those, or another --out")
+                f"{path} was saved by release 0.1.0, which did not note the order of the captions nor the tagger, so it "
+                "cannot be gone on with; train anew without --resume"
+            )
+        for name, value in self.material.items():
+            if (saved := state["material"][name]) != value:
+                raise ModelError(f"{path} {_OTHER_MATERIAL[name].format(saved=saved, here=value)}")
         for name, value in asdict(self.settings).items():
             if state["settings"][name] != value:
                 raise ModelError(

@@ -4,13 +4,13 @@ A picture's cell is what `sync` takes too: a path relative to the table, a URL, 
 cell is a text, or a list of texts, each of which makes a row. A cell that cannot be used is reported and its row left out.
 """
 
-import hashlib
 import os
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.sources.base import Failure, Picture
 from cir_vectorizer.sources.pictures import is_url
@@ -90,10 +90,8 @@ class Tables:
     @property
     def digest(self) -> str:
         """What other pictures or texts are told by (hex)."""
-        digest = hashlib.sha256()
-        for each in (*(picture.location for picture in self.pictures), *self.texts):
-            digest.update(each.encode("utf-8", "replace") + b"\0")
-        return digest.hexdigest()
+        digest = PartsDigest(str(len(self.pictures)), *(picture.location for picture in self.pictures))
+        return digest.add(*self.texts).hexdigest()
 
     def _rows(
         self, path: Path, roles: dict[str, tuple[str, ...]], option: str, columns: Sequence[str]

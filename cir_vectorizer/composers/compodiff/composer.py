@@ -3,7 +3,6 @@
 Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion" (TMLR 2024).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from cir_vectorizer.composers.base import Plan, cut_note, text_row
 from cir_vectorizer.composers.compodiff.checkpoint import load_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
-from cir_vectorizer.composers.compodiff.sampler import Denoiser, Draw, sample
+from cir_vectorizer.composers.compodiff.sampler import SIZES, Denoiser, Draw, sample
 from cir_vectorizer.composers.compodiff.schedule import cosine_schedule
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, QueryError
@@ -66,6 +65,8 @@ class CompoDiff:
         self.knobs = knobs or Knobs()
         self._schedule = cosine_schedule()
         self._denoise: Denoiser | None = None
+        self._empty = text_row(self.text_backbone.tokenizer, self.text_backbone.text, "")[0]
+        self._empty_states: Tensor | None = None
         widths = (network.config.dim, network.config.text_width)
         wanted = (backbone.dim, self.text_backbone.text.width)
         if widths != wanted:
@@ -94,7 +95,7 @@ class CompoDiff:
     def compile(self) -> None:
         """Compile the network for its device, with CUDA graphs on a GPU: a slower start, faster queries.
 
-        Batches are then filled up to powers of two, so that few programs are built.
+        Batches are then filled up to the sampler's `SIZES`, so that few programs are built.
         """
         mode = "reduce-overhead" if self.backbone.device.type == "cuda" else "default"
         self._denoise = torch.compile(self.network.pack(False), mode=mode, dynamic=False)
@@ -105,6 +106,10 @@ class CompoDiff:
         if query.options.weights is not None:
             raise QueryError(
                 "options.weights", "CompoDiff weighs by options.guidance and options.source_weight; use these"
+            )
+        if query.options.squash and any(ref.vector is not None for ref in query.image):
+            raise QueryError(
+                "options.squash", "needs the picture itself, and a vector shows no pixels; send the picture or drop it"
             )
         if query.mask is not None and len(query.image) > 1:
             raise QueryError("mask", f"goes with one picture, and there are {len(query.image)}; send one")
@@ -118,7 +123,7 @@ class CompoDiff:
         seed = query.options.seed
         wish = _Wish(knobs, _seed_of(query) if seed is None else seed)
         units = sum(len(row.ids) for row in rows) + UNITS_PER_STEP * knobs.steps * knobs.samples
-        return Plan(query, tuple(rows), tuple(notes), units=units, own=wish)
+        return Plan(query, tuple(rows), tuple(notes), units=units, squash=knobs.squash, own=wish)
 
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
         vectors = [
@@ -143,16 +148,25 @@ class CompoDiff:
             noise = self.network.config.noise_scale * _noise(wish, self.backbone.dim).to(device)
             draws.append(Draw(text, negative, mask, source, wish.knobs.image_scale, wish.knobs.text_scale, noise))
             sources.append(source)
-        if self._denoise is not None:
-            draws += [draws[-1]] * (2 ** math.ceil(math.log2(len(draws))) - len(draws))
-        states = self.text_backbone.encode_states(list(texts)).to(device)
-        given = (states, torch.stack(masks).to(device), draws, self._denoise)
-        drawn = sample(self.network, self._schedule, *given).mean(1)[: len(plans)]
+        given = (self._states(list(texts)).to(device), torch.stack(masks).to(device), draws)
+        sizes = () if self._denoise is None else SIZES
+        drawn = sample(self.network, self._schedule, *given, self._denoise, sizes).mean(1)
         vectors = [
             vector if source is None else torch.lerp(vector, source, plan.own.knobs.source_weight)
             for vector, source, plan in zip(drawn, sources, plans, strict=True)
         ]
         return F.normalize(torch.stack(vectors), dim=-1)
+
+    def _states(self, rows: Sequence[TokenRow]) -> Tensor:
+        """(n, 77, text_width) of texts; those of the empty one, which most queries have as negative text, are kept."""
+        if self._empty not in rows:
+            return self.text_backbone.encode_states(rows)
+        if self._empty_states is None:
+            self._empty_states = self.text_backbone.encode_states([self._empty])
+        others = [row for row in rows if row != self._empty]
+        encoded = iter(self.text_backbone.encode_states(others).unbind() if others else ())
+        empty = self._empty_states[0]
+        return torch.stack([empty if row == self._empty else next(encoded) for row in rows])
 
 
 def _noise(wish: _Wish, dim: int) -> Tensor:

@@ -20,6 +20,9 @@ class Knobs:
         text_scale: guidance by the text, w_T: how far to go from the picture alone to the picture with the text.
         source_weight: share of the reference's own embedding in the result.
         samples: embeddings that are drawn and averaged.
+        squash: whether a picture without a mask is squashed to a square too, as the published code does. It then has
+            another embedding than the same picture in the index, so a reference sent as a picture and the same one
+            named by its object differ.
     """
 
     steps: int = 9
@@ -27,11 +30,16 @@ class Knobs:
     text_scale: float = 7.5
     source_weight: float = 0.1
     samples: int = 2
+    squash: bool = False
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:
         """From a model's record; what it leaves out is as published."""
-        return cls(**{each.name: record[each.name] for each in fields(cls) if each.name in record})
+        names = [each.name for each in fields(cls) if each.name in record]
+        found = cls(**{name: type(getattr(cls, name))(record[name]) for name in names})
+        if found.steps < 1 or found.samples < 1:
+            raise ValueError("knobs.steps and knobs.samples must be 1 or more")
+        return found
 
     def to_record(self) -> dict[str, Any]:
         """As JSON."""
@@ -57,4 +65,6 @@ class Knobs:
             knobs = replace(knobs, image_scale=options.guidance[0], text_scale=options.guidance[1])
         if options.source_weight is not None:
             knobs = replace(knobs, source_weight=options.source_weight)
+        if options.squash is not None:
+            knobs = replace(knobs, squash=options.squash)
         return knobs

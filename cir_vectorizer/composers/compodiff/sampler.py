@@ -16,6 +16,9 @@ from cir_vectorizer.composers.compodiff.schedule import Schedule, times
 Denoiser = Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]
 """`Network.forward`, perhaps compiled."""
 
+SIZES = (4, 8, 16, 32, 48)
+"""Contexts in a batch that a compiled network meets: each size has a program of its own, so there must be few."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -51,19 +54,23 @@ def sample(
     masks: Tensor,
     draws: Sequence[Draw],
     denoise: Denoiser | None = None,
+    sizes: Sequence[int] = (),
 ) -> Tensor:
     """Draw picture embeddings, all draws in one batch; those with fewer evaluations join when theirs begin.
 
     Args:
         states: (m, 77, text_width) states of the different texts.
         masks: (k, 64, 64) different masks, 1 where the picture may change.
+        denoise: asked in place of the network.
+        sizes: contexts in a batch that the network may be given, rising; a batch is filled up to the next of them. A
+            draw has two contexts, or three with a picture. Batches are as they come if empty.
 
     Returns:
         (draws, samples, dim) unnormalised embeddings, float32.
     """
     order = sorted(range(len(draws)), key=lambda i: -draws[i].evaluations)
     sorted_draws = [draws[i] for i in order]
-    guidance = _Guidance(network, states, masks, sorted_draws, network if denoise is None else denoise)
+    guidance = _Guidance(network, states, masks, sorted_draws, network if denoise is None else denoise, sizes)
     tables = _Tables(network, schedule, sorted_draws, states.device)
     x = states.new_empty(0, *draws[0].noise.shape[1:], dtype=torch.float32)
     for left in range(sorted_draws[0].evaluations, 0, -1):
@@ -87,7 +94,13 @@ class _Guidance:
     """The guided prediction: branches, samples and draws in one batch, contexts remembered once."""
 
     def __init__(
-        self, network: Network, states: Tensor, masks: Tensor, draws: Sequence[Draw], denoise: Denoiser
+        self,
+        network: Network,
+        states: Tensor,
+        masks: Tensor,
+        draws: Sequence[Draw],
+        denoise: Denoiser,
+        sizes: Sequence[int],
     ) -> None:
         device = states.device
         images: list[Tensor] = [torch.zeros(1, network.config.dim, device=device)]
@@ -108,13 +121,16 @@ class _Guidance:
             image_of += [image for _, image in contexts]
             mask_of += [draw.mask] * len(contexts)
         self._denoise = denoise
+        self._sizes = sizes
+        filled = self._size(len(text_of)) - len(text_of)
+        text_of, image_of, mask_of = (column + column[-1:] * filled for column in (text_of, image_of, mask_of))
         self._memories = network.remember(
             (network.embed_texts(states), torch.tensor(text_of, device=device)),
             (torch.stack(images).to(network.dtype), torch.tensor(image_of, device=device)),
             (network.embed_masks(masks), torch.tensor(mask_of, device=device)),
         )
-        self._draw_of = torch.tensor([i for i, (a, _, c) in enumerate(self._branches) for _ in range(a, c + 1)])
-        self._draw_of = self._draw_of.to(device)
+        draw_of = [i for i, (a, _, c) in enumerate(self._branches) for _ in range(a, c + 1)]
+        self._draw_of = torch.tensor(draw_of + draw_of[-1:] * filled, device=device)
         scales = torch.tensor([(draw.image_scale, draw.text_scale) for draw in draws], device=device)
         self._image_scale, self._text_scale = scales.T[:, :, None, None]
         self._at = torch.tensor(self._branches, device=device)
@@ -122,14 +138,20 @@ class _Guidance:
     def __call__(self, x: Tensor, times: Tensor) -> Tensor:
         """(n, samples, dim) of the first n draws at times embedded as (n, dim) -> the clean embeddings, guided."""
         n, samples, dim = x.shape
-        contexts = self._branches[n - 1][2] + 1
-        of = self._draw_of[:contexts]
+        contexts = self._size(self._branches[n - 1][2] + 1)
+        of = self._draw_of[:contexts].clamp(max=n - 1)
         embedded = times[of].repeat_interleave(samples, 0)
         memories = [memory[:, :contexts] for memory in self._memories]
+        if self._sizes:
+            memories = [memory.contiguous() for memory in memories]  # strides count as part of a shape
         out = self._denoise(x[of].reshape(-1, dim), embedded, memories).float().view(contexts, samples, dim)
         full, picture, nothing = out[self._at[:n].T]
         guided: Tensor = nothing + (full - picture) * self._text_scale[:n] + (picture - nothing) * self._image_scale[:n]
         return guided
+
+    def _size(self, contexts: int) -> int:
+        """The next of the sizes; the number itself where there is none."""
+        return next((size for size in self._sizes if size >= contexts), contexts)
 
 
 @dataclass(frozen=True)
