@@ -18,9 +18,10 @@ from cir_vectorizer.models import load
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.vectorizer import Job, Vectorizer
 from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
-from examples.demo.evaluate import Vectors, paired_bootstrap, score, slices, unit
+from examples.demo.evaluate import Vectors, by_wording, paired_bootstrap, score, slices, unit
 from examples.demo.harder import UnwantedQuery, mask_queries, mcnemar, top, unwanted_queries
 from examples.demo.make_compodiff import lessons, training_data
+from examples.demo.run import show_wordings
 
 PICTURES, QUERIES, MASK_QUERIES = 3000, 600, 300
 UNWANTED_CANDIDATES = 600
@@ -98,6 +99,7 @@ def edits(shop: Shop, asked: list[Query]) -> None:
     for name, found in hits.items():
         parts = ", ".join(f"{part} {found.recall(rows)['R@1']:.3f}" for part, rows in slices(asked).items())
         print(f"{name:10} R@1 {found.recall()['R@1']:.3f}  R@10 {found.recall()['R@10']:.3f}  R@1 by kind: {parts}")
+    show_wordings(hits, by_wording(asked, shop.products, lessons().transitions()))
     for other in ("regressor", "lincir"):
         for k in (1, 10):
             mean, low, high = paired_bootstrap(hits["compodiff"].at[k], hits[other].at[k])

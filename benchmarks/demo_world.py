@@ -14,8 +14,9 @@ from cir_vectorizer.models import Vectorizer, load
 from cir_vectorizer_trainer.keywords import BuiltinTagger
 from cir_vectorizer_trainer.phi import PhiTrainer, Settings
 from examples.demo.catalog import HELD_OUT, caption, catalog, pictures, queries
-from examples.demo.evaluate import evaluate, paired_bootstrap, slices
-from examples.demo.run import CAPTIONS_A_PICTURE, PICTURES, QUERIES, TRAINING
+from examples.demo.evaluate import by_wording, evaluate, paired_bootstrap, slices
+from examples.demo.make_compodiff import lessons
+from examples.demo.run import CAPTIONS_A_PICTURE, PICTURES, QUERIES, TRAINING, show_wordings
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     captions = list(
         dict.fromkeys(caption(p, rng) for p in products if p not in HELD_OUT for _ in range(CAPTIONS_A_PICTURE))
     )
+    wordings = by_wording(test, products, lessons().transitions())
     options = dict(zip(TRAINING[::2], TRAINING[1::2], strict=True))
     settings = {"batch_size": int(options["--batch-size"]), "lr": float(options["--lr"])}
     margins = []
@@ -51,6 +53,7 @@ def main() -> None:
         for part, rows in slices(test).items():
             recalls = ", ".join(f"{name} {found.recall(rows)['R@1']:.3f}" for name, found in hits.items())
             print(f"  {part:9} ({len(rows):3} queries) R@1: {recalls}")
+        show_wordings(hits, wordings)
         share = hits["lincir"].recall()["R@1"] / hits["true_caption"].recall()["R@1"]
         print(f"  LinCIR has {share:.2f} of the true caption's R@1")
     print(

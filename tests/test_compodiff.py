@@ -362,7 +362,9 @@ def test_an_import_keeps_the_folders_other_composers_and_refuses_one_over_anothe
     model = cir_vectorizer.load(str(folder), "cpu")
     assert {"lincir", "compodiff"} <= model.composers.keys()
     assert model.default_composer == "lincir"
-    with pytest.raises(ModelError, match=r"holds composers over backbone tiny:, and this one is tiny:,target_pad=1\.25"):
+    with pytest.raises(
+        ModelError, match=r"holds composers over backbone tiny:, and this one is tiny:,target_pad=1\.25"
+    ):
         import_checkpoint(tmp_path / "phi.pt", BackboneSpec.parse("tiny:,target_pad=1.25"), folder)
     assert {"lincir", "compodiff"} <= cir_vectorizer.load(str(folder), "cpu").composers.keys()
 

@@ -15,6 +15,7 @@ from examples.demo.catalog import (
     HELD_OUT,
     LINES,
     PATTERNS,
+    QUERY_WORDINGS,
     SEEN,
     caption,
     catalog,
@@ -24,7 +25,8 @@ from examples.demo.catalog import (
     pictures,
     queries,
 )
-from examples.demo.evaluate import Hits, evaluate, paired_bootstrap, score, slices
+from examples.demo.evaluate import Hits, by_wording, evaluate, paired_bootstrap, score, slices
+from examples.demo.make_compodiff import lessons
 from examples.demo.run import summary
 
 
@@ -63,6 +65,41 @@ def test_queries_change_one_attribute_and_have_an_answer_that_is_not_the_referen
     assert len(validation & {(q.reference, q.text) for q in found}) < 10
 
 
+def blanked(text):
+    """The text with every attribute's value in place of one letter, and "an" as "a"."""
+    for words in ("polka dot", "stripy", "solid", "checkered"):
+        text = text.replace(words, "plain")
+    values = {*COLOURS, *PATTERNS, *CATEGORIES}
+    words = [word.strip(",:") for word in text.split()]
+    return " ".join("V" if word in values else "a" if word == "an" else word for word in words)
+
+
+def test_no_triplet_of_the_packaged_compodiff_has_a_wording_of_the_queries():
+    """Neither as a whole nor as a part, whatever fillers stand around it."""
+    wordings = {blanked(w.format(v="red", a="a")) for kind in QUERY_WORDINGS.values() for w in kind}
+    learnt = lessons()
+    masked = [text for text, _, reference, _ in learnt.masked if reference < len(learnt.whole) + len(learnt.scenes)]
+    texts = {learnt.texts[text] for text in [*(text for text, _, _ in learnt.triplets), *masked]}
+    assert len(texts) > 40_000
+    forms = {blanked(text) for text in texts}
+    assert "make it V" in forms
+    assert [form for form in forms if any(f" {wording} " in f" {form} " for wording in wordings)] == []
+    assert not texts & {query.text for seed in (11, 12) for query in queries(catalog(3000), 600, seed)}
+
+
+def test_queries_are_reported_by_wording_with_what_the_triplets_held_of_them():
+    products = catalog(3000)
+    found = queries(products, 600, 12)
+    known = lessons().transitions()
+    wordings = by_wording(found, products, known)
+    assert len(wordings) == 12
+    assert sorted(i for part in wordings.values() for i in part.rows) == list(range(600))
+    assert wordings["pattern: has a … pattern"].transitions <= 12
+    assert all(part.known <= part.transitions for part in wordings.values())
+    part = by_wording(found, products, {("colour", "red", "blue")})["colour: is …"]
+    assert part.known <= 1 < part.transitions
+
+
 def test_the_reference_is_never_a_hit_and_recall_counts_hits():
     products = catalog(600)
     found = queries(products, 30, 1)
@@ -94,8 +131,11 @@ def test_the_packaged_phi_composes_far_better_than_the_best_sum(tiny, tmp_path):
     parts = slices(test)
     held_out = hits["lincir"].recall(parts["held_out"])["R@1"] - hits["best_sum"].recall(parts["held_out"])["R@1"]
     assert held_out > 0.1
-    results = json.loads(json.dumps(summary(hits, best, parts)))
-    assert {"image_only", "text_only", "best_sum", "lincir", "by_slice"} <= set(results)
+    wordings = by_wording(test, products, lessons().transitions())
+    results = json.loads(json.dumps(summary(hits, best, parts, wordings)))
+    assert {"image_only", "text_only", "best_sum", "lincir", "by_slice", "by_wording"} <= set(results)
+    assert sum(row["queries"] for row in results["by_wording"].values()) == 600
+    assert sum(row["held_out"] for row in results["by_wording"].values()) == len(parts["held_out"])
 
     (tmp_path / "pictures").mkdir()
     for i, picture in enumerate(drawn):

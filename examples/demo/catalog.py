@@ -123,6 +123,16 @@ class Product:
     pattern: str
 
 
+Transition = tuple[str, str, str]
+"""A change of one attribute: its name, the old and the new value."""
+
+
+def changes(old: Product, new: Product) -> list[Transition]:
+    """Return the attributes in which two products differ, with the value of each."""
+    values = ((name, getattr(old, name), getattr(new, name)) for name in ("colour", "pattern", "category"))
+    return [change for change in values if change[1] != change[2]]
+
+
 ALL_PRODUCTS = tuple(Product(*row) for row in itertools.product(CATEGORIES, COLOURS, PATTERNS))
 HELD_OUT = frozenset(random.Random(20240601).sample(ALL_PRODUCTS, round(0.15 * len(ALL_PRODUCTS))))
 SEEN = tuple(p for p in ALL_PRODUCTS if p not in HELD_OUT)

@@ -1,13 +1,13 @@
 """Composed retrieval on the drawn shop: recall of each composer, the swept sum, and a paired bootstrap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.models import Vectorizer
-from examples.demo.catalog import HELD_OUT, Product, Query, full_caption
+from examples.demo.catalog import HELD_OUT, Product, Query, Transition, changes, full_caption
 
 Vectors = npt.NDArray[np.float32]
 KS = (1, 10)
@@ -132,12 +132,49 @@ def composed_vectors(vectorizer: Vectorizer, raw_index: Vectors, queries: Sequen
 
 
 def slices(queries: Sequence[Query]) -> dict[str, list[int]]:
-    """Query indices by change type, and of those whose target is a held-out combination."""
+    """Return query indices by change type, and of those whose target is a held-out combination."""
     rows = {
         change: [i for i, q in enumerate(queries) if q.change == change] for change in ("colour", "pattern", "category")
     }
     rows["held_out"] = [i for i, query in enumerate(queries) if query.target in HELD_OUT]
     return rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """Queries of one wording, or all of them, and what CompoDiff's triplets held of them.
+
+    Attributes:
+        rows: their indices.
+        transitions: different changes (attribute, old and new value) that they ask for.
+        known: of these, the changes that the triplets held, in other wordings.
+        held_out: queries whose target is a combination that no training saw.
+    """
+
+    rows: list[int]
+    transitions: int
+    known: int
+    held_out: int
+
+
+def by_wording(queries: Sequence[Query], products: Sequence[Product], known: Collection[Transition]) -> dict[str, Part]:
+    """Part the queries by their wording, as "colour: is …"; none of the wordings was in any composer's training.
+
+    Args:
+        known: the transitions that CompoDiff's triplets held.
+    """
+    rows: dict[str, list[int]] = {}
+    for i, query in enumerate(queries):
+        rows.setdefault(f"{query.change}: {query.wording.format(v='…', a='a')}", []).append(i)
+    return {wording: _part(found, queries, products, known) for wording, found in sorted(rows.items())}
+
+
+def _part(
+    rows: list[int], queries: Sequence[Query], products: Sequence[Product], known: Collection[Transition]
+) -> Part:
+    asked = {change for i in rows for change in changes(products[queries[i].reference], queries[i].target)}
+    held_out = sum(queries[i].target in HELD_OUT for i in rows)
+    return Part(rows, len(asked), sum(change in known for change in asked), held_out)
 
 
 def paired_bootstrap(

@@ -41,7 +41,19 @@ from cir_vectorizer.query import MaskRef
 from cir_vectorizer.vectorizer import Vectorizer
 from cir_vectorizer_trainer.compodiff import CompoDiffTrainer, Data, Examples, Settings
 from cir_vectorizer_trainer.compodiff_folder import noise_scale
-from examples.demo.catalog import SEEN, Box, Product, caption, catalog, draw, draw_scene, pictures, queries
+from examples.demo.catalog import (
+    SEEN,
+    Box,
+    Product,
+    Transition,
+    caption,
+    catalog,
+    changes,
+    draw,
+    draw_scene,
+    pictures,
+    queries,
+)
 from examples.demo.evaluate import composed_vectors, score, unit
 from examples.demo.harder import VALUES
 
@@ -196,15 +208,9 @@ class Lessons:
     masked: list[tuple[int, int, int, int]]
     edits: list[tuple[Product, Product]]
 
-    def transitions(self) -> set[tuple[str, str, str]]:
-        """Return the changes that the triplets hold: attribute, old and new value."""
+    def transitions(self) -> set[Transition]:
+        """Return the changes of one attribute that the triplets hold."""
         return {change for pair in self.edits for change in changes(*pair)}
-
-
-def changes(old: Product, new: Product) -> list[tuple[str, str, str]]:
-    """Return attribute, old and new value of each attribute in which two products differ."""
-    values = ((name, getattr(old, name), getattr(new, name)) for name in VALUES)
-    return [change for change in values if change[1] != change[2]]
 
 
 def lessons(drift_share: float = DRIFT) -> Lessons:

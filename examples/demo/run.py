@@ -24,7 +24,8 @@ from cir_vectorizer.collections import open_collection
 from cir_vectorizer.models import load, read_record
 from examples.demo import page
 from examples.demo.catalog import HELD_OUT, Product, caption, catalog, draw, queries
-from examples.demo.evaluate import BestSum, Hits, evaluate, paired_bootstrap, slices
+from examples.demo.evaluate import BestSum, Hits, Part, by_wording, evaluate, paired_bootstrap, slices
+from examples.demo.make_compodiff import lessons
 
 PICTURES = 3000
 QUERIES = 600
@@ -81,9 +82,10 @@ def raw_index(address: str) -> np.ndarray:
     return np.stack([point.vector * point.payload["_cir"]["norm"] for point in points]).astype(np.float32)
 
 
-def show_table(results: dict[str, dict[str, float]], best: BestSum, triplets: int) -> None:
+def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: list[int]) -> None:
+    """Print recall over all queries, and at rank 1 over those whose target no training saw."""
     table = Table(title=f"{QUERIES} composed queries over {PICTURES:,} pictures")
-    for heading in ("query vector", "R@1", "R@10", "note"):
+    for heading in ("query vector", "R@1", "R@10", f"R@1 of {len(held_out)} held out", "note"):
         table.add_column(heading)
     notes = {
         "best_sum": f"{best.image_weight:g} image + {best.text_weight:g} text, swept on other queries",
@@ -92,19 +94,45 @@ def show_table(results: dict[str, dict[str, float]], best: BestSum, triplets: in
         "true_caption": "a ceiling: the target put into words",
     }
     for name, title in TITLES.items():
-        row = results[name]
-        table.add_row(title, f"{row['R@1']:.3f}", f"{row['R@10']:.3f}", notes.get(name, ""))
+        row, unseen = hits[name].recall(), hits[name].recall(held_out)
+        recalls = (f"{value:.3f}" for value in (row["R@1"], row["R@10"], unseen["R@1"]))
+        table.add_row(title, *recalls, notes.get(name, ""))
     Console().print(table)
 
 
-def summary(hits: dict[str, Hits], best: BestSum, parts: dict[str, list[int]]) -> dict[str, object]:
-    """What `demo/results.json` holds."""
+def show_wordings(hits: dict[str, Hits], wordings: dict[str, Part]) -> None:
+    """Print recall at rank 1 by wording, and what CompoDiff's triplets held of the queries."""
+    table = Table(title="R@1 by wording; no composer was trained on any of them")
+    shown = {name: TITLES[name] for name in ("best_sum", "lincir", "compodiff", "true_caption") if name in hits}
+    for heading in ("wording", "queries", *shown.values(), "transitions in triplets", "held out"):
+        table.add_column(heading)
+    for wording, part in wordings.items():
+        recalls = (f"{hits[name].recall(part.rows)['R@1']:.3f}" for name in shown)
+        known = f"{part.known} of {part.transitions}"
+        table.add_row(wording, str(len(part.rows)), *recalls, known, str(part.held_out))
+    Console().print(table)
+
+
+def summary(
+    hits: dict[str, Hits], best: BestSum, parts: dict[str, list[int]], wordings: dict[str, Part]
+) -> dict[str, object]:
+    """Return the content of `demo/results.json`."""
     mean, low, high = paired_bootstrap(hits["lincir"].at[1], hits["best_sum"].at[1])
     return {
         **{name: found.recall() for name, found in hits.items()},
         "by_slice": {
             part: {"queries": len(rows), **{name: found.recall(rows) for name, found in hits.items()}}
             for part, rows in parts.items()
+        },
+        "by_wording": {
+            wording: {
+                "queries": len(part.rows),
+                "transitions": part.transitions,
+                "transitions_in_triplets": part.known,
+                "held_out": part.held_out,
+                **{name: found.recall(part.rows) for name, found in hits.items()},
+            }
+            for wording, part in wordings.items()
         },
         "sum_settings": asdict(best),
         "lincir_minus_best_sum": {"R@1": round(mean, 4), "95%": [round(low, 4), round(high, 4)]},
@@ -143,11 +171,13 @@ def main() -> None:
     validation, test = queries(products, QUERIES, seed=11), queries(products, QUERIES, seed=12)
     raw = raw_index(address)
     hits, best = evaluate(vectorizer, raw, products, validation, test)
-    results = summary(hits, best, slices(test))
+    parts, wordings = slices(test), by_wording(test, products, lessons().transitions())
+    results = summary(hits, best, parts, wordings)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print()
     triplets = read_record(folder / "model")["composers"]["compodiff"]["training"]["triplets"]
-    show_table({name: found.recall() for name, found in hits.items()}, best, triplets)
+    show_table(hits, best, triplets, parts["held_out"])
+    show_wordings(hits, wordings)
     page.write(folder, vectorizer, raw, products, test, hits, best, triplets)
     print(f"\n{time.monotonic() - started:.0f} s in all; open {folder / 'index.html'}")
 
