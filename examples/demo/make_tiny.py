@@ -46,6 +46,7 @@ CONFIG = {
 NORM = 8.0
 DRAWN_SIZE = 128
 Captioner = Callable[[random.Random, int], str]
+Batches = Callable[[random.Random], tuple[list[str], list[int]]]
 
 
 def draw_part(job: tuple[str, int]) -> tuple[np.ndarray, list[int]]:
@@ -78,14 +79,17 @@ def train(
     parameters: Sequence[nn.Parameter],
     logit_scale: nn.Parameter,
     images: Callable[[list[int]], Tensor],
-    rows_of: dict[int, list[int]],
-    captioner: Captioner,
+    batches: Batches,
     steps: int,
     lr: float,
-    batch_size: int,
     seed: int,
 ) -> None:
-    """Contrastive training of `parameters`; `images` gives the embeddings of picture rows."""
+    """Train `parameters` by contrast.
+
+    Args:
+        images: embeds pictures by their rows.
+        batches: draws the texts of a batch, and for each the row of its picture.
+    """
     rng = random.Random(seed)
     decayed = [p for p in parameters if p.ndim >= 2]
     optimizer = torch.optim.AdamW(
@@ -99,16 +103,15 @@ def train(
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        products = rng.sample(sorted(rows_of), min(batch_size, len(rows_of)))
-        texts = [captioner(rng, product) for product in products]
+        texts, pictures = batches(rng)
         rows: list[TokenRow] = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
         with torch.autocast("cpu", torch.bfloat16):
             text_embeddings = backbone.encode_text(rows)
-            image_embeddings = images([rng.choice(rows_of[product]) for product in products])
+            image_embeddings = images(pictures)
         logits = (
             logit_scale.exp() * F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings, dim=-1).T
         )
-        labels = torch.arange(len(products))
+        labels = torch.arange(len(texts))
         loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         optimizer.zero_grad()
         loss.backward()
@@ -122,6 +125,17 @@ def train(
                 f"step {step:4}  loss {loss.item():.4f}  scale {logit_scale.exp().item():.1f}  {rate:.2f} s a step",
                 flush=True,
             )
+
+
+def batches(rows_of: dict[int, list[int]], captioner: Captioner, size: int) -> Batches:
+    """Return a source of batches in which no product comes twice."""
+
+    def draw_batch(rng: random.Random) -> tuple[list[str], list[int]]:
+        products = rng.sample(sorted(rows_of), min(size, len(rows_of)))
+        texts = [captioner(rng, product) for product in products]
+        return texts, [rng.choice(rows_of[product]) for product in products]
+
+    return draw_batch
 
 
 @torch.no_grad()
@@ -179,16 +193,16 @@ def main() -> None:
 
     scale, seed = model.logit_scale, arguments.seed
     captioner, lr = (either, 1e-3) if arguments.start else (plain, 1.5e-3)
-    train(backbone, list(model.parameters()), scale, encode, rows_of, captioner, arguments.steps, lr, 256, seed)
+    both = list(model.parameters())
+    train(backbone, both, scale, encode, batches(rows_of, captioner, 256), arguments.steps, lr, seed)
 
     model.visual.requires_grad_(False)
     with torch.no_grad():
         embedded = torch.cat([encode(list(range(at, min(at + 500, len(pixels))))) for at in range(0, len(pixels), 500)])
     text_side = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
 
-    train(
-        backbone, text_side, scale, lambda rows: embedded[rows], rows_of, either, arguments.text_steps, 1e-3, 320, seed
-    )
+    drawn = batches(rows_of, either, 320)
+    train(backbone, text_side, scale, lambda rows: embedded[rows], drawn, arguments.text_steps, 1e-3, seed)
 
     model.requires_grad_(False)
     rng = random.Random(1)

@@ -1,0 +1,132 @@
+"""Products of a real table and composed queries over them, with attributes that say what is right."""
+
+import csv
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+HELD_OUT_SHARE = 0.25
+
+_PAIRS = {
+    "shoes", "sandals", "heels", "flats", "flops", "trousers", "jeans", "shorts", "socks", "sunglasses", "briefs", "pants",
+    "capris", "leggings", "tights", "stockings", "gloves", "cufflinks", "boots", "clogs", "boxers", "pyjamas", "tracksuits",
+    "bottoms", "slippers", "dungarees", "earrings",
+}  # fmt: skip
+"""Words for things that come in pairs or have no singular."""
+_GENDERS = {"Men": "men", "Women": "women", "Boys": "boys", "Girls": "girls", "Unisex": "men and women"}
+
+WORDINGS = {
+    "colour": ("is {v}", "comes in {v}", "has the colour {v}", "looks {v}"),
+    "type": ("is {a}", "takes the form of {a}", "shows {a}", "turns out to be {a}"),
+    "gender": ("is for {v}", "is made for {v}", "suits {v}", "fits {v}"),
+}
+"""How queries word a change: `{v}` is the value in words, `{a}` the same with its article."""
+PHRASES = (
+    "a photo of {a} for {g}", "{a} for {g}", "{c} {t} for {g}", "{g} {c} {t}", "a {t} that is {c} and made for {g}",
+    "this {t} is {c} and suits {g}", "this one for {g} shows {a}", "a product for {g} that takes the form of {a}",
+    "{a} that fits {g}", "a {t} for {g} that comes in {c}", "a {t} for {g} that has the colour {c}",
+    "a {t} for {g} that looks {c}", "something for {g} that turns out to be {a}", "{t}, {c}, {g}",
+)  # fmt: skip
+"""Descriptions that the small CLIP is trained on: type t, colour c, gender g, and `{a}` for "a red shirt"."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a photo shows, in words."""
+
+    type: str
+    colour: str
+    gender: str
+
+    def __str__(self) -> str:
+        return with_article(f"{self.colour} {self.type}")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A product of the table."""
+
+    image: Path
+    title: str
+    product: Product
+
+
+@dataclass(frozen=True)
+class Query:
+    """The photo `reference` (an index of the shop), words, and what they ask for."""
+
+    reference: int
+    text: str
+    target: Product
+    kind: str
+    wording: str
+
+
+def with_article(name: str) -> str:
+    """Put "a" or "an" before a name that is no pair: "a red shirt", "red shoes"."""
+    if name.split()[-1] in _PAIRS:
+        return name
+    return f"{'an' if name[:1] in tuple('aeiou') else 'a'} {name}"
+
+
+def type_in_words(name: str) -> str:
+    """Return an article type as people say it: "Tshirts" is "t-shirt", "Casual Shoes" stays plural."""
+    *before, last = re.sub(r"\btshirt", "t-shirt", name.lower()).split()
+    if last not in _PAIRS and last.endswith("s") and not last.endswith("ss"):
+        endings = (
+            ("ties", "tie"),
+            ("ies", "y"),
+            ("ches", "ch"),
+            ("shes", "sh"),
+            ("sses", "ss"),
+            ("rves", "rf"),
+            ("s", ""),
+        )
+        plural, singular = next(pair for pair in endings if last.endswith(pair[0]))
+        last = last.removesuffix(plural) + singular
+    return " ".join([*before, last])
+
+
+def read_items(data: Path) -> list[Item]:
+    """Read the products that have a photo, a colour and a gender."""
+    items = []
+    with (data / "products.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["baseColour"] not in ("NA", "Multi", "") and row["gender"] in _GENDERS:
+                words = type_in_words(row["articleType"]), row["baseColour"].lower(), _GENDERS[row["gender"]]
+                items.append(Item(data / row["image"], row["title"], Product(*words)))
+    return [item for item in items if item.image.is_file()]
+
+
+def is_held_out(item: Item) -> bool:
+    """Tell the shop's products from those that are trained on, by a digest of the photo's name."""
+    return int(hashlib.sha256(item.image.name.encode()).hexdigest(), 16) % 1000 < 1000 * HELD_OUT_SHARE
+
+
+def phrase(product: Product, rng: random.Random) -> str:
+    """Describe a product by its attributes in one of several phrasings."""
+    words = {"a": str(product), "t": product.type, "c": product.colour, "g": product.gender}
+    return rng.choice(PHRASES).format(**words)
+
+
+def make_queries(products: Sequence[Product], count: int, seed: int) -> list[Query]:
+    """Draw composed queries, each kind a third of them; only targets that the shop has are asked for."""
+    rng = random.Random(seed)
+    stock = set(products)
+    values = {kind: sorted({getattr(product, kind) for product in products}) for kind in WORDINGS}
+    values["gender"] = [gender for gender in values["gender"] if gender != _GENDERS["Unisex"]]
+    found: list[Query] = []
+    while len(found) < count:
+        kind = tuple(WORDINGS)[len(found) % len(WORDINGS)]
+        reference = rng.randrange(len(products))
+        targets = [replace(products[reference], **{kind: value}) for value in values[kind]]
+        targets = [target for target in targets if target != products[reference] and target in stock]
+        if not targets:
+            continue
+        target = rng.choice(targets)
+        wording, value = rng.choice(WORDINGS[kind]), getattr(target, kind)
+        found.append(Query(reference, wording.format(v=value, a=with_article(value)), target, kind, wording))
+    return found
