@@ -52,21 +52,21 @@ from cir_vectorizer_trainer.keywords import BuiltinTagger
 from cir_vectorizer_trainer.phi import PhiTrainer, Settings
 from cir_vectorizer_trainer.phi import train as train_phi
 from examples.demo.evaluate import Hits, Vectors, composed_vectors, paired_bootstrap, rank, unit
-from examples.demo.make_tiny import CONFIG, NORM, normalise, rescale, train, used_tokens
+from examples.demo.make_tiny import CONFIG as TINY
+from examples.demo.make_tiny import NORM, normalise, rescale, train, used_tokens
 
-SIDE, MARGIN = CONFIG["vision_cfg"]["image_size"], 8
-"""Pixels of what the small CLIP sees, and how much larger a photo is kept to be cropped at random."""
+CONFIG = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": 96, "patch_size": 12}}
+SIDE, KEPT, LEAST = CONFIG["vision_cfg"]["image_size"], 112, 80
+"""Pixels that the small CLIP sees, pixels at which photos are kept, and those of the smallest random crop."""
 QUERIES = 600
 KS = (1, 10)
-CLIP_SETTINGS = {"steps": 1200, "batch": 192, "lr": 1.5e-3, "titles": 0.5, "seed": 0}
+CLIP_SETTINGS = {"steps": 2000, "batch": 192, "lr": 1.5e-3, "titles": 0.5, "seed": 0}
 PHI_SETTINGS = {"steps": 1000, "batch_size": 256, "lr": 1e-3, "seed": 0}
 
 
 def _shrunk(path: Path) -> npt.NDArray[np.uint8]:
-    side = SIDE + MARGIN
     with Image.open(path) as image:
-        image.draft("RGB", (2 * side, 2 * side))
-        return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+        return np.asarray(image.convert("RGB").resize((KEPT, KEPT), Image.Resampling.BICUBIC))
 
 
 def train_clip(items: Sequence[Item], path: Path) -> None:
@@ -101,7 +101,7 @@ def train_clip(items: Sequence[Item], path: Path) -> None:
     )  # fmt: skip
     model.requires_grad_(False)
     titles = [item.title for item in items]
-    whole = pixels[:2000, MARGIN // 2 : MARGIN // 2 + SIDE, MARGIN // 2 : MARGIN // 2 + SIDE]
+    whole = np.stack([_resized(picture, 0, 0, KEPT) for picture in pixels[:2000]])
     rescale(model, backbone, normalise(whole, backbone), titles[:2000])
     rng = random.Random(1)
     texts = titles + [phrase(product, rng) for product in different for _ in range(30)]
@@ -109,9 +109,14 @@ def train_clip(items: Sequence[Item], path: Path) -> None:
 
 
 def _cropped(picture: npt.NDArray[np.uint8], rng: random.Random) -> npt.NDArray[np.uint8]:
-    top, left = rng.randrange(MARGIN + 1), rng.randrange(MARGIN + 1)
-    cut = picture[top : top + SIDE, left : left + SIDE]
+    side = rng.randint(LEAST, KEPT)
+    cut = _resized(picture, rng.randint(0, KEPT - side), rng.randint(0, KEPT - side), side)
     return cut[:, ::-1] if rng.random() < 0.5 else cut
+
+
+def _resized(picture: npt.NDArray[np.uint8], left: int, top: int, side: int) -> npt.NDArray[np.uint8]:
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box))
 
 
 def embed(model: Vectorizer, items: Sequence[Item]) -> Vectors:
@@ -185,7 +190,7 @@ def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer,
     shop, learnt = ([item for item in items if is_held_out(item) == held_out] for held_out in (True, False))
     print(f"{len(items):,} products: {len(learnt):,} to train on, {len(shop):,} in the shop", flush=True)
     cache.mkdir(parents=True, exist_ok=True)
-    recipe = {**CLIP_SETTINGS, "config": CONFIG, "phrases": PHRASES, "share": HELD_OUT_SHARE}
+    recipe = {**CLIP_SETTINGS, "config": CONFIG, "phrases": PHRASES, "share": HELD_OUT_SHARE, "crops": [KEPT, LEAST]}
     names = "\n".join(f"{item.image.name}\t{item.title}\t{item.product}" for item in learnt)
     clip = cached(cache, "clip", recipe, names).with_suffix(".safetensors")
     if not clip.is_file():

@@ -103,8 +103,10 @@ def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: li
 def show_wordings(hits: dict[str, Hits], wordings: dict[str, Part]) -> None:
     """Print recall at rank 1 by wording, and what CompoDiff's triplets held of the queries."""
     table = Table(title="R@1 by wording; no composer was trained on any of them")
-    shown = {name: TITLES[name] for name in ("best_sum", "lincir", "compodiff", "true_caption") if name in hits}
-    for heading in ("wording", "queries", *shown.values(), "transitions in triplets", "held out"):
+    names = {"best_sum": "sum", "lincir": "LinCIR", "compodiff": "CompoDiff", "true_caption": "target"}
+    shown = {name: title for name, title in names.items() if name in hits}
+    table.add_column("wording", no_wrap=True)
+    for heading in ("queries", *shown.values(), "transitions in triplets", "held out"):
         table.add_column(heading)
     for wording, part in wordings.items():
         recalls = (f"{hits[name].recall(part.rows)['R@1']:.3f}" for name in shown)
