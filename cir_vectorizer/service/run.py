@@ -24,8 +24,10 @@ from cir_vectorizer.service.state import Loader, Service
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
-LAST_WORDS = 0.5
+QUIET = 0.5
 """Seconds between the last new connection and the end of the idle ones."""
+FIRST_REQUEST = 5.0
+"""Longest wait in seconds, at the end, for a connection that has been accepted and has not asked yet."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -72,8 +74,18 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for connection in await self._last_connections():
             await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
-        await asyncio.sleep(LAST_WORDS)  # who connected just before may still ask, and is answered
+        await self._first_requests()
         await super().shutdown(sockets)
+
+    async def _first_requests(self) -> None:
+        """Wait for the requests of the connections accepted last: a slow client may connect long before it asks."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + FIRST_REQUEST
+        await asyncio.sleep(QUIET)
+        while loop.time() < deadline and any(
+            isinstance(each, _Protocol) and each.cycle is None for each in self.server_state.connections
+        ):
+            await asyncio.sleep(QUIET / 10)
 
     async def _last_connections(self) -> list[socket.socket]:
         """Stop listening; what the system has accepted but the loop has not seen yet would be reset by that."""
