@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer.models import load
+from cir_vectorizer.models.vectorizer import Job, Vectorizer
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.vectorizer import Job, Vectorizer
 from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
 from examples.demo.evaluate import Vectors, by_wording, paired_bootstrap, score, slices, unit
 from examples.demo.harder import UnwantedQuery, mask_queries, mcnemar, top, unwanted_queries

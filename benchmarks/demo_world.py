@@ -11,8 +11,8 @@ import numpy as np
 
 from cir_vectorizer.composers.lincir import LinCIR
 from cir_vectorizer.models import Vectorizer, load
-from cir_vectorizer_trainer.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi import PhiTrainer, Settings
+from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
+from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings
 from examples.demo.catalog import HELD_OUT, caption, catalog, pictures, queries
 from examples.demo.evaluate import by_wording, evaluate, paired_bootstrap, slices
 from examples.demo.make_compodiff import lessons

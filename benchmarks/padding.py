@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from cir_vectorizer.backbones.packed import ON_GPU, PackSizes, packs
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
-from cir_vectorizer_trainer.captions import read_captions
+from cir_vectorizer_trainer.captions.reading import read_captions
 
 BATCH = 512
 CONTEXT = 77

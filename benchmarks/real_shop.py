@@ -46,11 +46,11 @@ from cir_vectorizer.backbones import BackboneSpec, load_backbone, tiny
 from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.models import load
-from cir_vectorizer.vectorizer import Vectorizer
-from cir_vectorizer_trainer.captions import read_captions
-from cir_vectorizer_trainer.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi import PhiTrainer, Settings
-from cir_vectorizer_trainer.phi import train as train_phi
+from cir_vectorizer.models.vectorizer import Vectorizer
+from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
+from cir_vectorizer_trainer.captions.reading import read_captions
+from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi.trainer import train as train_phi
 from examples.demo.evaluate import Hits, Vectors, composed_vectors, paired_bootstrap, rank, unit
 from examples.demo.make_tiny import CONFIG as TINY
 from examples.demo.make_tiny import NORM, normalise, rescale, train, used_tokens

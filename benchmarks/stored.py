@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from cir_vectorizer.collections import Collection, Id, ModelRecord, Point, open_collection
+from cir_vectorizer.collections.stored import resolve
 from cir_vectorizer.models import load
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.sources import open_source
-from cir_vectorizer.stored import resolve
 from cir_vectorizer.sync import sync
 from examples.demo.catalog import catalog, queries
 from examples.demo.evaluate import score, unit

@@ -45,8 +45,8 @@ def speed(photos: Path, count: int, batch_size: int, rounds: int, model: str, wo
     import torch
 
     from cir_vectorizer.collections import open_collection
-    from cir_vectorizer.images import open_image
     from cir_vectorizer.models import load
+    from cir_vectorizer.pictures.images import open_image
     from cir_vectorizer.sources import open_source
     from cir_vectorizer.sync import sync
 

@@ -56,8 +56,8 @@ def first(folder: Path, address: str, model: str, batch_size: int, count: int) -
     import torch
 
     from cir_vectorizer.collections import open_collection
-    from cir_vectorizer.images import open_image
     from cir_vectorizer.models import load
+    from cir_vectorizer.pictures.images import open_image
     from cir_vectorizer.sources import open_source
     from cir_vectorizer.sync import Report, sync
 
@@ -170,7 +170,7 @@ def main() -> None:
             first(folder, address, arguments.model, arguments.batch_size, arguments.count)
         return
 
-    from tests import servers
+    from tests.support import servers
 
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory) / "shop"

@@ -26,9 +26,9 @@ from torch.nn import functional as F
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
 from cir_vectorizer.composers.lincir import Phi
-from cir_vectorizer_trainer.captions import read_captions
-from cir_vectorizer_trainer.keywords import best_tagger
-from cir_vectorizer_trainer.phi import Example, PhiTrainer, Settings, add_noise, self_masking_loss
+from cir_vectorizer_trainer.captions.keywords import best_tagger
+from cir_vectorizer_trainer.captions.reading import read_captions
+from cir_vectorizer_trainer.phi.trainer import Example, PhiTrainer, Settings, add_noise, self_masking_loss
 
 LONG_WORDS = 20
 

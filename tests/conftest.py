@@ -9,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-pytest_plugins = ["tests.databases", "tests.indexing", "tests.servers"]
+pytest_plugins = ["tests.support.databases", "tests.support.indexing", "tests.support.servers"]
 SHARED = Path(__file__).parents[2] / "shared"
 
 

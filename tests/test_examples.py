@@ -10,8 +10,8 @@ import weaviate
 from qdrant_client import QdrantClient, models
 from weaviate.classes.config import Configure, DataType, Property
 
-from tests.indexing import run
-from tests.servers import KEY, base64_of, drawn
+from tests.support.indexing import run
+from tests.support.servers import KEY, base64_of, drawn
 
 NAME = f"CirExample{os.getpid()}"
 EXAMPLES = Path(__file__).parents[1] / "examples"

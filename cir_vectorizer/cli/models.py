@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from cir_vectorizer import published
 from cir_vectorizer.cli.common import fail_with_sentence
+from cir_vectorizer.models import published
 
 
 @click.group(short_help="List, fetch, import and show models.")

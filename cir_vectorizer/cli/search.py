@@ -12,8 +12,8 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_opti
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import Collection, Hit
+    from cir_vectorizer.collections.searching import Search
     from cir_vectorizer.query import ImageRef
-    from cir_vectorizer.searching import Search
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -85,7 +85,7 @@ def search(
     Objects of the collection are references too (--id): what is read is their vector, not their picture.
     """
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
-    from cir_vectorizer.searching import find
+    from cir_vectorizer.collections.searching import find
 
     place = parse_address(address)
     asked = _read(**given)
@@ -111,7 +111,7 @@ def search(
     else:
         click.echo("Nothing found; no object is left that meets the filter at this offset.", err=True)
     if sheet is not None:
-        from cir_vectorizer.sheet import write_sheet
+        from cir_vectorizer.cli.sheet import write_sheet
 
         write_sheet(sheet, shown, _caption(asked), found.hits)
         click.echo(f"Sheet: {sheet}", err=True)
@@ -136,7 +136,7 @@ def _read(
     page: int | None,
 ) -> "Search":
     """What was typed, as a search."""
-    from cir_vectorizer.searching import Search
+    from cir_vectorizer.collections.searching import Search
 
     if offset is not None and page is not None:
         raise click.UsageError("--offset and --page say the same; give one of them")
@@ -164,8 +164,8 @@ def _read(
 
 def _picture(option: str, text: str) -> dict[str, Any] | Path:
     """A file, or else an object's id."""
+    from cir_vectorizer.collections.stored import read_id
     from cir_vectorizer.errors import QueryError
-    from cir_vectorizer.stored import read_id
 
     if Path(text).is_file():
         return Path(text)
@@ -212,7 +212,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any] | None:
 def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path | None, str]]":
     """The files of a search's pictures, with captions; of objects, what sync recorded."""
     from cir_vectorizer.collections import SyncRecord
-    from cir_vectorizer.stored import read_id
+    from cir_vectorizer.collections.stored import read_id
 
     groups: list[tuple[str, tuple[ImageRef, ...]]] = [
         ("", asked.query.image if asked.query else ()),

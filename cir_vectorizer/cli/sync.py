@@ -17,10 +17,10 @@ from cir_vectorizer.errors import CirError
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import Address, Collection, CreateOptions, Id, ModelRecord
+    from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.sources import Source, Web
     from cir_vectorizer.sync import Report
     from cir_vectorizer.sync.ray_engine import RayEngine
-    from cir_vectorizer.vectorizer import Vectorizer
 
 PARTIAL = 3
 """Exit status when the run is complete but some pictures failed."""

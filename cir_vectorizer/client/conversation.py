@@ -18,11 +18,11 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.client.wire import Query, picture_to_json, read_query, to_json
 from cir_vectorizer.errors import CirError, ServiceError
+from cir_vectorizer.query.wire import Query, picture_to_json, read_query, to_json
 
 if TYPE_CHECKING:
-    from cir_vectorizer.client.wire import Picture
+    from cir_vectorizer.query.wire import Picture
 
 Result = TypeVar("Result")
 

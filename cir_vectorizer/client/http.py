@@ -32,11 +32,11 @@ from cir_vectorizer.client.conversation import (
     Talk,
     Vectors,
 )
-from cir_vectorizer.client.wire import Query
 from cir_vectorizer.errors import ServiceError
+from cir_vectorizer.query.wire import Query
 
 if TYPE_CHECKING:
-    from cir_vectorizer.client.wire import Picture
+    from cir_vectorizer.query.wire import Picture
 
 
 class _Base:
@@ -90,7 +90,7 @@ class Client(_Base):
         """Composed queries -> unit vectors to search with.
 
         Args:
-            queries: dicts, JSON texts or ComposedQuery; pictures as in `cir_vectorizer.client.wire.Picture`.
+            queries: dicts, JSON texts or ComposedQuery; pictures as in `cir_vectorizer.query.wire.Picture`.
             errors: takes the errors of single items by position; their rows are NaN. Without it the first one is raised.
 
         Raises:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cir_vectorizer.backbones import Backbone, TextFacts, TokenRow
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.masks import Mask
+from cir_vectorizer.pictures.masks import Mask
 from cir_vectorizer.query import TEXT_SLOT, ComposedQuery
 
 

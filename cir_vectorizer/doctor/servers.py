@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from cir_vectorizer.addresses import Address
+from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.doctor.findings import Finding, Level
 
 TIMEOUT_S = 10.0

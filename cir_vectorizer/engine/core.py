@@ -39,10 +39,11 @@ from cir_vectorizer.engine.stages import (
 )
 from cir_vectorizer.engine.work import THE_PICTURE, Answer, Picture, Work
 from cir_vectorizer.errors import CirError, DeviceError, DeviceFullError, ImageError, QueryError
-from cir_vectorizer.images import decode_base64, open_image
-from cir_vectorizer.masks import Mask
 from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.pictures.images import open_image
+from cir_vectorizer.pictures.masks import Mask
 from cir_vectorizer.query import ComposedQuery, ImageRef
+from cir_vectorizer.query.encoded import decode_base64
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from cir_vectorizer.backbones import TokenRow
 from cir_vectorizer.composers import Plan
 from cir_vectorizer.engine.stages import Vector
-from cir_vectorizer.masks import Mask
+from cir_vectorizer.pictures.masks import Mask
 
 THE_PICTURE = "the picture"
 """What a message calls a picture that is not part of a composed query."""

@@ -9,12 +9,12 @@ from starlette.exceptions import HTTPException
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections import Collection
-from cir_vectorizer.fetch import Fetcher
-from cir_vectorizer.service import qdrant, rest, search, weaviate
-from cir_vectorizer.service.front import Front
-from cir_vectorizer.service.openapi import document
-from cir_vectorizer.service.pages import add_pages
-from cir_vectorizer.service.problems import problem
+from cir_vectorizer.pictures.fetch import Fetcher
+from cir_vectorizer.service.doors import qdrant, rest, search, weaviate
+from cir_vectorizer.service.http.front import Front
+from cir_vectorizer.service.http.openapi import document
+from cir_vectorizer.service.http.problems import problem
+from cir_vectorizer.service.page.pages import add_pages
 from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.service.state import Loader, Service
 

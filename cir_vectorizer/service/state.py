@@ -14,16 +14,16 @@ from cir_vectorizer.collections import Collection
 from cir_vectorizer.engine import Answer, Engine, EngineOptions, Work
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, QueryError
-from cir_vectorizer.fetch import Fetcher
-from cir_vectorizer.images import Limits
 from cir_vectorizer.models import Vectorizer
-from cir_vectorizer.service.auth import Keys
-from cir_vectorizer.service.catalog import Catalog, Match
-from cir_vectorizer.service.limits import Bodies, RefusedError, deadline, until_gone
-from cir_vectorizer.service.metrics import Metrics
+from cir_vectorizer.pictures.fetch import Fetcher
+from cir_vectorizer.query.encoded import Limits
+from cir_vectorizer.service.collection import Catalog, Match
+from cir_vectorizer.service.http.auth import Keys
+from cir_vectorizer.service.http.limits import Bodies, RefusedError, deadline, until_gone
+from cir_vectorizer.service.http.metrics import Metrics
 from cir_vectorizer.service.names import Names
+from cir_vectorizer.service.page.thumbnails import Thumbnails
 from cir_vectorizer.service.settings import MIB, Settings
-from cir_vectorizer.service.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 

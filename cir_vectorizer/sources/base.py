@@ -11,7 +11,7 @@ from pathspec import GitIgnoreSpec
 
 from cir_vectorizer.collections import Id
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.images import Limits
+from cir_vectorizer.query.encoded import Limits
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .avif .heic .heif .tif .tiff .bmp .jp2 .j2k .jpx .mpo .ppm .pgm .pbm .pnm "

@@ -9,7 +9,8 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.images import Limits, decode_base64, open_image
+from cir_vectorizer.pictures.images import open_image
+from cir_vectorizer.query.encoded import Limits, decode_base64
 from cir_vectorizer.sources.base import Stamp, version_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class LocalFile:
 
 
 class WebPicture:
-    """A picture at an http or https URL, fetched with the guard of `cir_vectorizer.fetch`."""
+    """A picture at an http or https URL, fetched with the guard of `cir_vectorizer.pictures.fetch`."""
 
     near = False
     held = 0

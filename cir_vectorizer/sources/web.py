@@ -1,4 +1,4 @@
-"""Pictures that a table names by URL: fetched from threads, with the guard of `cir_vectorizer.fetch`."""
+"""Pictures that a table names by URL: fetched from threads, with the guard of `cir_vectorizer.pictures.fetch`."""
 
 import asyncio
 import functools
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.fetch import MAX_REDIRECTS, Fetcher
+from cir_vectorizer.pictures.fetch import MAX_REDIRECTS, Fetcher
 from cir_vectorizer.sources.base import Stamp, version_of
 
 _T = TypeVar("_T")

@@ -8,14 +8,15 @@ import numpy as np
 
 from cir_vectorizer.collections import ModelRecord, Point, Vector
 from cir_vectorizer.errors import ModelError
-from cir_vectorizer.images import DEFAULT_LIMITS, Limits, open_image
+from cir_vectorizer.pictures.images import open_image
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cir_vectorizer.vectorizer import Vectorizer
+    from cir_vectorizer.models.vectorizer import Vectorizer
 
 
 class Encoder(Protocol):

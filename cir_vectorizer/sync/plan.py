@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, ensure
 from cir_vectorizer.errors import BackboneMismatch
-from cir_vectorizer.images import DEFAULT_LIMITS
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import Candidate, Comparer, Known, Outcome, Work, owner
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving

@@ -26,7 +26,8 @@ from typing_extensions import Self
 
 from cir_vectorizer.collections import Point
 from cir_vectorizer.errors import BackboneMismatch, CirError, ModelError
-from cir_vectorizer.images import Limits, open_image
+from cir_vectorizer.pictures.images import open_image
+from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Outcome, Work
 from cir_vectorizer.sync.encode import to_points
@@ -35,7 +36,7 @@ from cir_vectorizer.sync.run import BATCH_SIZE, FAR_WORKERS, decode
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cir_vectorizer.vectorizer import Vectorizer
+    from cir_vectorizer.models.vectorizer import Vectorizer
 
 BATCHES_A_BLOCK = 4
 """Batches that one reading task makes ready."""

@@ -17,7 +17,7 @@ from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import sync
 
 if TYPE_CHECKING:
-    from cir_vectorizer.vectorizer import Vectorizer
+    from cir_vectorizer.models.vectorizer import Vectorizer
 
 Copy = Callable[[Callable[[Id], bool]], Source]
 """Makes the old collection a source of those of its objects whose id is wanted; they keep their records' marks."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, ImageError, PartialWriteError
-from cir_vectorizer.images import Limits
+from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import (
     LOOKUP,
@@ -40,7 +40,7 @@ from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
 
 if TYPE_CHECKING:
-    from cir_vectorizer.vectorizer import Vectorizer
+    from cir_vectorizer.models.vectorizer import Vectorizer
 
 BATCH_SIZE = 32
 WRITES_IN_FLIGHT = 2

@@ -33,14 +33,14 @@ from cir_vectorizer.composers.compodiff.checkpoint import load_network, save_net
 from cir_vectorizer.composers.compodiff.composer import CompoDiff
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
-from cir_vectorizer.images import DEFAULT_LIMITS
-from cir_vectorizer.masks import load_mask
 from cir_vectorizer.models import load, read_record, save
-from cir_vectorizer.published import TINY_FOLDER
+from cir_vectorizer.models.published import TINY_FOLDER
+from cir_vectorizer.models.vectorizer import Vectorizer
+from cir_vectorizer.pictures.masks import load_mask
 from cir_vectorizer.query import MaskRef
-from cir_vectorizer.vectorizer import Vectorizer
-from cir_vectorizer_trainer.compodiff import CompoDiffTrainer, Data, Examples, Settings
-from cir_vectorizer_trainer.compodiff_folder import noise_scale
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS
+from cir_vectorizer_trainer.compodiff.folder import noise_scale
+from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Data, Examples, Settings
 from examples.demo.catalog import (
     SEEN,
     Box,

@@ -32,10 +32,10 @@ from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone, tiny
 from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.backbones.base import ClipBackbone
 from cir_vectorizer.composers.base import text_row
-from cir_vectorizer.published import TINY_FOLDER
-from cir_vectorizer_trainer.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi import PhiTrainer, Settings
-from cir_vectorizer_trainer.phi import train as train_phi
+from cir_vectorizer.models.published import TINY_FOLDER
+from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
+from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi.trainer import train as train_phi
 from examples.demo.catalog import COLOURS, SEEN, caption, draw, line_caption
 
 CONFIG = {

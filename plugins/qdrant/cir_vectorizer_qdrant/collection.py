@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from cir_vectorizer.client.wire import to_json
 from cir_vectorizer.collections import (
     RECORD_KEY,
     Address,
@@ -28,8 +27,9 @@ from cir_vectorizer.collections import (
     Vector,
 )
 from cir_vectorizer.errors import AddressError, CollectionError, PartialWriteError
-from cir_vectorizer.filters import Filter
 from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.filters import Filter
+from cir_vectorizer.query.wire import to_json
 from cir_vectorizer_qdrant import searching, words
 from cir_vectorizer_qdrant.connection import ATTEMPTS, Connection, commit_without_fsync, said_by, status_of
 from cir_vectorizer_qdrant.filters import to_qdrant

@@ -16,8 +16,8 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from cir_vectorizer.collections import Address, OpenOptions
+from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CirError, CollectionError
-from cir_vectorizer.retry import persist
 
 DEFAULT_GRPC_PORT = 6334
 TIMEOUT_S = 60

@@ -3,7 +3,7 @@
 from qdrant_client import models
 
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.filters import EXACT_INTEGER, Condition, Filter, Value
+from cir_vectorizer.query.filters import EXACT_INTEGER, Condition, Filter, Value
 
 
 def to_qdrant(where: Filter) -> models.Filter | None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from cir_vectorizer.client.wire import is_vector, object_reference, read_query, references, to_json
 from cir_vectorizer.collections import RECORD_KEY, Id, SyncRecord
 from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references, to_json
 
 if TYPE_CHECKING:
-    from cir_vectorizer.client.wire import Picture
+    from cir_vectorizer.query.wire import Picture
 
 DEFAULT_MODEL = "lincir"
 

@@ -8,7 +8,7 @@ from qdrant_client import models
 
 from cir_vectorizer.collections import Address, CreateOptions, Maker, ModelRecord, Payload
 from cir_vectorizer.errors import CollectionError
-from cir_vectorizer.filters import parse_column
+from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_qdrant import words
 from cir_vectorizer_qdrant.filters import column_key
 

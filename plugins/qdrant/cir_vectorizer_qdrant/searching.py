@@ -5,7 +5,7 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.errors import CollectionError
-from cir_vectorizer.filters import parse_column
+from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_qdrant import words
 from cir_vectorizer_qdrant.filters import column_key
 from cir_vectorizer_qdrant.schema import Schema

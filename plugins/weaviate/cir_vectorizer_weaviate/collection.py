@@ -29,10 +29,10 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
+from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import AddressError, CollectionError
-from cir_vectorizer.filters import Filter, parse_column
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.retry import persist
+from cir_vectorizer.query.filters import Filter, parse_column
 from cir_vectorizer_weaviate import objects, searching
 from cir_vectorizer_weaviate.connection import ATTEMPTS, Connection
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from weaviate.classes.config import DataType, Property, Tokenization
 
 from cir_vectorizer.collections import RECORD_KEY, Payload, texts
-from cir_vectorizer.filters import EXACT_INTEGER
+from cir_vectorizer.query.filters import EXACT_INTEGER
 
 Kind = Literal["text", "number", "boolean", "integer", "padded"]
 """What a value is compared as; "integer" is a whole number beyond what a float tells apart, kept as its digits, and

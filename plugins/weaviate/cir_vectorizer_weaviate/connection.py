@@ -22,8 +22,8 @@ from weaviate.exceptions import (
 )
 
 from cir_vectorizer.collections import Address, OpenOptions
+from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CirError, CollectionError
-from cir_vectorizer.retry import persist
 
 DEFAULT_GRPC_PORT, CLOUD_GRPC_PORT = 50051, 443
 CLOUD = (".weaviate.network", ".weaviate.cloud")

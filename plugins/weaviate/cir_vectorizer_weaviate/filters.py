@@ -14,7 +14,7 @@ from weaviate.classes.query import Filter as Weaviate
 from weaviate.collections.classes.filters import _Filters
 
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.filters import EXACT_INTEGER, Condition, Filter, Value
+from cir_vectorizer.query.filters import EXACT_INTEGER, Condition, Filter, Value
 
 Kind = Literal["text", "number", "boolean", "integer", "padded", "int", "other"]
 """How a property compares: as columns.Kind, and for other programs' properties "int" and what no filter reaches."""

@@ -11,15 +11,15 @@ from uuid import UUID
 
 from weaviate.exceptions import WeaviateBaseError
 
-from cir_vectorizer.client.wire import is_vector, object_reference, read_query, references, to_json
 from cir_vectorizer.collections import RECORD_KEY
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references, to_json
 
 if TYPE_CHECKING:
     from weaviate.collections import Collection
 
-    from cir_vectorizer.client.wire import Picture
+    from cir_vectorizer.query.wire import Picture
 
 
 def composed(

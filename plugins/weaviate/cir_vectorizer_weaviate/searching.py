@@ -7,7 +7,7 @@ from weaviate.classes.query import HybridFusion, HybridVector, MetadataQuery
 from weaviate.collections import Collection
 
 from cir_vectorizer.collections import Hit, Payload
-from cir_vectorizer.filters import parse_column
+from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import objects
 from cir_vectorizer_weaviate.schema import WORDS, Schema
 

@@ -8,8 +8,8 @@ from weaviate.collections import Collection
 from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
 from cir_vectorizer.collections import Id
+from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError, PartialWriteError
-from cir_vectorizer.retry import persist
 from cir_vectorizer_weaviate.connection import ATTEMPTS, may_pass, said_by
 
 MOST_OBJECTS, MOST_BYTES = 256, 16 * 2**20

@@ -1,0 +1,142 @@
+"""A picture sheet of one search: the query's pictures and words, then the results, as PNG or as one HTML file.
+
+Result pictures are read from the paths that sync recorded, so it works where the pictures are.
+"""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from cir_vectorizer.collections import Hit, SyncRecord
+from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.files import replace_file
+from cir_vectorizer.pictures.images import open_image
+
+THUMBNAIL = 200
+"""Side of a thumbnail's square, in pixels."""
+COLUMNS = 5
+_MARGIN, _LINE = 12, 20
+_INK, _PAPER, _EMPTY = "#222222", "#ffffff", "#dddddd"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    picture: Image.Image
+    caption: str
+
+
+def write_sheet(out: Path, references: Sequence[tuple[Path | None, str]], text: str, hits: Sequence[Hit]) -> None:
+    """Write a sheet; a reader sees the old file or the new one.
+
+    Args:
+        out: ends in .png or .html (self-contained, thumbnails inside).
+        references: the query's pictures, each with a caption; None leaves a gray square.
+        text: the query's words, or "".
+        hits: results, the best first. A picture that is gone leaves a gray square.
+
+    Raises:
+        SourceError: `out` cannot be written.
+    """
+    queries = [_Cell(_thumbnail(path), caption) for path, caption in references]
+    results = [_Cell(_thumbnail(_recorded(hit)), f"{hit.score:.3f}  {_name(hit)}") for hit in hits]
+    content = _html(queries, text, results) if out.suffix.lower() == ".html" else _png(queries, text, results)
+    try:
+        replace_file(out, content)
+    except OSError as error:
+        cause = error.strerror or error
+        raise SourceError(f"the sheet {out} cannot be written ({cause}); give another place") from error
+
+
+def _recorded(hit: Hit) -> Path | None:
+    record = SyncRecord.read(hit.payload)
+    return None if record is None else Path(record.path)
+
+
+def _name(hit: Hit) -> str:
+    path = _recorded(hit)
+    return str(hit.id) if path is None else path.name
+
+
+def _thumbnail(path: Path | None) -> Image.Image:
+    """A square picture of THUMBNAIL pixels, gray where there is none to read."""
+    try:
+        if path is not None:
+            return ImageOps.pad(open_image(path), (THUMBNAIL, THUMBNAIL), color=_PAPER)
+    except ImageError:
+        return Image.new("RGB", (THUMBNAIL, THUMBNAIL), _EMPTY)
+    return Image.new("RGB", (THUMBNAIL, THUMBNAIL), _EMPTY)
+
+
+def _png(queries: Sequence[_Cell], text: str, results: Sequence[_Cell]) -> bytes:
+    def rows(cells: Sequence[_Cell]) -> int:
+        return -(-len(cells) // COLUMNS)
+
+    step = THUMBNAIL + _MARGIN
+    head = _LINE + 2 * _MARGIN
+    row_height = step + _LINE
+    height = head + rows(queries) * row_height + _MARGIN + rows(results) * row_height
+    sheet = Image.new("RGB", (COLUMNS * step + _MARGIN, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(14)
+    draw.text((_MARGIN, _MARGIN), _fitting(text or "(no words)", font, sheet.width - 2 * _MARGIN), _INK, font)
+
+    def paste(cells: Sequence[_Cell], top: int) -> None:
+        for i, cell in enumerate(cells):
+            x, y = _MARGIN + i % COLUMNS * step, top + i // COLUMNS * row_height
+            sheet.paste(cell.picture, (x, y))
+            draw.text((x, y + THUMBNAIL + 2), _fitting(cell.caption, font, THUMBNAIL), _INK, font)
+
+    paste(queries, head)
+    line = head + rows(queries) * row_height
+    draw.line([(_MARGIN, line), (sheet.width - _MARGIN, line)], _INK)
+    paste(results, line + _MARGIN)
+    buffer = BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, cut so that it is no wider than `width` pixels."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _html(queries: Sequence[_Cell], text: str, results: Sequence[_Cell]) -> bytes:
+    page = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(text or "search")}</title>
+<style>
+body {{ font: 15px system-ui, sans-serif; color: {_INK}; background: {_PAPER}; margin: 2em; }}
+section {{ display: flex; flex-wrap: wrap; gap: 12px; margin: 1em 0 2em; }}
+figure {{ margin: 0; width: {THUMBNAIL}px; }}
+figcaption {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+</style>
+<h1>{html.escape(text or "(no words)")}</h1>
+<section>{_figures(queries)}</section>
+<section>{_figures(results)}</section>
+</html>
+"""
+    return page.encode()
+
+
+def _figures(cells: Sequence[_Cell]) -> str:
+    return "\n".join(
+        f'<figure><img width="{THUMBNAIL}" height="{THUMBNAIL}" alt="" src="{_data_uri(cell.picture)}">'
+        f'<figcaption title="{html.escape(cell.caption)}">{html.escape(cell.caption)}</figcaption></figure>'
+        for cell in cells
+    )
+
+
+def _data_uri(picture: Image.Image) -> str:
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

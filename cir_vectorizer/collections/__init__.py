@@ -1,0 +1,48 @@
+"""Collections of vector databases behind one protocol; a plugin brings each database."""
+
+from cir_vectorizer.collections.addresses import Address, parse_address
+from cir_vectorizer.collections.protocol import (
+    ENTRY_POINTS,
+    RECORD_KEY,
+    Collection,
+    CreateOptions,
+    Hit,
+    Id,
+    Info,
+    Maker,
+    ModelRecord,
+    OpenOptions,
+    Payload,
+    Point,
+    SyncRecord,
+    Vector,
+    check,
+    ensure,
+    note_former,
+    open_collection,
+    texts,
+)
+
+__all__ = [
+    "ENTRY_POINTS",
+    "RECORD_KEY",
+    "Address",
+    "Collection",
+    "CreateOptions",
+    "Hit",
+    "Id",
+    "Info",
+    "Maker",
+    "ModelRecord",
+    "OpenOptions",
+    "Payload",
+    "Point",
+    "SyncRecord",
+    "Vector",
+    "check",
+    "ensure",
+    "note_former",
+    "open_collection",
+    "parse_address",
+    "texts",
+]

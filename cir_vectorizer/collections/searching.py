@@ -1,0 +1,211 @@
+"""A search of a collection: a composed query, pictures to be like and unlike, and what else the database is asked.
+
+The command line, the service and Python programs share it:
+
+    search = Search.read({"image": {"id": 17}, "text": "is red"}, unlike=[Path("a.jpg")], where="price<50")
+    hits = find(search, collection, vectorizer).hits
+
+`like` and `unlike` refine any query, whichever composer made its vector. Each of their pictures becomes a vector by the
+query's own composer, as a query of that picture alone, so that all are of one kind (a CLIP's texts lie apart from its
+pictures). To the query's unit vector half the mean of the likes is added, and half the mean of the unlikes is taken
+away; then it is a unit vector again. Without a query the mean of the likes stands in its place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cir_vectorizer.collections import Collection, Hit, Info, ModelRecord, Vector, check
+from cir_vectorizer.collections.stored import resolve_refs
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef
+from cir_vectorizer.query.filters import Filter, parse_column, parse_filter
+
+if TYPE_CHECKING:
+    from cir_vectorizer.models.vectorizer import Vectorizer
+
+LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
+MAX_RESULTS = 10_000
+"""Of `offset` and `limit` together: what Weaviate gives at most."""
+
+_NEEDS_TEXT = "text"
+"""The composer that can make nothing of a picture alone."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked of a collection. `like` and `unlike` are pictures, `hybrid` looks for the words of the text too.
+
+    Raises:
+        QueryError: names the field at fault and the fix.
+    """
+
+    query: ComposedQuery | None = None
+    like: tuple[ImageRef, ...] = ()
+    unlike: tuple[ImageRef, ...] = ()
+    where: Filter = ()
+    limit: int = 10
+    offset: int = 0
+    hybrid: bool = False
+    group_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.query is None and not self.like:
+            if self.unlike:
+                raise QueryError("unlike", "says only what to avoid; add text, an image or like")
+            raise QueryError("", "the search is empty; give at least text, an image or like")
+        for field in ("like", "unlike"):
+            if len(getattr(self, field)) > MAX_REFERENCES:
+                raise QueryError(field, f"has more than {MAX_REFERENCES} pictures; give fewer")
+        if self.limit < 1:
+            raise QueryError("limit", "is below 1; ask for one result at least")
+        if self.offset < 0:
+            raise QueryError("offset", "is below 0; 0 begins with the nearest")
+        if self.offset + self.limit > MAX_RESULTS:
+            raise QueryError("offset", f"and limit together are over {MAX_RESULTS:,}; narrow the search by a filter")
+        if self.group_by is not None:
+            _check_column(self.group_by)
+        if self.hybrid and self.words is None:
+            raise QueryError("hybrid", "looks for the words of the text, and there is no text; add text or drop hybrid")
+
+    @classmethod
+    def read(
+        cls,
+        query: ComposedQuery | Mapping[str, Any] | str | None = None,
+        like: Sequence[Any] = (),
+        unlike: Sequence[Any] = (),
+        where: str | None = None,
+        **more: Any,
+    ) -> "Search":
+        """A search from what people write: a query as `ComposedQuery.parse` reads it, pictures as `image` takes them,
+        and a filter as text.
+
+        Raises:
+            QueryError: names the field at fault and the fix.
+        """
+        parsed = None if query is None else ComposedQuery.parse(query)
+        conditions = () if where is None else parse_filter(where)
+        return cls(parsed, _pictures("like", like), _pictures("unlike", unlike), conditions, **more)
+
+    @property
+    def words(self) -> str | None:
+        """The text, if there is any."""
+        text = (self.query.text or "").strip() if self.query else ""
+        return text or None
+
+    @property
+    def ids(self) -> bool:
+        """Whether any picture is named by its object's id."""
+        own = self.query.image if self.query else ()
+        return any(ref.id is not None for ref in (*own, *self.like, *self.unlike))
+
+    def resolved(self, collection: Collection, info: Info | None = None) -> "Search":
+        """The same search with vectors in place of ids; see `stored.resolve_refs`."""
+        if not self.ids:
+            return self
+        named = {f"image.{i}": ref for i, ref in enumerate(self.query.image)} if self.query else {}
+        for field in ("like", "unlike"):
+            named |= {f"{field}.{i}": ref for i, ref in enumerate(getattr(self, field))}
+        found = resolve_refs(named, collection, info)
+
+        def of(field: str) -> tuple[ImageRef, ...]:
+            return tuple(ref for name, ref in found.items() if name.startswith(f"{field}."))
+
+        query = self.query.model_copy(update={"image": of("image")}) if self.query else None
+        return replace(self, query=query, like=of("like"), unlike=of("unlike"))
+
+    def parts(self, default_composer: str) -> dict[str, ComposedQuery]:
+        """The queries whose unit vectors `blend` wants, in its order, by the name of their field.
+
+        Args:
+            default_composer: the model's.
+        """
+        parts = {} if self.query is None else {"query": self.query}
+        for field in ("like", "unlike"):
+            for i, ref in enumerate(getattr(self, field)):
+                parts[f"{field}.{i}"] = self._alone(ref, default_composer)
+        return parts
+
+    def _alone(self, picture: ImageRef, default_composer: str) -> ComposedQuery:
+        """A query for one picture by the composer that makes the search's own query."""
+        query = self.query
+        if query is None or (query.plain and query.image):
+            return ComposedQuery(image=(picture,))
+        composer = query.composer or default_composer
+        if composer == _NEEDS_TEXT:
+            return ComposedQuery(image=(picture,))
+        options = query.options.model_copy(update={"weights": None, "keep": None, "source_weight": None})
+        return ComposedQuery(image=(picture,), composer=composer, options=options)
+
+    def blend(self, vectors: Sequence[Vector]) -> Vector:
+        """The vector to search with, (dim,) of length 1, from those of `parts`.
+
+        Raises:
+            QueryError: they cancel out.
+        """
+        own = vectors[: 0 if self.query is None else 1]
+        like = vectors[len(own) : len(own) + len(self.like)]
+        unlike = vectors[len(own) + len(self.like) :]
+        if not like and not unlike:
+            return own[0]
+        total = np.zeros_like(vectors[0])
+        for share, weight in ((own, 1.0), (like, LIKE_WEIGHT if own else 1.0), (unlike, -UNLIKE_WEIGHT)):
+            if share:
+                total += np.float32(weight) * np.mean(share, axis=0, dtype=np.float32)
+        length = float(np.linalg.norm(total))
+        if length < 1e-6:
+            raise QueryError("unlike", "takes away all that is asked for; name other pictures")
+        blended: Vector = total / np.float32(length)
+        return blended
+
+    def ask(self, collection: Collection, vector: Vector) -> list[Hit]:
+        """What the collection has near a vector, as this search wants it."""
+        return collection.search(
+            vector,
+            self.limit,
+            self.where,
+            offset=self.offset,
+            text=self.words if self.hybrid else None,
+            group_by=self.group_by,
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """Results, nearest first; sentences for the caller; and the vector that was searched with, (dim,)."""
+
+    hits: list[Hit]
+    notes: list[str]
+    vector: Vector
+
+
+def find(search: Search, collection: Collection, vectorizer: "Vectorizer") -> Found:
+    """Compose a search's query here and ask a collection; ids are objects of it.
+
+    Raises:
+        QueryError: names the field at fault.
+        ImageError: a picture is refused.
+        BackboneMismatch, CollectionError: as `collections.check` and the collection's methods.
+    """
+    info = check(collection, ModelRecord.of(vectorizer))
+    resolved = search.resolved(collection, info)
+    composed = vectorizer.compose(list(resolved.parts(vectorizer.default_composer).values()))
+    vector = resolved.blend(list(composed.vectors))
+    return Found(resolved.ask(collection, vector), [note for notes in composed.notes for note in notes], vector)
+
+
+def _check_column(name: str) -> None:
+    try:
+        parse_column(name)
+    except QueryError as error:
+        raise QueryError("group_by", str(error).removeprefix(f"{error.field}: ")) from error
+
+
+def _pictures(field: str, values: Sequence[Any]) -> tuple[ImageRef, ...]:
+    try:
+        return ComposedQuery.parse({"image": list(values)}).image if values else ()
+    except QueryError as error:
+        where = error.field.removeprefix("image")
+        raise QueryError(f"{field}{where}", str(error).removeprefix(f"{error.field}: ")) from error

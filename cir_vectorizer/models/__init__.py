@@ -1,0 +1,6 @@
+"""Model folders and published models, and the vectorizer that each becomes."""
+
+from cir_vectorizer.models.folder import folder_of, import_checkpoint, load, pull, read_record, save
+from cir_vectorizer.models.vectorizer import Composed, Job, Vectorizer
+
+__all__ = ["Composed", "Job", "Vectorizer", "folder_of", "import_checkpoint", "load", "pull", "read_record", "save"]

@@ -1,0 +1,23 @@
+"""The one vocabulary of every door: a composed query, its wire form, and filters. Imports no torch."""
+
+from cir_vectorizer.query.composed import (
+    MAX_REFERENCES,
+    TEXT_SLOT,
+    ComposedQuery,
+    ImageRef,
+    MaskRef,
+    Options,
+    check_template,
+    read_text,
+)
+
+__all__ = [
+    "MAX_REFERENCES",
+    "TEXT_SLOT",
+    "ComposedQuery",
+    "ImageRef",
+    "MaskRef",
+    "Options",
+    "check_template",
+    "read_text",
+]

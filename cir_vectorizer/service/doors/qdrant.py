@@ -1,0 +1,123 @@
+"""The door of Qdrant's server-side inference: `POST /qdrant`, or `/m/<name>/qdrant` to set what the inputs' names refer to.
+
+A key may come as the body's `token` too.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from cir_vectorizer.engine import Work
+from cir_vectorizer.engine.batching import Lane
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.service.doors.requests import (
+    check_items,
+    check_pictures,
+    check_text,
+    kind_of,
+    picture_ref,
+    read_json,
+)
+from cir_vectorizer.service.http.limits import RefusedError
+from cir_vectorizer.service.http.problems import naming, vectors_of
+from cir_vectorizer.service.names import Target
+from cir_vectorizer.service.state import Service, key_of, set_key
+
+_LANES = {"search": Lane.SEARCH, "update": Lane.UPDATE, None: Lane.SEARCH}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    models: list[str]
+    works: list[Work]
+    lane: Lane
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of this door."""
+    routes = APIRouter(include_in_schema=False)
+
+    async def infer(request: Request) -> Response:
+        async def work(body: bytes) -> Response:
+            content = await service.engine.host(read_json, body)
+            _let_in(service, request, content)
+            base = service.names.resolve(request.path_params.get("name"))  # its error tells names to who has a key
+            asked = await service.engine.host(_read, service, base, content)
+            answers = await service.vectors(asked.works, asked.lane)
+            found = vectors_of(answers, lambda i: _label(i, asked.models[i]))
+            tokens: Counter[str] = Counter()
+            for model, each in zip(asked.models, asked.works, strict=True):
+                tokens[model] += each.tokens
+            vectors = [answer.vector for answer in found]
+            usage = {"models": {model: {"tokens": count} for model, count in tokens.items()}}
+            return await service.json({"embeddings": vectors, "usage": usage}, sum(len(v) for v in vectors))
+
+        return await service.answer(request, work, (Lane.SEARCH, Lane.UPDATE))
+
+    for prefix in ("", "/m/{name:path}"):
+        routes.add_api_route(f"{prefix}/qdrant", infer, methods=["POST"])
+    return routes
+
+
+def _let_in(service: Service, request: Request, content: dict[str, object]) -> None:
+    """Take a key from the token, where the headers held none."""
+    if key_of(request) is not None or not service.keys.configured:
+        return
+    token = content.get("token")
+    key = service.keys.who([token]) if isinstance(token, str) else None
+    if key is None:
+        raise RefusedError(401, "key", "no valid key came with this request; set it in the inference address or token")
+    set_key(request, key)
+
+
+def _read(service: Service, base: Target, content: dict[str, object]) -> _Asked:
+    inputs, inference = content.get("inputs"), content.get("inference")
+    if not isinstance(inputs, list):
+        raise QueryError("inputs", f"is {kind_of(inputs)}, not a list of inputs")
+    if not (inference is None or isinstance(inference, str)) or inference not in _LANES:
+        raise QueryError("inference", "is neither 'search' nor 'update'")
+    check_items(len(inputs), service.settings)
+    asked = _Asked([], [], _LANES[inference])
+    for i, each in enumerate(inputs):
+        if not isinstance(each, dict) or not isinstance(each.get("model", ""), str):
+            raise QueryError(f"inputs[{i}]", "is not an object with data, data_type and a model's name")
+        model = each.get("model", "")
+        with naming(_label(i, model)):
+            asked.works.append(_work(service, base, model, each))
+            asked.models.append(model)
+    check_pictures(asked.works, service.settings)
+    return asked
+
+
+def _work(service: Service, base: Target, model: str, each: Mapping[str, Any]) -> Work:
+    target = service.names.resolve(model, base.model)
+    if target == Target(base.model):
+        target = replace(target, composer=base.composer)
+    data, kind = each.get("data"), each.get("data_type", "text")
+    if kind == "text":
+        if not isinstance(data, str):
+            raise QueryError("data", f"is {kind_of(data)}, not a text")
+        return service.engine.text(target.model, check_text(data, service.settings))
+    if kind == "image":
+        return service.engine.picture(target.model, picture_ref(data))
+    if kind == "object":
+        return service.engine.composed(target.model, target.pin(_query(data, each.get("options"))))
+    raise QueryError("data_type", "is none of 'text', 'image' and 'object'")
+
+
+def _query(data: Any, options: Any) -> ComposedQuery:
+    """The object as a query; options beside it fill in what it does not say itself."""
+    if not options or not isinstance(data, Mapping):
+        return ComposedQuery.parse(data)
+    own = data.get("options") or {}
+    if not isinstance(options, Mapping) or not isinstance(own, Mapping):
+        raise QueryError("options", "is not an object")
+    return ComposedQuery.parse({**data, "options": {**options, **own}})
+
+
+def _label(position: int, model: str) -> str:
+    return f"inputs[{position}] (model {model[:80]!r})"

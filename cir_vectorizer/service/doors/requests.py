@@ -1,0 +1,95 @@
+"""Reading request bodies: JSON, and what all doors check of it. Runs on host threads."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cir_vectorizer.engine import Work
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query import ComposedQuery, ImageRef
+from cir_vectorizer.service.http.limits import RefusedError
+from cir_vectorizer.service.settings import Settings
+
+Body = TypeVar("Body", bound=BaseModel)
+
+NAME_LENGTH = 256
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""JSON knows one kind of number: 3.0 is 3."""
+
+
+class ModelBody(BaseModel):
+    """What the bodies of applications have in common: the model, the default one if None."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = Field(None, max_length=NAME_LENGTH)
+
+
+def read_json(body: bytes) -> dict[str, object]:
+    """The JSON object of a request's body.
+
+    Raises:
+        RefusedError: 400, it is none.
+    """
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        cause = f"{error.msg} at character {error.pos}"
+        raise RefusedError(400, "json", f"the body is not valid JSON ({cause}); send a JSON object") from error
+    if not isinstance(content, dict):
+        raise RefusedError(400, "json", f"the body is {kind_of(content)}, not a JSON object; send {{…}}")
+    return content
+
+
+def check_items(count: int, settings: Settings) -> None:
+    """Raises RefusedError (413) for a request of too many items."""
+    if count > settings.max_items:
+        problem = f"{count:,} items are over the limit of {settings.max_items:,} a request; send fewer at a time"
+        raise RefusedError(413, "items", problem)
+
+
+def check_pictures(works: Sequence[Work], settings: Settings) -> None:
+    """Raises RefusedError (413) if the works' pictures, or the works without any, are too many items."""
+    check_items(sum(max(1, len(work.pictures)) for work in works), settings)
+
+
+def check_text(text: str, settings: Settings) -> str:
+    """The text. Raises QueryError if it is longer than the limit."""
+    if len(text) > settings.max_text:
+        raise QueryError("text", f"has {len(text):,} characters, over the limit of {settings.max_text:,}; shorten it")
+    return text
+
+
+def kind_of(value: object) -> str:
+    """What a JSON value is, for messages."""
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "null")
+
+
+def picture_ref(value: Any) -> ImageRef:
+    """One picture as a request writes it. Raises QueryError."""
+    (ref, *more) = ComposedQuery.parse({"image": value}).image or (None,)
+    if ref is None or more:
+        raise QueryError("", f"is {kind_of(value)}, not one picture; give base64, a data URI or an object")
+    return ref
+
+
+def parse(kind: type[Body], content: dict[str, object]) -> Body:
+    """The body as `kind`. Raises QueryError, which names the field at fault."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(str(part)[:80] for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise QueryError(field, f"is not a field; the fields are {', '.join(kind.model_fields)}") from error
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise QueryError(field, message[:1].lower() + message[1:]) from error

@@ -1,0 +1,282 @@
+"""The door of applications: `/v1/…`, JSON in and out. Everything here is searches, and none of it waits for room."""
+
+import base64
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from cir_vectorizer import __version__
+from cir_vectorizer.collections.stored import resolve
+from cir_vectorizer.engine import Answer, Work
+from cir_vectorizer.engine.batching import Lane
+from cir_vectorizer.engine.explain import Part, nearest_words, parts_of, vocabulary
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.service.doors.requests import (
+    NAME_LENGTH,
+    ModelBody,
+    Whole,
+    check_items,
+    check_pictures,
+    check_text,
+    parse,
+    picture_ref,
+    read_json,
+)
+from cir_vectorizer.service.http.problems import naming, vectors_of
+from cir_vectorizer.service.names import Target
+from cir_vectorizer.service.state import Service
+
+
+class ComposeBody(ModelBody):
+    """`POST /v1/compose`"""
+
+    queries: list[dict[str, Any]]
+
+
+class EmbedBody(ModelBody):
+    """`POST /v1/embed`"""
+
+    texts: list[str] = Field(default_factory=list)
+    images: list[str | dict[str, Any]] = Field(default_factory=list)
+
+
+class EmbeddingsBody(ModelBody):
+    """`POST /v1/embeddings`, as OpenAI has it; an input that is a data URI of a picture is a picture."""
+
+    input: str | list[str]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Whole | None = None
+    user: str | None = None
+
+
+class ExplainBody(ModelBody):
+    """`POST /v1/explain`"""
+
+    query: dict[str, Any]
+    collection: str | None = Field(None, max_length=NAME_LENGTH)
+    words: Annotated[Whole, Field(ge=1, le=50)] = 10
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of this door."""
+    routes = APIRouter(prefix="/v1", include_in_schema=False)
+    for path, work in (
+        ("/compose", _compose),
+        ("/embed", _embed),
+        ("/embeddings", _embeddings),
+        ("/explain", _explain),
+    ):
+        routes.add_api_route(path, _handler(service, work), methods=["POST"])
+
+    async def models() -> Response:
+        return await service.json(_models(service))
+
+    routes.add_api_route("/models", models, methods=["GET"])
+    return routes
+
+
+def _handler(
+    service: Service, work: Callable[[Service, bytes], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        return await service.answer(request, lambda body: work(service, body), (Lane.SEARCH,))
+
+    return handle
+
+
+async def _compose(service: Service, body: bytes) -> Response:
+    target, works = await service.engine.host(_read_compose, service, body)
+    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: f"queries[{i}]")
+    vectors = [answer.vector for answer in found]
+    content = {
+        "model": service.names.full_name(target.model),
+        "vectors": vectors,
+        "notes": [list(work.notes) for work in works],
+    }
+    return await service.json(content, sum(len(vector) for vector in vectors))
+
+
+def _read_compose(service: Service, body: bytes) -> tuple[Target, list[Work]]:
+    asked = parse(ComposeBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    check_items(len(asked.queries), service.settings)
+    works = []
+    for i, query in enumerate(asked.queries):
+        with naming(f"queries[{i}]"):
+            works.append(_composed(service, target, query))
+    check_pictures(works, service.settings)
+    return target, works
+
+
+def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
+    parsed = target.pin(ComposedQuery.parse(query))
+    check_text(parsed.text or "", service.settings)
+    return service.engine.composed(target.model, parsed)
+
+
+async def _embed(service: Service, body: bytes) -> Response:
+    target, texts, images = await service.engine.host(_read_embed, service, body)
+    count = len(texts)
+    answers = await service.vectors([*texts, *images], Lane.SEARCH)
+    found = vectors_of(answers, lambda i: f"texts[{i}]" if i < count else f"images[{i - count}]")
+    content = {
+        "model": service.names.full_name(target.model),
+        "text_vectors": [answer.vector for answer in found[:count]],
+        "image_vectors": [answer.vector for answer in found[count:]],
+        "image_norms": [answer.norm for answer in found[count:]],
+    }
+    return await service.json(content, sum(len(answer.vector) for answer in found))
+
+
+def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list[Work]]:
+    asked = parse(EmbedBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    check_items(len(asked.texts) + len(asked.images), service.settings)
+    texts = [service.engine.text(target.model, check_text(text, service.settings)) for text in asked.texts]
+    images = []
+    for i, image in enumerate(asked.images):
+        with naming(f"images[{i}]"):
+            images.append(service.engine.picture(target.model, picture_ref(image)))
+    return target, texts, images
+
+
+async def _embeddings(service: Service, body: bytes) -> Response:
+    asked, target, works = await service.engine.host(_read_embeddings, service, body)
+    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: f"input[{i}]")
+    data = [
+        {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
+        for i, answer in enumerate(found)
+    ]
+    tokens = sum(work.tokens for work in works)
+    content = {
+        "object": "list",
+        "data": data,
+        "model": service.names.full_name(target.model),
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return await service.json(content, sum(len(answer.vector) for answer in found))
+
+
+def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Target, list[Work]]:
+    asked = parse(EmbeddingsBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    dim = service.engine.vectorizers[target.model].dim
+    if asked.dimensions not in (None, dim):
+        raise QueryError(
+            "dimensions", f"is {asked.dimensions}, but vectors of {target.model!r} have {dim}; leave it out"
+        )
+    inputs = [asked.input] if isinstance(asked.input, str) else asked.input
+    check_items(len(inputs), service.settings)
+    works = []
+    for i, text in enumerate(inputs):
+        with naming(f"input[{i}]"):
+            if text[:11].lower() == "data:image/":
+                works.append(service.engine.picture(target.model, picture_ref(text)))
+            else:
+                works.append(service.engine.text(target.model, check_text(text, service.settings)))
+    return asked, target, works
+
+
+def _written(answer: Answer, encoding: str) -> Any:
+    if encoding == "base64":
+        return base64.b64encode(answer.vector.astype("<f4").tobytes()).decode("ascii")
+    return answer.vector
+
+
+async def _explain(service: Service, body: bytes) -> Response:
+    asked, target, query = await service.engine.host(_read_explain, service, body)
+    model, ids = target.model, any(ref.id is not None for ref in query.image)
+    if asked.model is None and (ids or asked.collection is not None):
+        model = (await service.match(service.catalog(asked.collection))).model
+    if ids:
+        query = await _with_vectors(service, query, asked.collection, model)
+    urls = any(ref.url is not None for ref in query.image)
+    async with service.explaining if urls else contextlib.nullcontext():
+        with naming("query"):
+            query = await service.engine.with_bytes(query)
+        content = await _explained(service, model, query, asked.words)
+    return await service.json(content)
+
+
+async def _explained(service: Service, model: str, query: ComposedQuery, count: int) -> dict[str, Any]:
+    works, parts = await service.engine.host(_works_of_parts, service, model, query)
+    answers = await service.vectors(works, Lane.SEARCH)
+    whole = vectors_of(answers[:1], lambda _: "query")[0].vector
+    moves = []
+    for part, answer in zip(parts, answers[1:], strict=True):
+        if isinstance(answer, Answer):
+            moved = 1.0 - float(np.dot(whole, answer.vector))
+            moves.append({"part": part.field, "word": part.word, "moves": round(max(0.0, moved), 6)})
+    vectorizer = service.engine.vectorizers[model]
+    composer = query.composer or vectorizer.default_composer
+    embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
+    await service.engine.host(vocabulary, vectorizer.backbone.tokenizer)  # not on the device's thread
+    words = await service.engine.call(model, lambda: nearest_words(vectorizer, composer, embeddings, count))
+    pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words or []]
+    return {
+        "model": service.names.full_name(model),
+        "composer": None if query.plain else composer,
+        "pictures": pictures,
+        "parts": moves,
+        "notes": list(works[0].notes),
+    }
+
+
+def _read_explain(service: Service, body: bytes) -> tuple[ExplainBody, Target, ComposedQuery]:
+    asked = parse(ExplainBody, read_json(body))
+    target = service.names.resolve(asked.model)
+    with naming("query"):
+        query = target.pin(ComposedQuery.parse(asked.query))
+        check_text(query.text or "", service.settings)
+    return asked, target, query
+
+
+async def _with_vectors(service: Service, query: ComposedQuery, collection: str | None, model: str) -> ComposedQuery:
+    catalog = service.catalog(collection)
+    match = await service.match(catalog, model)
+    return await catalog.call("get", lambda opened: resolve(query, opened, match.info))
+
+
+def _works_of_parts(service: Service, model: str, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
+    """The query whole, and without each of its parts."""
+    with naming("query"):
+        works = [service.engine.composed(model, query)]
+    parts = []
+    composer = query.composer or (None if query.plain else service.engine.vectorizers[model].default_composer)
+    for part in parts_of(query):
+        with contextlib.suppress(QueryError):  # a composer may need just this part
+            without = part.without.model_copy(update={"composer": composer})
+            works.append(service.engine.composed(model, without))
+            parts.append(part)
+    return works, parts
+
+
+def _models(service: Service) -> dict[str, Any]:
+    names, engine = service.names, service.engine
+    data = []
+    for model, vectorizer in engine.vectorizers.items():
+        composers = [
+            {"name": name, "seconds": engine.seconds(model, name), "mask": name in names.masked[model]}
+            for name in vectorizer.composers
+        ]
+        data.append(
+            {
+                "id": model,
+                "object": "model",
+                "owned_by": "cir-vectorizer",
+                "full_name": names.full_name(model),
+                "fingerprint": vectorizer.fingerprint,
+                "dim": vectorizer.dim,
+                "mean_image_norm": vectorizer.mean_image_norm,
+                "default": model == names.default,
+                "default_composer": vectorizer.default_composer,
+                "composers": composers,
+                "picture_seconds": engine.seconds(model),
+            }
+        )
+    return {"object": "list", "data": data, "aliases": names.aliases(names.default), "version": __version__}

@@ -1,0 +1,220 @@
+"""Searching the collections that the service was started with: `/v1/search`, `/v1/collections`, thumbnails.
+
+Without a collection, `/v1/collections` is an empty list and the others say so.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from cir_vectorizer.collections import RECORD_KEY, Hit, SyncRecord
+from cir_vectorizer.collections.searching import Search
+from cir_vectorizer.collections.stored import read_id
+from cir_vectorizer.engine import Work
+from cir_vectorizer.engine.batching import Lane
+from cir_vectorizer.errors import CirError, OverloadError, QueryError
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.service.collection import Catalog
+from cir_vectorizer.service.doors.requests import (
+    NAME_LENGTH,
+    ModelBody,
+    Whole,
+    check_items,
+    check_text,
+    parse,
+    read_json,
+)
+from cir_vectorizer.service.http.limits import RefusedError, deadline, until_gone
+from cir_vectorizer.service.http.problems import naming, refusal, vectors_of
+from cir_vectorizer.service.page.thumbnails import DEFAULT_SIDE, MEDIA_TYPE, SIDES, side_for
+from cir_vectorizer.service.state import Service
+
+MOST_DRAWN = 256
+"""Thumbnails that are made at once; more are refused."""
+
+THUMBNAIL_SECONDS = 300
+"""How long a client may show a thumbnail without asking again."""
+
+
+class SearchBody(ModelBody):
+    """`POST /v1/search`; `model` may be left out: it is the one that the collection was made with."""
+
+    collection: str | None = Field(None, max_length=NAME_LENGTH)
+    query: dict[str, Any] | None = None
+    like: list[str | dict[str, Any]] = Field(default_factory=list)
+    unlike: list[str | dict[str, Any]] = Field(default_factory=list)
+    filter: str | None = Field(None, max_length=10_000)
+    limit: Annotated[Whole, Field(ge=1)] = 10
+    offset: Annotated[Whole, Field(ge=0)] = 0
+    hybrid: bool = False
+    group_by: str | None = Field(None, max_length=NAME_LENGTH)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    body: SearchBody
+    model: str | None
+    search: Search
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of this door."""
+    routes = APIRouter(prefix="/v1", include_in_schema=False)
+    drawing = 0
+
+    async def collections(request: Request) -> Response:
+        described = asyncio.gather(*(_described(service, catalog) for catalog in service.catalogs.values()))
+        seconds = deadline(request, service.settings.request_timeout)
+        return await service.json({"collections": await until_gone(request, described, seconds)})
+
+    async def search(request: Request) -> Response:
+        return await service.answer(request, lambda body: _search(service, body), (Lane.SEARCH,))
+
+    async def thumbnail(request: Request) -> Response:
+        nonlocal drawing
+        if drawing >= MOST_DRAWN:
+            raise OverloadError(1)
+        drawing += 1
+        try:
+            seconds = deadline(request, service.settings.request_timeout)
+            return await until_gone(request, _thumbnail(service, request), seconds)
+        finally:
+            drawing -= 1
+
+    routes.add_api_route("/collections", collections, methods=["GET"])
+    routes.add_api_route("/search", search, methods=["POST"])
+    routes.add_api_route("/objects/{id}/thumbnail", thumbnail, methods=["GET"])
+    return routes
+
+
+async def _search(service: Service, body: bytes) -> Response:
+    asked = await service.engine.host(_read, service, body)
+    catalog = service.catalog(asked.body.collection)
+    match = await service.match(catalog, asked.model)
+    search = asked.search
+    if search.ids:
+        search = await catalog.call("get", lambda collection: search.resolved(collection, match.info))
+    parts, works = await service.engine.host(_works, service, match.model, search)
+    answers = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: parts[i])
+    vector = search.blend([answer.vector for answer in answers])
+    hits = await catalog.call("search", lambda collection: search.ask(collection, vector))
+    content = {
+        "model": service.names.full_name(match.model),
+        "collection": catalog.name,
+        "hits": [_hit(hit, catalog.name, _is_default(service, catalog)) for hit in hits],
+        "notes": [note for work in works for note in work.notes],
+    }
+    return await service.json(content)
+
+
+def _read(service: Service, body: bytes) -> _Asked:
+    asked = parse(SearchBody, read_json(body))
+    most = service.settings.max_results
+    if asked.limit > most:
+        raise QueryError("limit", f"is over this service's {most:,}; ask for less and go on by offset")
+    target = service.names.resolve(asked.model) if asked.model else None
+    query = None
+    if asked.query is not None:
+        with naming("query"):
+            query = ComposedQuery.parse(asked.query)
+            query = target.pin(query) if target is not None else query
+            check_text(query.text or "", service.settings)
+    check_items(len(asked.like) + len(asked.unlike), service.settings)
+    search = Search.read(
+        query,
+        asked.like,
+        asked.unlike,
+        asked.filter,
+        limit=asked.limit,
+        offset=asked.offset,
+        hybrid=asked.hybrid,
+        group_by=asked.group_by,
+    )
+    return _Asked(asked, None if target is None else target.model, search)
+
+
+def _works(service: Service, model: str, search: Search) -> tuple[list[str], list[Work]]:
+    """The vectors that a search wants, and what each is called in messages."""
+    engine = service.engine
+    works = []
+    parts = search.parts(engine.vectorizers[model].default_composer)
+    for name, query in parts.items():
+        with naming(name):
+            works.append(engine.composed(model, query))
+    return list(parts), works
+
+
+def _is_default(service: Service, catalog: Catalog) -> bool:
+    return catalog is service.catalog(None)
+
+
+def _hit(hit: Hit, collection: str, default: bool) -> dict[str, Any]:
+    record = SyncRecord.read(hit.payload)
+    thumbnail = None
+    if record is not None and record.sha256:
+        thumbnail = f"/v1/objects/{quote(str(hit.id), safe='')}/thumbnail"
+        thumbnail += "" if default else f"?collection={quote(collection)}"
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "payload": {key: value for key, value in hit.payload.items() if key != RECORD_KEY},
+        "name": None if record is None else record.path.rstrip("/").rpartition("/")[2],
+        "thumbnail": thumbnail,
+    }
+
+
+async def _thumbnail(service: Service, request: Request) -> Response:
+    engine = service.engine
+    side = _side(request.query_params.get("size"))
+    catalog = service.catalog(request.query_params.get("collection"))
+    id_ = read_id(request.path_params["id"], "id")
+    records = await catalog.call("records", lambda collection: collection.records([id_]))
+    record = next(iter(records.values()), None)
+    if record is None:
+        raise RefusedError(404, "thumbnail", f"collection {catalog.name!r} has no object {id_} that sync wrote")
+    headers = {
+        "etag": service.thumbnails.tag(record, side),
+        "cache-control": f"private, max-age={THUMBNAIL_SECONDS}",
+        "x-content-type-options": "nosniff",
+    }
+    if headers["etag"] in request.headers.get("if-none-match", ""):
+        service.metrics.thumbnail("same")
+        return Response(status_code=304, headers=headers)
+
+    async def on_host(call: Any, *arguments: Any) -> bytes:
+        made: bytes = await engine.host(call, *arguments, lane=Lane.UPDATE)  # searches go first
+        return made
+
+    picture, kept = await service.thumbnails.get(record, side, on_host)
+    service.metrics.thumbnail("kept" if kept else "made")
+    return Response(picture, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _side(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_SIDE
+    if not (text.isascii() and text.isdecimal() and len(text) < 6):
+        raise QueryError("size", f"is no number of pixels; give one up to {SIDES[-1]}, or leave it out")
+    return side_for(int(text))
+
+
+async def _described(service: Service, catalog: Catalog) -> dict[str, Any]:
+    """What a client may want to know of a collection; `problem` says why it cannot be searched, if it cannot."""
+    described: dict[str, Any] = {"name": catalog.name, "default": _is_default(service, catalog)}
+    try:
+        match = await service.match(catalog)
+    except CirError as error:
+        return {**described, "problem": refusal(error)[1]}
+    info = match.info
+    return {
+        **described,
+        "problem": None,
+        "count": info.count,
+        "model": match.model,
+        "made_with": info.model,
+        "references": not info.blends_text,
+    }

@@ -1,0 +1,126 @@
+"""What every request passes, whatever its door: an id, a key, a log line, metrics, and a sentence if it fails."""
+
+import logging
+import re
+import time
+import uuid
+
+from fastapi import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cir_vectorizer.service.http.auth import secrets_of
+from cir_vectorizer.service.http.limits import CLIENT_GONE, RefusedError
+from cir_vectorizer.service.http.problems import problem, refusal
+from cir_vectorizer.service.logs import FIELDS
+from cir_vectorizer.service.state import Service
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OPEN = ("/.well-known/live", "/.well-known/ready")
+_SLASHES = re.compile(r"/{2,}")
+_QUIET = ("health", "meta", "metrics", "page")
+
+
+class Front:
+    """ASGI middleware around all doors.
+
+    Args:
+        app: what answers.
+        service: whose keys and metrics.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        path = scope["path"] = _SLASHES.sub("/", scope["path"])
+        request_id, status = _request_id(scope), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                if self._service.draining:
+                    message["headers"].append((b"connection", b"close"))
+            await send(message)
+
+        reason = None
+        try:
+            self._let_in(scope, path)
+            await self._app(scope, receive, answer)
+        except Exception as error:  # the last place where a sentence can be made of it
+            code, sentence, headers, reason = refusal(error)
+            if code == CLIENT_GONE:
+                status = code
+            elif reason in ("internal", "device", "device memory"):
+                log.error("request failed", exc_info=error, extra={FIELDS: {"request_id": request_id}})
+            if not status:
+                await _refuse(code, sentence, headers)(scope, receive, answer)
+            self._service.metrics.rejected(reason)
+        finally:
+            self._note(scope, path, status, reason, time.perf_counter() - began, request_id)
+
+    def _let_in(self, scope: Scope, path: str) -> None:
+        """Look for a key in the headers; only Qdrant's door may still find one in the body."""
+        keys = self._service.keys
+        if not keys.configured:
+            return
+        scope["cir_key"] = key = keys.who(secrets_of(scope["headers"]))
+        if key is None and not path.endswith(_OPEN) and not path.endswith("/qdrant"):
+            raise RefusedError(
+                401, "key", "no valid key came with this request; send it as Bearer, Basic or api-key header"
+            )
+
+    def _note(self, scope: Scope, path: str, status: int, reason: str | None, seconds: float, request_id: str) -> None:
+        door = door_of(path)
+        key = scope.get("cir_key") or "none"
+        self._service.metrics.answered(door, status, key, seconds)
+        quiet = door in _QUIET and status < 400
+        fields = {
+            "request_id": request_id,
+            "door": door,
+            "method": scope["method"],
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+            "key": key,
+        }
+        if reason is not None:
+            fields["reason"] = reason
+        log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={FIELDS: fields})
+
+
+def door_of(path: str) -> str:
+    """Which door a path belongs to, for logs and metrics; never the path itself."""
+    endings = {"/vectorize": "weaviate", "/meta": "meta", "/qdrant": "qdrant", "/metrics": "metrics"}
+    if path.endswith(_OPEN):
+        return "health"
+    if path.startswith("/v1/"):
+        return "rest"
+    if path == "/" or path.startswith(("/page/", "/docs", "/openapi.json")):
+        return "page"
+    return next((door for ending, door in endings.items() if path.endswith(ending)), "other")
+
+
+def _refuse(status: int, sentence: str, headers: dict[str, str]) -> Response:
+    if status == 401:
+        headers = {"www-authenticate": 'Basic realm="cir-vectorizer"'}
+    if status in (408, 413):
+        headers = {**headers, "connection": "close"}  # what is still to come of the body is not read
+    return problem(status, sentence, headers)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text: str = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(text):
+                return text
+    return uuid.uuid4().hex

@@ -1,0 +1,141 @@
+"""Small pictures of what sync recorded, and of nothing else.
+
+A file is read only if the object's record names it, and shown only if its content is what sync saw: a path that leads
+elsewhere by now (another file in its place, a link that was bent) shows nothing. What leaves is drawn anew, as JPEG.
+"""
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+
+from PIL import Image
+
+from cir_vectorizer.collections import SyncRecord
+from cir_vectorizer.errors import CirError, ImageError
+from cir_vectorizer.pictures.images import open_image
+from cir_vectorizer.query.encoded import Limits
+from cir_vectorizer.service.http.limits import RefusedError
+
+SIDES = (160, 320, 640, 1024)
+"""Longest sides in pixels that there are; another is taken to the next larger."""
+
+DEFAULT_SIDE = 320
+QUALITY = 85
+MEDIA_TYPE = "image/jpeg"
+
+MOST_FETCHED = 16
+"""Pictures by URL that are fetched, or wait with their bytes to be drawn, at a time."""
+
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a pipe in a picture's place is no reason to wait
+
+Fetch = Callable[[str], Awaitable[bytes]]
+OnHost = Callable[..., Awaitable[bytes]]
+
+
+class Thumbnails:
+    """Makes thumbnails and keeps the last ones; use it on one event loop.
+
+    Args:
+        budget: bytes that are kept.
+        limits: what a picture may be.
+        fetch: brings a picture that was recorded by its URL; None refuses those.
+    """
+
+    def __init__(self, budget: int, limits: Limits, fetch: Fetch | None = None) -> None:
+        self.bytes = 0
+        self._budget = budget
+        self._limits = limits
+        self._fetch = fetch
+        self._fetching = asyncio.Semaphore(MOST_FETCHED)
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+
+    def tag(self, record: SyncRecord, side: int) -> str:
+        """The ETag of a thumbnail, known without reading anything."""
+        return f'"{record.sha256[:32]}-{side}"'
+
+    async def get(self, record: SyncRecord, side: int, on_host: OnHost) -> tuple[bytes, bool]:
+        """A thumbnail as JPEG, at most `side` pixels wide and high, and whether it was kept from before.
+
+        Args:
+            side: one of SIDES.
+            on_host: runs a function on a host thread.
+
+        Raises:
+            RefusedError: 404, there is no such picture here any more.
+        """
+        key = record.sha256, side
+        if (known := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+            return known, True
+        if not record.sha256:
+            raise _gone("has no picture that sync read here")
+        if record.path.lower().startswith(("http://", "https://")):
+            async with self._fetching:
+                made = await on_host(_draw, await self._fetched(record), record, side, self._limits)
+        else:
+            made = await on_host(_draw_file, record, side, self._limits)
+        if key not in self._kept:
+            self._kept[key] = made
+            self.bytes += len(made)
+        while self.bytes > self._budget:
+            self.bytes -= len(self._kept.popitem(last=False)[1])
+        return made, False
+
+    async def _fetched(self, record: SyncRecord) -> bytes:
+        if self._fetch is None:
+            raise _gone("has its picture at a URL, and URLs are not fetched here; start the service with --allow-urls")
+        try:
+            return await self._fetch(record.path)
+        except CirError as error:
+            raise _gone("has its picture at a URL that cannot be fetched") from error
+
+
+def side_for(asked: int) -> int:
+    """The side that there is for the one asked."""
+    return next((side for side in SIDES if side >= asked), SIDES[-1])
+
+
+def _draw_file(record: SyncRecord, side: int, limits: Limits) -> bytes:
+    return _draw(_read(record, limits), record, side, limits)
+
+
+def _read(record: SyncRecord, limits: Limits) -> bytes:
+    if not os.path.isabs(record.path):
+        raise _gone("has its picture in a place that is not read here")
+    try:
+        with open(record.path, "rb", opener=_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size != record.size or status.st_size > limits.max_bytes:
+                raise _changed()
+            return file.read(record.size + 1)
+    except (OSError, ValueError) as error:
+        raise _gone("has a picture that cannot be read on this machine; sync and serve where it is") from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | _NONBLOCK)
+
+
+def _draw(data: bytes, record: SyncRecord, side: int, limits: Limits) -> bytes:
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise _changed()
+    try:
+        picture = open_image(data, limits)
+    except ImageError as error:
+        raise _gone("has a picture that is over this service's limits") from error
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    stream = BytesIO()
+    picture.save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()
+
+
+def _changed() -> RefusedError:
+    return _gone("has a picture that changed since sync read it; run cir-vectorizer sync again")
+
+
+def _gone(what: str) -> RefusedError:
+    return RefusedError(404, "thumbnail", f"the object {what}")

@@ -1,0 +1,207 @@
+"""Searches as Python programs write them: ids, pictures to be like and unlike, and what `find` makes of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from qdrant_client import QdrantClient, models
+
+from cir_vectorizer.collections import Info, Point, SyncRecord, open_collection
+from cir_vectorizer.collections.searching import Search, find
+from cir_vectorizer.collections.stored import read_id, resolve
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.sources import open_source
+from cir_vectorizer.sync import sync
+
+COLOURS = {"red": (208, 32, 38), "green": (48, 150, 62), "blue": (44, 96, 214), "white": (248, 248, 246)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for colour, rgb in COLOURS.items():
+        Image.new("RGB", (64, 48), rgb).save(folder / f"{colour}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(folder, tiny):
+    """An embedded collection that sync filled."""
+    collection = open_collection(f"qdrant:{folder}/index/shop")
+    sync(open_source(folder), collection, tiny)
+    yield collection
+    collection.close()
+
+
+@pytest.fixture(scope="module")
+def ids(shop):
+    return {Path(record.path).stem: id_ for id_, record in shop.scan()}
+
+
+def cosine(a, b):
+    return float(np.dot(a, b))
+
+
+class TestIds:
+    def test_an_object_stands_for_its_picture(self, shop, ids, tiny, folder):
+        resolved = resolve(ComposedQuery.parse({"image": {"id": ids["red"]}, "text": "is blue"}), shop)
+        by_id = tiny.compose([resolved]).vectors[0]
+        by_picture = tiny.compose([{"image": folder / "red.png", "text": "is blue"}]).vectors[0]
+        assert cosine(by_id, by_picture) == pytest.approx(1, abs=1e-5)
+
+    def test_its_norm_is_the_recorded_one(self, shop, ids):
+        (ref,) = resolve(ComposedQuery.parse({"image": {"id": ids["red"]}}), shop).image
+        assert ref.norm == SyncRecord.read(shop.get([ids["red"]])[0].payload).norm
+        assert np.linalg.norm(ref.vector) == pytest.approx(1, abs=1e-5)
+
+    def test_several_are_read_at_once_and_keep_their_places(self, shop, ids, folder):
+        image = [{"id": ids["blue"]}, folder / "green.png", {"id": ids["red"]}, {"id": ids["blue"].upper()}]
+        resolved = resolve(ComposedQuery.parse({"image": image}), shop).image
+        assert resolved[1].path == folder / "green.png"
+        assert resolved[0] == resolved[3] != resolved[2]
+
+    def test_a_query_without_ids_asks_nothing(self):
+        query = ComposedQuery.parse({"text": "a hat"})
+        assert resolve(query, open_collection("qdrant://127.0.0.1:9/nowhere")) == query
+
+    def test_a_collection_of_another_program_gives_the_mean_norm(self, tmp_path, tiny, folder):
+        client = QdrantClient(path=str(tmp_path / "index"))
+        client.create_collection("shop", models.VectorParams(size=tiny.dim, distance=models.Distance.COSINE))
+        embedding = tiny.embed_images([Image.open(folder / "red.png").convert("RGB")])[0]
+        embedding /= np.linalg.norm(embedding)
+        client.upsert("shop", [models.PointStruct(id=7, vector=embedding.tolist())])
+        client.close()
+        collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+        (ref,) = resolve(ComposedQuery.parse({"image": {"id": "7"}}), collection).image
+        assert ref.norm is None
+        length = tiny.given_embedding(0, ref).norm().item()
+        assert length == pytest.approx(tiny.mean_image_norm, rel=1e-5)
+        collection.close()
+
+    def test_vectors_that_blend_text_are_refused(self, shop, ids, tiny):
+        blends = Info(tiny.dim, "cosine", 4, blends_text=True)
+        with pytest.raises(QueryError, match=r"image\.0: .*pictures and texts together.*give the picture itself"):
+            resolve(ComposedQuery.parse({"image": {"id": ids["red"]}}), shop, blends)
+
+    @pytest.mark.parametrize(
+        ("id_", "says"),
+        [
+            ("nine", "which is no id; give a whole number or a UUID"),
+            (9, "object 9, which is not in qdrant:"),
+            ("00000000-0000-0000-0000-000000000000", "which is not in qdrant:"),
+        ],
+    )
+    def test_one_that_is_not_there_is_named(self, shop, id_, says):
+        with pytest.raises(QueryError, match=r"image\.1: ") as caught:
+            resolve(ComposedQuery.parse({"image": [[1.0, 2.0], {"id": id_}]}), shop)
+        assert says in str(caught.value)
+
+    def test_an_object_without_a_vector_is_refused(self, tmp_path, tiny):
+        client = QdrantClient(path=str(tmp_path / "index"))
+        params = models.VectorParams(size=tiny.dim, distance=models.Distance.COSINE)
+        client.create_collection("shop", {"a": params, "b": params})
+        client.upsert("shop", [models.PointStruct(id=7, vector={"b": [1.0] * tiny.dim})])
+        client.close()
+        from cir_vectorizer.collections import OpenOptions
+
+        collection = open_collection(f"qdrant:{tmp_path}/index/shop", options=OpenOptions(using="a"))
+        with pytest.raises(QueryError, match="object 7, which has no vector"):
+            resolve(ComposedQuery.parse({"image": {"id": 7}}), collection)
+        collection.close()
+
+    def test_numbers_and_uuids_are_ids(self):
+        assert read_id("17", "id") == read_id(17, "id") == 17
+        assert read_id("F47AC10B-58CC-4372-A567-0E02B2C3D479", "id") == "f47ac10b-58cc-4372-a567-0e02b2c3d479"
+
+
+class TestLikeAndUnlike:
+    def test_like_draws_the_vector_towards_a_picture_and_unlike_away(self, shop, tiny, folder):
+        plain = find(Search.read({"text": "a hat"}), shop, tiny).vector
+        part = tiny.compose([{"image": folder / "blue.png", "composer": "lincir"}]).vectors[0]
+        like = find(Search.read({"text": "a hat"}, like=[folder / "blue.png"]), shop, tiny).vector
+        unlike = find(Search.read({"text": "a hat"}, unlike=[folder / "blue.png"]), shop, tiny).vector
+        assert cosine(unlike, part) < cosine(plain, part) < cosine(like, part)
+        expected = plain + 0.5 * part
+        assert like == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
+
+    def test_several_count_as_their_mean(self, shop, tiny, folder):
+        one = find(Search.read({"text": "a hat"}, like=[folder / "blue.png"]), shop, tiny).vector
+        twice = find(Search.read({"text": "a hat"}, like=[folder / "blue.png"] * 2), shop, tiny).vector
+        assert twice == pytest.approx(one, abs=1e-5)
+
+    def test_like_alone_is_a_search_by_pictures(self, shop, ids, tiny):
+        hits = find(Search.read(like=[{"id": ids["blue"]}]), shop, tiny).hits
+        assert hits[0].id == ids["blue"]
+        assert hits[0].score == pytest.approx(1, abs=1e-4)
+
+    def test_what_is_unlike_falls_behind(self, shop, ids, tiny):
+        before = find(Search.read(like=[{"id": ids["blue"]}]), shop, tiny).hits
+        after = find(Search.read(like=[{"id": ids["blue"]}], unlike=[{"id": before[1].id}]), shop, tiny).hits
+        assert after[0].id == ids["blue"]
+        assert [hit.id for hit in after].index(before[1].id) > 1
+
+    @pytest.mark.parametrize(
+        ("query", "composer"),
+        [
+            ({"text": "a hat"}, "lincir"),
+            ({"text": "a hat", "composer": "sum"}, "sum"),
+            ({"text": "a hat", "composer": "text"}, None),
+            ({"image": [1.0] * 128}, None),
+            (None, None),
+        ],
+    )
+    def test_their_pictures_go_through_the_composer_of_the_query(self, query, composer):
+        parts = Search.read(query, like=[[1.0] * 128]).parts("lincir")
+        assert parts["like.0"].composer == composer
+        assert parts["like.0"].plain == (composer is None)
+
+    def test_numbers_of_the_query_that_are_about_its_text_do_not_reach_them(self):
+        query = {"image": [1.0] * 8, "text": "x", "composer": "sum", "options": {"keep": 0.2, "seed": 3}}
+        options = Search.read(query, unlike=[[1.0] * 8]).parts("lincir")["unlike.0"].options
+        assert (options.keep, options.seed) == (None, 3)
+
+    def test_a_search_that_takes_itself_away_is_refused(self, shop, ids, tiny):
+        with pytest.raises(QueryError, match="unlike: takes away all"):
+            Search.read(like=[{"id": 1}], unlike=[{"id": 1}]).blend(
+                [np.ones(4, np.float32) / 2, np.ones(4, np.float32)]
+            )
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ({}, "the search is empty"),
+            ({"unlike": [{"id": 1}]}, "unlike: says only what to avoid"),
+            ({"query": {"text": "x"}, "like": [{"colour": 7}]}, "like.0.colour: is not a field"),
+            ({"query": {"text": "x"}, "like": [{"id": i} for i in range(17)]}, "like"),
+            ({"query": {"text": "x"}, "limit": 0}, "limit: is below 1"),
+            ({"query": {"text": "x"}, "offset": -1}, "offset: is below 0"),
+            ({"query": {"text": "x"}, "offset": 9_999}, "offset: and limit together are over 10,000"),
+            ({"query": {"image": [1.0]}, "hybrid": True}, "hybrid: looks for the words of the text"),
+            ({"query": {"text": "x"}, "group_by": ""}, "group_by: '' is no column's name"),
+            ({"query": {"text": "x"}, "where": "a<<b"}, "filter: at letter"),
+        ],
+    )
+    def test_what_makes_no_sense_names_its_field(self, given, says):
+        with pytest.raises(QueryError) as caught:
+            Search.read(**given)
+        assert says in str(caught.value)
+
+    def test_the_collection_is_asked_for_all_that_was_said(self, shop, tiny):
+        found = find(Search.read({"text": "red"}, limit=2, offset=1, hybrid=True), shop, tiny)
+        vector = tiny.compose([{"text": "red"}]).vectors[0]
+        assert found.hits == shop.search(vector, 2, offset=1, text="red")
+
+    def test_notes_of_the_composer_come_along(self, shop, tiny):
+        assert "left out" in find(Search.read({"text": "a hat " * 200}), shop, tiny).notes[0]
+
+
+def test_a_point_is_unchanged_by_being_a_reference(shop, ids):
+    before = shop.get([ids["red"]])[0]
+    resolve(ComposedQuery.parse({"image": {"id": ids["red"]}}), shop)
+    after = shop.get([ids["red"]])[0]
+    assert isinstance(after, Point)
+    assert np.array_equal(before.vector, after.vector)

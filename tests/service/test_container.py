@@ -1,0 +1,141 @@
+"""The CPU target of the Dockerfile is built, started as its own user on a read-only root, checked, asked and stopped.
+
+Needs root, buildah, and a base image that `CIR_BASE_IMAGE` names (`docker/make_base.sh` makes one). What else the build
+needs here goes into `CIR_BUILD_OPTIONS`, for example `--build-arg TORCH_INDEX=`. Takes minutes and some 15 GB of disk.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from cir_vectorizer.client import Client
+from tests.support.servers import base64_of, drawn, free_port
+
+ROOT = Path(__file__).parents[2]
+BASE = os.environ.get("CIR_BASE_IMAGE")
+KEY = "container-key"
+
+pytestmark = [
+    pytest.mark.container,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(shutil.which("buildah") is None, reason="no buildah on PATH"),
+    pytest.mark.skipif(not BASE, reason="CIR_BASE_IMAGE names no base image; docker/make_base.sh makes one"),
+    pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="buildah's chroot isolation needs root"),
+]
+
+# What a container engine does with --read-only --tmpfs /tmp --user: $1 is the root, $2 the user, the rest a command.
+ENTER = """
+set -e
+root=$1 user=$2
+shift 2
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+exec chroot --userspec="$user" "$root" "$@"
+"""
+
+
+def buildah(*arguments):
+    done = subprocess.run(["buildah", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
+class Container:
+    """A working container of the built image: its configuration, and commands in it as its user on a read-only root."""
+
+    def __init__(self, name):
+        self.name = name
+        self.config = json.loads(buildah("inspect", name))["Docker"]["config"]
+        self.root = buildah("mount", name)
+
+    def command(self, *words, **environment):
+        variables = [*self.config["Env"], *(f"{name}={value}" for name, value in environment.items())]
+        enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "enter"]
+        return [*enter, self.root, self.config["User"], "env", "-i", *variables, *words]
+
+    def run(self, *words, **environment):
+        return subprocess.run(self.command(*words, **environment), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def container():
+    buildah(
+        "build", "--isolation", "chroot", "--network", "host", "--format", "docker", "--layers",
+        "--file", "docker/Dockerfile", "--target", "cpu", "--build-arg", f"BASE_IMAGE={BASE}",
+        *shlex.split(os.environ.get("CIR_BUILD_OPTIONS", "")), "--tag", "localhost/cir-vectorizer:cpu", ".",
+    )  # fmt: skip
+    name = buildah("from", "--pull-never", "localhost/cir-vectorizer:cpu")
+    yield Container(name)
+    buildah("umount", name)
+    buildah("rm", name)
+
+
+@pytest.fixture(scope="module")
+def port():
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def process(container, port, tmp_path_factory):
+    """The image's own entrypoint, ready."""
+    log = tmp_path_factory.mktemp("container") / "log"
+    settings = {"CIR_HOST": "127.0.0.1", "CIR_PORT": port, "CIR_API_KEYS": f"test:{KEY}", "CIR_DRAIN_SECONDS": 1}
+    with log.open("wb") as output:
+        started = subprocess.Popen(container.command(*container.config["Entrypoint"], **settings), stderr=output)
+    for _ in range(1200):
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"http://127.0.0.1:{port}/.well-known/ready", trust_env=False).is_success:
+                break
+        assert started.poll() is None, log.read_text()
+        time.sleep(0.2)
+    yield started
+    started.kill()
+    started.wait()
+
+
+def test_the_image_says_who_it_is_and_how_it_is_checked(container):
+    assert container.config["User"] == "10001:10001"
+    assert container.config["Healthcheck"]["Test"][0] == "CMD"
+    assert list(container.config["ExposedPorts"]) == ["8000/tcp"]
+    assert container.run("id", "-u").stdout.strip() == "10001"
+
+
+def test_nothing_but_tmp_can_be_written(container):
+    for path in ("/opt/cir/x", "/models/x", "/x"):
+        assert container.run("touch", path).returncode != 0
+    assert container.run("touch", "/tmp/x").returncode == 0
+
+
+def test_the_health_check_fails_where_nothing_runs(container):
+    assert container.run(*container.config["Healthcheck"]["Test"][1:], CIR_PORT=9).returncode == 1
+
+
+def test_it_is_healthy_and_runs_as_its_user(container, process, port):
+    assert container.run(*container.config["Healthcheck"]["Test"][1:], CIR_PORT=port).returncode == 0
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    assert "Uid:\t10001\t10001\t10001\t10001" in status
+
+
+def test_a_composed_query_gives_the_vector_of_this_checkout(process, port, tiny):
+    query = {"image": base64_of(drawn(3)), "text": "is red"}
+    with Client(f"http://cir:{KEY}@127.0.0.1:{port}") as client:
+        assert client.models()["data"][0]["fingerprint"] == tiny.fingerprint
+        assert np.allclose(client.compose([query]).vectors, tiny.compose([query]).vectors, atol=1e-4)
+
+
+def test_sigterm_ends_it_with_status_0(process):
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0

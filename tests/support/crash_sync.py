@@ -1,0 +1,319 @@
+"""Crashes of sync and of the database, and what is left after them.
+
+    python -m tests.support.crash_sync PHOTOS                     20 kills of sync and 5 of the server, on Qdrant and on Weaviate
+    python -m tests.support.crash_sync PHOTOS --database qdrant --kills 4 --server-kills 1 --pictures 300
+
+`cir-vectorizer sync` is started again and again and killed with SIGKILL at random moments: a quarter of the times while it
+starts, else while it encodes and writes. Then the database's server is killed so while a sync goes on, and started again.
+One clean run follows. Encoding is slowed down, so that no run is done before it is killed. Checked and printed are
+
+- every picture is one object, and each vector is within 1e-5 of that of a run without crashes;
+- every object is found by its own vector, so the index is whole too;
+- the clean run encodes exactly what was missing before it;
+- what was encoded twice is no more than the batches that were on their way when something was killed.
+
+Both servers must be on PATH. Weaviate runs with ASYNC_INDEXING=true unless the environment says otherwise: without it, one
+that is killed forgets the index entries of its last batches for good, though it had acknowledged them (the objects stay).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from cir_vectorizer.collections import Collection, OpenOptions, open_collection
+from cir_vectorizer.sync.run import WRITES_IN_FLIGHT
+from tests.support import servers
+
+BATCH_SIZE = 8
+ON_THEIR_WAY = WRITES_IN_FLIGHT + 1
+"""Batches that were encoded and not written yet when sync is killed: those handed over, and one that waits for room."""
+TOLERANCE = 1e-5
+SHARE_S = 1.0
+"""Seconds of encoding that are planned for each kill."""
+
+
+@dataclass
+class Outcome:
+    """What a crash test found."""
+
+    database: str
+    pictures: int
+    sync_kills: int = 0
+    server_kills: int = 0
+    survived: int = 0
+    """Runs that went on after their server came back."""
+    encoded: int = 0
+    """Pictures encoded in all runs together."""
+    missing_before_last: int = 0
+    encoded_by_last: int = 0
+    most_difference: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def encoded_twice(self) -> int:
+        return self.encoded - self.pictures
+
+    @property
+    def allowed_twice(self) -> int:
+        return self.sync_kills * ON_THEIR_WAY * BATCH_SIZE
+
+    def __str__(self) -> str:
+        return (
+            f"{self.database}: {self.pictures:,} pictures, sync killed {self.sync_kills} times, its server "
+            f"{self.server_kills} times ({self.survived} syncs went on); the last run encoded "
+            f"{self.encoded_by_last:,} of {self.missing_before_last:,} missing; encoded twice {self.encoded_twice:,}, "
+            f"allowed {self.allowed_twice:,}; greatest difference of a vector {self.most_difference:.1e}"
+        )
+
+
+class Database:
+    """A server that can be killed and started again where it was."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self._folder = folder
+        self._context: contextlib.AbstractContextManager[servers.Server] | None = None
+        folder.mkdir()
+        self.server = self._start(None)
+
+    def _start(self, again: servers.Server | None) -> servers.Server:
+        make = {"qdrant": servers.qdrant, "weaviate": servers.weaviate}[self.name]
+        self._context = make(self._folder, "http://127.0.0.1:9", again)
+        return self._context.__enter__()
+
+    def start(self) -> None:
+        """Start it again, where it was."""
+        self.server = self._start(self.server)
+
+    def kill(self) -> None:
+        assert self.server.process is not None
+        self.server.process.kill()
+        self.server.process.wait()
+        self.stop()
+
+    def stop(self) -> None:
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
+            self._context = None
+
+    def address(self, collection: str) -> str:
+        return f"{self.name}://{self.server.host}:{self.server.port}/{collection}"
+
+    def open(self, collection: str) -> Collection:
+        return open_collection(self.address(collection), options=OpenOptions(grpc_port=self.server.grpc_port))
+
+
+class Syncs:
+    """Starts `cir-vectorizer sync` of one folder as processes of their own, which note what they encode."""
+
+    def __init__(self, photos: Path, work: Path, database: Database) -> None:
+        self.photos = photos
+        self.log = work / f"{database.name}-encoded.log"
+        self.report = work / f"{database.name}-report.json"
+        self.errors = work / f"{database.name}-errors.log"
+        self.pause = 0.0
+        """Seconds that each batch takes longer."""
+        self._database = database
+
+    def start(self, collection: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.support.crash_sync", "--child", str(self.log), str(self.pause)]
+        command += ["sync", str(self.photos)]
+        command += ["--to", self._database.address(collection), "--grpc-port", str(self._database.server.grpc_port)]
+        command += ["--report", str(self.report), "--batch-size", str(BATCH_SIZE), "--device", "cpu", "--model", "tiny"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with self.errors.open("ab") as errors:
+            return subprocess.Popen(
+                command, stdout=errors, stderr=errors, env=environment, cwd=Path(__file__).parents[2]
+            )
+
+    def finish(self, collection: str) -> dict[str, object]:
+        process = self.start(collection)
+        if process.wait(600):
+            raise SystemExit(f"a sync failed:\n{self.errors.read_text()[-2000:]}")
+        return dict(json.loads(self.report.read_text()))
+
+    def wait_for_batch(self, process: subprocess.Popen[bytes], count: int = 1) -> None:
+        """Wait until `count` more batches were encoded, or the process ended."""
+        wanted = self.encoded() + (count - 1) * BATCH_SIZE
+        while process.poll() is None and self.encoded() <= wanted:
+            time.sleep(0.01)
+
+    def encoded(self) -> int:
+        return sum(map(int, self.log.read_text().split())) if self.log.exists() else 0
+
+
+def child(log: Path, pause: float, arguments: list[str]) -> None:
+    """`cir-vectorizer` with `arguments`; appends to `log` how many pictures each batch has that was encoded."""
+    from cir_vectorizer.cli import main
+    from cir_vectorizer.models import Vectorizer
+
+    embed = Vectorizer.embed_pixels
+
+    def noted(self: Vectorizer, pixels: object) -> object:
+        embeddings = embed(self, pixels)
+        with log.open("a") as stream:
+            stream.write(f"{len(embeddings)}\n")
+        time.sleep(pause)
+        return embeddings
+
+    Vectorizer.embed_pixels = noted
+    main(arguments)
+
+
+def crash(database: Database, photos: Path, work: Path, kills: int, server_kills: int, seed: int) -> Outcome:
+    """Run the whole test on one database."""
+    chance = random.Random(seed)
+    syncs = Syncs(photos, work, database)
+    outcome = Outcome(database.name, sum(1 for _ in photos.iterdir()))
+    syncs.finish("Reference")
+    started = time.monotonic()
+    syncs.finish("Reference")
+    startup = time.monotonic() - started
+    syncs.log.unlink()
+    syncs.pause = SHARE_S * (kills + 2 * server_kills + 1) / (outcome.pictures / BATCH_SIZE)
+
+    for number in range(kills):
+        process = syncs.start("Crashed")
+        if number % 4:
+            syncs.wait_for_batch(process)
+            moment = chance.uniform(0, 1.5 * SHARE_S)
+        else:
+            moment = chance.uniform(0, startup)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            outcome.sync_kills += 1
+        process.wait()
+        when = "after the first batch" if number % 4 else "after its start"
+        print(f"  kill {number + 1}, {moment:.2f} s {when}: {_count(database):,} objects", flush=True)
+    for number in range(server_kills):
+        process = syncs.start("Crashed")
+        syncs.wait_for_batch(process)
+        time.sleep(chance.uniform(0, SHARE_S))
+        running = process.poll() is None
+        database.kill()
+        outcome.server_kills += running
+        time.sleep(chance.uniform(0, 2))
+        database.start()
+        back = syncs.encoded()
+        syncs.wait_for_batch(process, ON_THEIR_WAY + 2)
+        if process.poll() is None:
+            process.kill()
+            outcome.sync_kills += 1
+            outcome.survived += 1
+        elif process.returncode == 0:
+            outcome.survived += 1
+        else:
+            said = syncs.errors.read_text().strip().rpartition("\n")[2]
+            outcome.problems.append(
+                f"a sync ended with status {process.returncode} after its server was killed: {said}"
+            )
+        process.wait()
+        more = syncs.encoded() - back
+        print(f"  server kill {number + 1}: {more} more encoded after it, {_count(database):,} objects", flush=True)
+
+    outcome.missing_before_last = outcome.pictures - _count(database)
+    outcome.encoded_by_last = int(str(syncs.finish("Crashed")["encoded"]))
+    outcome.encoded = syncs.encoded()
+    _examine(database, outcome, kills, server_kills)
+    return outcome
+
+
+def _count(database: Database) -> int:
+    with contextlib.closing(database.open("Crashed")) as collection:
+        return 0 if collection.info() is None else collection.count()
+
+
+def _examine(database: Database, outcome: Outcome, kills: int, server_kills: int) -> None:
+    """Compare the collection that lived through the crashes with the one that did not."""
+    problems = outcome.problems
+    with (
+        contextlib.closing(database.open("Crashed")) as crashed,
+        contextlib.closing(database.open("Reference")) as whole,
+    ):
+        ids = [id_ for id_, _ in crashed.scan()]
+        if not len(ids) == len(set(ids)) == outcome.pictures == crashed.count():
+            problems.append(f"{len(ids)} objects listed, {len(set(ids))} of them different, {crashed.count()} counted")
+        expected = {point.id: point for point in whole.get(ids)}
+        for point in crashed.get(ids):
+            twin = expected.get(point.id)
+            if twin is None or point.vector is None or twin.vector is None:
+                problems.append(f"object {point.id} is not in the run without crashes")
+                continue
+            difference = float(np.abs(point.vector - twin.vector).max())
+            outcome.most_difference = max(outcome.most_difference, difference)
+            if point.payload["_cir"]["sha256"] != twin.payload["_cir"]["sha256"]:
+                problems.append(f"object {point.id} has another picture")
+            hits = crashed.search(point.vector, 50)
+            if point.id not in [hit.id for hit in hits if hit.score > 1 - 1e-3]:
+                problems.append(f"object {point.id} is not found by its own vector")
+    if outcome.sync_kills < kills or outcome.server_kills < server_kills:
+        problems.append("a run ended before it was killed; try with more pictures")
+    if outcome.most_difference > TOLERANCE:
+        problems.append(f"a vector differs by {outcome.most_difference:.1e}")
+    if outcome.encoded_by_last != outcome.missing_before_last:
+        problems.append("the last run did not encode exactly what was missing")
+    if outcome.encoded_twice > outcome.allowed_twice:
+        problems.append("more was encoded twice than the batches that were on their way")
+
+
+def spread(photos: Path, count: int, folder: Path) -> Path:
+    """`count` files in a new folder that cycle through the photos, each a little different by bytes after its end."""
+    folder.mkdir()
+    found = sorted(path for path in photos.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+    for i, path in zip(range(count), cycle(found), strict=False):
+        shutil.copyfile(path, folder / f"{i:05}{path.suffix}")
+    return folder
+
+
+def run(photos: Path, name: str, count: int, kills: int, server_kills: int, seed: int = 0) -> Outcome:
+    """The crash test of one database with `count` pictures."""
+    os.environ["CLIP_WAIT_FOR_STARTUP"] = "false"  # there is no container, and vectors come from here
+    os.environ.setdefault("ASYNC_INDEXING", "true")
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        database = Database(name, work / name)
+        try:
+            return crash(database, spread(photos, count, work / "photos"), work, kills, server_kills, seed)
+        finally:
+            database.stop()
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        child(Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--database", choices=["qdrant", "weaviate"], action="append")
+    parser.add_argument("--pictures", type=int, default=1200)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--server-kills", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    wrong = False
+    for name in given.database or ["qdrant", "weaviate"]:
+        outcome = run(given.photos, name, given.pictures, given.kills, given.server_kills, given.seed)
+        print(outcome, flush=True)
+        for problem in outcome.problems:
+            print(f"  PROBLEM: {problem}", flush=True)
+        wrong |= bool(outcome.problems)
+    sys.exit(int(wrong))
+
+
+if __name__ == "__main__":
+    main()

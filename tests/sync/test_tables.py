@@ -1,0 +1,240 @@
+"""Sync of csv, tsv and jsonl tables into an embedded Qdrant, with the packaged model."""
+
+import os
+
+import pytest
+
+from cir_vectorizer.errors import SourceError
+from cir_vectorizer.sources import Item, Web, open_source
+from cir_vectorizer.sources.table import LocalTable, TableSource
+from tests.support.indexing import counts, draw, indexed, only, payloads, run, table
+
+pytest_plugins = ["tests.support.indexing"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_columns_become_the_payload(photos, shop, tiny, suffix):
+    rows = [
+        {"image": "a.jpg", "colour": "light, blue", "price": 10},
+        {"image": "b.png", "colour": "réd", "price": 5},
+    ]
+    report = run(table(photos / f"catalog{suffix}", rows), shop, tiny)
+    assert counts(report) == only(added=2, encoded=2)
+    assert payloads(shop) == {
+        "a.jpg": {"colour": "light, blue", "price": 10},
+        "b.png": {"colour": "réd", "price": 5},
+    }
+
+
+def test_json_values_stay_as_they_are(photos, shop, tiny):
+    row = {
+        "n": 1,
+        "x": 1.5,
+        "code": "007",
+        "tags": ["a", "b"],
+        "maker": {"city": "Oslo"},
+        "sold": True,
+        "none": None,
+    }
+    run(table(photos / "catalog.jsonl", [{"image": "a.jpg", **row}]), shop, tiny)
+    assert payloads(shop) == {"a.jpg": row}
+    assert counts(run(photos / "catalog.jsonl", shop, tiny)) == only(unchanged=1)
+
+
+def test_a_csv_column_is_numbers_only_if_all_of_it_is(photos, shop, tiny):
+    rows = [
+        {
+            "image": "a.jpg",
+            "ean": "4006381333931",
+            "price": "10",
+            "size": "38",
+            "code": "007",
+            "version": "1e5",
+            "": "0",
+        },
+        {"image": "b.png", "ean": "", "price": "9.90", "size": "M", "code": "12", "version": "2", "": "1"},
+    ]
+    run(table(photos / "catalog.csv", rows), shop, tiny)
+    assert payloads(shop) == {
+        "a.jpg": {"ean": 4006381333931, "price": 10.0, "size": "38", "code": "007", "version": "1e5"},
+        "b.png": {"price": 9.9, "size": "M", "code": "12", "version": "2"},
+    }
+
+
+def test_a_changed_payload_alone_is_written_alone(photos, shop, tiny):
+    rows = [{"image": "a.jpg", "colour": "red", "old": "x"}, {"image": "b.png", "colour": "blue", "old": "y"}]
+    run(table(photos / "catalog.jsonl", rows), shop, tiny)
+    rows[0] = {"image": "a.jpg", "colour": "green"}
+    report = run(table(photos / "catalog.jsonl", rows), shop, tiny)
+    assert counts(report) == only(changed=1, unchanged=1)
+    assert payloads(shop) == {"a.jpg": {"colour": "green"}, "b.png": {"colour": "blue", "old": "y"}}
+
+
+def test_a_picture_and_its_payload_may_change_together(photos, shop, tiny):
+    run(table(photos / "catalog.csv", [{"image": "a.jpg", "colour": "red"}]), shop, tiny)
+    draw(photos / "a.jpg", 77)
+    report = run(table(photos / "catalog.csv", [{"image": "a.jpg", "colour": "blue"}]), shop, tiny)
+    assert counts(report) == only(changed=1, encoded=1)
+    assert payloads(shop) == {"a.jpg": {"colour": "blue"}}
+
+
+def test_an_id_column_keeps_an_object_while_its_picture_changes(photos, shop, tiny):
+    run(table(photos / "catalog.csv", [{"image": "a.jpg", "sku": "S1"}]), shop, tiny, id_column="sku")
+    report = run(table(photos / "catalog.csv", [{"image": "b.png", "sku": "S1"}]), shop, tiny, id_column="sku")
+    assert counts(report) == only(changed=1, encoded=1)
+    assert indexed(shop) == ["b.png"]
+
+
+def test_another_picture_of_the_same_size_and_time_is_encoded(photos, shop, tiny):
+    for seed, name in enumerate(("front.bmp", "back.bmp")):
+        draw(photos / name, seed)
+        os.utime(photos / name, (1, 1))
+    run(table(photos / "catalog.csv", [{"image": "front.bmp", "sku": "S1"}]), shop, tiny, id_column="sku")
+    report = run(table(photos / "catalog.csv", [{"image": "back.bmp", "sku": "S1"}]), shop, tiny, id_column="sku")
+    assert counts(report) == only(changed=1, encoded=1)
+    assert indexed(shop) == ["back.bmp"]
+
+
+def test_one_picture_may_show_several_objects_with_ids(photos, shop, tiny):
+    rows = [{"image": "a.jpg", "sku": 1}, {"image": "a.jpg", "sku": 2}]
+    assert counts(run(table(photos / "catalog.jsonl", rows), shop, tiny, id_column="sku"))["added"] == 2
+
+
+def test_a_table_and_its_folder_make_the_same_objects(photos, shop, tiny):
+    run(photos, shop, tiny)
+    report = run(table(photos / "catalog.csv", [{"image": "./inner/d.gif", "colour": "red"}]), shop, tiny)
+    assert counts(report) == only(changed=1)
+    assert shop.count() == 5
+
+
+@pytest.mark.parametrize("name", ["Image", "image_path", "path", "file", "filename"])
+def test_the_image_column_is_guessed_by_its_name(photos, shop, tiny, name):
+    rows = [{"title": "x", name: "a.jpg", "note": "y"}]
+    assert counts(run(table(photos / "catalog.csv", rows), shop, tiny))["added"] == 1
+    assert payloads(shop) == {"a.jpg": {"title": "x", "note": "y"}}
+
+
+def test_the_image_column_may_be_said(photos, shop, tiny):
+    rows = [{"image": "front", "bild": "a.jpg"}]
+    run(table(photos / "catalog.csv", rows), shop, tiny, image_column="bild")
+    assert payloads(shop) == {"a.jpg": {"image": "front"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "problem"),
+    [
+        ("title,colour\nx,red\n", {}, "no column that is clearly the picture's.*: title, colour"),
+        (
+            "image,colour\na.jpg,red\n",
+            {"image_column": "bild"},
+            "no column 'bild'; --image-column is one of: image, colour",
+        ),
+        (
+            "image,colour\na.jpg,red\n",
+            {"id_column": "sku"},
+            "no column 'sku'; --id-column is one of: image, colour",
+        ),
+        (
+            "image,colour\na.jpg,red\nb.png,blue\n./a.jpg,x\n",
+            {},
+            "rows 1 and 3 would be the same.*--id-column",
+        ),
+        (
+            "image,sku\na.jpg,1\nb.png,1\n",
+            {"id_column": "sku"},
+            "rows 1 and 2 would be the same.*ids unique",
+        ),
+        ("image,colour,colour\na.jpg,red,blue\n", {}, "two columns named 'colour'"),
+        ("image,_cir\na.jpg,red\n", {}, "column '_cir'"),
+        ("", {}, "one of: none at all"),
+        (b"image\n\xff\xfe.jpg\n", {}, "is not UTF-8"),
+        ('image\n"a.jpg\n', {}, "cannot be read"),
+    ],
+)
+def test_a_table_that_cannot_be_indexed_is_a_sentence(photos, shop, tiny, content, options, problem):
+    path = photos / "catalog.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SourceError, match=problem):
+        run(path, shop, tiny, **options)
+    assert shop.info() is None
+
+
+def test_rows_that_make_no_sense_fail_one_by_one(photos, shop, tiny):
+    lines = [
+        '{"image": "a.jpg", "sku": 1}',
+        "{not json",
+        "[1]",
+        '{"image": null, "sku": 2}',
+        '{"image": 5, "sku": 3}',
+        '{"image": "b.png", "sku": null}',
+        '{"image": "http://127.0.0.1/b.png", "sku": 4}',
+        '{"image": "b.png", "sku": 5, "weight": NaN}',
+        '{"image": "b.png", "sku": 6, "ean": 123456789012345678901234567890}',
+        '{"image": "b.png", "sku": 7, "name": "\\ud800"}',
+        '{"image": "gone.png", "sku": 8}',
+        "",
+        '{"image": "c.webp", "sku": 9}',
+    ]
+    (photos / "catalog.jsonl").write_text("\n".join(lines))
+    report = run(photos / "catalog.jsonl", shop, tiny, id_column="sku")
+    assert counts(report) == only(added=2, failed=10, encoded=2)
+    reasons = {failure.path.rpartition("row ")[2]: failure.reason for failure in report.failed}
+    assert reasons == {
+        **dict.fromkeys(["2", "3", "5", "8", "9", "10"], "row"),
+        "4": "missing",
+        "6": "id",
+        "http://127.0.0.1/b.png": "url",
+        "gone.png": "path",
+    }
+
+
+def test_a_csv_row_with_too_many_cells_fails_alone(photos, shop, tiny):
+    (photos / "catalog.csv").write_text("image,colour\na.jpg,red, dark\nb.png,blue\nc.webp\n")
+    report = run(photos / "catalog.csv", shop, tiny)
+    assert counts(report) == only(added=2, failed=1, encoded=2)
+    assert "has 3 cells for 2 columns" in str(report.failed[0])
+    assert payloads(shop) == {"b.png": {"colour": "blue"}, "c.webp": {}}
+
+
+def test_a_source_that_is_none_is_a_sentence(photos, tmp_path):
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(SourceError, match="neither a folder nor a table"):
+        open_source(photos / "a.jpg")
+    with pytest.raises(SourceError, match="is a folder, which has no columns"):
+        open_source(photos, image_column="image")
+
+
+def test_rows_that_name_the_same_picture_where_none_may_be_fail_one_by_one(photos, shop, tiny):
+    report = run(table(photos / "catalog.csv", [{"image": "ftp://host/a.jpg"}] * 2 + [{"image": "a.jpg"}]), shop, tiny)
+    assert counts(report) == only(added=1, failed=2, encoded=1)
+
+
+def test_cells_that_were_edited_after_the_table_was_counted_stay_text(photos):
+    rows = [{"image": f"{i}.jpg", "price": 10, "weight": 1.5} for i in range(3)]
+    source = open_source(table(photos / "catalog.csv", rows))
+    source.count()
+    rows[1] |= {"price": "1.5", "weight": "nan"}
+    rows[2] |= {"price": "ten", "weight": "heavy"}
+    table(photos / "catalog.csv", rows)
+    assert [item.columns for item in source.items() if isinstance(item, Item)] == [
+        {"price": 10, "weight": 1.5},
+        {"price": "1.5", "weight": "nan"},
+        {"price": "ten", "weight": "heavy"},
+    ]
+
+
+@pytest.mark.parametrize("left", [[], [{"image": "a.jpg"}], [{"image": ""}] * 2])
+def test_rows_that_leave_while_the_table_is_counted_are_no_matter(photos, left):
+    class Edited(LocalTable):
+        times = 0
+
+        def open(self):
+            self.times += 1
+            if self.times == 3:  # after the columns and the count, to look at rows of the same id
+                (photos / "catalog.jsonl").write_text("".join(f'{{"image": "{row["image"]}"}}\n' for row in left))
+            return super().open()
+
+    file = Edited(table(photos / "catalog.jsonl", [{"image": "a.jpg"}] * 2))
+    assert TableSource(file, ".jsonl", Web()).count() == 2
+    assert file.times == 3

@@ -1,0 +1,1 @@
+"""Training captions: read, cleaned and tagged."""

@@ -1,0 +1,252 @@
+"""Which words of a caption are masked: maximal runs of adjectives, nouns, names and determiners.
+
+"a red dress with long sleeves" becomes "$ with $" (LinCIR's self-masking projection, https://arxiv.org/abs/2312.01998).
+
+Two deliberate differences from the published code, which replaces a run's text wherever it occurs:
+runs are word offsets here, so that masking "art" leaves "party" whole, and no run is skipped when another one's
+text is gone already; and a word is what stands between spaces and punctuation, so that "t-shirt" and "men's" are
+one word each.
+"""
+
+import random
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from cir_vectorizer_trainer.captions.lexicon import kind_of
+
+MARKER = "$"
+KEYWORD_TAGS = frozenset({"ADJ", "NOUN", "PROPN", "DET"})
+
+Span = tuple[int, int]
+
+_BREAKING = (
+    "!-/:-@\\[-`{-~¡-©«-±´¶-¸»¿×÷\u2000-\u200b\u200e-\u206f\u20a0-\u20cf\u2190-\u2bff\u2e00-\u2e7f\u3000-\u3004"
+    "\u3008-\u3020\u3030\ufe00-\ufe1f\ufe30-\ufe6f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufffc\ufffd"
+    "\U0001f000-\U0001faff\U000e0000-\U000e007f"
+)
+"""Punctuation, symbols and emoji: each stands alone and ends a run. All else, accents and CJK included, makes words."""
+_LETTERS = rf"[^\s{_BREAKING}]+"
+_TOKEN = re.compile(rf"({_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?)|\S")
+"""Group 1 is a word; a token without it is a mark."""
+
+
+_FIXED = {
+    "det": "DET", "quantity": "DET", "possessive": "PRON", "subject": "PRON", "pron": "PRON", "adp": "ADP", "to": "ADP",
+    "cconj": "CCONJ", "sconj": "SCONJ", "be": "AUX", "have": "AUX", "part": "PART", "intj": "INTJ", "degree": "ADV",
+    "adv": "ADV", "num": "NUM", "adj": "ADJ", "adjed": "ADJ", "noun": "NOUN", "mark": "PUNCT",
+}  # fmt: skip
+"""The tag of each kind of word (see `lexicon`) that needs no context."""
+_HEADS = frozenset({"noun", "adj", "adjed", "adjverb", "nounverb", "nounverb_s", "uninflected"})
+_OBJECTS = frozenset({"det", "quantity", "this", "possessive", "pron"})
+_EDGES = frozenset({"", "mark"})
+
+
+def prepare(caption: str) -> str:
+    """A caption as it is trained on: lower-cased, "$" removed, `<person>` written person, whitespace collapsed."""
+    return " ".join(caption.lower().replace(MARKER, "").replace("<person>", "person").split())
+
+
+class Tagger(Protocol):
+    """Names the part of speech of words."""
+
+    @property
+    def name(self) -> str:
+        """How a training record names this tagger, for example `builtin` or `spacy:en_core_web_sm`."""
+
+    def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        """Universal POS tags of each row of lower-case words and punctuation marks, as long as the row."""
+
+
+class BuiltinTagger:
+    """Tags English captions by word lists, endings and neighbouring words; needs no download, keeps no state.
+
+    Other languages come out as nouns. It does not parse: a noun used as a verb far from its subject is missed.
+    """
+
+    name = "builtin"
+
+    def __init__(self) -> None:
+        self._kind = cache(kind_of)
+
+    def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        for row in rows:
+            kinds = ["", "", *map(self._kind, row), "", ""]
+            tags = ["", ""]
+            opener = ""
+            for at in range(2, len(kinds) - 2):
+                kind = kinds[at]
+                tag = _FIXED.get(kind) or _in_context(kinds, tags, at, opener)
+                if tag != "ADJ":
+                    opener = kind
+                tags.append(tag)
+            yield tags[2:]
+
+
+def _in_context(kinds: list[str], tags: list[str], at: int, opener: str) -> str:
+    """The tag of a word whose kind leaves a choice; `opener` is the kind of what stands before the adjectives
+    that lead up to it."""
+    before, after, tag_before = kinds[at - 1], kinds[at + 1], tags[at - 1]
+    subject = before == "subject" or (before == "that" and tag_before == "PRON")
+    owned = tag_before == "DET" or before == "possessive"
+    match kinds[at]:
+        case "this":
+            pointed = after in _HEADS or after in {"num", "participle", "ing", "adjing", "more", "verb"}
+            return "DET" if pointed else "PRON"
+        case "that":
+            return "DET" if after in _HEADS and before in {"", "mark", "adp", "to", "verb"} else "PRON"
+        case "off":
+            return "ADJ" if after == "adj" else "ADP"
+        case "more":
+            graded = after in {"adj", "adjed", "adjing", "adjverb", "degree", "adv", "participle", "ing"}
+            amount = before == "have" and after == "adj" and kinds[at + 2] not in _HEADS
+            return "ADV" if graded and not amount else "ADJ"
+        case "modal":
+            named = tag_before in {"DET", "ADJ"} or (tag_before == "NOUN" and after in _EDGES | {"adp", "cconj"})
+            return "NOUN" if named else "AUX"
+        case "verb":
+            phrase = before == after == "adp"
+            return "NOUN" if owned or phrase or (tag_before == "ADJ" and after not in _OBJECTS) else "VERB"
+        case "verb_s":
+            return "NOUN" if owned or (tag_before == "ADJ" and after in _EDGES | {"cconj"}) else "VERB"
+        case "uninflected" if before == "be":
+            return "NOUN" if after in _HEADS else "VERB"
+        case "nounverb" | "uninflected":
+            ordered = after in _OBJECTS and tag_before not in {"DET", "ADJ", "ADP"}
+            counted = after == "num" and before in _EDGES
+            aimed = before == "to" and after in _OBJECTS
+            return "VERB" if before == "modal" or subject or ordered or counted or aimed else "NOUN"
+        case "nounverb_s":
+            stated = (after in _OBJECTS or after == "num") and tag_before in {"", "NOUN", "NUM", "CCONJ", "ADV"}
+            return "VERB" if subject or stated else "NOUN"
+        case "adjverb":
+            return "VERB" if after in _OBJECTS and tag_before not in {"DET", "ADJ", "AUX"} else "ADJ"
+        case "deverbal":
+            return "VERB" if after in _OBJECTS or (tag_before in {"AUX", "NUM"} and after in _HEADS) else "NOUN"
+        case "adjing":
+            return "VERB" if tag_before in {"NOUN", "AUX"} and after in {"adp", "to", "det"} else "ADJ"
+        case "compound" if after in _HEADS and tag_before not in {"PRON", "AUX"}:
+            return "ADJ"
+        case "transitive" if after in _HEADS and tag_before not in {"NOUN", "NUM", "PRON", "AUX"}:
+            return "ADJ"
+        case "ing" | "compound" | "transitive":
+            return _ing(before, after, tag_before, opener)
+        case "participle":
+            return _participle(kinds, tags, at, subject)
+    raise AssertionError(f"no rule for words of the kind {kinds[at]}")
+
+
+def _ing(before: str, after: str, tag_before: str, opener: str) -> str:
+    led_by = opener if tag_before == "ADJ" else before
+    if led_by in {"det", "this", "possessive"}:
+        return "ADJ" if after in _HEADS else "NOUN"
+    return "ADJ" if before == "more" or (led_by == "have" and after in _HEADS) else "VERB"
+
+
+def _participle(kinds: list[str], tags: list[str], at: int, subject: bool) -> str:
+    before, after = kinds[at - 1], kinds[at + 1]
+    alone = before in _EDGES and after in _EDGES
+    graded = before == "more" or (before == "degree" and after in _EDGES | {"cconj"})
+    joined = before == "cconj" and tags[at - 2] == "ADJ" and after not in {"adp", "to"}
+    attributive = after in _HEADS and not subject and not (tags[at - 1] == "NOUN" and after == "adj")
+    return "ADJ" if attributive or alone or graded or joined else "VERB"
+
+
+class SpacyTagger:
+    """Tags with an installed spaCy model.
+
+    Args:
+        model: name of the model's package, for example `en_core_web_sm`.
+        nlp: the loaded pipeline, without parser and entity recogniser.
+    """
+
+    def __init__(self, model: str, nlp: Any) -> None:
+        self._model = model
+        self._nlp = nlp
+
+    @property
+    def name(self) -> str:
+        return f"spacy:{self._model}"
+
+    def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        from spacy.tokens import Doc
+
+        docs = (Doc(self._nlp.vocab, words=list(row)) for row in rows)
+        for doc in self._nlp.pipe(docs, batch_size=512):
+            yield [token.pos_ for token in doc]
+
+
+_SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")
+
+
+def best_tagger() -> Tagger:
+    """spaCy's smallest installed English model, which is also the published choice, else the built-in tagger."""
+    if find_spec("spacy") is None:
+        return BuiltinTagger()
+    import spacy
+
+    installed = spacy.util.get_installed_models()
+    for model in _SPACY_MODELS:
+        if model in installed:
+            return SpacyTagger(model, spacy.load(model, exclude=["parser", "ner", "lemmatizer"]))
+    return BuiltinTagger()
+
+
+def keyword_spans(caption: str, tagger: Tagger, rng: random.Random | None = None) -> list[Span]:
+    """Where the keywords of one prepared caption stand; see `all_keyword_spans`."""
+    return next(all_keyword_spans([caption], tagger, rng))
+
+
+def all_keyword_spans(
+    captions: Iterable[str], tagger: Tagger, rng: random.Random | None = None
+) -> Iterator[list[Span]]:
+    """Character offsets (start, end) of the keyword runs of each prepared caption, in order and disjoint.
+
+    Args:
+        captions: as `prepare` returns them; consumed one batch of the tagger ahead at most.
+        rng: draws the one space-separated word that stands in for a caption without keywords; without it, and for
+            a caption without words, there are no spans.
+    """
+    queue: deque[tuple[str, list[re.Match[str]]]] = deque()
+
+    def rows() -> Iterator[list[str]]:
+        for caption in captions:
+            tokens = list(_TOKEN.finditer(caption))
+            queue.append((caption, tokens))
+            yield [token[0] for token in tokens]
+
+    for tags in tagger.tag(rows()):
+        caption, tokens = queue.popleft()
+        spans = _runs(tokens, tags)
+        if not spans and rng is not None and tokens:
+            spans = [rng.choice([word.span() for word in re.finditer(r"\S+", caption)])]
+        yield spans
+
+
+def _runs(tokens: list[re.Match[str]], tags: list[str]) -> list[Span]:
+    spans: list[Span] = []
+    open_run = False
+    for token, tag in zip(tokens, tags, strict=True):
+        keyword = tag in KEYWORD_TAGS and token[1] is not None
+        if keyword and open_run:
+            spans[-1] = spans[-1][0], token.end()
+        elif keyword:
+            spans.append(token.span())
+        open_run = keyword
+    return spans
+
+
+def masked_pieces(caption: str, spans: Sequence[Span]) -> list[str]:
+    """The text around the spans: n spans leave n + 1 pieces, and a marker goes between each two."""
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(caption)]
+    return [caption[end:start] for end, start in zip(ends, starts, strict=True)]
+
+
+def mask_keywords(caption: str, tagger: Tagger, rng: random.Random) -> list[str]:
+    """Prepare one caption and return the text around its keywords; `"$".join` of it reads as the paper prints it."""
+    caption = prepare(caption)
+    return masked_pieces(caption, keyword_spans(caption, tagger, rng))

@@ -1,0 +1,1 @@
+"""Training of CompoDiff on pairs of pictures and texts, and on triplets."""

@@ -1,0 +1,227 @@
+"""A training of CompoDiff and the model folder that it writes and goes on from."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cir_vectorizer import models
+from cir_vectorizer.backbones import Backbone, BackboneSpec
+from cir_vectorizer.composers.compodiff.checkpoint import save_network
+from cir_vectorizer.composers.compodiff.knobs import Knobs
+from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
+from cir_vectorizer.errors import ModelError, first_line
+from cir_vectorizer.models import published
+from cir_vectorizer.sources.base import Failure
+from cir_vectorizer_trainer.compodiff.examples import Data
+from cir_vectorizer_trainer.compodiff.frozen import Embedded
+from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Progress
+
+STATE_FILE = "compodiff-training.pt"
+PICTURES_FILE = "compodiff-pictures.pt"
+SAVE_EVERY_S = 60.0
+"""Seconds between two saves of a run that goes on; a state is five times as large as the weights."""
+NOISE_STRENGTH = 1.4
+"""Default for spaces other than OpenAI's: what the published noise is, about, to embeddings of its ViT-L/14."""
+WIDE = 512
+"""Picture spaces of this width and more get a network of the published size by default."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a new network; None is the default for the width of its picture space."""
+
+    depth: int | None = None
+    heads: int | None = None
+    head_dim: int | None = None
+
+
+def new_network(
+    backbone: Backbone, text_backbone: Backbone, sizes: Sizes, seed: int, noise_scale: float = 1.0
+) -> Network:
+    """Return an untrained network for these backbones, on the first one's device."""
+    wide = backbone.dim >= WIDE
+    config = NetworkConfig(
+        dim=backbone.dim,
+        depth=sizes.depth or (12 if wide else 4),
+        heads=sizes.heads or (16 if wide else 8),
+        head_dim=sizes.head_dim or (64 if wide else 32),
+        text_width=text_backbone.text.width,
+        noise_scale=noise_scale,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Network(config).to(backbone.device)
+
+
+def noise_scale(backbone: Backbone, data: Data, strength: float | None) -> float:
+    """Return the noise's standard deviation in the unit of the embeddings, to three digits.
+
+    Args:
+        data: its target pictures say how long embeddings are.
+        strength: the same in units of mean ‖e‖/√dim. None is the published noise, of deviation 1, for OpenAI's spaces,
+            and `NOISE_STRENGTH` for others.
+    """
+    if strength is None and is_openai(backbone.spec):
+        return 1.0
+    targets = torch.cat([examples.target for examples in data.tasks().values()]).unique()
+    mean_norm = data.embeddings[targets].float().norm(dim=-1).mean().item()
+    scale = (NOISE_STRENGTH if strength is None else strength) * mean_norm / math.sqrt(backbone.dim)
+    return float(f"{scale:.3g}")
+
+
+def is_openai(spec: BackboneSpec) -> bool:
+    """Tell whether a backbone has OpenAI's weights, by its name."""
+    return spec.options.get("pretrained") == "openai" or spec.name.startswith(("openai/clip-", "clip-ViT-"))
+
+
+def default_lr(backbone: Backbone) -> float:
+    """The learning rate that goes with the default size."""
+    return 1e-4 if backbone.dim >= WIDE else 1e-3
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where a trainer's model goes.
+
+    Attributes:
+        model: whose backbone it is for; if a model folder, its other composers go into the new one.
+        text_backbone: whose states are read, where that is another.
+        half: whether the weights are written in half precision.
+    """
+
+    path: Path
+    model: str
+    backbone: Backbone
+    text_backbone: Backbone | None = None
+    half: bool = False
+
+    def save(self, trainer: CompoDiffTrainer, complete: bool) -> None:
+        """Write the model folder with the best weights, and the state to resume from.
+
+        Raises:
+            ModelError: it cannot be written.
+        """
+        best = trainer.best_network()
+        dtype = torch.float16 if self.half else torch.float32
+        record = {
+            "network": best.config.to_record(),
+            "knobs": Knobs().to_record(),
+            "training": _training_record(trainer, complete),
+        }
+        if self.text_backbone is not None:
+            record["text_backbone"] = models.text_backbone_record(self.text_backbone)
+        composers = {"compodiff": (record, lambda path: save_network(path, best, dtype))}
+        models.save(self.path, self.backbone, composers, beside=_folder_of(self.model))
+        self._write(STATE_FILE, trainer.state())
+
+    def resume(self, trainer: CompoDiffTrainer) -> None:
+        """Make a trainer go on from what was saved here.
+
+        Raises:
+            ModelError: nothing was, or a run on other data, models or settings.
+        """
+        path = self.path / STATE_FILE
+        if not path.is_file():
+            raise ModelError(f"{self.path} holds no {STATE_FILE} to resume from; run without --resume")
+        try:
+            trainer.load_state(_read(path))
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+
+    def keep_pictures(self, embedded: Embedded) -> None:
+        """Keep picture embeddings, so that a resumed run need not compute them again.
+
+        Raises:
+            ModelError: the folder cannot be written.
+        """
+        failures = [(each.path, each.reason, each.sentence) for each in embedded.failures]
+        self._write(PICTURES_FILE, {**vars(embedded), "failures": failures})
+
+    def kept_pictures(self) -> Embedded | None:
+        """What `keep_pictures` kept; None if nothing readable."""
+        try:
+            kept = _read(self.path / PICTURES_FILE)
+        except ModelError:
+            return None
+        return Embedded(**{**kept, "failures": [Failure(*each) for each in kept["failures"]]})
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        draft = self.path / f".{name}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            torch.save(content, draft)
+            os.replace(draft, self.path / name)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a file cannot be opened or is full
+            raise ModelError(f"{self.path / name} cannot be written ({error}); make room, or correct --out") from error
+
+
+def train(
+    trainer: CompoDiffTrainer,
+    folder: Folder,
+    prior_steps: int,
+    steps: int,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Run a trainer to its end, saving after validations (a minute apart or more) and when `should_stop` says so.
+
+    Returns:
+        Whether all steps were done.
+    """
+    validations, saved = len(trainer.history), -math.inf
+    for progress in trainer.run(prior_steps, steps):
+        on_progress(progress)
+        if progress.step == prior_steps + steps:
+            break
+        if should_stop():
+            folder.save(trainer, complete=False)
+            return False
+        if len(trainer.history) > validations and time.monotonic() - saved > SAVE_EVERY_S:
+            folder.save(trainer, complete=False)
+            validations, saved = len(trainer.history), time.monotonic()
+    folder.save(trainer, complete=True)
+    return True
+
+
+def _training_record(trainer: CompoDiffTrainer, complete: bool) -> dict[str, Any]:
+    first = trainer.history[0]
+    best = trainer.best_validation or first
+    counts: dict[str, Any] = {task: len(examples) for task, examples in trainer.data.tasks().items()}
+    return {
+        **asdict(trainer.settings),
+        **counts,
+        "validation": {task: len(examples) for task, examples in trainer.held_out.items()},
+        "prior_steps": min(trainer.step, trainer.prior_steps),
+        "steps": max(0, trainer.step - trainer.prior_steps),
+        "complete": complete,
+        "first_validation_loss": _number(first.loss),
+        "best_validation_loss": _number(best.loss),
+        "best_validation_losses": best.tasks,
+        "best_step": best.step,
+    }
+
+
+def _number(loss: float) -> float | None:
+    """As JSON knows numbers; a stage without held-out examples has no loss."""
+    return loss if math.isfinite(loss) else None
+
+
+def _folder_of(model: str) -> Path | None:
+    """The folder that a model's name stands for."""
+    if model == "tiny":
+        return published.TINY_FOLDER
+    return published.store() / model if model in published.PUBLISHED else Path(model)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # truncated archives and foreign pickles raise many kinds
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); delete it and train anew") from error
+    return state

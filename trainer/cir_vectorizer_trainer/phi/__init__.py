@@ -1,0 +1,1 @@
+"""Training of Φ (LinCIR) on captions alone."""
