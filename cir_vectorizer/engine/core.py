@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cir_vectorizer.composers.base import cut_note, text_row
+from cir_vectorizer.composers.base import cut_note
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
@@ -152,9 +152,9 @@ class Engine:
 
     def text(self, model: str, text: str) -> Work:
         """A plain text; safe on threads."""
-        backbone = self.vectorizers[model].backbone
-        row, cut = text_row(backbone.tokenizer, backbone.text, text)
-        return Work(model, TEXT, row, tokens=len(row.ids), notes=(cut_note("text", backbone.text),) if cut else ())
+        tokenizer = self.vectorizers[model].backbone.text.tokenizer
+        row = tokenizer.row(text)
+        return Work(model, TEXT, row, tokens=len(row.ids), notes=(cut_note("text", tokenizer),) if row.cut else ())
 
     def picture(self, model: str, ref: ImageRef, position: int = 0, label: str = THE_PICTURE) -> Work:
         """A picture alone; safe on threads. Raises as `composed`."""

@@ -215,7 +215,7 @@ async def _explained(service: Service, model: str, query: ComposedQuery, count: 
     vectorizer = service.engine.vectorizers[model]
     composer = query.composer or vectorizer.default_composer
     embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
-    await service.engine.host(vocabulary, vectorizer.backbone.tokenizer)  # not on the device's thread
+    await service.engine.host(vocabulary, vectorizer.backbone.text.tokenizer)  # not on the device's thread
     words = await service.engine.call(model, lambda: nearest_words(vectorizer, composer, embeddings, count))
     pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words or []]
     return {
