@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cir_vectorizer.collections import Collection, Hit, Info, ModelRecord, Vector, check
+from cir_vectorizer.collections import Ask, Collection, Hit, Info, ModelRecord, Vector, check
 from cir_vectorizer.collections.stored import resolve_refs
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef
@@ -162,14 +162,14 @@ class Search:
 
     def ask(self, collection: Collection, vector: Vector) -> list[Hit]:
         """What the collection has near a vector, as this search wants it."""
-        return collection.search(
-            vector,
+        asked = Ask(
             self.limit,
             self.where,
             offset=self.offset,
             text=self.words if self.hybrid else None,
             group_by=self.group_by,
         )
+        return collection.search(vector, asked)
 
 
 @dataclass(frozen=True)
