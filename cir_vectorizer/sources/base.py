@@ -1,7 +1,6 @@
 """What a source is: pictures, each under an id that stays the same from run to run."""
 
 import hashlib
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -190,19 +189,3 @@ def version_of(text: str | bytes) -> int:
     """A digest (62 bits) of what names a version, in the place of a modification time."""
     content = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 2
-
-
-def printable(name: str) -> str:
-    """A file name that can be written as UTF-8."""
-    return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
-
-
-def without_user(url: str) -> str:
-    """The URL, or the text that holds some, without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
-
-
-def cause(error: Exception) -> str:
-    """What an error says, short and without credentials, for the middle of a sentence."""
-    said: str = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", without_user(said.splitlines()[0])).lower()

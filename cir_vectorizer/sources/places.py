@@ -10,9 +10,10 @@ from urllib.parse import quote
 from fsspec.utils import get_protocol
 
 from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.redaction import without_credentials
 from cir_vectorizer.sources.base import Picture
 from cir_vectorizer.sources.pictures import INLINE, InlinePicture, LocalFile, RemoteFile, WebPicture, is_url
-from cir_vectorizer.sources.remote import file_system, without_credentials
+from cir_vectorizer.sources.remote import file_system
 from cir_vectorizer.sources.web import Web
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from cir_vectorizer.collections import Collection, Id, ModelRecord, SyncRecord
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.sources.base import Failure, Item, Stamp, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure, Item, Stamp
 
 LOOKUP = 256
 """Entries of the source that are compared at once."""

@@ -1,7 +1,6 @@
 """The wire to Qdrant: one client for all collections of a server or directory, what is tried again, and what errors say."""
 
 import os
-import re
 import sqlite3
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from cir_vectorizer.collections import Address, OpenOptions
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CirError, CollectionError
+from cir_vectorizer.redaction import without_user
 
 DEFAULT_GRPC_PORT = 6334
 TIMEOUT_S = 60
@@ -158,7 +158,7 @@ def said_by(error: BaseException) -> str:
             said = error.content[:200].decode("utf-8", "replace") or error.reason_phrase
     else:
         said = str(error)
-    return re.sub(r"//[^/\s]*@", "//…@", said)
+    return without_user(said)
 
 
 def commit_without_fsync(client: QdrantClient) -> None:

@@ -21,7 +21,8 @@ from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.pictures.masks import MAP_SIDE, Mask, load_mask
 from cir_vectorizer.query import MaskRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
-from cir_vectorizer.sources.base import Failure, Picture, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure, Picture
 from cir_vectorizer_trainer.compodiff.examples import Data, Examples
 from cir_vectorizer_trainer.compodiff.tables import Tables
 
