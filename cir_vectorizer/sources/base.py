@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pathspec import GitIgnoreSpec
 
-from cir_vectorizer.collections import Id
+from cir_vectorizer.collections import Id, SyncRecord
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.query.encoded import Limits
 
@@ -31,8 +31,8 @@ class Stamp:
     version: int
 
 
-class Picture(Protocol):
-    """A picture where it lies; nothing is read before it is asked for."""
+class SourcePicture(Protocol):
+    """A picture where it lies: a file, a URL, or bytes in a table; nothing is read before it is asked for."""
 
     @property
     def location(self) -> str:
@@ -65,14 +65,15 @@ class Picture(Protocol):
 class Item:
     """A picture to index: its id, where it is, its name in reports, and the user's columns (JSON values).
 
-    `mark` is what an earlier record says of columns and source, where that is to be kept as it is.
+    `recorded` is the object's record in the collection that it is copied from, if its owner and its digest of the columns
+    are to be kept.
     """
 
     id: Id
-    picture: Picture
+    picture: SourcePicture
     name: str
     columns: dict[str, Any]
-    mark: str | None = None
+    recorded: SyncRecord | None = None
 
 
 @dataclass(frozen=True)
