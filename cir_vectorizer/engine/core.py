@@ -22,7 +22,7 @@ from cir_vectorizer.composers.base import cut_note
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
-from cir_vectorizer.engine.cache import Cache
+from cir_vectorizer.engine.cache import ByteCache
 from cir_vectorizer.engine.stages import (
     CALL,
     PICTURE,
@@ -49,6 +49,8 @@ Result = TypeVar("Result")
 
 MOST_FETCHED = 16
 """Pictures by URL that are fetched, or wait with their bytes for their embedding, at a time."""
+EMBEDDING_OVERHEAD = 400
+"""Bytes that Python takes to keep one embedding, beside its numbers."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class Engine:
         self._observer = observer
         self._fetch = fetch
         self._fetching = asyncio.Semaphore(MOST_FETCHED)
-        self._cache = Cache(options.cache_bytes)
+        self._cache: ByteCache[tuple[str, bytes], Vector] = ByteCache(
+            options.cache_bytes, lambda vector: vector.nbytes + EMBEDDING_OVERHEAD
+        )
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         threads = torch.get_num_threads()
         self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))

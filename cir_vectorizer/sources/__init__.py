@@ -10,13 +10,14 @@ from pathlib import Path
 from cir_vectorizer import extras
 from cir_vectorizer.collections import ENTRY_POINTS, open_collection
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer.redaction import without_credentials
 from cir_vectorizer.sources.base import (
     PICTURE_SUFFIXES,
     Failure,
     Globs,
     Item,
-    Picture,
     Source,
+    SourcePicture,
     Stamp,
     stable_id,
 )
@@ -24,7 +25,7 @@ from cir_vectorizer.sources.collection import CollectionSource
 from cir_vectorizer.sources.folder import FolderSource
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import local_path
-from cir_vectorizer.sources.remote import RemoteFolder, RemoteTable, without_credentials
+from cir_vectorizer.sources.remote import RemoteFolder, RemoteTable
 from cir_vectorizer.sources.rows import SUFFIXES
 from cir_vectorizer.sources.table import IMAGE_COLUMNS, LocalTable, TableSource
 from cir_vectorizer.sources.web import Web
@@ -105,9 +106,9 @@ __all__ = [
     "FolderSource",
     "Globs",
     "Item",
-    "Picture",
     "RemoteFolder",
     "Source",
+    "SourcePicture",
     "Stamp",
     "TableSource",
     "Web",

@@ -1,7 +1,6 @@
 """What a source is: pictures, each under an id that stays the same from run to run."""
 
 import hashlib
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any, Protocol
 
 from pathspec import GitIgnoreSpec
 
-from cir_vectorizer.collections import Id
+from cir_vectorizer.collections import Id, SyncRecord
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.query.encoded import Limits
 
@@ -32,8 +31,8 @@ class Stamp:
     version: int
 
 
-class Picture(Protocol):
-    """A picture where it lies; nothing is read before it is asked for."""
+class SourcePicture(Protocol):
+    """A picture where it lies: a file, a URL, or bytes in a table; nothing is read before it is asked for."""
 
     @property
     def location(self) -> str:
@@ -66,14 +65,15 @@ class Picture(Protocol):
 class Item:
     """A picture to index: its id, where it is, its name in reports, and the user's columns (JSON values).
 
-    `mark` is what an earlier record says of columns and source, where that is to be kept as it is.
+    `recorded` is the object's record in the collection that it is copied from, if its owner and its digest of the columns
+    are to be kept.
     """
 
     id: Id
-    picture: Picture
+    picture: SourcePicture
     name: str
     columns: dict[str, Any]
-    mark: str | None = None
+    recorded: SyncRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -190,19 +190,3 @@ def version_of(text: str | bytes) -> int:
     """A digest (62 bits) of what names a version, in the place of a modification time."""
     content = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 2
-
-
-def printable(name: str) -> str:
-    """A file name that can be written as UTF-8."""
-    return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
-
-
-def without_user(url: str) -> str:
-    """The URL, or the text that holds some, without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
-
-
-def cause(error: Exception) -> str:
-    """What an error says, short and without credentials, for the middle of a sentence."""
-    said: str = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", without_user(said.splitlines()[0])).lower()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources.base import Failure, Globs, Item, cause, is_picture, printable, stable_id
+from cir_vectorizer.redaction import cause, printable
+from cir_vectorizer.sources.base import Failure, Globs, Item, is_picture, stable_id
 from cir_vectorizer.sources.pictures import LocalFile
 
 

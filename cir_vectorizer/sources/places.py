@@ -10,9 +10,10 @@ from urllib.parse import quote
 from fsspec.utils import get_protocol
 
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Picture
+from cir_vectorizer.redaction import without_credentials
+from cir_vectorizer.sources.base import SourcePicture
 from cir_vectorizer.sources.pictures import INLINE, InlinePicture, LocalFile, RemoteFile, WebPicture, is_url
-from cir_vectorizer.sources.remote import file_system, without_credentials
+from cir_vectorizer.sources.remote import file_system
 from cir_vectorizer.sources.web import Web
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
@@ -32,7 +33,7 @@ class Places:
         self._kind = get_protocol(base)
         self._web = web
 
-    def picture(self, cell: Any) -> tuple[Picture, str]:
+    def picture(self, cell: Any) -> tuple[SourcePicture, str]:
         """The picture that a cell names, and the key that identifies it where no id column does.
 
         Raises:
@@ -54,7 +55,7 @@ class Places:
         url = is_url(cell)
         return self._by_url(cell, url[1].lower()) if url else self._by_path(cell), _key(cell)
 
-    def _by_url(self, url: str, kind: str) -> Picture:
+    def _by_url(self, url: str, kind: str) -> SourcePicture:
         if kind in ("http", "https"):
             return WebPicture(url, self._web)
         if kind == self._kind == "file":
@@ -64,7 +65,7 @@ class Places:
             raise ImageError("url", f"is a {kind}:// address, which a table may not name; give a path or {allowed}")
         return _remote(url)
 
-    def _by_path(self, path: str) -> Picture:
+    def _by_path(self, path: str) -> SourcePicture:
         if self._kind == "file":
             return LocalFile(str(Path(self._base) / path))
         inner = posixpath.normpath(path)

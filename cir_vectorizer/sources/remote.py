@@ -12,18 +12,14 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import get_protocol
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources.base import Failure, Globs, Item, cause, is_picture, printable, stable_id, without_user
+from cir_vectorizer.redaction import cause, printable, without_credentials
+from cir_vectorizer.sources.base import Failure, Globs, Item, is_picture, stable_id
 from cir_vectorizer.sources.pictures import RemoteFile
 
 _PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs",
     "abfs": "adlfs", "abfss": "adlfs", "sftp": "paramiko", "ssh": "paramiko", "webdav": "webdav4", "smb": "smbprotocol",
 }  # fmt: skip
-
-
-def without_credentials(url: str) -> str:
-    """The URL without user and password, and without a query (a signature, mostly): what may be printed and recorded."""
-    return without_user(url).partition("?")[0]
 
 
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:

@@ -12,7 +12,8 @@ from io import TextIOWrapper
 from typing import IO, Any
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources.base import Failure, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}

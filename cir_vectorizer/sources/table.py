@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Failure, Item, cause, stable_id, version_of, without_user
+from cir_vectorizer.redaction import cause, without_user
+from cir_vectorizer.sources.base import Failure, Item, stable_id, version_of
 from cir_vectorizer.sources.places import Places, key_of
 from cir_vectorizer.sources.rows import Number, Row, Rows, typed, wider
 from cir_vectorizer.sources.web import Web

@@ -7,14 +7,15 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import Collection, Id, ModelRecord, SyncRecord
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.sources.base import Failure, Item, Stamp, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure, Item, Stamp
 
 LOOKUP = 256
 """Entries of the source that are compared at once."""
@@ -29,11 +30,11 @@ Verdict = Literal["new", "same", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """An entry whose fate is known: what is `prepared` is encoded, with a record alone the payload is written, with
-    neither nothing is.
+class Decision:
+    """What is to be done with an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
+    and nothing if neither is.
 
-    `adopted` tells that another source made the object.
+    `adopted` tells that another source had written the object.
     """
 
     item: Item
@@ -63,38 +64,43 @@ class Candidate:
 
     @property
     def adopted(self) -> bool:
-        """Whether another source made the object."""
-        return self.known is not None and owner_of(self.known) not in ("", owner_of(self.fresh))
+        """Tell whether another source had written the object."""
+        return self.known is not None and self.known.owner not in ("", self.fresh.owner)
 
 
-Outcome = Work | Candidate | Failure
-_Stamped = tuple[Item | Failure, Stamp | None, str, int | None]
-"""An entry, its stamp if that is at hand, what its record would say of its columns, and a hash of its state."""
+Outcome = Decision | Candidate | Failure
 
 
-def owner(identity: str) -> str:
-    """How a source is known in the records of the objects that it made."""
+class _Stamped(NamedTuple):
+    """An entry, its stamp if that is at hand, columns and owner of its record, and a hash of its state."""
+
+    entry: Item | Failure
+    stamp: Stamp | None = None
+    columns: str = ""
+    owner: str = ""
+    state: int | None = None
+
+
+def owner_digest(identity: str) -> str:
+    """Return the digest by which the records of a source's objects name the source: 12 hexadecimal digits."""
     return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def owner_of(record: SyncRecord) -> str:
-    """Which source made an object; empty where an older version wrote its record."""
-    return record.columns.partition(".")[2]
-
-
-def mark(columns: dict[str, Any], made_by: str) -> str:
-    """What a record says of an object's columns and of the source that made it: two digests."""
+def columns_digest(columns: dict[str, Any]) -> str:
+    """Return the digest of an object's columns that its record holds: 16 hexadecimal digits."""
     content = json.dumps(columns, sort_keys=True, ensure_ascii=False)
-    return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.{made_by}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool) -> Work:
-    """The picture is as indexed: its payload is written again if the columns or the record differ."""
+_NO_COLUMNS = columns_digest({})
+
+
+def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool) -> Decision:
+    """Decide about an entry whose picture is as indexed: its payload is rewritten if columns or record differ."""
     record = replace(fresh, sha256=known.sha256, norm=known.norm)
     if record == known:
-        return Work(item, "unchanged")
-    same_columns = record.columns.partition(".")[0] == known.columns.partition(".")[0]
-    return Work(item, "record" if same_columns else "payload", record, adopted=adopted)
+        return Decision(item, "unchanged")
+    return Decision(item, "record" if record.columns == known.columns else "payload", record, adopted=adopted)
 
 
 class Known:
@@ -105,12 +111,12 @@ class Known:
 
     Args:
         scanned: ids and records of all objects.
-        made_by: the source whose objects are its own.
+        owner: digest of the source whose objects are its own.
         model: the present model, whose former fingerprint in a record is as good as its own.
     """
 
     def __init__(
-        self, scanned: Iterable[tuple[Id, SyncRecord | None]], made_by: str, model: ModelRecord | None = None
+        self, scanned: Iterable[tuple[Id, SyncRecord | None]], owner: str, model: ModelRecord | None = None
     ) -> None:
         self._current: Callable[[SyncRecord], SyncRecord] = model.current if model else lambda record: record
         keys, states, owned = array("q"), array("q"), bytearray()
@@ -118,7 +124,7 @@ class Known:
             for id_, record in scanned:
                 keys.append(hash(id_))
                 states.append(0 if record is None else _state_of(self._current(record)))
-                owned.append(record is not None and owner_of(record) == made_by)
+                owned.append(record is not None and record.owner == owner)
         order = np.argsort(np.frombuffer(keys, np.int64), kind="stable") if keys else np.empty(0, np.int64)
         self._keys = np.frombuffer(keys, np.int64)[order] if keys else np.empty(0, np.int64)
         self._states = np.frombuffer(states, np.int64)[order] if keys else np.empty(0, np.int64)
@@ -189,16 +195,16 @@ class Comparer:
 
     Args:
         model: the one that makes the vectors.
+        owner: digest of the source whose entries are compared.
         known: what a scan of the whole collection found; None asks for the records by id.
     """
 
-    def __init__(self, collection: Collection, model: ModelRecord, made_by: str, known: Known | None = None) -> None:
+    def __init__(self, collection: Collection, model: ModelRecord, owner: str, known: Known | None = None) -> None:
         self.known = known
         self.model = model
         self._collection = collection
         self._fingerprint = model.fingerprint
-        self.made_by = made_by
-        self._no_columns = mark({}, made_by)
+        self.owner = owner
 
     def next_lot(self, entries: Iterator[Item | Failure]) -> list[Outcome]:
         """Take some entries from `entries` and tell what is to be done with each; empty at their end."""
@@ -215,46 +221,53 @@ class Comparer:
         """What `Known.all_same` takes; None if an entry must be looked at in any case."""
         keys, states = array("q"), array("q")
         for entry in entries:
-            _, _, _, state = self._stamped(entry)
+            state = self._stamped(entry).state
             if entry.id is None or state is None:
                 return None
             keys.append(hash(entry.id))
             states.append(state)
         return Listing(np.array(keys, np.int64), np.array(states, np.int64))
 
-    def _stamped(self, entry: Item | Failure) -> "_Stamped":
+    def _stamped(self, entry: Item | Failure) -> _Stamped:
         if isinstance(entry, Failure):
-            return entry, None, "", None
-        columns = entry.mark or (mark(entry.columns, self.made_by) if entry.columns else self._no_columns)
+            return _Stamped(entry)
+        columns, owner = _NO_COLUMNS, self.owner
+        if entry.recorded is not None:
+            columns, owner = entry.recorded.columns, entry.recorded.owner
+        elif entry.columns:
+            columns = columns_digest(entry.columns)
         picture = entry.picture
         try:
             stamp = picture.stamp() if picture.near else None
         except (ImageError, OSError, ValueError) as error:
-            return unreadable(entry, error), None, "", None
+            return _Stamped(unreadable(entry, error))
         if stamp is None:
-            return entry, None, columns, None
-        return entry, stamp, columns, hash((picture.location, stamp.size, stamp.version, self._fingerprint, columns))
+            return _Stamped(entry, None, columns, owner)
+        state = hash((picture.location, stamp.size, stamp.version, self._fingerprint, columns, owner))
+        return _Stamped(entry, stamp, columns, owner, state)
 
-    def _compare(self, lot: Sequence["_Stamped"]) -> list[Outcome]:
+    def _compare(self, lot: Sequence[_Stamped]) -> list[Outcome]:
         verdicts: dict[Id, Verdict] = {}
         if self.known is not None:
-            about = [(entry.id, state) for entry, _, _, state in lot if entry.id is not None]
+            about = [(each.entry.id, each.state) for each in lot if each.entry.id is not None]
             verdicts = self.known.see(about)
-        asked = [
-            entry.id for entry, _, _, _ in lot if isinstance(entry, Item) and verdicts.get(entry.id, "other") == "other"
-        ]
+        items = (each.entry for each in lot if isinstance(each.entry, Item))
+        asked = [item.id for item in items if verdicts.get(item.id, "other") == "other"]
         found = self._collection.records(asked) if asked else {}
         records = {id_: self.model.current(record) for id_, record in found.items()}
-        return [
-            entry
-            if isinstance(entry, Failure)
-            else Work(entry, "unchanged")
-            if verdicts.get(entry.id) == "same"
-            else self._differing(entry, stamp, columns, records.get(entry.id))
-            for entry, stamp, columns, _ in lot
-        ]
+        outcomes: list[Outcome] = []
+        for entry, stamp, columns, owner, _ in lot:
+            if isinstance(entry, Failure):
+                outcomes.append(entry)
+            elif verdicts.get(entry.id) == "same":
+                outcomes.append(Decision(entry, "unchanged"))
+            else:
+                outcomes.append(self._differing(entry, stamp, columns, owner, records.get(entry.id)))
+        return outcomes
 
-    def _differing(self, item: Item, stamp: Stamp | None, columns: str, known: SyncRecord | None) -> Outcome:
+    def _differing(
+        self, item: Item, stamp: Stamp | None, columns: str, owner: str, known: SyncRecord | None
+    ) -> Outcome:
         fresh = SyncRecord(
             path=item.picture.location,
             size=stamp.size if stamp else 0,
@@ -263,6 +276,7 @@ class Comparer:
             norm=0.0,
             fingerprint=self._fingerprint,
             columns=columns,
+            owner=owner,
         )
         candidate = Candidate(item, known, fresh, stamp is not None)
         return settled(candidate) or candidate
@@ -280,7 +294,7 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def settled(candidate: Candidate) -> Work | None:
+def settled(candidate: Candidate) -> Decision | None:
     """What is to be done with a candidate whose path, size and time are as recorded; None if its picture must be read."""
     known, fresh = candidate.known, candidate.fresh
     if known is None or not candidate.stamped or known.fingerprint != fresh.fingerprint:
@@ -302,4 +316,4 @@ def unreadable(item: Item, error: Exception) -> Failure:
 
 
 def _state_of(record: SyncRecord) -> int:
-    return hash((record.path, record.size, record.mtime_ns, record.fingerprint, record.columns))
+    return hash((record.path, record.size, record.mtime_ns, record.fingerprint, record.columns, record.owner))

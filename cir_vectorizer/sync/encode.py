@@ -11,7 +11,7 @@ from cir_vectorizer.errors import ModelError
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sync.compare import Work
+from cir_vectorizer.sync.compare import Decision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,8 @@ class Encoder(Protocol):
             ImageError: it is no picture, or is refused.
         """
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
-        """The object of each of `works`, or why there is none.
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        """The object of each of `decisions`, or why there is none.
 
         Raises:
             ModelError: the model failed on all of them.
@@ -49,23 +49,23 @@ class ByModel:
     def prepare(self, content: bytes) -> "Tensor":
         return self._vectorizer.preprocess(open_image(content, self.limits))
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         import torch
 
         try:
-            embeddings = self._vectorizer.embed_pixels(torch.stack([work.prepared for work in works]))
+            embeddings = self._vectorizer.embed_pixels(torch.stack([decision.prepared for decision in decisions]))
         except (RuntimeError, MemoryError) as error:
             raise ModelError(
-                f"model {self._vectorizer.name!r} failed on a batch of {len(works)} pictures ({error}); "
+                f"model {self._vectorizer.name!r} failed on a batch of {len(decisions)} pictures ({error}); "
                 "if memory is short, give a smaller --batch-size"
             ) from error
-        return to_points(works, embeddings)
+        return to_points(decisions, embeddings)
 
 
-def to_points(works: Sequence[Work], embeddings: Iterable[Vector]) -> Iterator[Point | Failure]:
-    """The object of each of `works` from its unnormalised (dim,) embedding."""
-    for work, embedding in zip(works, embeddings, strict=True):
-        item, record = work.item, work.record
+def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> Iterator[Point | Failure]:
+    """The object of each of `decisions` from its unnormalised (dim,) embedding."""
+    for decision, embedding in zip(decisions, embeddings, strict=True):
+        item, record = decision.item, decision.record
         assert record is not None
         norm = float(np.linalg.norm(embedding))
         if np.isfinite(norm) and norm > 0:
@@ -84,11 +84,11 @@ class ByServer:
         open_image(content, self.limits)
         return content
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
-        for work in works:
-            assert work.record is not None
-            payload = replace(work.record, norm=None).join(work.item.columns)
-            yield Point(work.item.id, None, payload, work.prepared)
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        for decision in decisions:
+            assert decision.record is not None
+            payload = replace(decision.record, norm=None).join(decision.item.columns)
+            yield Point(decision.item.id, None, payload, decision.prepared)
 
 
 def encoder(vectorizer: "Vectorizer | ModelRecord", by_server: bool) -> Encoder:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from cir_vectorizer.errors import CirError, ImageError
 from cir_vectorizer.sources.base import Item, Source
-from cir_vectorizer.sync.compare import mark
+from cir_vectorizer.sync.compare import columns_digest
 from cir_vectorizer.sync.report import Report
 
 
@@ -58,5 +58,5 @@ def look(source: Source) -> int | None:
             stamp = entry.picture.stamp()
         except (ImageError, OSError, ValueError):
             stamp = None
-        seen = hash((seen, entry.id, stamp, mark(entry.columns, "")))
+        seen = hash((seen, entry.id, stamp, columns_digest(entry.columns)))
     return seen

@@ -1,7 +1,7 @@
 """The map of the tree in CONTRIBUTING.md: one line a room, drawn from the rooms' own docstrings.
 
-    python -m tests.support.house            draw it anew
-    python -m tests.support.house --check    exit 1 if it is out of date
+python -m tests.support.house            draw it anew
+python -m tests.support.house --check    exit 1 if it is out of date
 """
 
 import ast

@@ -20,7 +20,8 @@ from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.pictures.masks import MAP_SIDE, Mask, load_mask
 from cir_vectorizer.query import MaskRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
-from cir_vectorizer.sources.base import Failure, Picture, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure, SourcePicture
 from cir_vectorizer_trainer.compodiff.examples import Data, Examples
 from cir_vectorizer_trainer.compodiff.tables import Tables
 
@@ -168,7 +169,11 @@ def _digest(tables: Tables, backbone: Backbone, boxes: _Boxes) -> str:
 
 @torch.no_grad()
 def _embed(
-    pictures: Sequence[Picture], backbone: Backbone, boxes: _Boxes, digest: str, on_pictures: Callable[[int, int], None]
+    pictures: Sequence[SourcePicture],
+    backbone: Backbone,
+    boxes: _Boxes,
+    digest: str,
+    on_pictures: Callable[[int, int], None],
 ) -> Embedded:
     """Read, decode and mask on threads; encode in batches of whole and masked pictures together."""
     variants = boxes.variants.shape[1]
@@ -199,7 +204,7 @@ def _embed(
     return Embedded(digest, embeddings, readable, failures)
 
 
-def _decoded(pictures: Sequence[Picture], backbone: Backbone, boxes: _Boxes) -> Iterator[Tensor | Failure]:
+def _decoded(pictures: Sequence[SourcePicture], backbone: Backbone, boxes: _Boxes) -> Iterator[Tensor | Failure]:
     """For each picture in order its pixels, whole and then masked, (1 + v, 3, height, width), or why there are none."""
     masks_of = {
         int(picture): [boxes.masks[i] for i in row]

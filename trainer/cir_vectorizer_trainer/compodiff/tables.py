@@ -12,7 +12,7 @@ from typing import Any
 
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Failure, Picture
+from cir_vectorizer.sources.base import Failure, SourcePicture
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import Places
 from cir_vectorizer.sources.rows import SUFFIXES, Row, Rows
@@ -44,7 +44,7 @@ class Tables:
     """
 
     def __init__(self, web: Web | None = None) -> None:
-        self.pictures: list[Picture] = []
+        self.pictures: list[SourcePicture] = []
         self.texts: list[str] = [""]
         self.pairs = (array("i"), array("i"))
         self.triplets = (array("i"), array("i"), array("i"))

@@ -29,8 +29,8 @@ from cir_vectorizer.errors import BackboneMismatch, CirError, ModelError
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sync.compare import Candidate, Outcome, Work
-from cir_vectorizer.sync.encode import to_points
+from cir_vectorizer.sync.compare import Candidate, Decision, Outcome
+from cir_vectorizer.sync.encode import Encoder, to_points
 from cir_vectorizer.sync.run import BATCH_SIZE, FAR_WORKERS, decode
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ KNOCK_S = 10.0
 OUTCOME, PIXELS, EMBEDDING = "outcome", "pixels", "embedding"
 
 
-class RayEngine:
-    """An engine for `sync`; enter it to connect, or to start a Ray of this machine, and leave it to disconnect.
+class RayDecoders:
+    """Decoders for `sync` on Ray: enter them to connect, or to start a Ray of this machine; leave them to disconnect.
 
     Args:
         vectorizer: the model; actors load it by its name.
@@ -66,7 +66,7 @@ class RayEngine:
         batch_size: int = BATCH_SIZE,
         workers: int | None = None,
     ) -> None:
-        self.encoder = _ByEmbedding(vectorizer.limits)
+        self.encoder: Encoder = _ByEmbedding(vectorizer.limits)
         backbone = vectorizer.backbone
         self._preprocess: Callable[..., Any] = getattr(backbone, "transform", backbone.preprocess)
         folder = Path(vectorizer.name)
@@ -112,7 +112,7 @@ class RayEngine:
             ray.shutdown()
             self._started = False
 
-    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Work | Failure, None, None]:
+    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
         blocks: list[Any] = []
         waiting: list[Candidate] = []
         count = 0
@@ -130,14 +130,14 @@ class RayEngine:
         if blocks:
             yield from self._settled(blocks, count, far)
 
-    def _settled(self, blocks: list[Any], count: int, far: bool) -> Generator[Work | Failure, None, None]:
+    def _settled(self, blocks: list[Any], count: int, far: bool) -> Generator[Decision | Failure, None, None]:
         done = 0
         try:
             for table in self._pipeline(blocks, far).iter_batches(batch_size=None, batch_format="pyarrow"):
                 for row in table.to_pylist():
                     done += 1
-                    outcome: Work | Failure = pickle.loads(row[OUTCOME])  # noqa: S301  made by our own tasks
-                    if row[EMBEDDING] is not None and isinstance(outcome, Work):
+                    outcome: Decision | Failure = pickle.loads(row[OUTCOME])  # noqa: S301  made by our own tasks
+                    if row[EMBEDDING] is not None and isinstance(outcome, Decision):
                         outcome = replace(outcome, prepared=np.frombuffer(row[EMBEDDING], np.float32))
                     yield outcome
         except GeneratorExit:
@@ -166,7 +166,7 @@ class RayEngine:
         return (
             ray.data.from_arrow_refs(blocks)
             .map_batches(
-                partial(_read, encoder=_Reader(self.encoder.limits, self._preprocess), threads=threads),
+                partial(_read, encoder=_Preparing(self.encoder.limits, self._preprocess), threads=threads),
                 batch_size=self._batch_size,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
@@ -192,12 +192,12 @@ class _ByEmbedding:
     def prepare(self, content: bytes) -> Any:
         raise TypeError("pictures are prepared on Ray's workers")
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
-        return to_points(works, [work.prepared for work in works])
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        return to_points(decisions, [decision.prepared for decision in decisions])
 
 
 @dataclass
-class _Reader:
+class _Preparing:
     """The encoder of a reading task: it prepares, and others go on."""
 
     limits: Limits
@@ -206,17 +206,17 @@ class _Reader:
     def prepare(self, content: bytes) -> Any:
         return self.preprocess(open_image(content, self.limits)).numpy()
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         raise TypeError("objects are made where the collection is written")
 
 
-def _read(table: "pa.Table", encoder: _Reader, threads: int) -> "pa.Table":
+def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
     """Candidates -> their outcomes, and the pixels of those to encode."""
     candidates: list[Candidate] = [pickle.loads(each) for each in table.column("candidate").to_pylist()]  # noqa: S301
     with ThreadPoolExecutor(threads, "cir-decode") as pool:
         outcomes = list(pool.map(partial(decode, encoder=encoder), candidates))
-    pixels = [each.prepared if isinstance(each, Work) else None for each in outcomes]
-    bare = [replace(each, prepared=None) if isinstance(each, Work) else each for each in outcomes]
+    pixels = [each.prepared if isinstance(each, Decision) else None for each in outcomes]
+    bare = [replace(each, prepared=None) if isinstance(each, Decision) else each for each in outcomes]
     columns: dict[str, Sequence[bytes | None]] = {
         OUTCOME: [pickle.dumps(each) for each in bare],
         PIXELS: [None if each is None else pickle.dumps(each) for each in pixels],
