@@ -222,7 +222,8 @@ class Vectorizer:
         try:
             return self.pixels(load_reference(ref, self.limits, allow_paths), mask)
         except ImageError as error:
-            raise ImageError(error.reason, f"{ref.path or f'image.{position}'} {error}") from error
+            field = f"image.{position}"
+            raise error.at(field, said=f"{ref.path or field} ") from error.__cause__
 
     def _embed_pictures(self, jobs: Sequence[Job]) -> list[Tensor]:
         pictures = [picture for job in jobs for picture in job.pictures]
