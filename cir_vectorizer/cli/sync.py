@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence, recorded_model
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -180,11 +180,12 @@ class _Task:
     @cached_property
     def vectorizer(self) -> "Vectorizer | ModelRecord":
         """The model; its record alone where the server makes the vectors."""
-        from cir_vectorizer.models import load
+        from cir_vectorizer.models import describe, folder_of, has_record, load
 
-        on_paper = recorded_model(self.model) if self.creating.vectorize == "server" else None
+        if self.creating.vectorize == "server" and has_record(folder_of(self.model)):
+            return describe(self.model)
         device = "cpu" if self.given["engine"] == "ray" else self.device  # Ray's actors have their own
-        return on_paper[0] if on_paper else load(self.model, device)
+        return load(self.model, device, parts=())
 
     def opened(self) -> "Source":
         """The source; a collection on the target's own server or directory shares its connection."""
@@ -217,12 +218,11 @@ class _Task:
     def plan(self, listing: "Source") -> None:
         """Print what a run would do."""
         from cir_vectorizer.collections import ModelRecord
+        from cir_vectorizer.models import describe, folder_of, has_record
         from cir_vectorizer.sync import plan
 
-        if (on_paper := recorded_model(self.model)) is not None:
-            model, _ = on_paper
-        else:
-            model = ModelRecord.of(self.vectorizer)
+        recorded = has_record(folder_of(self.model))
+        model = describe(self.model) if recorded else ModelRecord.of(self.vectorizer)
         made = plan(
             listing,
             self.collection,
