@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
-from cir_vectorizer.cli.common import recorded_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -117,11 +116,13 @@ class _Task:
     @cached_property
     def vectorizer(self) -> "Vectorizer | ModelRecord":
         """The model; its record alone where the server makes the vectors."""
-        from cir_vectorizer.models import load
+        from cir_vectorizer.models import describe, folder_of, has_record, load
 
-        on_paper = recorded_model(self.given.model) if self.creating.vectorize == "server" else None
-        device = "cpu" if self.given.engine == "ray" else self.given.device  # Ray's actors have their own
-        return on_paper[0] if on_paper else load(self.given.model, device)
+        given = self.given
+        if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
+            return describe(given.model)
+        device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own
+        return load(given.model, device, parts=())
 
     def opened(self) -> "Source":
         """The source; a collection on the target's own server or directory shares its connection."""
@@ -154,13 +155,11 @@ class _Task:
     def dry_run(self, listing: "Source") -> None:
         """Print what a run would do."""
         from cir_vectorizer.collections import ModelRecord
+        from cir_vectorizer.models import describe, folder_of, has_record
         from cir_vectorizer.sync import dry_run
 
-        if (on_paper := recorded_model(self.given.model)) is not None:
-            model, _ = on_paper
-        else:
-            model = ModelRecord.of(self.vectorizer)
         given = self.given
+        model = describe(given.model) if has_record(folder_of(given.model)) else ModelRecord.of(self.vectorizer)
         made = dry_run(
             listing,
             self.collection,

@@ -230,7 +230,7 @@ class _Encode:
     def __init__(self, name: str, device: str | None, fingerprint: str) -> None:
         from cir_vectorizer.models import load
 
-        self._vectorizer = load(name, device)
+        self._vectorizer = load(name, device, parts=())
         if self._vectorizer.fingerprint != fingerprint:
             raise BackboneMismatch(
                 f"model {name!r} has other weights on a Ray worker than here (fingerprint "

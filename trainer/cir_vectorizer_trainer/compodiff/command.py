@@ -109,8 +109,8 @@ def train_compodiff(
         tables.read_pairs(pairs, pair_columns)
     if triplets:
         tables.read_triplets(triplets, triplet_columns)
-    backbone = models.load(model, device).backbone
-    text = models.load(text_model, device).backbone.text if text_model else None
+    backbone = models.load(model, device, parts=()).backbone
+    text = models.load(text_model, device, parts=()).backbone.text if text_model else None
     target = Folder(folder, model, backbone, text, half)
     reader = text or backbone.text
     try:

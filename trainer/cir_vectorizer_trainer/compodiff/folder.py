@@ -16,7 +16,6 @@ from cir_vectorizer.composers.compodiff.checkpoint import save_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
 from cir_vectorizer.errors import ModelError, first_line
-from cir_vectorizer.models import published
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer_trainer.compodiff.examples import Data
 from cir_vectorizer_trainer.compodiff.frozen import Embedded
@@ -115,7 +114,7 @@ class Folder:
         if self.text is not None:
             record["text_backbone"] = models.text_encoder_record(self.text)
         composers = {"compodiff": (record, lambda path: save_network(path, best, dtype))}
-        models.save(self.path, self.backbone, composers, beside=_folder_of(self.model))
+        models.save(self.path, self.backbone, composers, beside=models.folder_of(self.model))
         self._write(STATE_FILE, trainer.state())
 
     def resume(self, trainer: CompoDiffTrainer) -> None:
@@ -208,13 +207,6 @@ def _training_record(trainer: CompoDiffTrainer, complete: bool) -> dict[str, Any
 def _number(loss: float) -> float | None:
     """As JSON knows numbers; a stage without held-out examples has no loss."""
     return loss if math.isfinite(loss) else None
-
-
-def _folder_of(model: str) -> Path | None:
-    """The folder that a model's name stands for."""
-    if model == "tiny":
-        return published.TINY_FOLDER
-    return published.store() / model if model in published.PUBLISHED else Path(model)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def train(
 
     captions = read_captions(sources, column)
     click.echo(captions.summary(), err=True)
-    backbone = models.load(model, device).backbone
+    backbone = models.load(model, device, parts=()).backbone
     tagger = best_tagger()
     trainer = PhiTrainer(
         backbone, captions.captions, tagger,
