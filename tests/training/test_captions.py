@@ -71,7 +71,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 
 def test_broken_parquet_is_explained(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    assert "no readable Parquet file" in refusal(write(tmp_path, "t.parquet", b"nothing like it"))
+    assert "is no parquet file" in refusal(write(tmp_path, "t.parquet", b"nothing like it"))
 
 
 def test_standard_input_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,12 +190,12 @@ def test_another_encoding_names_file_line_and_remedy(name: str, tmp_path: Path) 
 
 def test_a_bad_json_line_names_file_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, "t.jsonl", '"a mug"\n\n{"caption": \n')
-    assert f"{path}, line 3: not JSON" in refusal(path)
+    assert f"{path}, line 3 is not valid JSON" in refusal(path)
 
 
 def test_a_bad_json_file_names_the_line(tmp_path: Path) -> None:
     path = write(tmp_path, "t.json", '[\n"a mug",\n]')
-    assert f"{path}, line 3: not JSON" in refusal(path) or f"{path}, line 2: not JSON" in refusal(path)
+    assert f"{path}, line 3 is not valid JSON" in refusal(path) or f"{path}, line 2 is not valid JSON" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_bad_json_file_names_the_line(tmp_path: Path) -> None:
         ("t.jsonl", "3\n", "line 1: a number where a caption should be"),
         ("t.json", '[{"caption": {"en": "a mug"}}]', "item 1: an object where a caption should be"),
         ("t.json", "[" * 100_000, "nested too deeply"),
-        ("t.csv", "caption\na red, striped mug\n", "line 2: 2 fields under 1 column; put captions"),
+        ("t.csv", "caption\na red, striped mug\n", "line 2 has 2 cells for 1 column; put quotes"),
         ("t.tsv", 'caption\tid\n"a mug\t1\na hat\t2\n', "close that quote"),
         ("t.doc", "a mug", "must end in one of .txt, .csv, .tsv, .jsonl, .json, .parquet, each also with .gz"),
         ("mugs", "a mug", "must end in one of"),
