@@ -1,4 +1,4 @@
-"""What there is to index: a folder of pictures, a table with a column of pictures, or another collection.
+"""Sources of pictures to index: a folder, a table with a column of pictures, or another collection.
 
 A source names each picture once, under an id that stays the same from run to run. It reads no picture.
 """
@@ -42,7 +42,7 @@ def open_source(
     api_key: str | None = None,
     web: Web | None = None,
 ) -> Source:
-    """A folder, a table told by its suffix, either of them elsewhere by URL, or a collection by its address.
+    """Open a folder, a table (recognised by its suffix), either of them elsewhere by URL, or a collection by its address.
 
     Args:
         image_column: of a table (guessed by name if None) or of a collection (the recorded paths if None).
@@ -84,7 +84,7 @@ def open_source(
 
 
 def names_collection(source: str) -> bool:
-    """Whether a source is written as a collection's address: `qdrant://…` or `qdrant:DIRECTORY/NAME`."""
+    """Tell whether a source is written as a collection's address: `qdrant://…` or `qdrant:DIRECTORY/NAME`."""
     scheme, colon, _ = source.partition(":")
     return bool(colon) and scheme.lower() in {point.name for point in entry_points(group=ENTRY_POINTS)}
 

@@ -51,10 +51,10 @@ class TableFile(Protocol):
         """Look at it anew."""
 
     def open(self) -> IO[bytes]:
-        """A stream of its own from the start."""
+        """Return a new stream from the start."""
 
     def close(self) -> None:
-        """Let go of what it keeps."""
+        """Drop what it keeps."""
 
 
 class LocalTable:
@@ -114,7 +114,7 @@ class TableSource:
             )
 
     def count(self) -> int:
-        """Read the table once: how many rows, which columns are numbers, and whether every id is there once."""
+        """Read the table once, to count its rows, find the columns of numbers and check that each id is there once."""
         self._file.refresh()
         count = 0
         keys, numbers = array("Q"), array("Q")

@@ -24,7 +24,7 @@ class Decoders(Protocol):
     encoder: Encoder
 
     def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
-        """The fate of each entry, in any order; candidates are looked at, and what must be encoded is prepared.
+        """Give the decision about each entry, in any order: read candidates, and prepare what must be encoded.
 
         Args:
             far: whether pictures come over a network.
@@ -35,7 +35,7 @@ class Decoders(Protocol):
 
 
 def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Candidate, bytes]:
-    """Look at a candidate's picture: what is to be done, or its bytes where it must be encoded."""
+    """Read a candidate's picture; return the decision, or the candidate and the bytes if it must be encoded."""
     item, known = candidate.item, candidate.known
     try:
         if not candidate.stamped and (stamp := item.picture.stamp()) is not None:
@@ -55,7 +55,7 @@ def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Can
 
 
 def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
-    """Look at a candidate's picture, and prepare it where it must be encoded."""
+    """Read a candidate's picture, and prepare it if it must be encoded."""
     item = candidate.item
     try:
         found = read(candidate, encoder.limits)

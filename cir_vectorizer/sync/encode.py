@@ -1,4 +1,4 @@
-"""Who makes the vectors: the model at hand, or the database's server."""
+"""Encoders: the model at hand makes the vectors, or the database's server does."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """Makes objects to write of pictures."""
+    """Turns pictures into objects to write."""
 
     limits: Limits
 
     def prepare(self, content: bytes) -> Any:
-        """What `points` needs of a picture, from its encoded bytes; called on several threads.
+        """Return what `points` needs of a picture, from its encoded bytes; called on several threads.
 
         Raises:
             ImageError: it is no picture, or is refused.
         """
 
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
-        """The object of each of `decisions`, or why there is none.
+        """Give the object of each of `decisions`, or why there is none.
 
         Raises:
             ModelError: the model failed on all of them.
@@ -40,7 +40,7 @@ class Encoder(Protocol):
 
 
 class ByModel:
-    """The model at hand makes the vectors."""
+    """Encodes with the model at hand."""
 
     def __init__(self, vectorizer: "Vectorizer") -> None:
         self._vectorizer = vectorizer
@@ -63,7 +63,7 @@ class ByModel:
 
 
 def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> Iterator[Point | Failure]:
-    """The object of each of `decisions` from its unnormalised (dim,) embedding."""
+    """Give the object of each of `decisions`, made of its unnormalised (dim,) embedding."""
     for decision, embedding in zip(decisions, embeddings, strict=True):
         item, record = decision.item, decision.record
         assert record is not None
@@ -76,7 +76,7 @@ def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> It
 
 
 class ByServer:
-    """Pictures are sent as they are, and the server has the container make the vectors."""
+    """Sends pictures as they are; the server has the container make the vectors."""
 
     limits = DEFAULT_LIMITS
 
@@ -92,7 +92,7 @@ class ByServer:
 
 
 def encoder(vectorizer: "Vectorizer | ModelRecord", by_server: bool) -> Encoder:
-    """The encoder for a run."""
+    """Return the encoder for a run."""
     if by_server:
         return ByServer()
     if isinstance(vectorizer, ModelRecord):

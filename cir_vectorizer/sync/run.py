@@ -165,7 +165,7 @@ class _Run:
         self.report = report
         self.on_progress = on_progress
         self.hidden: list[Failure] = []
-        """What kept entries from being listed."""
+        """Failures that may have kept entries from being listed."""
         self._database = ThreadPoolExecutor(1, "cir-database")
         self._writes: deque[tuple[Future[None], Sequence[Decision]]] = deque()
         self._refused_whole = 0
@@ -192,7 +192,7 @@ class _Run:
                 self._count(write, decisions)
 
     def _compared(self, source: Source, comparer: Comparer) -> Iterator[Outcome]:
-        """What is to be done with each entry; the next lot is compared while this one is used."""
+        """Give what to do with each entry; the next lot is compared while this one is used."""
         entries = source.items()
         seen = 0
         coming = self._database.submit(comparer.next_lot, entries)

@@ -54,6 +54,14 @@ def test_the_ending_may_be_in_capitals(tmp_path: Path) -> None:
     assert read_captions([write(tmp_path, "CATALOG.TXT", FILES["lines.txt"])]).captions == EXPECTED
 
 
+def test_stray_quotes_and_blank_lines_do_not_stop_the_reading(tmp_path: Path) -> None:
+    table = 'id,text\n1,"a red" dress\n\n2,a 5" mug\n'
+    assert read_captions([write(tmp_path, "t.csv", table)]).captions == ["a red dress", 'a 5" mug']
+    lines = '"a red dress"\n\n{"caption": "a mug", "price": 1e999, "ean": 123456789012345678901234567890}\n'
+    found = read_captions([write(tmp_path, "t.ndjson", lines)])
+    assert found == CaptionSet(["a red dress", "a mug"], read=2, blank=0, duplicates=0)
+
+
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_parquet_gives_its_text_column_and_lists_of_texts(ending: str, tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
