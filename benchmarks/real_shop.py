@@ -199,7 +199,7 @@ def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer,
         print(f"small CLIP trained in {time.monotonic() - began:.0f} s", flush=True)
     titles = read_captions([str(data / "titles.txt")]).captions
     backbone = load_backbone(BackboneSpec("tiny", str(clip)), "cpu")
-    folder = cached(cache, "model", PHI_SETTINGS, backbone.text_fingerprint, *titles)
+    folder = cached(cache, "model", PHI_SETTINGS, backbone.text.fingerprint, *titles)
     if not (folder / "model.json").is_file():
         began = time.monotonic()
         settings = Settings(**{key: value for key, value in PHI_SETTINGS.items() if key != "steps"})

@@ -46,7 +46,7 @@ def long_captions(captions: list[str], count: int) -> list[str]:
 
 
 def padded(row: TokenRow, backbone: Backbone) -> list[int]:
-    return list(row.ids) + [backbone.text.end_id] * (backbone.text.context_length - len(row.ids))
+    return list(row.ids) + [backbone.text.facts.end_id] * (backbone.text.facts.context_length - len(row.ids))
 
 
 class PlainRecipe:
@@ -55,15 +55,15 @@ class PlainRecipe:
     def __init__(self, backbone: Backbone, settings: Settings) -> None:
         self.backbone = backbone
         self.towers = backbone._towers
-        self.phi = Phi(backbone.dim, backbone.text.width)
+        self.phi = Phi(backbone.dim, backbone.text.facts.width)
         self.optimizer = torch.optim.AdamW(self.phi.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
 
     def encode(self, ids: torch.Tensor, pseudo_tokens: torch.Tensor | None = None) -> torch.Tensor:
         embeddings = self.towers.embed_tokens(ids)
         if pseudo_tokens is not None:
-            at_marker = (ids == self.backbone.text.marker_id).unsqueeze(-1)
+            at_marker = (ids == self.backbone.text.facts.marker_id).unsqueeze(-1)
             embeddings = torch.where(at_marker, pseudo_tokens.unsqueeze(1), embeddings)
-        return self.towers.encode_tokens(embeddings, (ids == self.backbone.text.end_id).int().argmax(1))
+        return self.towers.encode_tokens(embeddings, (ids == self.backbone.text.facts.end_id).int().argmax(1))
 
     def loss(self, originals: torch.Tensor, masked: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -92,7 +92,7 @@ def differences(trainer: PhiTrainer, plain: PlainRecipe, count: int) -> tuple[fl
     plain.phi.eval()
     noise = add_noise(torch.zeros(len(examples), backbone.dim), 1.0)
     with torch.no_grad():
-        wanted = backbone.encode_text([e.original for e in examples])
+        wanted = backbone.text.encode_text([e.original for e in examples])
     ours = self_masking_loss(backbone, phi, [e.masked for e in examples], wanted, wanted + noise)
     theirs = plain.loss(
         torch.tensor([padded(e.original, backbone) for e in examples]),

@@ -16,7 +16,7 @@ from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import Address, Collection, CreateOptions, Id, ModelRecord
+    from cir_vectorizer.collections import Collection, CreateOptions, Id, ModelRecord
     from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.sources import Source, Web
     from cir_vectorizer.sync import Report
@@ -125,15 +125,15 @@ class _Task:
 
     def opened(self) -> "Source":
         """The source; a collection on the target's own server or directory shares its connection."""
-        from cir_vectorizer.collections import parse_address
+        from cir_vectorizer.collections import parse_address, same_collection, same_place
         from cir_vectorizer.errors import SourceError
         from cir_vectorizer.sources import CollectionSource, names_collection, open_source
 
         given, target = self.given, self.collection.address
         if names_collection(given.source):
             there = parse_address(given.source)
-            if there.place == target.place:
-                same = _name(there) == _name(target)
+            if same_place(there, target):
+                same = same_collection(there, target)
                 if same and not given.reembed:
                     raise SourceError(
                         f"{there} is the collection to write to as well; give another --to, or --reembed to have it "
@@ -315,9 +315,3 @@ def _print_failures(report: "Report") -> None:
         click.echo(str(failure), err=True)
     if len(report.failed) > FAILURES_SHOWN:
         click.echo(f"… and {len(report.failed) - FAILURES_SHOWN:,} more", err=True)
-
-
-def _name(address: "Address") -> str:
-    """Weaviate takes a small first letter for the capital one."""
-    name = address.collection
-    return name[:1].upper() + name[1:] if address.scheme.startswith("weaviate") else name

@@ -1,4 +1,4 @@
-"""How a collection is named.
+"""Addresses of collections.
 
 qdrant://HOST[:PORT]/COLLECTION      a Qdrant server (`qdrants://` with TLS); KEY@HOST carries an API key
 qdrant:DIRECTORY/COLLECTION          Qdrant embedded in a directory of this machine
@@ -12,8 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 from cir_vectorizer.errors import AddressError
 from cir_vectorizer.redaction import without_user
-
-USUAL_PORTS = {"qdrant": 6333, "qdrants": 6333, "weaviate": 8080, "weaviates": 443}
 
 
 @dataclass(frozen=True)
@@ -31,17 +29,6 @@ class Address:
         if self.path is not None:
             return f"{self.scheme}:{self.path}/{self.collection}"
         return f"{self.scheme}://{self.server}/{self.collection}"
-
-    @property
-    def place(self) -> tuple[str, str | None, int | None, Path | None]:
-        """The server or directory, the same however it is written."""
-        path = None if self.path is None else self.path.resolve()
-        return self.scheme, self.host, self.port or USUAL_PORTS.get(self.scheme), path
-
-    @property
-    def usual_port(self) -> int:
-        """Where a server of this kind listens for REST unless told otherwise."""
-        return USUAL_PORTS[self.scheme]
 
     @property
     def server(self) -> str:

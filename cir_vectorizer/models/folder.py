@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from cir_vectorizer.backbones import Backbone, BackboneSpec, load_backbone
+from cir_vectorizer.backbones import Backbone, BackboneSpec, TextEncoder, load_backbone
 from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.lincir import PIC2WORD_PROMPT, load_phi, save_phi
@@ -99,11 +99,11 @@ def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec:
     from cir_vectorizer.composers.compodiff.composer import CompoDiff
 
     network = load_network(source)
-    text_backbone = load_backbone(text_spec, backbone.device) if text_spec else None
-    CompoDiff(backbone, network, text_backbone)
+    text = load_backbone(text_spec, backbone.device).text if text_spec else None
+    CompoDiff(backbone, network, text)
     record["network"] = network.config.to_record()
-    if text_backbone is not None:
-        record["text_backbone"] = text_backbone_record(text_backbone)
+    if text is not None:
+        record["text_backbone"] = text_encoder_record(text)
     save(folder, backbone, {"compodiff": (record, lambda path: save_network(path, network))}, beside=folder)
     return folder
 
@@ -141,10 +141,10 @@ def save(
             "backbone": {
                 **spec_record(backbone.spec),
                 "dim": backbone.dim,
-                "token_width": backbone.text.width,
+                "token_width": backbone.text.facts.width,
                 "mean_image_norm": backbone.mean_image_norm,
                 "fingerprint": backbone.fingerprint,
-                "text_fingerprint": backbone.text_fingerprint,
+                "text_fingerprint": backbone.text.fingerprint,
                 "former_fingerprint": backbone.former_fingerprint,
             },
             "composers": entries,
@@ -248,7 +248,7 @@ def _is_of(record: Mapping[str, Any], backbone: Backbone) -> bool:
     """Tell whether a record names this backbone, both of its encoders."""
     if "text_fingerprint" not in record:
         return bool(record["fingerprint"] == backbone.former_fingerprint)
-    return (record["fingerprint"], record["text_fingerprint"]) == (backbone.fingerprint, backbone.text_fingerprint)
+    return (record["fingerprint"], record["text_fingerprint"]) == (backbone.fingerprint, backbone.text.fingerprint)
 
 
 def _differing(record: Mapping[str, Any], backbone: Backbone) -> tuple[str, str]:
@@ -257,7 +257,7 @@ def _differing(record: Mapping[str, Any], backbone: Backbone) -> tuple[str, str]
         return record["fingerprint"], backbone.former_fingerprint
     if record["fingerprint"] != backbone.fingerprint:
         return record["fingerprint"], backbone.fingerprint
-    return record["text_fingerprint"], backbone.text_fingerprint
+    return record["text_fingerprint"], backbone.text.fingerprint
 
 
 def spec_record(spec: BackboneSpec) -> dict[str, Any]:
@@ -265,9 +265,9 @@ def spec_record(spec: BackboneSpec) -> dict[str, Any]:
     return {"loader": spec.loader, "name": spec.name, "options": dict(spec.options)}
 
 
-def text_backbone_record(backbone: Backbone) -> dict[str, Any]:
-    """A text encoder of another backbone as a composer's record holds it."""
-    return {**spec_record(backbone.spec), "fingerprint": backbone.text_fingerprint}
+def text_encoder_record(encoder: TextEncoder) -> dict[str, Any]:
+    """The text encoder of another backbone as a composer's record holds it."""
+    return {**spec_record(encoder.spec), "fingerprint": encoder.fingerprint}
 
 
 def _assemble(

@@ -28,7 +28,6 @@ from PIL import Image
 from torch import Tensor
 
 from cir_vectorizer.backbones import TokenRow
-from cir_vectorizer.composers.base import text_row
 from cir_vectorizer.composers.compodiff.checkpoint import load_network, save_network
 from cir_vectorizer.composers.compodiff.composer import CompoDiff
 from cir_vectorizer.composers.compodiff.knobs import Knobs
@@ -282,11 +281,11 @@ def _states(model: Vectorizer, texts: list[str], strange_share: float) -> Tensor
 
     Whatever such a word's own embedding is, CompoDiff so learns to read past it.
     """
-    backbone = model.backbone
-    rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
+    encoder = model.backbone.text
+    rows = [encoder.tokenizer.row(text) for text in texts]
     rng = random.Random(2)
     read = {i for product in SEEN for _ in range(40) for i in _ids(model, caption(product, rng))}
-    spread = backbone.embed_tokens(torch.tensor(_ids(model, "than more less"))).std().item()
+    spread = encoder.embed_tokens(torch.tensor(_ids(model, "than more less"))).std().item()
     generator = torch.Generator().manual_seed(2)
     parts = []
     for at in range(0, len(rows), 256):
@@ -299,13 +298,13 @@ def _states(model: Vectorizer, texts: list[str], strange_share: float) -> Tensor
                     slots.append((place, strange))
                     strange += 1
             batch.append(TokenRow(row.ids, tuple(slots)))
-        words = spread * torch.randn(strange, backbone.text.width, generator=generator)
-        parts.append(backbone.encode_states(batch, words).half())
+        words = spread * torch.randn(strange, encoder.facts.width, generator=generator)
+        parts.append(encoder.encode_states(batch, words).half())
     return torch.cat(parts).clone()
 
 
 def _ids(model: Vectorizer, text: str) -> tuple[int, ...]:
-    return model.backbone.tokenizer.encode(text, model.backbone.text.context_length).ids
+    return model.backbone.text.tokenizer.row(text).ids[1:-1]
 
 
 def best_knobs(model: Vectorizer, network: Network) -> Knobs:

@@ -210,7 +210,7 @@ def test_masked_rows_hold_their_markers_and_long_captions_keep_one(tiny):
     texts = ["a red dress with long sleeves", "of the " * 60 + "red dress", "it is " * 80]
     for example in make_examples(texts, tiny.backbone, BuiltinTagger(), random.Random(0)):
         assert example.masked.slots
-        assert all(example.masked.ids[at] == tiny.backbone.text.marker_id for at, _ in example.masked.slots)
+        assert all(example.masked.ids[at] == tiny.backbone.text.facts.marker_id for at, _ in example.masked.slots)
         assert len(example.original.ids) <= 77
         assert len(example.masked.ids) <= 77
 
@@ -230,8 +230,8 @@ def test_the_default_noise_is_the_published_one_in_any_unit(tiny):
 def test_loss_is_the_same_with_rows_alone_or_together(tiny):
     backbone = tiny.backbone
     examples = make_examples(captions(12), backbone, BuiltinTagger(), random.Random(0))
-    phi = torch.nn.Linear(backbone.dim, backbone.text.width)
-    originals = backbone.encode_text([e.original for e in examples])
+    phi = torch.nn.Linear(backbone.dim, backbone.text.facts.width)
+    originals = backbone.text.encode_text([e.original for e in examples])
     together = self_masking_loss(backbone, phi, [e.masked for e in examples], originals, originals)
     alone = [
         self_masking_loss(backbone, phi, [e.masked], o[None], o[None]) for e, o in zip(examples, originals, strict=True)

@@ -236,7 +236,7 @@ def test_texts_may_be_read_by_another_model(drawn_shop, tmp_path, clip_folder):
     assert record["text_backbone"]["loader"] == "transformers"
     assert record["network"]["text_width"] == 32
     assert (
-        record["text_backbone"]["fingerprint"] == cir_vectorizer.load(str(clip_folder), "cpu").backbone.text_fingerprint
+        record["text_backbone"]["fingerprint"] == cir_vectorizer.load(str(clip_folder), "cpu").backbone.text.fingerprint
     )
     vectors = cir_vectorizer.load(str(out), "cpu").compose([{"text": "a red hat", "composer": "compodiff"}]).vectors
     assert vectors.shape == (1, 128)

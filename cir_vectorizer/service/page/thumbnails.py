@@ -18,7 +18,7 @@ from cir_vectorizer.engine.cache import ByteCache
 from cir_vectorizer.errors import CirError, ImageError
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import Limits
-from cir_vectorizer.service.http.limits import RefusedError
+from cir_vectorizer.service.http.problems import RefusedError
 
 SIDES = (160, 320, 640, 1024)
 """Longest sides in pixels that there are; another is taken to the next larger."""

@@ -1,17 +1,7 @@
 """Qdrant as a collection of cir-vectorizer (a server, or embedded in a directory), and composed queries for its client."""
 
-from cir_vectorizer.collections import Address, OpenOptions
 from cir_vectorizer_qdrant.collection import QdrantCollection
+from cir_vectorizer_qdrant.database import QDRANT
 from cir_vectorizer_qdrant.inference import composed
 
-__all__ = ["QdrantCollection", "composed", "open_collection"]
-
-
-def open_collection(address: Address, options: OpenOptions = OpenOptions()) -> QdrantCollection:
-    """What the entry points `qdrant` and `qdrants` name: a collection that connects at its first call.
-
-    Raises:
-        AddressError: TLS was asked for an embedded collection.
-        CollectionError: a tenant was asked for.
-    """
-    return QdrantCollection(address, options)
+__all__ = ["QDRANT", "QdrantCollection", "composed"]

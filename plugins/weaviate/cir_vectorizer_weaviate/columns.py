@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from weaviate.classes.config import DataType, Property, Tokenization
 
-from cir_vectorizer.collections import RECORD_KEY, Payload, texts
+from cir_vectorizer.collections import RECORD_KEY, Payload
 from cir_vectorizer.query.filters import EXACT_INTEGER
 
 Kind = Literal["text", "number", "boolean", "integer", "padded"]
@@ -126,11 +126,6 @@ class Columns:
 def is_padded(text: str) -> bool:
     """Whether Weaviate would compare this text without the spaces around it."""
     return text != text.strip()
-
-
-def words(payload: Payload) -> str:
-    """All texts of the user's columns, for the keyword side of a hybrid search."""
-    return "\n".join(texts(payload))
 
 
 def _values(payload: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Kind, list[Any], bool]]:

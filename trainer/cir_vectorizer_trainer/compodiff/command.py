@@ -12,7 +12,7 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sen
 from cir_vectorizer.errors import SourceError
 
 if TYPE_CHECKING:
-    from cir_vectorizer.backbones import Backbone
+    from cir_vectorizer.backbones import Backbone, TextEncoder
     from cir_vectorizer_trainer.compodiff.folder import Folder
     from cir_vectorizer_trainer.compodiff.tables import Tables
     from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Progress
@@ -110,12 +110,12 @@ def train_compodiff(
     if triplets:
         tables.read_triplets(triplets, triplet_columns)
     backbone = models.load(model, device).backbone
-    text_backbone = models.load(text_model, device).backbone if text_model else None
-    target = Folder(folder, model, backbone, text_backbone, half)
-    texts_of = text_backbone or backbone
+    text = models.load(text_model, device).backbone.text if text_model else None
+    target = Folder(folder, model, backbone, text, half)
+    reader = text or backbone.text
     try:
         kept = target.kept_pictures() if resume else None
-        data, embedded = assemble(tables, backbone, texts_of, masks, seed, kept=kept, on_pictures=_picture_lines())
+        data, embedded = assemble(tables, backbone, reader, masks, seed, kept=kept, on_pictures=_picture_lines())
     finally:
         _report(tables)
     target.keep_pictures(embedded)
@@ -124,7 +124,7 @@ def train_compodiff(
         decay="constant" if constant_lr else "cosine",
     )  # fmt: skip
     network = new_network(
-        backbone, texts_of, Sizes(depth, heads, head_dim), seed, noise_scale(backbone, data, noise_strength)
+        backbone, reader, Sizes(depth, heads, head_dim), seed, noise_scale(backbone, data, noise_strength)
     )
     trainer = CompoDiffTrainer(network, data, settings)
     if resume:
@@ -132,7 +132,7 @@ def train_compodiff(
         click.echo(f"resuming after step {trainer.step:,}", err=True)
     if prior_steps is None:
         prior_steps = trainer.prior_steps if resume else _PRIOR_STEPS * ("pairs" in trainer.examples)
-    _say_what(trainer, backbone, texts_of)
+    _say_what(trainer, backbone, reader)
     finished = _run(trainer, target, prior_steps, steps)
     first, best = trainer.history[0], trainer.best_validation
     if best is not None:
@@ -194,7 +194,7 @@ def _run(trainer: "CompoDiffTrainer", folder: "Folder", prior_steps: int, steps:
     )
 
 
-def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text_backbone: "Backbone") -> None:
+def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text: "TextEncoder") -> None:
     config = trainer.network.config
     size = sum(parameter.numel() for parameter in trainer.network.parameters())
     counts = ", ".join(
@@ -202,7 +202,7 @@ def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text_backbone: 
         for task, examples in trainer.data.tasks().items()
     )
     click.echo(
-        f"pictures by {backbone.spec}, texts by {text_backbone.spec}, on {backbone.device}; {counts}; network of "
+        f"pictures by {backbone.spec}, texts by {text.spec}, on {backbone.device}; {counts}; network of "
         f"{size / 1e6:,.1f} M parameters (depth {config.depth}, heads {config.heads}, head dim {config.head_dim}); "
         f"noise of deviation {config.noise_scale:g}",
         err=True,

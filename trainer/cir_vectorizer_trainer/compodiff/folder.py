@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cir_vectorizer import models
-from cir_vectorizer.backbones import Backbone, BackboneSpec
+from cir_vectorizer.backbones import Backbone, BackboneSpec, TextEncoder
 from cir_vectorizer.composers.compodiff.checkpoint import save_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
@@ -41,17 +41,15 @@ class Sizes:
     head_dim: int | None = None
 
 
-def new_network(
-    backbone: Backbone, text_backbone: Backbone, sizes: Sizes, seed: int, noise_scale: float = 1.0
-) -> Network:
-    """Return an untrained network for these backbones, on the first one's device."""
+def new_network(backbone: Backbone, text: TextEncoder, sizes: Sizes, seed: int, noise_scale: float = 1.0) -> Network:
+    """Return an untrained network for these encoders, on the backbone's device."""
     wide = backbone.dim >= WIDE
     config = NetworkConfig(
         dim=backbone.dim,
         depth=sizes.depth or (12 if wide else 4),
         heads=sizes.heads or (16 if wide else 8),
         head_dim=sizes.head_dim or (64 if wide else 32),
-        text_width=text_backbone.text.width,
+        text_width=text.facts.width,
         noise_scale=noise_scale,
     )
     with torch.random.fork_rng():
@@ -91,14 +89,14 @@ class Folder:
 
     Attributes:
         model: whose backbone it is for; if a model folder, its other composers go into the new one.
-        text_backbone: whose states are read, where that is another.
+        text: the encoder whose states are read, where it is not the one of `backbone`.
         half: whether the weights are written in half precision.
     """
 
     path: Path
     model: str
     backbone: Backbone
-    text_backbone: Backbone | None = None
+    text: TextEncoder | None = None
     half: bool = False
 
     def save(self, trainer: CompoDiffTrainer, complete: bool) -> None:
@@ -114,8 +112,8 @@ class Folder:
             "knobs": Knobs().to_record(),
             "training": _training_record(trainer, complete),
         }
-        if self.text_backbone is not None:
-            record["text_backbone"] = models.text_backbone_record(self.text_backbone)
+        if self.text is not None:
+            record["text_backbone"] = models.text_encoder_record(self.text)
         composers = {"compodiff": (record, lambda path: save_network(path, best, dtype))}
         models.save(self.path, self.backbone, composers, beside=_folder_of(self.model))
         self._write(STATE_FILE, trainer.state())

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer import models
-from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer.backbones import Backbone, Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, Phi, save_phi
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError, ModelError, first_line
@@ -85,33 +85,25 @@ def make_examples(captions: Sequence[str], backbone: Backbone, tagger: Tagger, r
     A caption is cut to the context first, so both forms say the same; a masked form that lost every marker becomes
     "a photo of $".
     """
-    facts, tokenizer = backbone.text, backbone.tokenizer
+    tokenizer = backbone.text.tokenizer
     originals: list[TokenRow] = []
     texts: list[str] = []
     for caption in captions:
         text = prepare(caption)
-        tokens = tokenizer.encode(text, facts.context_length - 2)
-        originals.append(TokenRow((facts.start_id, *tokens.ids, facts.end_id)))
-        texts.append(tokenizer.decode(tokens.ids) if tokens.cut else text)
-    bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), backbone)
+        row = tokenizer.row(text)
+        originals.append(row)
+        texts.append(tokenizer.decode(row.ids[1:-1]) if row.cut else text)
+    bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), tokenizer)
     examples = []
     for original, text, spans in zip(originals, texts, all_keyword_spans(texts, tagger, rng), strict=True):
-        masked = _marked_row(masked_pieces(text, spans), backbone)
+        masked = _marked_row(masked_pieces(text, spans), tokenizer)
         examples.append(Example(original, masked if masked.slots else bare))
     return examples
 
 
-def _marked_row(pieces: Sequence[str], backbone: Backbone) -> TokenRow:
-    facts = backbone.text
-    ids: list[int] = []
-    slots: list[tuple[int, int]] = []
-    for position, piece in enumerate(pieces):
-        if position:
-            slots.append((len(ids) + 1, 0))
-            ids.append(facts.marker_id)
-        ids += backbone.tokenizer.encode(piece, facts.context_length).ids
-    room = facts.context_length - 2
-    return TokenRow((facts.start_id, *ids[:room], facts.end_id), tuple(slot for slot in slots if slot[0] <= room))
+def _marked_row(pieces: Sequence[str], tokenizer: Tokenizer) -> TokenRow:
+    """Join texts by markers for pseudo-token 0."""
+    return tokenizer.marked_row([part for piece in pieces for part in (0, piece)][1:])
 
 
 def self_masking_loss(
@@ -120,7 +112,7 @@ def self_masking_loss(
     """Mean squared error between the masked captions' embeddings, read with Φ(noised) at their markers, and
     the originals; both (n, dim) and unnormalised, mean over all elements."""
     rows = [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(masked)]
-    return F.mse_loss(backbone.encode_text(rows, phi(noised)), originals)
+    return F.mse_loss(backbone.text.encode_text(rows, phi(noised)), originals)
 
 
 def add_noise(embeddings: Tensor, scale: float, generator: torch.Generator | None = None) -> Tensor:
@@ -169,7 +161,7 @@ class PhiTrainer:
         held_out = min(2048, max(1, round(settings.validation_share * len(shuffled))))
         self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
         self.material = {
-            "backbone": backbone.text_fingerprint,
+            "backbone": backbone.text.fingerprint,
             "captions": PartsDigest(*sorted(captions)).hexdigest(),
             "order": PartsDigest(*captions).hexdigest(),
             "tagger": tagger.name,
@@ -187,7 +179,7 @@ class PhiTrainer:
         self.noise_scale = strength / self.published_strength
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
-            self.phi = Phi(backbone.dim, backbone.text.width).to(backbone.device)
+            self.phi = Phi(backbone.dim, backbone.text.facts.width).to(backbone.device)
         self.optimizer = torch.optim.AdamW(
             self.phi.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=True
         )
@@ -240,7 +232,7 @@ class PhiTrainer:
                 "best_step": self.best_step,
             },
         }
-        best = Phi(self.backbone.dim, self.backbone.text.width)
+        best = Phi(self.backbone.dim, self.backbone.text.facts.width)
         best.load_state_dict(self.best)
         models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, best))}, self.beside)
         draft = folder / f".{STATE_FILE}"
@@ -343,7 +335,7 @@ class PhiTrainer:
 
     @torch.no_grad()
     def _encode(self, rows: Sequence[TokenRow]) -> Tensor:
-        return self.backbone.encode_text(rows).cpu()
+        return self.backbone.text.encode_text(rows).cpu()
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.phi.state_dict().items()}
