@@ -30,8 +30,7 @@ from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Decision, Outcome
-from cir_vectorizer.sync.decode import FAR_WORKERS, decode
-from cir_vectorizer.sync.encode import Encoder, to_points
+from cir_vectorizer.sync.encode import FAR_WORKERS, Encoder, decode, to_points
 from cir_vectorizer.sync.run import BATCH_SIZE
 
 if TYPE_CHECKING:

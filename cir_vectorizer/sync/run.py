@@ -20,8 +20,7 @@ from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, P
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
-from cir_vectorizer.sync.decode import Decoders, ThreadDecoders
-from cir_vectorizer.sync.encode import Encoder, encoder
+from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
 
