@@ -36,7 +36,9 @@ from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
     help="What the source is called in the objects' records; its path or URL if left out.",
 )
 @click.option("--prune", is_flag=True, help="Remove objects of this source that left it.")
-@click.option("--yes", is_flag=True, help="Also if --prune removes more than 20 %, or --reembed loses objects.")
+@click.option(
+    "--yes", is_flag=True, help="Proceed even if --prune would remove over 20 %, or --reembed would lose objects."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be done; write nothing.")
 @click.option("--reembed", is_flag=True, help="If another backbone filled the collection: embed all anew, then switch.")
 @click.option("--watch", "watching", is_flag=True, help="Go on until Ctrl-C: sync whenever the source changes.")
@@ -92,8 +94,8 @@ from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
 )
 @fail_with_sentence
 def sync(**arguments: Any) -> None:
-    """Index the pictures of SOURCE into a collection: a folder, a .csv, .tsv, .jsonl or .parquet table, either of them
-    elsewhere (s3://, gs://, http://, …), or another collection.
+    """Index the pictures of SOURCE into a collection: a folder, a table (.csv, .tsv, .jsonl, .json or .parquet, also .gz),
+    either of them elsewhere (s3://, gs://, http://, …), or another collection.
 
     Run it again at any time: pictures that did not change are not encoded again, and a run that was stopped goes on
     where it was. Pictures that cannot be read are listed at the end and in the report.

@@ -1,4 +1,4 @@
-"""What a cell of a table, or the path in a record, says of where a picture is."""
+"""Where a picture is, by a table's cell or by the path in a record."""
 
 import os
 import posixpath
@@ -34,7 +34,7 @@ class Places:
         self._web = web
 
     def picture(self, cell: Any) -> tuple[SourcePicture, str]:
-        """The picture that a cell names, and the key that identifies it where no id column does.
+        """Return the picture that a cell names, and the key that identifies it where no id column does.
 
         Raises:
             ImageError: the cell names no picture that may be read.
@@ -77,14 +77,14 @@ class Places:
 
 
 def key_of(cell: Any) -> str | None:
-    """The key of a picture that a cell names by path or URL, be it there or not; None if it names none in this way."""
+    """Return the key of a picture that a cell names by path or URL, whether it exists or not; None if it names none so."""
     if isinstance(cell, dict):
         return key_of(cell.get("path")) if cell.get("bytes") is None else None
     return _key(cell) if isinstance(cell, str) and cell else None
 
 
 def local_path(url: str) -> str:
-    """The absolute path in a file:// URL."""
+    """Return the absolute path in a file:// URL."""
     return os.path.abspath(re.sub("^file://(localhost(?=/))?", "", url, flags=re.IGNORECASE))
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from cir_vectorizer.errors import ImageError
 from cir_vectorizer.pictures.fetch import Fetcher, NotPublicError
 from cir_vectorizer.sources.base import Stamp, version_of
 
@@ -60,8 +59,7 @@ class Web:
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except NotPublicError as error:
-            remedy = f"{error}, or give --private-urls if your own network is meant"
-            raise ImageError(error.reason, remedy) from error
+            raise error.saying(f"{error.problem}, or give --private-urls if your own network is meant") from error
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What is to be done with each entry of a source, told from the collection's records without reading pictures."""
+"""Decisions on what to do with each entry of a source, from the collection's records, without reading pictures."""
 
 import gc
 import hashlib
@@ -26,12 +26,12 @@ Change = Literal["added", "picture", "payload", "record", "unchanged"]
 
 
 Verdict = Literal["new", "same", "other"]
-"""Of an object and its entry: not there yet, as its record says, or perhaps changed."""
+"""An entry beside its object: there is none yet, it is as recorded, or it may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done with an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
+    """The action for an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
     and nothing if neither is.
 
     `adopted` tells that another source had written the object.
@@ -41,12 +41,12 @@ class Decision:
     change: Change
     record: SyncRecord | None = None
     prepared: Any = None
-    """What the encoder made of the picture."""
+    """The picture as the encoder takes it."""
     adopted: bool = False
 
     @property
     def counter(self) -> str:
-        """Its field of the report."""
+        """The report's field that counts it."""
         return {"picture": "changed", "payload": "changed", "record": "unchanged"}.get(self.change, self.change)
 
 
@@ -104,7 +104,7 @@ def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool
 
 
 class Known:
-    """What a collection knew of its objects when the run began: 17 bytes an object.
+    """The objects of a collection as they were when the run began, in 17 bytes each.
 
     An object's id and the part of its record that a listing can be compared with are kept as 64-bit hashes. Where two
     records collide (one chance in 10¹⁹), a changed picture would pass for unchanged.
@@ -133,16 +133,16 @@ class Known:
 
     @property
     def owned(self) -> int:
-        """How many objects the source had made."""
+        """Number of objects that the source had written."""
         return int(self._owned.sum())
 
     @property
     def left(self) -> int:
-        """How many of them the source has not named again so far."""
+        """Number of them that the source has not named again so far."""
         return int((self._owned & ~self._seen).sum())
 
     def find(self, ids: Sequence[Id]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Where each id is, and whether it is there at all."""
+        """Return the position of each id, and whether it is there at all."""
         wanted = np.fromiter((hash(id_) for id_ in ids), np.int64, len(ids))
         places = np.searchsorted(self._keys, wanted)
         found = places < len(self._keys)
@@ -160,7 +160,7 @@ class Known:
         }
 
     def all_same(self, listing: "Listing") -> bool:
-        """Whether every entry of a listing has the state of its record; if so, note that the source names them all."""
+        """Tell whether every entry of a listing has the state of its record; if so, note that the source names them all."""
         places = np.searchsorted(self._keys, listing.keys)
         if len(self._keys) == 0 or places.max(initial=0) >= len(self._keys):
             return False
@@ -171,8 +171,8 @@ class Known:
         return True
 
     def leaving(self, objects: Sequence[tuple[Id, SyncRecord | None]]) -> list[tuple[Id, SyncRecord]]:
-        """Those of `objects` that were there when the run began, are as they were, and were not named again by the
-        source that had made them."""
+        """Return those of `objects` that were there when the run began, are as they were, and were not named again by the
+        source that had written them."""
         places, found = self.find([id_ for id_, _ in objects])
         return [
             (id_, record)
@@ -184,7 +184,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Listing:
-    """All entries of a source by the hashes that `Known` keeps of an object: 16 bytes an entry."""
+    """All entries of a source as hashes, like the objects in `Known`: 16 bytes an entry."""
 
     keys: npt.NDArray[np.int64]
     states: npt.NDArray[np.int64]
@@ -207,7 +207,7 @@ class Comparer:
         self.owner = owner
 
     def next_lot(self, entries: Iterator[Item | Failure]) -> list[Outcome]:
-        """Take some entries from `entries` and tell what is to be done with each; empty at their end."""
+        """Take some entries from `entries` and return what to do with each; an empty list at their end."""
         lot: list[Item | Failure] = []
         held = 0
         for entry in entries:
@@ -218,7 +218,7 @@ class Comparer:
         return self._compare([self._stamped(entry) for entry in lot])
 
     def listing(self, entries: Iterable[Item | Failure]) -> Listing | None:
-        """What `Known.all_same` takes; None if an entry must be looked at in any case."""
+        """Return the listing for `Known.all_same`; None if an entry must be looked at in any case."""
         keys, states = array("q"), array("q")
         for entry in entries:
             state = self._stamped(entry).state
@@ -295,7 +295,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def settled(candidate: Candidate) -> Decision | None:
-    """What is to be done with a candidate whose path, size and time are as recorded; None if its picture must be read."""
+    """Decide about a candidate whose path, size and time are as recorded; return None if its picture must be read."""
     known, fresh = candidate.known, candidate.fresh
     if known is None or not candidate.stamped or known.fingerprint != fresh.fingerprint:
         return None
@@ -305,7 +305,7 @@ def settled(candidate: Candidate) -> Decision | None:
 
 
 def unreadable(item: Item, error: Exception) -> Failure:
-    """The failure of an entry whose picture cannot be looked at."""
+    """Return the failure of an entry whose picture cannot be read."""
     if isinstance(error, ImageError):
         return Failure(item.name, error.reason, str(error), item.id)
     if isinstance(error, FileNotFoundError):

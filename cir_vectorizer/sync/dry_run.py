@@ -1,4 +1,4 @@
-"""What a run of sync would do: nothing is written, no picture is decoded, no model is needed."""
+"""A dry run of sync: nothing is written, no picture is decoded, no model is needed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -8,17 +8,18 @@ from cir_vectorizer.errors import BackboneMismatch
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import Candidate, Comparer, Decision, Known, Outcome, owner_digest
+from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, must_reembed
 from cir_vectorizer.sync.report import Report
-from cir_vectorizer.sync.run import FAR_WORKERS, compare_all, read
+from cir_vectorizer.sync.run import compare_all
 
 LINES = 20
 
 
 @dataclass
 class DryRun:
-    """What would be done: the report that a run would write (as far as pictures can be read), and the first lines.
+    """The result of a dry run: the report that a run would write (as far as pictures can be read), and its first lines.
 
     `refusal` says why nothing would be removed, where that is so.
     """
@@ -48,7 +49,7 @@ def dry_run(
     yes: bool = False,
     reembed: bool = False,
 ) -> DryRun:
-    """Tell what `sync` or `reembed` with the same arguments would do.
+    """Find out what `sync` or `reembed` with the same arguments would do.
 
     Pictures whose size or time changed are read and hashed, none is decoded: a damaged one shows in the run itself.
 

@@ -4,8 +4,8 @@
     CPU tasks       read, hash, decode and preprocess
     actors          run the model, one for each GPU; without GPUs, one for each two cores, which then read too
 
-What must be looked at is decided for the whole source first and kept in Ray's object store, which spills to disk; then
-one pipeline of Ray Data takes it through. A task that dies with its machine is run again elsewhere by Ray. Every
+Ray first lists every picture to read and keeps the list in its object store, which spills to disk; then one pipeline of
+Ray Data reads and encodes them. A task that dies with its machine is run again elsewhere by Ray. Every
 machine needs cir-vectorizer, the model under the same name, and the pictures at the same paths or URLs.
 """
 
@@ -30,8 +30,8 @@ from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Decision, Outcome
-from cir_vectorizer.sync.encode import Encoder, to_points
-from cir_vectorizer.sync.run import BATCH_SIZE, FAR_WORKERS, decode
+from cir_vectorizer.sync.encode import FAR_WORKERS, Encoder, decode, to_points
+from cir_vectorizer.sync.run import BATCH_SIZE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -184,7 +184,7 @@ class RayDecoders:
 
 
 class _ByEmbedding:
-    """The encoder of the process that writes: what is prepared is the embedding, (dim,)."""
+    """The encoder of the process that writes; it is given (dim,) embeddings."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -198,7 +198,7 @@ class _ByEmbedding:
 
 @dataclass
 class _Preparing:
-    """The encoder of a reading task: it prepares, and others go on."""
+    """The encoder of a reading task, which prepares pictures and makes no objects."""
 
     limits: Limits
     preprocess: Callable[..., Any]
@@ -211,7 +211,7 @@ class _Preparing:
 
 
 def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
-    """Candidates -> their outcomes, and the pixels of those to encode."""
+    """Turn candidates into outcomes, with the pixels of those to encode."""
     candidates: list[Candidate] = [pickle.loads(each) for each in table.column("candidate").to_pylist()]  # noqa: S301
     with ThreadPoolExecutor(threads, "cir-decode") as pool:
         outcomes = list(pool.map(partial(decode, encoder=encoder), candidates))
@@ -251,7 +251,7 @@ class _Encode:
 
 
 def _knock(address: str) -> None:
-    """Ray itself takes minutes to say that nobody is there.
+    """Check that something listens at the address; Ray itself takes minutes to find out.
 
     Raises:
         OSError: nobody listens at HOST:PORT.
@@ -262,7 +262,7 @@ def _knock(address: str) -> None:
 
 
 def _kept(candidates: Sequence[Candidate]) -> Any:
-    """Candidates in Ray's object store."""
+    """Put candidates into Ray's object store."""
     import ray
 
     return ray.put(_table(candidate=[pickle.dumps(each) for each in candidates]))
@@ -275,7 +275,7 @@ def _table(**columns: Sequence[bytes | None]) -> "pa.Table":
 
 
 def _said(error: BaseException) -> str:
-    """What an error says, in one line; of one from a worker, what went wrong there."""
+    """Return the last line of an error; for one from a worker, of its cause there."""
     cause: BaseException = error
     with contextlib.suppress(AttributeError):
         while True:

@@ -1,4 +1,4 @@
-"""Another backbone for a collection: everything is embedded into a new collection beside it, which then takes over.
+"""Switch a collection to another backbone: embed everything into a new collection beside it, which then takes over.
 
 The old collection answers until the new one holds an object for each of its own. A run that was stopped is run again
 and goes on where it was, like any other.
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 Copy = Callable[[Callable[[Id], bool]], Source]
-"""Makes the old collection a source of those of its objects whose id is wanted; they keep their owners."""
+"""Returns a source of those objects of the old collection whose id is wanted; they keep their owners."""
 
 _ROUNDS = 3
-"""Another program may add to the old collection while it is copied; what it added is copied in another round."""
+"""Rounds of copying: another program may add objects to the old collection meanwhile."""
 
 
 class SwitchRefused(SourceError):
@@ -33,13 +33,13 @@ class SwitchRefused(SourceError):
 
 
 def must_reembed(collection: Collection, model: ModelRecord) -> bool:
-    """Whether a collection is there and another backbone filled it."""
+    """Tell whether a collection exists and another backbone filled it."""
     info = collection.info()
     return info is not None and info.fingerprint is not None and not model.made(info.fingerprint)
 
 
 def beside(collection: Collection, model: ModelRecord) -> Collection:
-    """The collection that is to take over: NAME_FINGERPRINT, with the first 8 letters of the fingerprint."""
+    """Return the collection that is to take over: NAME_FINGERPRINT, with the first 8 digits of the fingerprint."""
     return collection.beside(f"{collection.address.collection}_{model.fingerprint[:8]}")
 
 
@@ -110,7 +110,7 @@ def _finish_switch(collection: Collection, model: ModelRecord) -> None:
 
 @dataclass
 class _Missing:
-    """What the old collection has and the new one lacks."""
+    """Objects of the old collection that the new one lacks."""
 
     wanted: set[Id] = field(default_factory=set)
     failed: int = 0
@@ -118,7 +118,7 @@ class _Missing:
     left_behind: int = 0
     """Objects beside these that are to go, because their pictures left the source."""
     owned: int = 0
-    """Objects that the source had made."""
+    """Objects that the source had written."""
 
 
 def _missing(old: Collection, new: Collection, owner: str | None, failed: set[Id | None]) -> _Missing:

@@ -9,33 +9,18 @@ Memory is bounded: a few batches of decoded pictures are on their way at any tim
 """
 
 import contextlib
-import hashlib
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
-from cir_vectorizer.errors import BackboneMismatch, CollectionError, ImageError, PartialWriteError
-from cir_vectorizer.query.encoded import Limits
+from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Source
-from cir_vectorizer.sync.compare import (
-    LOOKUP,
-    Candidate,
-    Change,
-    Comparer,
-    Decision,
-    Known,
-    Outcome,
-    owner_digest,
-    same_picture,
-    settled,
-    unreadable,
-)
-from cir_vectorizer.sync.encode import Encoder, encoder
+from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
+from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
 
@@ -46,29 +31,11 @@ BATCH_SIZE = 32
 WRITES_IN_FLIGHT = 2
 MOST_REFUSED = 3
 """Batches in a row that the database may refuse whole before a run ends."""
-FAR_WORKERS = 16
-"""Threads that read, where pictures come over a network."""
 ALWAYS_SCANNED = 50_000
 """Objects of a collection that are scanned at the start of a run whatever the source; in a larger one, the entries of a
 source of less than a quarter of its size are looked up by id."""
 
 OnProgress = Callable[[Report], None]
-
-
-class Decoders(Protocol):
-    """Read and decode pictures, and make of them what their encoder takes."""
-
-    encoder: Encoder
-
-    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
-        """The fate of each entry, in any order; candidates are looked at, and what must be encoded is prepared.
-
-        Args:
-            far: whether pictures come over a network.
-
-        Raises:
-            ModelError: the run cannot go on.
-        """
 
 
 class RunOptions(TypedDict, total=False):
@@ -180,71 +147,6 @@ def compare_all(
     return listing is not None and len(listing.keys) == expected and comparer.known.all_same(listing)
 
 
-def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Candidate, bytes]:
-    """Look at a candidate's picture: what is to be done, or its bytes where it must be encoded."""
-    item, known = candidate.item, candidate.known
-    try:
-        if not candidate.stamped and (stamp := item.picture.stamp()) is not None:
-            fresh = replace(candidate.fresh, size=stamp.size, mtime_ns=stamp.version)
-            candidate = Candidate(item, known, fresh, stamped=True)
-            if (decision := settled(candidate)) is not None:
-                return decision
-        content = item.picture.read(limits)
-    except (ImageError, OSError, ValueError) as error:
-        return unreadable(item, error)
-    fresh = replace(candidate.fresh, sha256=hashlib.sha256(content).hexdigest())
-    if not candidate.stamped:
-        fresh = replace(fresh, size=len(content))
-    if known is not None and (known.sha256, known.fingerprint) == (fresh.sha256, fresh.fingerprint):
-        return same_picture(item, known, fresh, candidate.adopted)
-    return Candidate(item, known, fresh, candidate.stamped), content
-
-
-def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
-    """Look at a candidate's picture, and prepare it where it must be encoded."""
-    item = candidate.item
-    try:
-        found = read(candidate, encoder.limits)
-        if isinstance(found, Decision | Failure):
-            return found
-        candidate, content = found
-        prepared = encoder.prepare(content)
-    except ImageError as error:
-        return unreadable(item, error)
-    except Exception as error:  # whatever one picture does, the others go on
-        sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
-        return Failure(item.name, "internal", sentence, item.id)
-    change: Change = "added" if candidate.known is None else "picture"
-    return Decision(item, change, candidate.fresh, prepared, candidate.adopted)
-
-
-class ThreadDecoders:
-    """The decoders of one process: some threads decode ahead of the model."""
-
-    def __init__(self, encoder: Encoder, batch_size: int, workers: int | None) -> None:
-        self.encoder = encoder
-        self._batch_size = batch_size
-        self._workers = workers
-
-    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
-        workers = self._workers or (FAR_WORKERS if far else min(8, os.cpu_count() or 1))
-        in_flight = 2 * self._batch_size + workers
-        decoding: deque[Future[Decision | Failure]] = deque()
-        with ThreadPoolExecutor(workers, "cir-decode") as pool:
-            try:
-                for outcome in compared:
-                    if isinstance(outcome, Candidate):
-                        decoding.append(pool.submit(decode, outcome, self.encoder))
-                    else:
-                        yield outcome
-                    if len(decoding) >= in_flight:
-                        yield decoding.popleft().result()
-                while decoding:
-                    yield decoding.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-
 class _Run:
     """One run: what is waiting for a batch, and the thread that talks to the collection."""
 
@@ -262,7 +164,7 @@ class _Run:
         self.report = report
         self.on_progress = on_progress
         self.hidden: list[Failure] = []
-        """What kept entries from being listed."""
+        """Failures that may have kept entries from being listed."""
         self._database = ThreadPoolExecutor(1, "cir-database")
         self._writes: deque[tuple[Future[None], Sequence[Decision]]] = deque()
         self._refused_whole = 0
@@ -289,7 +191,7 @@ class _Run:
                 self._count(write, decisions)
 
     def _compared(self, source: Source, comparer: Comparer) -> Iterator[Outcome]:
-        """What is to be done with each entry; the next lot is compared while this one is used."""
+        """Give what to do with each entry; the next lot is compared while this one is used."""
         entries = source.items()
         seen = 0
         coming = self._database.submit(comparer.next_lot, entries)

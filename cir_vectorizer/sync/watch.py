@@ -46,7 +46,7 @@ def watch(
 
 
 def look(source: Source) -> int | None:
-    """A hash of what the source lists; None where only a round can tell whether anything changed."""
+    """Return a hash of the source's listing; None where only a round can tell whether anything changed."""
     seen = hash(source.count())
     for entry in source.items():
         if not isinstance(entry, Item):
