@@ -14,6 +14,7 @@ CirError
 ├── OverloadError       the engine has more work waiting than its bound; `retry_after` in seconds
 ├── DeviceError         the device could not run one piece of work; `__cause__` says why
 │   └── DeviceFullError     one piece of work alone took more memory than the device has free
+├── MissingExtraError   a package that an extra of cir-vectorizer brings is not installed
 └── ServiceError        what a client of the service was told; `status`, or None where no answer came
 """
 
@@ -107,6 +108,10 @@ class DeviceError(CirError):
 
 class DeviceFullError(DeviceError):
     """One piece of work alone took more memory than the device has free."""
+
+
+class MissingExtraError(CirError, ImportError):
+    """A package that an extra of cir-vectorizer brings is not installed; the sentence has the command."""
 
 
 class ServiceError(CirError):

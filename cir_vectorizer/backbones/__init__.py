@@ -5,10 +5,9 @@ A loader is an entry point of the group `cir_vectorizer.backbones`: a function
 `sentence-transformers` and `tiny`.
 """
 
-from importlib.metadata import entry_points
-
 import torch
 
+from cir_vectorizer import extras
 from cir_vectorizer.backbones.base import Backbone, BackboneSpec, TextFacts, TokenRow
 from cir_vectorizer.errors import ModelError, first_line
 
@@ -41,7 +40,7 @@ def load_backbone(
     Raises:
         ModelError: no such loader, or the loader cannot build the model; says what to do.
     """
-    loaders = {point.name: point for point in entry_points(group="cir_vectorizer.backbones")}
+    loaders = extras.plugins("cir_vectorizer.backbones")
     if spec.loader not in loaders:
         raise ModelError(f"no backbone loader {spec.loader!r}; installed are {', '.join(sorted(loaders))}")
     backbone: Backbone = loaders[spec.loader].load()(spec.name, dict(spec.options), pick_device(device), dtype)

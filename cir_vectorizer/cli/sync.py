@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence, recorded_model
+from cir_vectorizer import extras
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODEL_OPTION,
+    SERVICE_OPTION,
+    check_model_is_possible,
+    database_options,
+    fail_with_sentence,
+    recorded_model,
+    served_model,
+)
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.collections import Address, Collection, CreateOptions, Id, ModelRecord
     from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.sources import Source, Web
@@ -38,6 +49,7 @@ FAILURES_SHOWN = 20
     help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
 )
 @MODEL_OPTION
+@SERVICE_OPTION
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Folder: only such files, as in a .gitignore; repeatable."
 )
@@ -132,6 +144,7 @@ def sync(
     """
     from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection, parse_address
 
+    check_model_is_possible(given["service"], device)
     place = parse_address(address)
     report_path = report_path or Path(f"{place.collection}-sync-report.json")
     if not report_path.absolute().parent.is_dir():
@@ -144,6 +157,14 @@ def sync(
         raise click.UsageError("--ray-address goes with --engine ray; give both or none")
     if given["engine"] == "ray" and given["vectorize"] == "server":
         raise click.UsageError("--engine ray makes vectors here, and --vectorize server has the server do it; give one")
+    if given["service"] and given["engine"] == "ray":
+        raise click.UsageError(
+            "--engine ray runs the model on the cluster, and --service is a model elsewhere; give one"
+        )
+    if given["engine"] == "ray":
+        extras.require("ray", "--engine ray")
+    if given["vectorize"] == "server":
+        extras.require("models", "--vectorize server, which checks pictures here,")
     opening = OpenOptions(given["using"], given["tenant"], given["grpc"], given["grpc_port"])
     creating = CreateOptions(
         given["on_disk"], given["quantization"], given["indexed"], given["vectorize"], given["service_url"]
@@ -178,8 +199,10 @@ class _Task:
         return Web(self.given["private_urls"])
 
     @cached_property
-    def vectorizer(self) -> "Vectorizer | ModelRecord":
-        """The model; its record alone where the server makes the vectors."""
+    def vectorizer(self) -> "Vectorizer | ServedModel | ModelRecord":
+        """The model, or a service's; its record alone where the server makes the vectors."""
+        if self.given["service"] is not None:
+            return served_model(self.given["service"], self.model, retries=20, seconds=600.0)
         from cir_vectorizer.models import load
 
         on_paper = recorded_model(self.model) if self.creating.vectorize == "server" else None
@@ -219,7 +242,7 @@ class _Task:
         from cir_vectorizer.collections import ModelRecord
         from cir_vectorizer.sync import plan
 
-        if (on_paper := recorded_model(self.model)) is not None:
+        if self.given["service"] is None and (on_paper := recorded_model(self.model)) is not None:
             model, _ = on_paper
         else:
             model = ModelRecord.of(self.vectorizer)
@@ -336,10 +359,11 @@ class _Task:
         """What decodes and encodes, where that is not this process."""
         if self.given["engine"] != "ray":
             return contextlib.nullcontext()
+        from cir_vectorizer.client import ServedModel
         from cir_vectorizer.collections import ModelRecord
         from cir_vectorizer.sync.ray_engine import RayEngine
 
-        assert not isinstance(self.vectorizer, ModelRecord)
+        assert not isinstance(self.vectorizer, ModelRecord | ServedModel)
         given = self.given
         return RayEngine(self.vectorizer, given["ray_address"], self.device, given["batch_size"], given["workers"])
 

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
-from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from cir_vectorizer import extras
 from cir_vectorizer.collections.addresses import Address, parse_address
 from cir_vectorizer.errors import AddressError, BackboneMismatch, CollectionError
 from cir_vectorizer.query import ComposedQuery
@@ -376,7 +376,7 @@ def open_collection(
         AddressError: the address is malformed, or no plugin answers to its scheme.
     """
     place = (parse_address(address) if isinstance(address, str) else address).with_key(api_key)
-    plugins = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    plugins = extras.plugins(ENTRY_POINTS)
     if place.scheme not in plugins:
         raise AddressError(
             f"no plugin is installed for {place.scheme}: addresses, only for {', '.join(sorted(plugins)) or 'none'}; "

@@ -11,12 +11,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cir_vectorizer import extras
 from cir_vectorizer.backbones import Backbone, BackboneSpec, load_backbone
 from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
@@ -273,7 +273,7 @@ def text_backbone_record(backbone: Backbone) -> dict[str, Any]:
 def _assemble(
     name: str, backbone: Backbone, records: Mapping[str, Any], folder: Path, default: str | None
 ) -> Vectorizer:
-    kinds = {point.name: point for point in entry_points(group="cir_vectorizer.composers")}
+    kinds = extras.plugins("cir_vectorizer.composers")
     composers: dict[str, Composer] = {}
     for composer, record in records.items():
         kind = record.get("kind", composer)

@@ -5,9 +5,9 @@ A source names each picture once, under an id that stays the same from run to ru
 
 import posixpath
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from cir_vectorizer import extras
 from cir_vectorizer.collections import ENTRY_POINTS, open_collection
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sources.base import (
@@ -89,7 +89,7 @@ def open_source(
 def names_collection(source: str) -> bool:
     """Whether a source is written as a collection's address: `qdrant://…` or `qdrant:DIRECTORY/NAME`."""
     scheme, colon, _ = source.partition(":")
-    return bool(colon) and scheme.lower() in {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return bool(colon) and scheme.lower() in extras.plugins(ENTRY_POINTS)
 
 
 def _suffix(source: str) -> str:

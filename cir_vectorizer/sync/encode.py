@@ -1,4 +1,4 @@
-"""Who makes the vectors: the model at hand, or the database's server."""
+"""Who makes the vectors: the model at hand, a service's model, or the database's server."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cir_vectorizer.client import ServedModel
 from cir_vectorizer.collections import ModelRecord, Point, Vector
 from cir_vectorizer.errors import ModelError
-from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Work
@@ -29,6 +29,7 @@ class Encoder(Protocol):
 
         Raises:
             ImageError: it is no picture, or is refused.
+            ServiceError: the service that makes the vectors cannot be asked; the run ends.
         """
 
     def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
@@ -47,6 +48,8 @@ class ByModel:
         self.limits: Limits = getattr(vectorizer, "limits", DEFAULT_LIMITS)
 
     def prepare(self, content: bytes) -> "Tensor":
+        from cir_vectorizer.pictures.images import open_image
+
         return self._vectorizer.preprocess(open_image(content, self.limits))
 
     def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
@@ -75,12 +78,29 @@ def to_points(works: Sequence[Work], embeddings: Iterable[Vector]) -> Iterator[P
             yield Failure(item.name, "embedding", sentence, item.id)
 
 
+class ByService:
+    """A service's model makes the vectors: pictures are sent as they are, each in a request of its own."""
+
+    limits = DEFAULT_LIMITS
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    def prepare(self, content: bytes) -> Vector:
+        return self._model.embed_picture(content)
+
+    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
+        return to_points(works, [work.prepared for work in works])
+
+
 class ByServer:
     """Pictures are sent as they are, and the server has the container make the vectors."""
 
     limits = DEFAULT_LIMITS
 
     def prepare(self, content: bytes) -> bytes:
+        from cir_vectorizer.pictures.images import open_image
+
         open_image(content, self.limits)
         return content
 
@@ -91,10 +111,12 @@ class ByServer:
             yield Point(work.item.id, None, payload, work.prepared)
 
 
-def encoder(vectorizer: "Vectorizer | ModelRecord", by_server: bool) -> Encoder:
+def encoder(vectorizer: "Vectorizer | ServedModel | ModelRecord", by_server: bool) -> Encoder:
     """The encoder for a run."""
     if by_server:
         return ByServer()
+    if isinstance(vectorizer, ServedModel):
+        return ByService(vectorizer)
     if isinstance(vectorizer, ModelRecord):
         raise TypeError("a model's record makes no vectors; give the model")
     return ByModel(vectorizer)

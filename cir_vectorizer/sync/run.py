@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
-from cir_vectorizer.errors import BackboneMismatch, CollectionError, ImageError, PartialWriteError
+from cir_vectorizer.errors import BackboneMismatch, CirError, CollectionError, ImageError, PartialWriteError
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import (
@@ -35,11 +35,12 @@ from cir_vectorizer.sync.compare import (
     settled,
     unreadable,
 )
-from cir_vectorizer.sync.encode import Encoder, encoder
+from cir_vectorizer.sync.encode import ByService, Encoder, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 BATCH_SIZE = 32
@@ -47,7 +48,7 @@ WRITES_IN_FLIGHT = 2
 MOST_REFUSED = 3
 """Batches in a row that the database may refuse whole before a run ends."""
 FAR_WORKERS = 16
-"""Threads that read, where pictures come over a network."""
+"""Threads that read, where pictures come over a network or go to a service."""
 ALWAYS_SCANNED = 50_000
 """Objects of a collection that are scanned at the start of a run whatever the source; in a larger one, the entries of a
 source of less than a quarter of its size are looked up by id."""
@@ -74,7 +75,7 @@ class Engine(Protocol):
 def sync(
     source: Source,
     collection: Collection,
-    vectorizer: "Vectorizer | ModelRecord",
+    vectorizer: "Vectorizer | ServedModel | ModelRecord",
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
@@ -94,7 +95,8 @@ def sync(
     Args:
         vectorizer: the model; its record alone is enough where the server makes the vectors.
         batch_size: pictures that go through the model at once.
-        workers: threads that read and decode; if None, one per core (at most 8), or 16 for pictures elsewhere.
+        workers: threads that read and decode; if None, one per core (at most 8), or 16 for pictures elsewhere and for a
+            service's model.
         create: how the collection is made if it does not exist yet. With `vectorize="server"`, pictures are sent in
             place of vectors, and the model only says by its fingerprint what the server's container runs.
         source_name: what the source is called in the objects' records; its path or URL if None.
@@ -105,7 +107,7 @@ def sync(
         engine: what decodes and encodes, in place of threads and the model at hand.
 
     Raises:
-        SourceError, CollectionError, ModelError: the run as a whole cannot go on. What was written stays; run again.
+        SourceError, CollectionError, ModelError, ServiceError: the run as a whole cannot go on. What was written stays; run again.
         BackboneMismatch: the collection was filled by another backbone.
         PruneRefused: everything was indexed, but nothing removed, since it would be too much.
     """
@@ -123,7 +125,10 @@ def sync(
     comparer = Comparer(collection, model, owner(source_name or source.identity))
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if engine is None:
-        engine = _Threads(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
+        made_by = encoder(vectorizer, by_server=create.vectorize == "server")
+        if workers is None and isinstance(made_by, ByService):
+            workers = FAR_WORKERS
+        engine = _Threads(made_by, batch_size, workers)
     run = _Run(collection, engine.encoder, batch_size, report, on_progress or (lambda _: None))
     try:
         if nothing_new:
@@ -197,6 +202,8 @@ def decode(candidate: Candidate, encoder: Encoder) -> Work | Failure:
         prepared = encoder.prepare(content)
     except ImageError as error:
         return unreadable(item, error)
+    except CirError:
+        raise
     except Exception as error:  # whatever one picture does, the others go on
         sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
         return Failure(item.name, "internal", sentence, item.id)

@@ -1,8 +1,12 @@
 """Qdrant as a collection of cir-vectorizer (a server, or embedded in a directory), and composed queries for its client."""
 
-from cir_vectorizer.collections import Address, OpenOptions
-from cir_vectorizer_qdrant.collection import QdrantCollection
-from cir_vectorizer_qdrant.inference import composed
+from cir_vectorizer import extras
+
+extras.require("qdrant", "cir_vectorizer_qdrant")
+
+from cir_vectorizer.collections import Address, OpenOptions  # noqa: E402
+from cir_vectorizer_qdrant.collection import QdrantCollection  # noqa: E402
+from cir_vectorizer_qdrant.inference import composed  # noqa: E402
 
 __all__ = ["QdrantCollection", "composed", "open_collection"]
 

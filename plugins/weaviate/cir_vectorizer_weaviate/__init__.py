@@ -1,8 +1,12 @@
 """Weaviate as a collection of cir-vectorizer, and composed queries for `near_text` of the stock client."""
 
-from cir_vectorizer.collections import Address, OpenOptions
-from cir_vectorizer_weaviate.collection import WeaviateCollection
-from cir_vectorizer_weaviate.inference import composed
+from cir_vectorizer import extras
+
+extras.require("weaviate", "cir_vectorizer_weaviate")
+
+from cir_vectorizer.collections import Address, OpenOptions  # noqa: E402
+from cir_vectorizer_weaviate.collection import WeaviateCollection  # noqa: E402
+from cir_vectorizer_weaviate.inference import composed  # noqa: E402
 
 __all__ = ["WeaviateCollection", "composed", "open_collection"]
 
