@@ -42,6 +42,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 }
 """Modules that an extra of pyproject.toml brings, by the extra's name."""
 
+_NAMED = 3
+"""Missing modules that a sentence names."""
+
 
 def plugins(group: str) -> Mapping[str, EntryPoint]:
     """Return the entry points of a group by name, our own and those of other installed packages."""
@@ -65,8 +68,9 @@ def require(extra: str, need: str, instead: str = "") -> None:
         MissingExtraError: some are not; names them and the command that installs them.
     """
     if lacking := missing(extra):
+        named = ", ".join(lacking[:_NAMED]) + (f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else "")
         raise MissingExtraError(
-            f"{need} needs packages that are not installed ({', '.join(lacking)}); run: pip install "
+            f"{need} needs packages that are not installed ({named}); run: pip install "
             f"'cir-vectorizer[{extra}]'{f', or {instead}' if instead else ''}"
         )
 

@@ -62,9 +62,9 @@ def check_model_is_possible(service: str | None, device: str | None) -> None:
         MissingExtraError: neither.
     """
     if service is None:
-        extras.require("models", "a model in this process", "give --service URL to use a running one")
+        extras.require("models", "a local model", "give --service URL to use a running one")
     elif device is not None:
-        raise click.UsageError("--device is for a model in this process; leave it out with --service")
+        raise click.UsageError("--device is for a local model; leave it out with --service")
 
 
 def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) -> "ServedModel":

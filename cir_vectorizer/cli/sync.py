@@ -144,7 +144,8 @@ def sync(
     """
     from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection, parse_address
 
-    check_model_is_possible(given["service"], device)
+    if not dry_run:
+        check_model_is_possible(given["service"], device)
     place = parse_address(address)
     report_path = report_path or Path(f"{place.collection}-sync-report.json")
     if not report_path.absolute().parent.is_dir():

@@ -2,7 +2,7 @@
 
 from cir_vectorizer import extras
 
-extras.require("qdrant", "cir_vectorizer_qdrant")
+extras.require("qdrant", "Qdrant")
 
 from cir_vectorizer.collections import Address, OpenOptions  # noqa: E402
 from cir_vectorizer_qdrant.collection import QdrantCollection  # noqa: E402

@@ -2,7 +2,7 @@
 
 from cir_vectorizer import extras
 
-extras.require("weaviate", "cir_vectorizer_weaviate")
+extras.require("weaviate", "Weaviate")
 
 from cir_vectorizer.collections import Address, OpenOptions  # noqa: E402
 from cir_vectorizer_weaviate.collection import WeaviateCollection  # noqa: E402
