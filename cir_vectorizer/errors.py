@@ -12,6 +12,7 @@ CirError                       code               raised for
 │   ├── AddressError           collection-address an address that names no collection
 │   └── PartialWriteError      partial-write      some objects of a batch were refused; `failed` says which and why
 ├── OverloadError              overload           more work than the engine's bound; `retry_after` in seconds
+├── MissingExtraError          missing-extra      a package that an extra of cir-vectorizer brings is not installed
 ├── DeviceError                device             one piece of work the device could not run; `__cause__` says why
 │   └── DeviceFullError        device-memory      one piece of work that takes more memory than the device has free
 └── ServiceError               the service's own  an answer of the service, or none; `status`, None without an answer
@@ -216,6 +217,12 @@ class DeviceFullError(DeviceError):
     """One piece of work alone took more memory than the device has free."""
 
     code = "device-memory"
+
+
+class MissingExtraError(CirError, ImportError):
+    """A package that an extra of cir-vectorizer brings is not installed; the sentence has the command."""
+
+    code = "missing-extra"
 
 
 class ServiceError(CirError):

@@ -24,6 +24,7 @@ from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_
 from cir_vectorizer.query.filters import Filter, parse_column, parse_filter
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
@@ -183,13 +184,14 @@ class Found:
     vector: Vector
 
 
-def find(search: Search, collection: Collection, vectorizer: "Vectorizer") -> Found:
-    """Compose a search's query here and ask a collection; ids are objects of it.
+def find(search: Search, collection: Collection, vectorizer: "Vectorizer | ServedModel") -> Found:
+    """Compose a search's query and ask a collection; ids are objects of it.
 
     Raises:
         QueryError: names the field at fault.
         ImageError: a picture is refused.
         BackboneMismatch, CollectionError: as `collections.check` and the collection's methods.
+        ServiceError: a served model's service cannot be asked.
     """
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)

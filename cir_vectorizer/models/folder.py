@@ -1,12 +1,12 @@
 """Model folders and bare backbones, loaded: the vectorizer that each becomes."""
 
 from collections.abc import Collection, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cir_vectorizer import extras
 from cir_vectorizer.backbones import Backbone, load_backbone
 from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
@@ -88,7 +88,7 @@ def _chosen(
 def _assemble(
     name: str, backbone: Backbone, records: Mapping[str, Mapping[str, Any]], folder: Path, default: str
 ) -> Vectorizer:
-    kinds = {point.name: point for point in entry_points(group="cir_vectorizer.composers")}
+    kinds = extras.plugins("cir_vectorizer.composers")
     composers: dict[str, Composer] = {}
     for composer, record in records.items():
         kind = record.get("kind", composer)

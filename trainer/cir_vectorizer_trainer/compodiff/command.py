@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence, needs
 from cir_vectorizer.errors import SourceError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 @click.option("--half", is_flag=True, help="Write the weights in half precision: a file of half the size.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
 @DEVICE_OPTION
-@fail_with_sentence
+@needs("train")
 def train_compodiff(
     pairs: Path | None, triplets: Path | None, pair_columns: list[str], triplet_columns: list[str], folder: Path,
     model: str, text_model: str | None, prior_steps: int | None, steps: int, batch_size: int, draws: int,

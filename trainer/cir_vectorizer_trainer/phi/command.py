@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, needs
 
 MOST_STEPS = 20_000
 
@@ -39,7 +39,7 @@ MOST_STEPS = 20_000
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
 @DEVICE_OPTION
-@fail_with_sentence
+@needs("train")
 def train(
     sources: tuple[str, ...], column: str | None, folder: Path, model: str, steps: int | None, batch_size: int,
     lr: float, noise_strength: float | None, seed: int, resume: bool, device: str | None,
