@@ -29,6 +29,10 @@ _NEVER = [ipaddress.ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0
 """Networks that look public to `ipaddress`, in some version of Python, but belong to a cloud or a provider."""
 
 
+class ForbiddenHostError(ImageError):
+    """A URL whose host or port is not fetched from: not on the public internet, or not among the allowed ones."""
+
+
 class Fetcher:
     """Fetches pictures over http and https.
 
@@ -129,7 +133,7 @@ class Fetcher:
                 "url", "is not a plain http or https address; remove user and password, or send the picture as base64"
             )
         if not self._allowed(host, port, url.scheme):
-            raise ImageError(
+            raise ForbiddenHostError(
                 "url", "is at a host or port that pictures are not fetched from here; send the picture as base64"
             )
         try:
@@ -139,7 +143,9 @@ class Fetcher:
                 "url", "is at a host that is not known; check it, or send the picture as base64"
             ) from error
         if not addresses or not all(is_public(address) for address in addresses):
-            raise ImageError("url", "is at a host that is not on the public internet; send the picture as base64")
+            raise ForbiddenHostError(
+                "url", "is at a host that is not on the public internet; send the picture as base64"
+            )
         header = host if url.port is None else f"{host}:{port}"
         return url.copy_with(host=addresses[0]), {"host": header}, host
 

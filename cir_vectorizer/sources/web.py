@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import re
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.pictures.fetch import MAX_REDIRECTS, Fetcher
+from cir_vectorizer.pictures.fetch import MAX_REDIRECTS, Fetcher, ForbiddenHostError
 from cir_vectorizer.sources.base import Stamp, version_of
 
 _T = TypeVar("_T")
@@ -99,10 +98,9 @@ class _Fetcher(Fetcher):
         if not self._private:
             try:
                 return await super()._checked(text)
-            except ImageError as error:
-                if re.search(r"not on the public internet|host or port", str(error)):
-                    raise ImageError("url", f"{error}, or give --private-urls if your own network is meant") from error
-                raise
+            except ForbiddenHostError as error:
+                hint = "or give --private-urls if your own network is meant"
+                raise error.saying(f"{error.problem}, {hint}") from error.__cause__
         try:
             url = httpx.URL(text)
             host, port = url.host, url.port or 0
