@@ -1,5 +1,6 @@
 """Hostile requests: each gets a sentence and no 5xx, nothing leaks, and the next good request is answered."""
 
+import ast
 import base64
 import json
 import socket
@@ -11,6 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
+from cir_vectorizer.errors import (
+    BackboneMismatch,
+    CollectionError,
+    DeviceError,
+    ImageError,
+    ModelError,
+    OverloadError,
+    QueryError,
+)
 from cir_vectorizer.service.app import create_app
 from cir_vectorizer.service.run import make_server
 from cir_vectorizer.service.settings import Settings
@@ -336,6 +346,21 @@ def test_a_refusal_carries_data_at_every_door(service, path, body, expected):
         assert f"[{expected[3]}]" in place or place.startswith("like.1")
     described = service.client.get("/openapi.json", headers=KEY).json()["components"]["schemas"]["Refusal"]
     assert set(described["required"]) <= set(content) <= set(described["properties"])
+
+
+def test_the_documents_list_every_code_of_the_service():
+    root = Path(__file__).parents[2]
+    table = (root / "docs/container.md").read_text(encoding="utf-8")
+    calls = [
+        node
+        for path in (root / "cir_vectorizer/service").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "RefusedError"
+    ]
+    codes = {each.value for call in calls for each in call.args[1:2] if isinstance(each, ast.Constant)}
+    assert len(codes) > 10
+    errors = (QueryError, ImageError, ModelError, BackboneMismatch, CollectionError, OverloadError, DeviceError)
+    assert {code for code in codes | {kind.code for kind in errors} if f"`{code}`" not in table} == set()
 
 
 def test_a_refusal_without_a_key_carries_data(service):
