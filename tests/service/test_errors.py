@@ -338,12 +338,8 @@ def test_a_refusal_carries_data_at_every_door(service, path, body, expected):
     answer = send(service, "POST", path, body)
     content = answer.json()
     assert (answer.status_code, content["code"], content.get("field"), content.get("index")) == expected
-    if expected[3] is None:
-        assert "item_error" not in content
-    else:
-        place, _, rest = content["error"].partition(": ")
-        assert content["item_error"] == rest
-        assert f"[{expected[3]}]" in place or place.startswith("like.1")
+    place, _, rest = content["error"].partition(": ")
+    assert content.get("item_error") == (rest if f"[{expected[3]}]" in place else None)
     described = service.client.get("/openapi.json", headers=KEY).json()["components"]["schemas"]["Refusal"]
     assert set(described["required"]) <= set(content) <= set(described["properties"])
 
