@@ -198,8 +198,8 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         )
 
     def _write_note(self, note: Note) -> None:
-        descriptions = {RECORD_KEY: description(note)}
-        self._call(lambda client: client.collections.use(self._name).config.update(property_descriptions=descriptions))
+        name, descriptions = self._schema.name, {RECORD_KEY: description(note)}  # an alias cannot be updated
+        self._call(lambda client: client.collections.use(name).config.update(property_descriptions=descriptions))
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)
