@@ -3,14 +3,11 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cir_vectorizer.errors import CirError
-
-if TYPE_CHECKING:
-    from cir_vectorizer.collections import ModelRecord
 
 MODEL_OPTION = click.option(
     "--model", default="tiny", show_default=True, metavar="NAME|DIR",
@@ -47,16 +44,3 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
-
-
-def recorded_model(name: str) -> "tuple[ModelRecord, float | None] | None":
-    """What a model folder says of its model and its mean norm, without loading it; None where there is no folder."""
-    from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import folder_of, read_record
-
-    folder = folder_of(name)
-    if not (folder / "model.json").is_file():
-        return None
-    backbone = read_record(folder)["backbone"]
-    record = ModelRecord(name, str(backbone["fingerprint"]), int(backbone["dim"]))
-    return record, backbone.get("mean_image_norm")

@@ -66,10 +66,10 @@ def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, f
 @fail_with_sentence
 def show(name: str) -> None:
     """Print the record of a built-in model or a model folder as JSON."""
-    from cir_vectorizer.models import folder_of, read_record
+    from cir_vectorizer.models import folder_of, has_record, read_record
 
     folder = folder_of(name)
-    if name in published.PUBLISHED and not (folder / "model.json").is_file():
+    if name in published.PUBLISHED and not has_record(folder):
         entry = published.PUBLISHED[name]
         click.echo(
             json.dumps(

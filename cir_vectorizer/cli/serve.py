@@ -72,14 +72,15 @@ def serve(**given: Any) -> None:
         raise CirError("the service's libraries are not installed; run pip install 'cir-vectorizer[serve]'")
     from pydantic import ValidationError
 
+    from cir_vectorizer.query.validation import first_finding
     from cir_vectorizer.service.settings import Settings
 
     try:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
-        raise CirError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+        found = first_finding(error)
+        where = "".join(f"--{str(part).replace('_', '-')}: " for part in found.path[:1])
+        raise CirError(f"{where}{found.message}") from error
     from cir_vectorizer.service import memory
 
     memory.settle()  # before the imports below start threads

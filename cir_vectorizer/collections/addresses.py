@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cir_vectorizer.errors import AddressError
+from cir_vectorizer.redaction import without_user
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def parse_address(text: str) -> Address:
     Raises:
         AddressError: says what is wrong and how to write it. An API key in the address is never repeated.
     """
-    shown = re.sub(r"//[^/]*@", "//…@", text)
+    shown = without_user(text)
     scheme, colon, rest = text.partition(":")
     scheme = scheme.lower()
     if not colon or not re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):

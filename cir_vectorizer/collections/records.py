@@ -103,7 +103,8 @@ class SyncRecord:
 
     `norm` is the length of the picture's embedding before it was normalised; `columns` is a digest of the user's
     columns, so that a change of payload is seen without comparing what the database made of it. `norm` is None where the
-    container made the vector for the database's server: it hands out unit vectors alone.
+    container made the vector for the database's server: it hands out unit vectors alone. `owner` is a digest of the name
+    of the source that wrote the object; it is empty where no source was noted.
     """
 
     path: str
@@ -113,15 +114,21 @@ class SyncRecord:
     norm: float | None
     fingerprint: str
     columns: str
+    owner: str = ""
 
     @classmethod
     def read(cls, payload: Mapping[str, Any] | None) -> Self | None:
-        """The record in a payload, or None where there is none that this version wrote."""
+        """Return the record in a payload, or None where sync wrote none.
+
+        Release 0.1.0 wrote the owner behind a dot in `columns`.
+        """
         found = (payload or {}).get(RECORD_KEY)
-        names = [each.name for each in fields(cls)]
+        names = [each.name for each in fields(cls) if each.name != "owner"]
         if not isinstance(found, Mapping) or any(name not in found for name in names):
             return None
-        return cls(**{name: found[name] for name in names})
+        values = {name: found[name] for name in names}
+        columns, _, owner = str(values["columns"]).partition(".")
+        return cls(**{**values, "columns": columns, "owner": found.get("owner", owner)})
 
     def join(self, columns: Mapping[str, Any]) -> Payload:
         """The payload of an object: the user's columns and this record."""

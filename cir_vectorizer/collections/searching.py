@@ -20,7 +20,7 @@ import numpy as np
 from cir_vectorizer.collections import Ask, Collection, Hit, Info, ModelRecord, Vector, check
 from cir_vectorizer.collections.stored import resolve_refs
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef
+from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_pictures
 from cir_vectorizer.query.filters import Filter, parse_column, parse_filter
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ class Search:
         """
         parsed = None if query is None else ComposedQuery.parse(query)
         conditions = () if where is None else parse_filter(where)
-        return cls(parsed, _pictures("like", like), _pictures("unlike", unlike), conditions, **more)
+        return cls(
+            parsed, parse_pictures(list(like), "like"), parse_pictures(list(unlike), "unlike"), conditions, **more
+        )
 
     @property
     def words(self) -> str | None:
@@ -200,12 +202,4 @@ def _check_column(name: str) -> None:
     try:
         parse_column(name)
     except QueryError as error:
-        raise QueryError("group_by", str(error).removeprefix(f"{error.field}: ")) from error
-
-
-def _pictures(field: str, values: Sequence[Any]) -> tuple[ImageRef, ...]:
-    try:
-        return ComposedQuery.parse({"image": list(values)}).image if values else ()
-    except QueryError as error:
-        where = error.field.removeprefix("image")
-        raise QueryError(f"{field}{where}", str(error).removeprefix(f"{error.field}: ")) from error
+        raise QueryError("group_by", error.problem) from error

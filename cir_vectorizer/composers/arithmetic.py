@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.composers.base import Plan, cut_note, encode_rows, mean_direction, text_row
+from cir_vectorizer.composers.base import Plan, cut_note, encode_rows, mean_direction
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
 
@@ -43,11 +43,11 @@ class _Arithmetic:
             )
         if self.needs and not getattr(query, self.needs):
             raise QueryError(self.needs, f"this composer searches by {self.needs} alone; add {self.needs}")
+        tokenizer = self.backbone.text.tokenizer
         rows, notes = [], []
         for field_name in ("text", "negative_text"):
-            row, cut = text_row(self.backbone.tokenizer, self.backbone.text, getattr(query, field_name) or "")
-            rows.append(row)
-            notes += [cut_note(field_name, self.backbone.text)] if cut else []
+            rows.append(tokenizer.row(getattr(query, field_name) or ""))
+            notes += [cut_note(field_name, tokenizer)] if rows[-1].cut else []
         return Plan(query, tuple(rows), tuple(notes))
 
     def weights(self, query: ComposedQuery) -> tuple[float, float, float]:
@@ -63,7 +63,7 @@ class _Arithmetic:
 
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
         images = mean_direction(references, self.backbone.dim).to(self.backbone.device)
-        encoded = encode_rows(self.backbone, [row for plan in plans for row in plan.rows])
+        encoded = encode_rows(self.backbone.text, [row for plan in plans for row in plan.rows])
         texts, negatives = encoded[0::2], encoded[1::2]
         image, text, negative = torch.tensor(
             [self.weights(plan.query) for plan in plans], device=self.backbone.device

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cir_vectorizer.composers.base import cut_note, text_row
+from cir_vectorizer.composers.base import cut_note
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
-from cir_vectorizer.engine.cache import Cache
+from cir_vectorizer.engine.cache import ByteCache
 from cir_vectorizer.engine.stages import (
     CALL,
     PICTURE,
@@ -49,6 +49,8 @@ Result = TypeVar("Result")
 
 MOST_FETCHED = 16
 """Pictures by URL that are fetched, or wait with their bytes for their embedding, at a time."""
+EMBEDDING_OVERHEAD = 400
+"""Bytes that Python takes to keep one embedding, beside its numbers."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class Engine:
         self._observer = observer
         self._fetch = fetch
         self._fetching = asyncio.Semaphore(MOST_FETCHED)
-        self._cache = Cache(options.cache_bytes)
+        self._cache: ByteCache[tuple[str, bytes], Vector] = ByteCache(
+            options.cache_bytes, lambda vector: vector.nbytes + EMBEDDING_OVERHEAD
+        )
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         threads = torch.get_num_threads()
         self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))
@@ -152,9 +156,9 @@ class Engine:
 
     def text(self, model: str, text: str) -> Work:
         """A plain text; safe on threads."""
-        backbone = self.vectorizers[model].backbone
-        row, cut = text_row(backbone.tokenizer, backbone.text, text)
-        return Work(model, TEXT, row, tokens=len(row.ids), notes=(cut_note("text", backbone.text),) if cut else ())
+        tokenizer = self.vectorizers[model].backbone.text.tokenizer
+        row = tokenizer.row(text)
+        return Work(model, TEXT, row, tokens=len(row.ids), notes=(cut_note("text", tokenizer),) if row.cut else ())
 
     def picture(self, model: str, ref: ImageRef, position: int = 0, label: str = THE_PICTURE) -> Work:
         """A picture alone; safe on threads. Raises as `composed`."""
@@ -187,7 +191,7 @@ class Engine:
         try:
             data = ref.data if ref.data is not None else decode_base64(ref.base64 or "", vectorizer.limits)
         except ImageError as error:
-            raise _labelled(label, error) from error
+            raise _labelled(label, error) from error.__cause__
         return Picture(label, data, _digest(data, mask), mask=mask)
 
     async def run(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
@@ -229,7 +233,7 @@ class Engine:
                 try:
                     refs[ref.url] = ImageRef(data=await self._fetched(ref.url))
                 except ImageError as error:
-                    raise _labelled(f"image.{i}", error) from error
+                    raise _labelled(f"image.{i}", error) from error.__cause__
         image = tuple(ref if ref.url is None else refs[ref.url] for ref in query.image)
         return query.model_copy(update={"image": image})
 
@@ -288,7 +292,7 @@ class Engine:
                 digest = await self.host(_digest, data, picture.mask, lane=lane)
                 return await self._shared(model, Picture(picture.label, data, digest, mask=picture.mask), lane)
         except ImageError as error:
-            raise _labelled(picture.label, error) from error
+            raise _labelled(picture.label, error) from error.__cause__
 
     async def _fetched(self, url: str) -> bytes:
         if self._fetch is None:
@@ -351,7 +355,7 @@ def _digest(data: bytes, mask: Mask | None) -> bytes:
 
 
 def _labelled(label: str, error: ImageError) -> ImageError:
-    return ImageError(error.reason, f"{label} {error}")
+    return error.at("" if label == THE_PICTURE else label, said=f"{label} ")
 
 
 def _checked(vector: Vector) -> Vector:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+from cir_vectorizer.backbones import Tokenizer
 from cir_vectorizer.engine.stages import Vector
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import ComposedQuery
@@ -64,8 +64,8 @@ def nearest_words(
     if phi is None or not embeddings:
         return None
     backbone = vectorizer.backbone
-    ids, words = vocabulary(backbone.tokenizer)
-    table = F.normalize(backbone.embed_tokens(ids.to(backbone.device)[None])[0].float(), dim=-1)
+    ids, words = vocabulary(backbone.text.tokenizer)
+    table = F.normalize(backbone.text.embed_tokens(ids.to(backbone.device)[None])[0].float(), dim=-1)
     pseudo_tokens = F.normalize(phi(torch.from_numpy(np.stack(embeddings)).to(backbone.device).float()), dim=-1)
     nearest = []
     for similarities in (pseudo_tokens @ table.T).cpu():
@@ -77,7 +77,7 @@ def nearest_words(
 
 
 @lru_cache(maxsize=8)
-def vocabulary(tokenizer: ClipTokenizer) -> tuple[Tensor, list[str]]:
+def vocabulary(tokenizer: Tokenizer) -> tuple[Tensor, list[str]]:
     """The tokens that are whole English words of three letters or more; seconds of work the first time."""
     ids, words = [], []
     for number in range(tokenizer.vocab_size):

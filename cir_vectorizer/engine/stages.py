@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cir_vectorizer.backbones import TokenRow
 from cir_vectorizer.composers import Composer, Plan
-from cir_vectorizer.composers.base import encode_rows, text_row
+from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.engine.batching import BatchQueue
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.models import Vectorizer
@@ -43,11 +43,11 @@ class TextStage:
     """Token rows -> unit vectors."""
 
     def __init__(self, vectorizer: Vectorizer) -> None:
-        self._backbone = vectorizer.backbone
+        self._encoder = vectorizer.backbone.text
 
     @torch.inference_mode()
     def __call__(self, rows: Sequence[TokenRow]) -> Sequence[Vector]:
-        return _rows(encode_rows(self._backbone, rows))
+        return _rows(encode_rows(self._encoder, rows))
 
 
 class ComposerStage:
@@ -71,8 +71,7 @@ _SAMPLE_TEXT = "a dress that is red and has long sleeves"
 
 def samples(vectorizer: Vectorizer) -> list[tuple[str, Any, int]]:
     """For each stage something that it can run, with its units."""
-    backbone = vectorizer.backbone
-    row, _ = text_row(backbone.tokenizer, backbone.text, _SAMPLE_TEXT)
+    row = vectorizer.backbone.text.tokenizer.row(_SAMPLE_TEXT)
     samples: list[tuple[str, Any, int]] = [
         (PICTURE, vectorizer.preprocess(Image.new("RGB", (64, 64), "red")), 1),
         (TEXT, row, len(row.ids)),

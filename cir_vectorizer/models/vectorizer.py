@@ -14,7 +14,7 @@ from torch import Tensor
 from cir_vectorizer.backbones import Backbone
 from cir_vectorizer.composers import Composer, Plan
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
-from cir_vectorizer.composers.base import encode_rows, text_row
+from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.errors import ImageError, QueryError
 from cir_vectorizer.pictures.images import load_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
@@ -112,8 +112,8 @@ class Vectorizer:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Plain texts -> (n, dim) unit vectors; what is over the context length is left out."""
-        tokenizer, facts = self.backbone.tokenizer, self.backbone.text
-        return _to_numpy(encode_rows(self.backbone, [text_row(tokenizer, facts, text)[0] for text in texts]))
+        encoder = self.backbone.text
+        return _to_numpy(encode_rows(encoder, [encoder.tokenizer.row(text) for text in texts]))
 
     def prepare(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = True) -> Job:
         """Check one query, tokenise its texts and decode its pictures, all on the host; safe on threads.
@@ -222,7 +222,8 @@ class Vectorizer:
         try:
             return self.pixels(load_reference(ref, self.limits, allow_paths), mask)
         except ImageError as error:
-            raise ImageError(error.reason, f"{ref.path or f'image.{position}'} {error}") from error
+            field = f"image.{position}"
+            raise error.at(field, said=f"{ref.path or field} ") from error.__cause__
 
     def _embed_pictures(self, jobs: Sequence[Job]) -> list[Tensor]:
         pictures = [picture for job in jobs for picture in job.pictures]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 INLINE = "inline:"
-"""How the location of a picture starts that lies nowhere but in its table."""
+"""Start of the location of a picture that exists only in its table."""
 
 
 class LocalFile:
@@ -46,7 +46,7 @@ class LocalFile:
 
 
 class WebPicture:
-    """A picture at an http or https URL, fetched with the guard of `cir_vectorizer.pictures.fetch`."""
+    """A picture at an http or https URL."""
 
     near = False
     held = 0
@@ -129,7 +129,7 @@ class InlinePicture:
 
 
 def _stamp(info: dict[str, Any]) -> Stamp | None:
-    """What a listing or a look at a remote file says; None if it names no version."""
+    """Return the stamp in what a store says about a file; None if it names no version."""
     size = info.get("size")
     for key in (
         "ETag",
@@ -154,5 +154,5 @@ def _check(count: int, limits: Limits) -> None:
 
 
 def is_url(text: str) -> re.Match[str] | None:
-    """A match whose first group is the scheme, if the text is a URL."""
+    """Return a match whose first group is the scheme; None if the text is no URL."""
     return re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE)

@@ -102,7 +102,7 @@ def test_a_model_folder_that_is_written_again_has_the_present_fingerprints(old, 
     assert record["format"] == 2
     names = ("fingerprint", "text_fingerprint", "former_fingerprint")
     backbone = model.backbone
-    wanted = [backbone.fingerprint, backbone.text_fingerprint, FORMER]
+    wanted = [backbone.fingerprint, backbone.text.fingerprint, FORMER]
     assert [record["backbone"][name] for name in names] == wanted
     assert "lincir" in load(str(tmp_path / "new"), "cpu").composers
 

@@ -53,7 +53,7 @@ def document(service: Service) -> _Schema:
         },
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": {**schemas, "Refusal": _refusal()},
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -348,6 +348,20 @@ def _answer(about: str) -> _Schema:
 
 
 def _errors() -> _Schema:
-    schema = _object({"error": {"type": "string"}}, ["error"])
-    about = "One sentence that says what is wrong and what to do."
+    schema = {"$ref": "#/components/schemas/Refusal"}
+    about = "One sentence that says what is wrong and what to do, and the same as data."
     return {"default": {"description": about, "content": {"application/json": {"schema": schema}}}}
+
+
+def _refusal() -> _Schema:
+    text = {"type": "string"}
+    return _object(
+        {
+            "error": {**text, "description": "what is wrong and what to do, in one sentence"},
+            "code": {**text, "description": "a word that never changes, for example query, image, model, overload"},
+            "field": {**text, "description": "the part of the request at fault, for example queries.3.options.steps"},
+            "index": {"type": "integer", "minimum": 0, "description": "the item at fault in its list"},
+            "item_error": {**text, "description": "the sentence about that item alone, without its place"},
+        },
+        ["error", "code"],
+    )

@@ -1,6 +1,5 @@
 """The connection to Qdrant: its client, the errors that may pass, and the sentences for the others."""
 
-import re
 import sqlite3
 import warnings
 
@@ -11,6 +10,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from cir_vectorizer.collections.connection import Connection
+from cir_vectorizer.redaction import without_user
 
 DEFAULT_GRPC_PORT = 6334
 TIMEOUT_S = 60
@@ -129,7 +129,7 @@ def said_by(error: BaseException) -> str:
             said = error.content[:200].decode("utf-8", "replace") or error.reason_phrase
     else:
         said = str(error)
-    return re.sub(r"//[^/\s]*@", "//…@", said)
+    return without_user(said)
 
 
 def commit_without_fsync(client: QdrantClient) -> None:

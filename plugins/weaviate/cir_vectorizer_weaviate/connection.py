@@ -21,6 +21,7 @@ from weaviate.exceptions import (
 
 from cir_vectorizer.collections.connection import Connection
 from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.redaction import without_user
 
 DEFAULT_GRPC_PORT, CLOUD_GRPC_PORT = 50051, 443
 CLOUD = (".weaviate.network", ".weaviate.cloud")
@@ -131,8 +132,7 @@ def said_by(error: BaseException) -> str:
         said = str(error) or type(error).__name__
     said = re.sub(r"^.* with message |^Every object failed.*set of all errors: ", "", said, flags=re.DOTALL)
     said = re.sub(r"^Connection to Weaviate failed\. Details: |^Could not connect to Weaviate:\s*", "", said)
-    said = re.sub(r"//[^/\s]*@", "//…@", said)
-    return " ".join(said.split()).rstrip(".")
+    return " ".join(without_user(said).split()).rstrip(".")
 
 
 def may_pass(sentence: str) -> bool:
