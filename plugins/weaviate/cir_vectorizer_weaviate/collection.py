@@ -34,6 +34,7 @@ from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter, parse_column
 from cir_vectorizer_weaviate import aliases, objects, searching
+from cir_vectorizer_weaviate.connection import said_by
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
 from cir_vectorizer_weaviate.inference import concept
 from cir_vectorizer_weaviate.schema import (
@@ -78,7 +79,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         try:
             self._call(make)
         except CollectionError as error:
-            if "already exists" not in str(error):
+            if not _exists_already(error):
                 raise
             self._call(make)
         self._known = None
@@ -225,7 +226,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
     def _prepared(self, payloads: list[Payload]) -> Schema:
         """The schema, with properties for all that these payloads hold; another process may be adding them too."""
-        return persist(lambda: self._with_columns(payloads), lambda error: "already exists" in str(error), ATTEMPTS)
+        return persist(lambda: self._with_columns(payloads), _exists_already, ATTEMPTS)
 
     def _with_columns(self, payloads: list[Payload]) -> Schema:
         schema = self._schema
@@ -295,6 +296,11 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
 def _indexed(path: tuple[str, ...], schema: Schema) -> bool:
     return schema.note is not None and path in map(parse_column, schema.note.indexed)
+
+
+def _exists_already(error: BaseException) -> bool:
+    """Tell whether the server refused this because another process made the same at the same time."""
+    return error.__cause__ is not None and "already exists" in said_by(error.__cause__)
 
 
 def _uuids(ids: Sequence[Id]) -> Iterator[list[str]]:
