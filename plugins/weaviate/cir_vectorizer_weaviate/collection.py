@@ -254,7 +254,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         return bool(client.collections.use(self._name).tenants.exists(str(self.options.tenant)))
 
     def _width(self, schema: Schema) -> int | None:
-        """How many numbers a vector has, told by the note or by the first object."""
+        """Return the number of entries of a vector, from the note or the first object; None if neither tells."""
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
         first = self._on(
