@@ -199,8 +199,8 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         )
 
     def _write_note(self, note: Note) -> None:
-        descriptions = {RECORD_KEY: description(note)}
-        self._call(lambda client: client.collections.use(self._name).config.update(property_descriptions=descriptions))
+        name, descriptions = self._schema.name, {RECORD_KEY: description(note)}  # an alias cannot be updated
+        self._call(lambda client: client.collections.use(name).config.update(property_descriptions=descriptions))
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)
@@ -254,7 +254,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         return bool(client.collections.use(self._name).tenants.exists(str(self.options.tenant)))
 
     def _width(self, schema: Schema) -> int | None:
-        """How many numbers a vector has, told by the note or by the first object."""
+        """Return the number of entries of a vector, from the note or the first object; None if neither tells."""
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
         first = self._on(
@@ -296,6 +296,11 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
 def _indexed(path: tuple[str, ...], schema: Schema) -> bool:
     return schema.note is not None and path in map(parse_column, schema.note.indexed)
+
+
+def _exists_already(error: BaseException) -> bool:
+    """Tell whether the server refused this because another process made the same at the same time."""
+    return error.__cause__ is not None and "already exists" in said_by(error.__cause__)
 
 
 def _uuids(ids: Sequence[Id]) -> Iterator[list[str]]:
