@@ -9,7 +9,7 @@ import numpy as np
 from cir_vectorizer.client import ServedModel
 from cir_vectorizer.collections import ModelRecord, Point, Vector
 from cir_vectorizer.errors import ModelError
-from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Work
 
@@ -87,6 +87,7 @@ class ByService:
         self._model = model
 
     def prepare(self, content: bytes) -> Vector:
+        check_bytes(len(content), self.limits)
         return self._model.embed_picture(content)
 
     def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
