@@ -159,8 +159,6 @@ def load_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: 
 
 
 def _reader(data: bytes) -> tuple[str, _Reader]:
-    if not data:
-        raise ImageError("truncated", "is empty (0 bytes); copy or export it again")
     head = data[:4096]
     name = next((name for pattern, name in _PICTURES if pattern.match(head)), None)
     if name == "HEIF":

@@ -52,11 +52,13 @@ def decode_base64(text: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def check_bytes(count: int, limits: Limits) -> None:
-    """Refuse an encoded picture of more bytes than the limit.
+    """Refuse an encoded picture of no bytes, or of more than the limit.
 
     Raises:
-        ImageError: with reason "bytes".
+        ImageError: with reason "truncated" or "bytes".
     """
+    if not count:
+        raise ImageError("truncated", "is empty (0 bytes); copy or export it again")
     if count > limits.max_bytes:
         found = f"is {_size(count)}, over the limit of {_size(limits.max_bytes)}"
         raise ImageError("bytes", f"{found}; make it smaller before sending")
@@ -66,7 +68,7 @@ def read_file(path: Path, limits: Limits) -> bytes:
     """Return the bytes of an encoded picture's file, at most one more than the limit.
 
     Raises:
-        ImageError: with reason "path", or "bytes" for a file over the limit.
+        ImageError: with reason "path", or as `check_bytes`.
     """
     try:
         status = path.stat()

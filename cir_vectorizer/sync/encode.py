@@ -16,7 +16,7 @@ import numpy as np
 from cir_vectorizer.client import ServedModel
 from cir_vectorizer.collections import ModelRecord, Point, Vector
 from cir_vectorizer.errors import CirError, ImageError, ModelError
-from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Change, Decision, Outcome, same_picture, settled, unreadable
 
@@ -97,6 +97,7 @@ class ByService:
         self._model = model
 
     def prepare(self, content: bytes) -> Vector:
+        check_bytes(len(content), self.limits)
         return self._model.embed_picture(content)
 
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
