@@ -2,7 +2,11 @@
 
 from collections import OrderedDict
 
-from cir_vectorizer.engine.stages import Vector
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+"""An embedding or a query vector, (dim,)."""
 
 _ENTRY_OVERHEAD = 400  # bytes that Python takes to keep one embedding
 

@@ -4,7 +4,7 @@ Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion"
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, BackboneSpec, TokenRow, load_backbone
-from cir_vectorizer.composers.base import Plan, cut_note, text_row
+from cir_vectorizer.composers.base import Composer, Plan, cut_note, text_row
 from cir_vectorizer.composers.compodiff.checkpoint import load_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
 from cir_vectorizer.composers.compodiff.sampler import SIZES, Denoiser, Draw, sample
 from cir_vectorizer.composers.compodiff.schedule import cosine_schedule
+from cir_vectorizer.composers.takes import Takes
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, QueryError
 from cir_vectorizer.query import ComposedQuery
@@ -26,7 +27,7 @@ from cir_vectorizer.query import ComposedQuery
 MOST_DRAWS = 16
 """Queries in one batch of the sampler: each keeps keys and values of its context for every layer."""
 UNITS_PER_STEP = 4
-"""What one evaluation costs beside one token of a text, roughly; only the sum is measured."""
+"""Cost of one evaluation beside one token of a text, roughly; only the sum is measured."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class _Wish:
     seed: int
 
 
-class CompoDiff:
+class CompoDiff(Composer):
     """Composer: draws the embedding of the wanted picture.
 
     Takes a picture (of several, the mean of their embeddings), a text, a negative text and a mask. Text alone draws
@@ -52,6 +53,13 @@ class CompoDiff:
         knobs: of queries that ask for nothing else.
     """
 
+    takes = Takes(
+        negative_text="optional",
+        mask="optional",
+        options=("steps", "guidance", "seed", "source_weight", "squash", "keep"),
+        units_per_step=UNITS_PER_STEP * Knobs().samples,
+    )
+
     def __init__(
         self,
         backbone: Backbone,
@@ -63,6 +71,7 @@ class CompoDiff:
         self.text_backbone = text_backbone or backbone
         self.network = network.to(backbone.device).eval().requires_grad_(False).pack()
         self.knobs = knobs or Knobs()
+        self.takes = replace(self.takes, units_per_step=UNITS_PER_STEP * self.knobs.samples)
         self._schedule = cosine_schedule()
         self._denoise: Denoiser | None = None
         self._empty = text_row(self.text_backbone.tokenizer, self.text_backbone.text, "")[0]
@@ -101,8 +110,6 @@ class CompoDiff:
         self._denoise = torch.compile(self.network.pack(False), mode=mode, dynamic=False)
 
     def prepare(self, query: ComposedQuery) -> Plan:
-        if query.template is not None:
-            raise QueryError("template", "CompoDiff reads the text as it is; remove it, or use composer 'lincir'")
         if query.options.weights is not None:
             raise QueryError(
                 "options.weights", "CompoDiff weighs by options.guidance and options.source_weight; use these"
@@ -122,7 +129,7 @@ class CompoDiff:
         knobs = self.knobs.asked(query.options)
         seed = query.options.seed
         wish = _Wish(knobs, _seed_of(query) if seed is None else seed)
-        units = sum(len(row.ids) for row in rows) + UNITS_PER_STEP * knobs.steps * knobs.samples
+        units = sum(len(row.ids) for row in rows) + self.takes.units_per_step * knobs.steps
         return Plan(query, tuple(rows), tuple(notes), units=units, squash=knobs.squash, own=wish)
 
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
