@@ -1,7 +1,18 @@
 """Model folders and published models, and the vectorizer that each becomes."""
 
-from cir_vectorizer.models.folder import folder_of, import_checkpoint, load, pull, read_record, save
+from cir_vectorizer.models.folder import composer_kinds, folder_of, import_checkpoint, load, pull, read_record, save
 from cir_vectorizer.models.vectorizer import Composed, Vectorizer
 from cir_vectorizer.models.work import Work
 
-__all__ = ["Composed", "Vectorizer", "Work", "folder_of", "import_checkpoint", "load", "pull", "read_record", "save"]
+__all__ = [
+    "Composed",
+    "Vectorizer",
+    "Work",
+    "composer_kinds",
+    "folder_of",
+    "import_checkpoint",
+    "load",
+    "pull",
+    "read_record",
+    "save",
+]
