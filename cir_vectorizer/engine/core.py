@@ -153,6 +153,8 @@ class Engine:
         Raises:
             OverloadError: more than the bound waits already.
         """
+        if not works:
+            return []
         promises = [self._promises(work) for work in works]
         await self.admission.enter([promise for mine in promises for promise in mine], lane, wait)
         if len(works) == 1:

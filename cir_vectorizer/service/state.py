@@ -11,10 +11,10 @@ from fastapi import Request, Response
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections import Collection
-from cir_vectorizer.engine import Answer, Engine, EngineOptions
+from cir_vectorizer.engine import Engine, EngineOptions
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, QueryError
-from cir_vectorizer.models import Vectorizer, Work
+from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.service.collection import Match, ServedCollection
@@ -203,10 +203,6 @@ class Service:
             raise engine.admission.refusal(lanes[0])
         async with self.bodies.read(request, wait) as body:
             return await until_gone(request, work(body), seconds)
-
-    async def vectors(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
-        """Answers in order, or errors in their place."""
-        return await self.engine.run(works, lane, wait) if works else []
 
     async def json(self, content: object, numbers: int = 0) -> Response:
         """An answer with status 200; one of very many numbers is written on a host thread."""

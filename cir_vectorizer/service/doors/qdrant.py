@@ -47,7 +47,7 @@ def router(service: Service) -> APIRouter:
             _let_in(service, request, content)
             base = service.names.resolve(request.path_params.get("name"))  # its error tells names to who has a key
             asked = await service.engine.host(_read, service, base, content)
-            answers = await service.vectors(asked.works, asked.lane)
+            answers = await service.engine.run(asked.works, asked.lane)
             found = vectors_of(answers, lambda i: _label(i, asked.models[i]))
             tokens: Counter[str] = Counter()
             for model, each in zip(asked.models, asked.works, strict=True):

@@ -93,7 +93,7 @@ def _handler(
 
 async def _compose(service: Service, body: bytes) -> Response:
     target, works = await service.engine.host(_read_compose, service, body)
-    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: f"queries[{i}]")
+    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda i: f"queries[{i}]")
     vectors = [answer.vector for answer in found]
     content = {
         "model": service.names.full_name(target.model),
@@ -124,7 +124,7 @@ def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
 async def _embed(service: Service, body: bytes) -> Response:
     target, texts, images = await service.engine.host(_read_embed, service, body)
     count = len(texts)
-    answers = await service.vectors([*texts, *images], Lane.SEARCH)
+    answers = await service.engine.run([*texts, *images], Lane.SEARCH)
     found = vectors_of(answers, lambda i: f"texts[{i}]" if i < count else f"images[{i - count}]")
     content = {
         "model": service.names.full_name(target.model),
@@ -150,7 +150,7 @@ def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list
 
 async def _embeddings(service: Service, body: bytes) -> Response:
     asked, target, works = await service.engine.host(_read_embeddings, service, body)
-    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: f"input[{i}]")
+    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda i: f"input[{i}]")
     data = [
         {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
         for i, answer in enumerate(found)
@@ -208,7 +208,7 @@ async def _explain(service: Service, body: bytes) -> Response:
 
 async def _explained(service: Service, model: str, query: ComposedQuery, count: int) -> dict[str, Any]:
     works, parts = await service.engine.host(_works_of_parts, service.engine.vectorizers[model], query)
-    answers = await service.vectors(works, Lane.SEARCH)
+    answers = await service.engine.run(works, Lane.SEARCH)
     whole = vectors_of(answers[:1], lambda _: "query")[0].vector
     moves = []
     for part, answer in zip(parts, answers[1:], strict=True):

@@ -99,7 +99,7 @@ async def _search(service: Service, body: bytes) -> Response:
     if search.ids:
         search = await served.call("get", lambda collection: search.resolved(collection, match.info))
     parts, works = await service.engine.host(_works, service, match.model, search)
-    answers = vectors_of(await service.vectors(works, Lane.SEARCH), lambda i: parts[i])
+    answers = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda i: parts[i])
     vector = search.blend([answer.vector for answer in answers])
     hits = await served.call("search", lambda collection: search.ask(collection, vector))
     content = {

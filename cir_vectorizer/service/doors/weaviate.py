@@ -58,7 +58,7 @@ def router(service: Service) -> APIRouter:
             vectorizer = service.engine.vectorizers[target.model]
             texts, images = await service.engine.host(_read, vectorizer, target, plain, service.settings, body)
             lane = Lane.SEARCH if len(texts) + len(images) == 1 else Lane.UPDATE
-            answers = await service.vectors([*texts, *images], lane, wait)
+            answers = await service.engine.run([*texts, *images], lane, wait)
             count = len(texts)
             found = vectors_of(answers, lambda i: f"texts[{i}]" if i < count else f"images[{i - count}]")
             vectors = [answer.vector for answer in found]
