@@ -3,8 +3,9 @@
 http.py sends, conversation.py knows what to say without a network, wire.py writes queries as JSON.
 """
 
-from cir_vectorizer.client.conversation import Composed, Patience
+from cir_vectorizer.client.conversation import Patience
 from cir_vectorizer.client.http import AsyncClient, Client
 from cir_vectorizer.errors import ServiceError
+from cir_vectorizer.query.wire import Composed
 
 __all__ = ["AsyncClient", "Client", "Composed", "Patience", "ServiceError"]

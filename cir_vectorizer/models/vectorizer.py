@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,9 @@ from cir_vectorizer.pictures.images import open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
 from cir_vectorizer.query import ComposedQuery, ImageRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
+from cir_vectorizer.query.wire import Composed
 
 Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Composed:
-    """Query vectors, (n, dim) float32 of length 1, and for each the sentences its caller should see."""
-
-    vectors: Vectors
-    notes: list[list[str]]
 
 
 class Vectorizer:
