@@ -542,10 +542,10 @@ class TestThumbnails:
             replace(real, sha256=""),
         ]
         vector = np.full(tiny().dim, tiny().dim ** -0.5, np.float32)
-        (catalog,) = running.service.catalogs.values()
-        collection = catalog._idle.get()
+        (served,) = running.service.collections.values()
+        collection = served._idle.get()
         collection.upsert([Point(i, vector, record.join({})) for i, record in enumerate(forged)])
-        catalog._idle.put(collection)
+        served._idle.put(collection)
         for i in range(len(forged)):
             sentence(thumbnail(running, str(i)), 404)
 
