@@ -109,7 +109,7 @@ def differences(trainer: PhiTrainer, plain: PlainRecipe, count: int) -> tuple[fl
 
 
 def measure(name: str, read: Callable[[], list[str]], arguments: argparse.Namespace) -> None:
-    backbone = models.load(arguments.model, "cpu").backbone
+    backbone = models.load(arguments.model, "cpu", parts=()).backbone
     hyperparameters = Hyperparameters(batch_size=arguments.batch_size)
     plain = PlainRecipe(backbone, hyperparameters)
     started = time.perf_counter()

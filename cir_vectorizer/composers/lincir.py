@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer.backbones import Backbone, TextEncoder, TokenRow
 from cir_vectorizer.composers.base import (
     Composer,
     Plan,
@@ -70,7 +70,7 @@ class Pic2WordMapper(nn.Module):
 
 
 class LinCIR(Composer):
-    """Composer: prompt with pseudo-words, read by the backbone's own text tower.
+    """Composer: prompt with pseudo-words, read by a text encoder.
 
     A negative text subtracts its direction: the unit vector of the prompt with the negative text, less that of the
     prompt without text, times `options.weights.negative` (default `NEGATIVE_WEIGHT`).
@@ -82,12 +82,16 @@ class LinCIR(Composer):
         backbone: the encoder that Φ was trained for.
         phi: network from unnormalised image embeddings to pseudo-tokens.
         prompt: template for queries with text.
+        text: the encoder that reads prompts, in the space of `backbone`; the one of `backbone` if None.
     """
 
     takes = Takes(negative_text="optional", template="optional", options=("keep", "weights.negative"))
 
-    def __init__(self, backbone: Backbone, phi: nn.Module, prompt: str = PROMPT) -> None:
+    def __init__(
+        self, backbone: Backbone, phi: nn.Module, prompt: str = PROMPT, text: TextEncoder | None = None
+    ) -> None:
         self.backbone = backbone
+        self.text = text or backbone.text
         self.phi = phi.to(backbone.device).eval().requires_grad_(False)
         self.prompt = prompt
 
@@ -110,14 +114,14 @@ class LinCIR(Composer):
         for field_name, words in asked:
             rows.append(self._row(query, words))
             if rows[-1].cut:
-                notes.append(cut_note(field_name or "template", self.backbone.text.tokenizer))
+                notes.append(cut_note(field_name or "template", self.text.tokenizer))
         turn = _turn(query, bool(text))
         if turn < 0:
-            rows.append(self.backbone.text.tokenizer.row(text))
+            rows.append(self.text.tokenizer.row(text))
         return Plan(query, tuple(rows), tuple(notes), own=turn)
 
     def _row(self, query: ComposedQuery, words: str) -> TokenRow:
-        tokenizer, count = self.backbone.text.tokenizer, len(query.image)
+        tokenizer, count = self.text.tokenizer, len(query.image)
         if not count:
             return tokenizer.row(words or "a photo")
         if query.template is not None and bool(words) == bool((query.text or "").strip()):
@@ -135,7 +139,7 @@ class LinCIR(Composer):
         for plan, count in zip(plans, counts, strict=True):
             rows += [replace(row, slots=tuple((at, first + i) for at, i in row.slots)) for row in plan.rows]
             first += count
-        encoded = encode_rows(self.backbone.text, rows, pseudo_tokens)
+        encoded = encode_rows(self.text, rows, pseudo_tokens)
         pictures = mean_direction(references, self.backbone.dim)
         vectors = []
         at = 0

@@ -76,6 +76,7 @@ def _load_folder(
 def _chosen(
     composers: Mapping[str, Mapping[str, Any]], parts: Collection[str] | None, name: str
 ) -> dict[str, Mapping[str, Any]]:
+    """Return the records of the composers that are asked for."""
     if parts is None:
         return dict(composers)
     if unknown := [part for part in parts if part not in composers]:

@@ -84,6 +84,28 @@ def test_a_long_text_is_cut_so_that_marker_and_end_survive_and_the_caller_is_tol
         tiny.compose([{"image": vector(tiny, 1), "template": "word " * 90 + "$ and more"}])
 
 
+def test_prompts_may_be_read_by_an_adapted_text_encoder(tiny):
+    class Adapted:
+        """A text encoder that changes what another one gives; pictures and plain texts stay as they are."""
+
+        def __init__(self, encoder):
+            self.encoder = encoder
+
+        def __getattr__(self, name):
+            return getattr(self.encoder, name)
+
+        def encode_text(self, rows, pseudo_tokens=None):
+            return self.encoder.encode_text(rows, pseudo_tokens).roll(1, dims=-1)
+
+    phi = tiny.composers["lincir"].phi
+    composer = LinCIR(tiny.backbone, phi, text=Adapted(tiny.backbone.text))
+    adapted = Vectorizer("adapted", tiny.backbone, {"lincir": composer}, "lincir")
+    query = {"image": vector(tiny, 1), "text": "is red"}
+    expected = np.roll(tiny.compose([{**query, "composer": "lincir"}]).vectors, 1, axis=-1)
+    np.testing.assert_allclose(adapted.compose([query]).vectors, expected, atol=1e-6)
+    np.testing.assert_array_equal(adapted.embed_texts(["red"]), tiny.embed_texts(["red"]))
+
+
 def test_several_references_each_have_their_marker(tiny):
     two = [vector(tiny, 1), vector(tiny, 2)]
     first = one(tiny, image=[{"vector": v} for v in two], template="$1 with the pattern of $2")
