@@ -12,6 +12,7 @@ CirError                       code               raised for
 │   ├── AddressError           collection-address an address that names no collection
 │   └── PartialWriteError      partial-write      some objects of a batch were refused; `failed` says which and why
 ├── OverloadError              overload           more work than the engine's bound; `retry_after` in seconds
+├── MissingExtraError          missing-extra      a package that an extra of cir-vectorizer brings is not installed
 ├── DeviceError                device             one piece of work the device could not run; `__cause__` says why
 │   └── DeviceFullError        device-memory      one piece of work that takes more memory than the device has free
 └── ServiceError               the service's own  an answer of the service, or none; `status`, None without an answer
@@ -42,16 +43,16 @@ class CirError(Exception):
         self.problem = problem
         self.field = ""
         self.index: int | None = None
-        self._item = ""
+        self._item: str | None = None
         self._part = ""
 
     def __str__(self) -> str:
-        return f"{self._item}{self._part}{self.problem}"
+        return f"{self._item or ''}{self._part}{self.problem}"
 
     @property
     def item_error(self) -> str | None:
-        """The sentence about the item at fault, without the item's place in its list; None if there is no such item."""
-        return None if self.index is None else f"{self._part}{self.problem}"
+        """The sentence about an item alone, without its place in its list; None for an error that `within` did not place."""
+        return None if self._item is None else f"{self._part}{self.problem}"
 
     def at(self, field: str, said: str | None = None) -> Self:
         """Return this error as one of a part: `field` stands before its own field, and in its sentence.
@@ -63,7 +64,7 @@ class CirError(Exception):
         placed = self._copy()
         placed.field = ".".join(filter(None, (field, self.field)))
         said = f"{field}: " if said is None else said
-        if self._item:
+        if self._item is not None:
             placed._item = f"{said}{self._item}"
         else:
             placed._part = f"{said}{self._part}"
@@ -80,7 +81,7 @@ class CirError(Exception):
         placed = self._copy()
         placed.field = ".".join(filter(None, (field, str(index), self.field)))
         placed.index = index
-        placed._part = f"{self._item}{self._part}"
+        placed._part = f"{self._item or ''}{self._part}"
         placed._item = f"{field}[{index}]: " if said is None else said
         return placed
 
@@ -216,6 +217,12 @@ class DeviceFullError(DeviceError):
     """One piece of work alone took more memory than the device has free."""
 
     code = "device-memory"
+
+
+class MissingExtraError(CirError, ImportError):
+    """A package that an extra of cir-vectorizer brings is not installed; the sentence has the command."""
+
+    code = "missing-extra"
 
 
 class ServiceError(CirError):

@@ -5,9 +5,9 @@ A loader is an entry point of the group `cir_vectorizer.backbones`: a function
 `sentence-transformers` and `tiny`.
 """
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from cir_vectorizer import extras
 from cir_vectorizer.backbones.base import Backbone, BackboneSpec
 from cir_vectorizer.backbones.text import Pooling, TextEncoder, TextFacts, Tokenizer, TokenRow
 from cir_vectorizer.errors import ModelError, first_line
@@ -58,7 +58,7 @@ def load_backbone(
     """
     import torch
 
-    loaders = {point.name: point for point in entry_points(group="cir_vectorizer.backbones")}
+    loaders = extras.plugins("cir_vectorizer.backbones")
     if spec.loader not in loaders:
         raise ModelError(f"no backbone loader {spec.loader!r}; installed are {', '.join(sorted(loaders))}")
     backbone: Backbone = loaders[spec.loader].load()(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTION, database_options, fail_with_sentence
 from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
 
 
@@ -19,6 +19,7 @@ from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
     help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
 )
 @MODEL_OPTION
+@SERVICE_OPTION
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Folder: only such files, as in a .gitignore; repeatable."
 )

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
-from cir_vectorizer.cli.common import recorded_model
+from cir_vectorizer import extras
+from cir_vectorizer.cli.common import check_model_is_possible, served_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.collections import Collection, CreateOptions, Id, ModelRecord
     from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.sources import Source, Web
@@ -63,6 +65,7 @@ class SyncArguments:
     indexed: tuple[str, ...]
     vectorize: Literal["client", "server"]
     service_url: str | None
+    service: str | None
 
 
 def run_sync(given: SyncArguments) -> None:
@@ -74,6 +77,8 @@ def run_sync(given: SyncArguments) -> None:
     """
     from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection, parse_address
 
+    if not given.dry_run:
+        check_model_is_possible(given.service, given.device)
     place = parse_address(given.address)
     report_path = given.report_path or Path(f"{place.collection}-sync-report.json")
     if not report_path.absolute().parent.is_dir():
@@ -86,6 +91,14 @@ def run_sync(given: SyncArguments) -> None:
         raise click.UsageError("--ray-address goes with --engine ray; give both or none")
     if given.engine == "ray" and given.vectorize == "server":
         raise click.UsageError("--engine ray makes vectors here, and --vectorize server has the server do it; give one")
+    if given.service and given.engine == "ray":
+        raise click.UsageError(
+            "--engine ray runs the model on the cluster, and --service is a model elsewhere; give one"
+        )
+    if given.engine == "ray":
+        extras.require("ray", "--engine ray")
+    if given.vectorize == "server":
+        extras.require("models", "--vectorize server, which checks pictures here,")
     opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port)
     creating = CreateOptions(given.on_disk, given.quantization, given.indexed, given.vectorize, given.service_url)
     with contextlib.closing(open_collection(place, given.api_key, opening)) as collection:
@@ -115,13 +128,17 @@ class _Task:
         return Web(self.given.private_urls)
 
     @cached_property
-    def vectorizer(self) -> "Vectorizer | ModelRecord":
-        """The model; its record alone where the server makes the vectors."""
-        from cir_vectorizer.models import load
+    def vectorizer(self) -> "Vectorizer | ServedModel | ModelRecord":
+        """The model, or a service's; its record alone where the server makes the vectors."""
+        from cir_vectorizer.models import describe, folder_of, has_record, load
 
-        on_paper = recorded_model(self.given.model) if self.creating.vectorize == "server" else None
-        device = "cpu" if self.given.engine == "ray" else self.given.device  # Ray's actors have their own
-        return on_paper[0] if on_paper else load(self.given.model, device)
+        given = self.given
+        if given.service is not None:
+            return served_model(given.service, given.model, retries=20, seconds=600.0)
+        if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
+            return describe(given.model)
+        device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own
+        return load(given.model, device, parts=())
 
     def opened(self) -> "Source":
         """The source; a collection on the target's own server or directory shares its connection."""
@@ -154,13 +171,12 @@ class _Task:
     def dry_run(self, listing: "Source") -> None:
         """Print what a run would do."""
         from cir_vectorizer.collections import ModelRecord
+        from cir_vectorizer.models import describe, folder_of, has_record
         from cir_vectorizer.sync import dry_run
 
-        if (on_paper := recorded_model(self.given.model)) is not None:
-            model, _ = on_paper
-        else:
-            model = ModelRecord.of(self.vectorizer)
         given = self.given
+        recorded = given.service is None and has_record(folder_of(given.model))
+        model = describe(given.model) if recorded else ModelRecord.of(self.vectorizer)
         made = dry_run(
             listing,
             self.collection,
@@ -278,10 +294,11 @@ class _Task:
         """Return what decodes and encodes, where that is not this process."""
         if self.given.engine != "ray":
             return contextlib.nullcontext()
+        from cir_vectorizer.client import ServedModel
         from cir_vectorizer.collections import ModelRecord
         from cir_vectorizer.sync.ray_decoders import RayDecoders
 
-        assert not isinstance(self.vectorizer, ModelRecord)
+        assert not isinstance(self.vectorizer, ModelRecord | ServedModel)
         given = self.given
         return RayDecoders(self.vectorizer, given.ray_address, given.device, given.batch_size, given.workers)
 

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Note:
-    """What a collection of ours says about the model that fills it, and about how it was made.
+    """Note that a collection of ours keeps about the model that fills it, and about how it was made.
 
     `dim` is None in notes of releases up to 0.1.0 in Qdrant.
     """

@@ -24,11 +24,12 @@ from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_
 from cir_vectorizer.query.filters import Filter, parse_column, parse_filter
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
 MAX_RESULTS = 10_000
-"""Of `offset` and `limit` together: what Weaviate gives at most."""
+"""Largest sum of `offset` and `limit`: Weaviate gives no more."""
 
 _NEEDS_TEXT = "text"
 """The composer that can make nothing of a picture alone."""
@@ -36,7 +37,7 @@ _NEEDS_TEXT = "text"
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked of a collection. `like` and `unlike` are pictures, `hybrid` looks for the words of the text too.
+    """A search of a collection. `like` and `unlike` are pictures, `hybrid` looks for the words of the text too.
 
     Raises:
         QueryError: names the field at fault and the fix.
@@ -99,7 +100,7 @@ class Search:
 
     @property
     def ids(self) -> bool:
-        """Whether any picture is named by its object's id."""
+        """True where a picture is named by its object's id."""
         own = self.query.image if self.query else ()
         return any(ref.id is not None for ref in (*own, *self.like, *self.unlike))
 
@@ -163,7 +164,7 @@ class Search:
         return blended
 
     def ask(self, collection: Collection, vector: Vector) -> list[Hit]:
-        """What the collection has near a vector, as this search wants it."""
+        """Return the objects of a collection near a vector, as this search wants them."""
         asked = Ask(
             self.limit,
             self.where,
@@ -183,13 +184,14 @@ class Found:
     vector: Vector
 
 
-def find(search: Search, collection: Collection, vectorizer: "Vectorizer") -> Found:
-    """Compose a search's query here and ask a collection; ids are objects of it.
+def find(search: Search, collection: Collection, vectorizer: "Vectorizer | ServedModel") -> Found:
+    """Compose a search's query and ask a collection; ids are objects of it.
 
     Raises:
         QueryError: names the field at fault.
         ImageError: a picture is refused.
         BackboneMismatch, CollectionError: as `collections.check` and the collection's methods.
+        ServiceError: a served model's service cannot be asked.
     """
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)

@@ -31,7 +31,7 @@ from cir_vectorizer.query import ComposedQuery
 SAMPLE = 1000
 """Objects whose records are looked at."""
 NORM_FACTOR = 1.5
-"""How far the mean norm of a catalog may be from the model's: catalogs of one kind of thing differ by less."""
+"""Largest ratio of a catalog's mean norm to the model's: catalogs of one kind of thing differ by less."""
 PROBE = "a picture"
 """The text that the container is asked about."""
 
@@ -44,7 +44,7 @@ class Examination:
         self.server = None if self.address.host is None else database_of(self.address)
         self.info: Info | None = None
         self.usable = False
-        """Whether objects can be written to the server."""
+        """True once objects can be written to the server."""
 
     def database(self) -> Iterator[Finding]:
         """Connection, the server's version, and whether the collection is there."""
@@ -127,7 +127,7 @@ class Examination:
         return Finding("backbone", "warning", sentence)
 
     def norms(self, info: Info, mean_norm: float | None) -> Iterator[Finding]:
-        """What the records of some objects say of their embeddings' length, and of what made them."""
+        """Check the lengths of some objects' embeddings, and the backbones that made them, by their records."""
         try:
             records = [record for _, record in itertools.islice(self.collection.scan(), SAMPLE)]
         except CollectionError as error:
@@ -157,7 +157,7 @@ class Examination:
             yield Finding("round trip", "problem", f"an object beside the collection: {wrong}")
 
     def wiring(self, container: Container | None) -> Iterator[Finding]:
-        """Does the database itself reach the container?"""
+        """Check that the database itself reaches the container."""
         if self.server is None:
             return
         if self.info is not None and self.info.vectorize == "server":
@@ -261,7 +261,7 @@ def _point(vector: Vector, model: ModelRecord) -> Point:
 
 
 def _there_and_back(scratch: Collection, vector: Vector, model: ModelRecord) -> str | None:
-    """What came back otherwise than it went; None if all is well."""
+    """Return what came back otherwise than it went; None if all is well."""
     point = _point(vector, model)
     scratch.upsert([point])
     found = scratch.get([point.id])

@@ -1,29 +1,44 @@
-"""Model folders and published models, and the vectorizer that each becomes."""
+"""Model folders and published models: their records, and the vectorizer that each becomes.
+
+Importing this and `describe` load no torch.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cir_vectorizer.models.folder import (
-        folder_of,
-        import_checkpoint,
-        load,
-        pull,
-        read_record,
-        save,
-        text_encoder_record,
-    )  # fmt: skip
+    from cir_vectorizer.models.folder import load
+    from cir_vectorizer.models.record import FolderRecord, describe, folder_of, has_record, read_record
     from cir_vectorizer.models.vectorizer import Composed, Job, Vectorizer
+    from cir_vectorizer.models.writing import import_checkpoint, pull, save, text_encoder_record
 
 __all__ = [
-    "Composed", "Job", "Vectorizer", "folder_of", "import_checkpoint", "load", "pull", "read_record", "save", "text_encoder_record",
-]  # fmt: skip
+    "Composed",
+    "FolderRecord",
+    "Job",
+    "Vectorizer",
+    "describe",
+    "folder_of",
+    "has_record",
+    "import_checkpoint",
+    "load",
+    "pull",
+    "read_record",
+    "save",
+    "text_encoder_record",
+]
 
-_HOMES = {name: f"cir_vectorizer.models.{'vectorizer' if name[0].isupper() else 'folder'}" for name in __all__}
+_HOMES = {
+    "folder": ("load",),
+    "record": ("FolderRecord", "describe", "folder_of", "has_record", "read_record"),
+    "vectorizer": ("Composed", "Job", "Vectorizer"),
+    "writing": ("import_checkpoint", "pull", "save", "text_encoder_record"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what takes long, torch above all, only when it is asked for."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.pictures.images import open_image
-from cir_vectorizer.query.encoded import Limits, decode_base64
+from cir_vectorizer.query.encoded import Limits, decode_base64, read_file
 from cir_vectorizer.sources.base import Stamp, version_of
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class LocalFile:
         path = Path(self.location)
         status = path.stat()
         if status.st_size > limits.max_bytes or not S_ISREG(status.st_mode):
-            open_image(path, limits)  # refuses with the sentence that fits
+            read_file(path, limits)  # refuses with the sentence that fits
         return path.read_bytes()
 
 

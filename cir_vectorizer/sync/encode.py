@@ -1,6 +1,6 @@
 """From a picture to an object to write: decoders read and decode, and an encoder makes the vectors.
 
-The encoder is the model at hand, or the database's server does its work.
+The encoder is the model at hand, a service's model, or the database's server.
 """
 
 import hashlib
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cir_vectorizer.client import ServedModel
 from cir_vectorizer.collections import ModelRecord, Point, Vector
-from cir_vectorizer.errors import ImageError, ModelError
-from cir_vectorizer.pictures.images import open_image
-from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
+from cir_vectorizer.errors import CirError, ImageError, ModelError
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Change, Decision, Outcome, same_picture, settled, unreadable
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 FAR_WORKERS = 16
-"""Threads that read, where pictures come over a network."""
+"""Threads that read, where pictures come over a network or go to a service."""
 
 
 class Encoder(Protocol):
@@ -39,6 +39,7 @@ class Encoder(Protocol):
 
         Raises:
             ImageError: it is no picture, or is refused.
+            ServiceError: the service that makes the vectors cannot be asked; the run ends.
         """
 
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
@@ -57,6 +58,8 @@ class ByModel:
         self.limits: Limits = getattr(vectorizer, "limits", DEFAULT_LIMITS)
 
     def prepare(self, content: bytes) -> "Tensor":
+        from cir_vectorizer.pictures.images import open_image
+
         return self._vectorizer.preprocess(open_image(content, self.limits))
 
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
@@ -85,12 +88,30 @@ def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> It
             yield Failure(item.name, "embedding", sentence, item.id)
 
 
+class ByService:
+    """A service's model makes the vectors: pictures are sent as they are, each in a request of its own."""
+
+    limits = DEFAULT_LIMITS
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    def prepare(self, content: bytes) -> Vector:
+        check_bytes(len(content), self.limits)
+        return self._model.embed_picture(content)
+
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        return to_points(decisions, [decision.prepared for decision in decisions])
+
+
 class ByServer:
     """Sends pictures as they are; the server has the container make the vectors."""
 
     limits = DEFAULT_LIMITS
 
     def prepare(self, content: bytes) -> bytes:
+        from cir_vectorizer.pictures.images import open_image
+
         open_image(content, self.limits)
         return content
 
@@ -101,10 +122,12 @@ class ByServer:
             yield Point(decision.item.id, None, payload, decision.prepared)
 
 
-def encoder(vectorizer: "Vectorizer | ModelRecord", by_server: bool) -> Encoder:
+def encoder(vectorizer: "Vectorizer | ServedModel | ModelRecord", by_server: bool) -> Encoder:
     """Return the encoder for a run."""
     if by_server:
         return ByServer()
+    if isinstance(vectorizer, ServedModel):
+        return ByService(vectorizer)
     if isinstance(vectorizer, ModelRecord):
         raise TypeError("a model's record makes no vectors; give the model")
     return ByModel(vectorizer)
@@ -157,6 +180,8 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
         prepared = encoder.prepare(content)
     except ImageError as error:
         return unreadable(item, error)
+    except CirError:
+        raise
     except Exception as error:  # whatever one picture does, the others go on
         sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
         return Failure(item.name, "internal", sentence, item.id)
@@ -173,6 +198,7 @@ class ThreadDecoders:
         self._workers = workers
 
     def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
+        far = far or isinstance(self.encoder, ByService)
         workers = self._workers or (FAR_WORKERS if far else min(8, os.cpu_count() or 1))
         in_flight = 2 * self._batch_size + workers
         decoding: deque[Future[Decision | Failure]] = deque()

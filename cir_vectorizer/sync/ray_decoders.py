@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import Self
 
+from cir_vectorizer import extras
 from cir_vectorizer.collections import Point
 from cir_vectorizer.errors import BackboneMismatch, CirError, ModelError
 from cir_vectorizer.pictures.images import open_image
@@ -55,7 +56,8 @@ class RayDecoders:
         workers: threads that read in each task; if None, one, or 16 for pictures elsewhere.
 
     Raises:
-        ModelError: Ray is not installed, or cannot be reached.
+        MissingExtraError: Ray is not installed.
+        ModelError: Ray cannot be reached.
     """
 
     def __init__(
@@ -81,13 +83,10 @@ class RayDecoders:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-            import ray.data
-        except ImportError as error:
-            raise ModelError(
-                f"Ray is not installed ({error}); pip install 'cir-vectorizer[ray]', or leave out --engine ray"
-            ) from error
+        extras.require("ray", "--engine ray", "leave it out")
+        import ray
+        import ray.data
+
         if not ray.is_initialized():
             address = self._address or os.environ.get("RAY_ADDRESS") or "local"
             # an actor takes one core, and somebody must read for it
@@ -230,7 +229,7 @@ class _Encode:
     def __init__(self, name: str, device: str | None, fingerprint: str) -> None:
         from cir_vectorizer.models import load
 
-        self._vectorizer = load(name, device)
+        self._vectorizer = load(name, device, parts=())
         if self._vectorizer.fingerprint != fingerprint:
             raise BackboneMismatch(
                 f"model {name!r} has other weights on a Ray worker than here (fingerprint "

@@ -19,6 +19,7 @@ from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import RunOptions, sync
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 Copy = Callable[[Callable[[Id], bool]], Source]
@@ -46,7 +47,7 @@ def beside(collection: Collection, model: ModelRecord) -> Collection:
 def reembed(
     source: Source,
     collection: Collection,
-    vectorizer: "Vectorizer | ModelRecord",
+    vectorizer: "Vectorizer | ServedModel | ModelRecord",
     copy: Copy,
     **options: Unpack[RunOptions],
 ) -> Report:

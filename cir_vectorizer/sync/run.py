@@ -25,6 +25,7 @@ from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 BATCH_SIZE = 32
@@ -55,7 +56,7 @@ class RunOptions(TypedDict, total=False):
 def sync(
     source: Source,
     collection: Collection,
-    vectorizer: "Vectorizer | ModelRecord",
+    vectorizer: "Vectorizer | ServedModel | ModelRecord",
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
@@ -75,7 +76,8 @@ def sync(
     Args:
         vectorizer: the model; its record alone is enough where the server makes the vectors.
         batch_size: pictures that go through the model at once.
-        workers: threads that read and decode; if None, one per core (at most 8), or 16 for pictures elsewhere.
+        workers: threads that read and decode; if None, one per core (at most 8), or 16 for pictures elsewhere and for a
+            service's model.
         create: how the collection is made if it does not exist yet. With `vectorize="server"`, pictures are sent in
             place of vectors, and the model only says by its fingerprint what the server's container runs.
         source_name: what the source is called in the objects' records; its path or URL if None.
@@ -86,7 +88,7 @@ def sync(
         decoders: what decodes and encodes, in place of threads and the model at hand.
 
     Raises:
-        SourceError, CollectionError, ModelError: the run as a whole cannot go on. What was written stays; run again.
+        SourceError, CollectionError, ModelError, ServiceError: the run as a whole cannot go on. What was written stays; run again.
         BackboneMismatch: the collection was filled by another backbone.
         PruneRefused: everything was indexed, but nothing removed, since it would be too much.
     """

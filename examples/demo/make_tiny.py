@@ -33,7 +33,7 @@ from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.backbones.clip import ClipBackbone
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.trainer import train as train_phi
 from examples.demo.catalog import COLOURS, SEEN, caption, draw, line_caption
 
@@ -214,7 +214,7 @@ def main() -> None:
     packaged = load_backbone(
         BackboneSpec("tiny", "" if arguments.out == TINY_FOLDER else str(arguments.out / "clip.safetensors")), "cpu"
     )
-    trainer = PhiTrainer(packaged, captions, BuiltinTagger(), Settings(batch_size=256, lr=1e-3))
+    trainer = PhiTrainer(packaged, captions, BuiltinTagger(), Hyperparameters(batch_size=256, lr=1e-3))
     train_phi(
         trainer, arguments.phi_steps, arguments.out, lambda p: print(p, flush=True) if p.step % 100 == 0 else None
     )

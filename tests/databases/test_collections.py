@@ -295,6 +295,16 @@ class TestTheContract:
         assert again.info() is None
         assert again.beside(f"{shop.address.collection}_third").info() is None
 
+    def test_another_model_is_noted_under_a_switched_name(self, database):
+        shop = database.open()
+        ensure(shop, MODEL)
+        beside = shop.beside(f"{shop.address.collection}_new")
+        ensure(beside, MODEL)
+        shop.take_over(beside)
+        other = ModelRecord("other", "b2" * 32, 4)
+        shop.remember(other)
+        assert check(shop, other).model == "other"
+
     def test_a_switch_to_nothing_changes_nothing(self, database):
         shop = database.open()
         ensure(shop, MODEL)

@@ -275,6 +275,8 @@ def _models(service: Service) -> dict[str, Any]:
                 "owned_by": "cir-vectorizer",
                 "full_name": names.full_name(model),
                 "fingerprint": vectorizer.fingerprint,
+                "former_fingerprint": vectorizer.former_fingerprint,
+                "precision": vectorizer.precision,
                 "dim": vectorizer.dim,
                 "mean_image_norm": vectorizer.mean_image_norm,
                 "default": model == names.default,

@@ -6,7 +6,6 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import orjson
 from fastapi import Response
@@ -79,7 +78,7 @@ class Refusal:
     code: str
     sentence: str
     reason: str
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str]
     field: str = ""
     index: int | None = None
     item_error: str | None = None
@@ -127,7 +126,7 @@ def vectors_of(answers: Sequence[Answer | BaseException], place: Callable[[CirEr
 def refusal(error: BaseException) -> Refusal:
     """Return what answers an error."""
     if not isinstance(error, CirError):
-        return Refusal(500, "internal", INTERNAL, "internal")
+        return Refusal(500, "internal", INTERNAL, "internal", {})
     status, reason = 400, error.code.replace("-", " ")
     headers: Mapping[str, str] = {}
     if isinstance(error, RefusedError):

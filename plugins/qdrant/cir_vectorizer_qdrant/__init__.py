@@ -1,7 +1,11 @@
 """Qdrant as a collection of cir-vectorizer (a server, or embedded in a directory), and composed queries for its client."""
 
-from cir_vectorizer_qdrant.collection import QdrantCollection
-from cir_vectorizer_qdrant.database import QDRANT
-from cir_vectorizer_qdrant.inference import composed
+from cir_vectorizer import extras
+
+extras.require("qdrant", "Qdrant")
+
+from cir_vectorizer_qdrant.collection import QdrantCollection  # noqa: E402
+from cir_vectorizer_qdrant.database import QDRANT  # noqa: E402
+from cir_vectorizer_qdrant.inference import composed  # noqa: E402
 
 __all__ = ["QDRANT", "QdrantCollection", "composed"]

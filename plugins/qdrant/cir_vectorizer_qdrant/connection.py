@@ -18,7 +18,7 @@ TIMEOUT_S = 60
 _SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
 _LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError, LookupError)
 _FINAL = ("not configured", "not initialized", "Authentication failed", "validation failed")
-"""In what the server says with a status of 5xx, and would say again."""
+"""Phrases in answers with a status of 5xx that the server would repeat."""
 
 
 class QdrantConnection(Connection[QdrantClient]):
@@ -28,7 +28,7 @@ class QdrantConnection(Connection[QdrantClient]):
 
     @property
     def embedded(self) -> bool:
-        """Whether there is no server."""
+        """True where there is no server."""
         return self.address.path is not None
 
     def connect(self) -> QdrantClient:

@@ -58,7 +58,7 @@ def id_of(found: models.Record | models.ScoredPoint) -> Id:
 
 
 def read_record(found: models.Record) -> SyncRecord | None:
-    """What sync knows about an object; None if there is nothing that can be read."""
+    """Return the record that sync keeps about an object; None if there is none that can be read."""
     return SyncRecord.read(found.payload)
 
 

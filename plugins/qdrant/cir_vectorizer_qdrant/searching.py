@@ -15,12 +15,12 @@ from cir_vectorizer_qdrant.schema import Schema
 FUSED_DEPTH = 100
 """Entries of each ranking that are fused, at least."""
 FUSION_K = 60
-"""Of reciprocal rank fusion: an entry at rank r counts 1 / (r + 60)."""
+"""Constant of reciprocal rank fusion: an entry at rank r counts 1 / (r + 60)."""
 OVERSAMPLING = 2.0
 """Candidates for each hit that quantised vectors choose, before the full ones decide."""
 
 Arguments = dict[str, Any]
-"""Of `query_points`."""
+"""Arguments of `query_points`."""
 
 
 def by_vector(query: Any, ask: Ask, schema: Schema, embedded: bool) -> Arguments:

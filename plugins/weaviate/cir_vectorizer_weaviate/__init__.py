@@ -1,7 +1,11 @@
 """Weaviate as a collection of cir-vectorizer, and composed queries for `near_text` of the stock client."""
 
-from cir_vectorizer_weaviate.collection import WeaviateCollection
-from cir_vectorizer_weaviate.database import WEAVIATE
-from cir_vectorizer_weaviate.inference import composed
+from cir_vectorizer import extras
+
+extras.require("weaviate", "Weaviate")
+
+from cir_vectorizer_weaviate.collection import WeaviateCollection  # noqa: E402
+from cir_vectorizer_weaviate.database import WEAVIATE  # noqa: E402
+from cir_vectorizer_weaviate.inference import composed  # noqa: E402
 
 __all__ = ["WEAVIATE", "WeaviateCollection", "composed"]

@@ -34,6 +34,7 @@ from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter, parse_column
 from cir_vectorizer_weaviate import aliases, objects, searching
+from cir_vectorizer_weaviate.connection import said_by
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
 from cir_vectorizer_weaviate.inference import concept
 from cir_vectorizer_weaviate.schema import (
@@ -78,7 +79,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         try:
             self._call(make)
         except CollectionError as error:
-            if "already exists" not in str(error):
+            if not _exists_already(error):
                 raise
             self._call(make)
         self._known = None
@@ -198,8 +199,8 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         )
 
     def _write_note(self, note: Note) -> None:
-        descriptions = {RECORD_KEY: description(note)}
-        self._call(lambda client: client.collections.use(self._name).config.update(property_descriptions=descriptions))
+        name, descriptions = self._schema.name, {RECORD_KEY: description(note)}  # an alias cannot be updated
+        self._call(lambda client: client.collections.use(name).config.update(property_descriptions=descriptions))
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)
@@ -225,7 +226,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
     def _prepared(self, payloads: list[Payload]) -> Schema:
         """The schema, with properties for all that these payloads hold; another process may be adding them too."""
-        return persist(lambda: self._with_columns(payloads), lambda error: "already exists" in str(error), ATTEMPTS)
+        return persist(lambda: self._with_columns(payloads), _exists_already, ATTEMPTS)
 
     def _with_columns(self, payloads: list[Payload]) -> Schema:
         schema = self._schema
@@ -253,7 +254,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         return bool(client.collections.use(self._name).tenants.exists(str(self.options.tenant)))
 
     def _width(self, schema: Schema) -> int | None:
-        """How many numbers a vector has, told by the note or by the first object."""
+        """Return the number of entries of a vector, from the note or the first object; None if neither tells."""
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
         first = self._on(
@@ -297,7 +298,17 @@ def _indexed(path: tuple[str, ...], schema: Schema) -> bool:
     return schema.note is not None and path in map(parse_column, schema.note.indexed)
 
 
+def _exists_already(error: BaseException) -> bool:
+    """Tell whether the server refused this because another process made the same at the same time."""
+    return error.__cause__ is not None and "already exists" in said_by(error.__cause__)
+
+
 def _uuids(ids: Sequence[Id]) -> Iterator[list[str]]:
     uuids = [uuid for id_ in ids if (uuid := objects.uuid_of(id_)) is not None]
     for start in range(0, len(uuids), PAGE):
         yield uuids[start : start + PAGE]
+
+
+def _exists_already(error: BaseException) -> bool:
+    """Tell whether the server refused this because another process made the same at the same time."""
+    return error.__cause__ is not None and "already exists" in said_by(error.__cause__)

@@ -136,7 +136,7 @@ def said_by(error: BaseException) -> str:
 
 
 def may_pass(sentence: str) -> bool:
-    """Whether what the server said about an object may be different later."""
+    """Tell whether an object that the server refused with this sentence may be taken later."""
     return _PASSING_WORDS.search(sentence) is not None
 
 

@@ -58,7 +58,7 @@ def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
 
 
 def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
-    """What an object's properties say: of ours the payload as it was written, of others' each property that is set."""
+    """Return an object's payload: as it was written where we wrote it, and each property that is set elsewhere."""
     record = record_in(properties)
     if schema.ours and isinstance(properties.get(PAYLOAD), str):
         columns = dict(json.loads(properties[PAYLOAD]))
@@ -68,12 +68,12 @@ def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
 
 
 def read_record(found: Any) -> SyncRecord | None:
-    """What sync knows about an object; None if there is nothing that can be read."""
+    """Return the record that sync keeps about an object; None if there is none that can be read."""
     return SyncRecord.read({RECORD_KEY: record_in(found.properties)})
 
 
 def record_in(properties: Mapping[str, Any]) -> Any:
-    """What stands in `_cir`; None if there is nothing that can be read."""
+    """Return the JSON value of the property `_cir`; None if there is none that can be read."""
     text = properties.get(RECORD_KEY)
     if not isinstance(text, str):
         return text

@@ -43,9 +43,9 @@ class Schema:
     """The vector's name; None in a collection from before vectors had names."""
     vectors: tuple[str, ...]
     flat: bool
-    """Whether there is no index but the list of all vectors."""
+    """True where the only index is the list of all vectors."""
     exact_cutoff: int
-    """Up to how many objects a filtered search compares with each."""
+    """Largest number of objects that a filtered search compares one by one."""
     blends_text: bool
     vectorize: Maker
     tenants: bool
@@ -56,7 +56,7 @@ class Schema:
 
     @property
     def ours(self) -> bool:
-        """Whether payloads are kept as we keep them."""
+        """True where payloads are kept as we keep them."""
         return PAYLOAD in self.properties
 
     @property
@@ -216,7 +216,7 @@ def _container(url: str | None, model: ModelRecord) -> str | None:
 
 
 def _blends_text(maker: str, settings: Mapping[str, Any]) -> bool:
-    """Whether vectors are made of more than a picture: of texts beside it, or of texts alone."""
+    """Tell whether vectors are made of more than a picture: of texts beside it, or of texts alone."""
     if maker == "none":
         return False
     others = [key for key, value in settings.items() if key.endswith("Fields") and key != "imageFields" and value]

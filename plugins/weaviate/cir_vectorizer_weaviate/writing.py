@@ -15,7 +15,7 @@ from cir_vectorizer.errors import CollectionError
 from cir_vectorizer_weaviate.connection import may_pass, said_by
 
 MOST_OBJECTS, MOST_BYTES = 256, 16 * 2**20
-"""In one message; the server takes 100 MiB unless told otherwise, and answers only when all is vectorised."""
+"""Largest message; the server takes 100 MiB unless told otherwise, and answers only when all is vectorised."""
 
 Object = DataObject[Any, Any]
 Send = Callable[[Callable[[Collection[Any, Any]], Any]], Any]
