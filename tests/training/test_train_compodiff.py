@@ -269,7 +269,7 @@ def test_pictures_inside_a_parquet_table_are_read(drawn_shop, tmp_path, tiny):
     pq.write_table(pa.table({"image": content, "text": ["one", "two"]}), tmp_path / "t.parquet")
     tables = Tables()
     tables.read_pairs(tmp_path / "t.parquet")
-    data, embedded = assemble(tables, tiny.backbone, tiny.backbone, masks=0)
+    data, embedded = assemble(tables, tiny.backbone, tiny.backbone.text, masks=0)
     assert embedded.readable.tolist() == [True, True]
     assert data.masked is not None
     assert len(data.masked) == 0
@@ -278,7 +278,7 @@ def test_pictures_inside_a_parquet_table_are_read(drawn_shop, tmp_path, tiny):
 def test_masked_pictures_are_what_a_masked_query_embeds(drawn_shop, tiny):
     tables = Tables()
     tables.read_pairs(drawn_shop / "shop.csv")
-    data, _ = assemble(tables, tiny.backbone, tiny.backbone, masks=2)
+    data, _ = assemble(tables, tiny.backbone, tiny.backbone.text, masks=2)
     masked = data.masked
     assert masked is not None
     assert len(masked) == 2 * 40
@@ -297,7 +297,7 @@ def draw_of(folder, number):
 
 def test_text_states_that_find_no_room_are_encoded_batch_by_batch(tiny):
     texts = ["", "a red hat", "a blue dress"]
-    kept, asked = text_states(texts, tiny.backbone, 2**30), text_states(texts, tiny.backbone, 10)
+    kept, asked = text_states(texts, tiny.backbone.text, 2**30), text_states(texts, tiny.backbone.text, 10)
     assert isinstance(kept, torch.Tensor)
     assert (kept[[2, 0]].float() - asked(torch.tensor([2, 0]))).abs().max() < 5e-3
 
