@@ -7,6 +7,7 @@ same triplets. Neither those nor the backbone's training had the queries' wordin
 """
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cir_vectorizer.models import load
-from cir_vectorizer.models.vectorizer import Job, Vectorizer
+from cir_vectorizer.models import Vectorizer, Work, load
 from cir_vectorizer.query import ComposedQuery
 from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
 from examples.demo.evaluate import Vectors, by_wording, paired_bootstrap, score, slices, unit
@@ -156,14 +156,9 @@ def masks(shop: Shop) -> None:
     """A loud distraction beside the product: hidden and said so, against hidden and not said, and not hidden."""
     asked = mask_queries(shop.products, MASK_QUERIES, seed=31)
 
-    def job(query: object, said: bool, hidden: bool) -> Job:
-        found = query_of(query, hidden)
-        made = shop.model.prepare(found)
-        if said or not hidden:
-            return made
-        plan = made.plan
-        object.__setattr__(plan, "mask", None)
-        return made
+    def work_of(query: object, said: bool, hidden: bool) -> Work:
+        work = shop.model.plan(query_of(query, hidden))
+        return work if said or not hidden else replace(work, plan=replace(work.plan, mask=None))
 
     def query_of(query: object, hidden: bool) -> ComposedQuery:
         content = io.BytesIO()
@@ -178,7 +173,7 @@ def masks(shop: Shop) -> None:
         ("no mask", False, False),
     ):
         vectors = np.concatenate(
-            [shop.model.run([job(q, said, hidden) for q in asked[at : at + 64]]) for at in range(0, len(asked), 64)]
+            [shop.model.run([work_of(q, said, hidden) for q in asked[at : at + 64]]) for at in range(0, len(asked), 64)]
         )
         rows = top(vectors, shop.index)
         good = np.array([[shop.products[i] == q.target for i in row] for row, q in zip(rows, asked, strict=True)])

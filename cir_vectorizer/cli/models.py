@@ -65,8 +65,8 @@ def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, f
 @click.argument("name")
 @fail_with_sentence
 def show(name: str) -> None:
-    """Print the record of a built-in model or a model folder as JSON."""
-    from cir_vectorizer.models import folder_of, has_record, read_record
+    """Print the record of a built-in model or a model folder as JSON, with what each of its composers takes."""
+    from cir_vectorizer.models import composer_kinds, folder_of, has_record, read_record
 
     folder = folder_of(name)
     if name in published.PUBLISHED and not has_record(folder):
@@ -77,4 +77,9 @@ def show(name: str) -> None:
             )
         )
         return
-    click.echo(json.dumps(read_record(folder), indent=2, ensure_ascii=False))
+    record, kinds = read_record(folder), composer_kinds()
+    shown = {name: {} for name, kind in kinds.items() if kind.weightless} | record["composers"]
+    for composer, entry in shown.items():
+        kind = kinds.get(entry.get("kind", composer))
+        shown[composer] = {**entry, "takes": kind.takes.to_json() if kind is not None else None}
+    click.echo(json.dumps({**record, "composers": shown}, indent=2, ensure_ascii=False))

@@ -107,7 +107,7 @@ def _load(settings: "Settings") -> "dict[str, Vectorizer]":
         vectorizers[name] = load(model, settings.device, getattr(torch, settings.weights))
         if settings.compile:
             for composer in vectorizers[name].composers.values():
-                getattr(composer, "compile", lambda: None)()
+                composer.compile()
     return vectorizers
 
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.errors import CirError, ServiceError
-from cir_vectorizer.query.wire import Query, picture_to_json, read_query, to_json
+from cir_vectorizer.query.wire import Composed, Query, picture_to_json, read_query, to_json
 
 if TYPE_CHECKING:
     from cir_vectorizer.query.wire import Picture
@@ -34,13 +34,6 @@ LONGEST_WAIT = 30.0
 _BUSY = (429, 503)
 _SPLIT = (413, 422, 500)
 """Refusals that fewer items may escape even if they name no item."""
-
-
-class Composed(NamedTuple):
-    """Query vectors, (n, dim) float32 of length 1, and for each the sentences its caller should see."""
-
-    vectors: Vectors
-    notes: list[list[str]]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ import httpx
 from typing_extensions import Self
 
 from cir_vectorizer.client.conversation import (
-    Composed,
     Errors,
     Patience,
     Result,
@@ -33,7 +32,7 @@ from cir_vectorizer.client.conversation import (
     Vectors,
 )
 from cir_vectorizer.errors import ServiceError
-from cir_vectorizer.query.wire import Query
+from cir_vectorizer.query.wire import Composed, Query
 
 if TYPE_CHECKING:
     from cir_vectorizer.query.wire import Picture

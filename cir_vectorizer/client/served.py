@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cir_vectorizer.client.conversation import Composed, Errors, Vectors
+from cir_vectorizer.client.conversation import Errors, Vectors
 from cir_vectorizer.client.http import Client
 from cir_vectorizer.errors import ImageError, ModelError, ServiceError
-from cir_vectorizer.query.wire import Query
+from cir_vectorizer.query.takes import Takes
+from cir_vectorizer.query.wire import Composed, Query
 
 _REFUSED_PICTURE = (400, 413, 422)
 
@@ -21,6 +22,7 @@ class ServedModel:
         dim: length of its vectors.
         precision: of its weights.
         default_composer: runs queries that name none.
+        takes: for each composer, the fields and options of a query that it reads.
 
     Args:
         client: asks the service; not closed here.
@@ -39,6 +41,7 @@ class ServedModel:
         self.former_fingerprint = str(entry.get("former_fingerprint") or "")
         self.dim = int(entry["dim"])
         self.precision = str(entry.get("precision") or "float32")
+        self.takes = {str(each["name"]): Takes.from_json(each.get("takes", {})) for each in entry.get("composers", ())}
         self.default_composer = composer or str(entry["default_composer"])
         asked = name or self.name
         self._asked = asked if "@" in asked else f"{asked}@{self.fingerprint[:12]}"

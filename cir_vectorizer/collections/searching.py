@@ -31,9 +31,6 @@ LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
 MAX_RESULTS = 10_000
 """Largest sum of `offset` and `limit`: Weaviate gives no more."""
 
-_NEEDS_TEXT = "text"
-"""The composer that can make nothing of a picture alone."""
-
 
 @dataclass(frozen=True)
 class Search:
@@ -119,28 +116,29 @@ class Search:
         query = self.query.model_copy(update={"image": of("image")}) if self.query else None
         return replace(self, query=query, like=of("like"), unlike=of("unlike"))
 
-    def parts(self, default_composer: str) -> dict[str, ComposedQuery]:
-        """The queries whose unit vectors `blend` wants, in its order, by the name of their field.
+    def parts(self, vectorizer: "Vectorizer | ServedModel") -> dict[str, ComposedQuery]:
+        """Return the queries whose unit vectors `blend` wants, in its order, by the name of their field.
 
         Args:
-            default_composer: the model's.
+            vectorizer: makes the vectors; its composers say what they take.
         """
         parts = {} if self.query is None else {"query": self.query}
         for field in ("like", "unlike"):
             for i, ref in enumerate(getattr(self, field)):
-                parts[f"{field}.{i}"] = self._alone(ref, default_composer)
+                parts[f"{field}.{i}"] = self._alone(ref, vectorizer)
         return parts
 
-    def _alone(self, picture: ImageRef, default_composer: str) -> ComposedQuery:
+    def _alone(self, picture: ImageRef, vectorizer: "Vectorizer | ServedModel") -> ComposedQuery:
         """A query for one picture by the composer that makes the search's own query."""
         query = self.query
         if query is None or (query.plain and query.image):
             return ComposedQuery(image=(picture,))
-        composer = query.composer or default_composer
-        if composer == _NEEDS_TEXT:
+        name = query.composer or vectorizer.default_composer
+        takes = vectorizer.takes.get(name)  # a name of no composer is refused with the query itself
+        if takes is not None and not takes.picture_alone:
             return ComposedQuery(image=(picture,))
         options = query.options.model_copy(update={"weights": None, "keep": None, "source_weight": None})
-        return ComposedQuery(image=(picture,), composer=composer, options=options)
+        return ComposedQuery(image=(picture,), composer=name, options=options)
 
     def blend(self, vectors: Sequence[Vector]) -> Vector:
         """The vector to search with, (dim,) of length 1, from those of `parts`.
@@ -195,7 +193,7 @@ def find(search: Search, collection: Collection, vectorizer: "Vectorizer | Serve
     """
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)
-    composed = vectorizer.compose(list(resolved.parts(vectorizer.default_composer).values()))
+    composed = vectorizer.compose(list(resolved.parts(vectorizer).values()))
     vector = resolved.blend(list(composed.vectors))
     return Found(resolved.ask(collection, vector), [note for notes in composed.notes for note in notes], vector)
 

@@ -1,9 +1,10 @@
 """Composers: how picture embeddings and words become one query vector.
 
-A composer is an entry point of the group `cir_vectorizer.composers`: a class with
-`load(record, folder, backbone) -> Composer`, where `record` is its part of model.json.
+A composer is an entry point of the group `cir_vectorizer.composers`: a subclass of `Composer` that says what it takes and
+has `load`, `prepare` and `compose`.
 """
 
 from cir_vectorizer.composers.base import Composer, Plan
+from cir_vectorizer.query.takes import Takes
 
-__all__ = ["Composer", "Plan"]
+__all__ = ["Composer", "Plan", "Takes"]

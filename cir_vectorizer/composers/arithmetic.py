@@ -1,74 +1,85 @@
 """The baselines: image only, text only, and a weighted sum of the two."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.composers.base import Plan, cut_note, encode_rows, mean_direction
+from cir_vectorizer.composers.base import Composer, Plan, cut_note, encode_rows, mean_direction
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.takes import Takes
 
 IMAGE_WEIGHT = 0.5
 TEXT_WEIGHT = 0.5
 
 
-class _Arithmetic:
-    """Unit vectors of the pictures (their mean) and of the texts, added with weights; the result is a unit vector.
+@dataclass(frozen=True)
+class _Weights:
+    """A plan's numbers: the weight of the pictures' mean, and one for each row of text."""
 
-    Raises:
-        QueryError: from `prepare`, when a part that the baseline needs is missing or another cannot be used.
-    """
+    image: float
+    rows: tuple[float, ...]
+
+
+class _Arithmetic(Composer):
+    """Unit vectors of the pictures (their mean) and of the texts, added with weights; the result is a unit vector."""
 
     weightless = True
     default_weights: tuple[float, float, float]
-    needs: str = ""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
 
     @classmethod
-    def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "_Arithmetic":
+    def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> Self:
         return cls(backbone)
 
     def prepare(self, query: ComposedQuery) -> Plan:
-        if query.mask is not None or query.template is not None:
-            raise QueryError(
-                "mask" if query.mask else "template",
-                "a sum of vectors cannot use it; use composer 'lincir' or 'compodiff'",
-            )
-        if self.needs and not getattr(query, self.needs):
-            raise QueryError(self.needs, f"this composer searches by {self.needs} alone; add {self.needs}")
+        image, text, negative = self.weights(query)
         tokenizer = self.backbone.text.tokenizer
-        rows, notes = [], []
-        for field_name in ("text", "negative_text"):
-            rows.append(tokenizer.row(getattr(query, field_name) or ""))
-            notes += [cut_note(field_name, tokenizer)] if rows[-1].cut else []
-        return Plan(query, tuple(rows), tuple(notes))
+        rows, notes, weights = [], [], []
+        for field_name, words, weight in (
+            ("text", query.text, text),
+            ("negative_text", query.negative_text, -negative),
+        ):
+            if words and self.takes.reads(field_name):
+                rows.append(tokenizer.row(words))
+                weights.append(weight)
+                notes += [cut_note(field_name, tokenizer)] if rows[-1].cut else []
+        return Plan(query, tuple(rows), tuple(notes), own=_Weights(image if query.image else 0.0, tuple(weights)))
 
     def weights(self, query: ComposedQuery) -> tuple[float, float, float]:
-        """What image, text and negative text count for this query; 0 where it has none or the baseline ignores it."""
+        """Return the weights of image, text and negative text for this query; 0 for a part that is not read."""
         asked, keep = query.options.weights, query.options.keep
         given = (None, None, None) if asked is None else (asked.image, asked.text, asked.negative)
-        kept = self.default_weights if keep is None or self.needs else (keep, 1 - keep, self.default_weights[2])
+        kept = self.default_weights
+        if keep is not None and "keep" in self.takes.options:
+            kept = (keep, 1 - keep, self.default_weights[2])
         image, text, negative = (
             usual if weight is None or not default else weight
             for weight, usual, default in zip(given, kept, self.default_weights, strict=True)
         )
-        return image if query.image else 0.0, text if query.text else 0.0, negative if query.negative_text else 0.0
+        return image, text, negative
 
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
-        images = mean_direction(references, self.backbone.dim).to(self.backbone.device)
-        encoded = encode_rows(self.backbone.text, [row for plan in plans for row in plan.rows])
-        texts, negatives = encoded[0::2], encoded[1::2]
-        image, text, negative = torch.tensor(
-            [self.weights(plan.query) for plan in plans], device=self.backbone.device
-        ).T.unsqueeze(-1)
-        total = image * images + text * texts - negative * negatives
+        device = self.backbone.device
+        wanted: list[_Weights] = [plan.own for plan in plans]
+        total = torch.zeros(len(plans), self.backbone.dim, device=device)
+        if any(each.image for each in wanted):
+            weights = torch.tensor([each.image for each in wanted], device=device)
+            total += weights[:, None] * mean_direction(references, self.backbone.dim).to(device)
+        if any(each.rows for each in wanted):
+            owners = torch.tensor([i for i, each in enumerate(wanted) for _ in each.rows], device=device)
+            weights = torch.tensor([weight for each in wanted for weight in each.rows], device=device)
+            encoded = encode_rows(self.backbone.text, [row for plan in plans for row in plan.rows])
+            total.index_add_(0, owners, weights[:, None] * encoded.float())
         for plan, length in zip(plans, total.norm(dim=-1).tolist(), strict=True):
             if length < 1e-6:
                 raise QueryError(
@@ -81,21 +92,33 @@ class _Arithmetic:
 class ImageOnly(_Arithmetic):
     """Image search: the text is not looked at."""
 
+    takes = Takes(image="required", text="ignored", negative_text="ignored", options=("weights.image",))
     default_weights = (1.0, 0.0, 0.0)
-    needs = "image"
+
+    def plain(self, query: ComposedQuery) -> Plan:
+        """Return the plan of a search by one picture."""
+        return Plan(query, own=_Weights(1.0, ()))
 
 
 class TextOnly(_Arithmetic):
     """Text search: the picture is not looked at."""
 
+    takes = Takes(image="ignored", text="required", negative_text="ignored", options=("weights.text",))
     default_weights = (0.0, 1.0, 0.0)
-    needs = "text"
+
+    def plain(self, text: str) -> Plan:
+        """Return the plan of a search by a text, which may be empty."""
+        tokenizer = self.backbone.text.tokenizer
+        row = tokenizer.row(text)
+        notes = (cut_note("text", tokenizer),) if row.cut else ()
+        return Plan(ComposedQuery.model_construct(text=text), (row,), notes, own=_Weights(0.0, (1.0,)))
 
 
 class WeightedSum(_Arithmetic):
     """image · w_image + text · w_text − negative text · w_negative, on unit vectors; weights may be negative.
 
-    `options.keep` is w_image, and 1 − keep is w_text, where `options.weights` says nothing else.
+    `options.keep` is w_image, and 1 − keep is w_text, unless `options.weights` says otherwise.
     """
 
+    takes = Takes(negative_text="optional", options=("keep", "weights.image", "weights.text", "weights.negative"))
     default_weights = (IMAGE_WEIGHT, TEXT_WEIGHT, 0.5)

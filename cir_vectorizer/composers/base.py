@@ -4,19 +4,23 @@ Work is in two halves, so that a service can do the first on host threads and ba
 requests: `prepare` checks and tokenises one query, `compose` runs the device for many.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Self
 
-from cir_vectorizer.backbones import TextEncoder, Tokenizer, TokenRow
+from cir_vectorizer.backbones import Backbone, TextEncoder, Tokenizer, TokenRow
 from cir_vectorizer.backbones.text import RowTooLong
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.pictures.masks import Mask
 from cir_vectorizer.query import TEXT_SLOT, ComposedQuery
+from cir_vectorizer.query.takes import Takes
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,61 @@ class Plan:
         return sum(len(row.ids) for row in self.rows)
 
 
-class Composer(Protocol):
-    """Turns queries into vectors in the space of one backbone."""
+class Composer(ABC):
+    """Turns queries into vectors in the space of one backbone; the base class of every composer.
 
+    A composer sets `takes` and writes `load`, `prepare` and `compose`; the rest has defaults.
+
+    Attributes:
+        takes: the fields and options of a query that it reads. `prepare` is given no query that does not fit.
+        weightless: whether it needs no weights; then every model has it, and `load` gets an empty record.
+    """
+
+    takes: Takes
+    weightless: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> Self:
+        """Read a composer from a model folder.
+
+        Args:
+            record: the composer's part of model.json; its weights are `folder / record["file"]`.
+
+        Raises:
+            CheckpointError: the weights do not fit.
+        """
+
+    @abstractmethod
     def prepare(self, query: ComposedQuery) -> Plan:
-        """Check and tokenise a query on the host.
+        """Tokenise a query on the host, and check what `takes` cannot say.
 
         Raises:
             QueryError: names the field that this composer cannot take, and the fix.
         """
-        ...
 
+    @abstractmethod
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
         """Run the device: plans of `prepare`, and for each its (k, dim) unnormalised picture embeddings.
 
         Returns:
             (n, dim) unit vectors.
         """
-        ...
+
+    def compile(self) -> None:  # noqa: B027  a default, not a gap
+        """Compile the networks for their device: a slower start, faster queries. By default there is nothing to compile."""
+
+    def explain(self, references: Tensor, words: int) -> list[list[tuple[str, float]]]:
+        """Name the words nearest to what each picture became; by default none. Called on a host thread.
+
+        Args:
+            references: (k, dim) unnormalised picture embeddings of one query, on the host.
+            words: largest number of words for each picture.
+
+        Returns:
+            For each picture (word, cosine) from near to far; an empty list if pictures do not become words.
+        """
+        return []
 
 
 def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:

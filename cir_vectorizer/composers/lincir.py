@@ -16,10 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, TokenRow
-from cir_vectorizer.composers.base import Plan, cut_note, encode_rows, mean_direction, prompt_row
+from cir_vectorizer.composers.base import (
+    Composer,
+    Plan,
+    cut_note,
+    encode_rows,
+    mean_direction,
+    prompt_row,
+)
 from cir_vectorizer.composers.checkpoints import read_weights
+from cir_vectorizer.composers.words import nearest_words
 from cir_vectorizer.errors import CheckpointError, QueryError
 from cir_vectorizer.query import ComposedQuery, check_template
+from cir_vectorizer.query.takes import Takes
 
 PROMPT = "a photo of $ that {text}"
 PROMPT_WITHOUT_TEXT = "a photo of $"
@@ -60,7 +69,7 @@ class Pic2WordMapper(nn.Module):
         return pseudo_tokens
 
 
-class LinCIR:
+class LinCIR(Composer):
     """Composer: prompt with pseudo-words, read by the backbone's own text tower.
 
     A negative text subtracts its direction: the unit vector of the prompt with the negative text, less that of the
@@ -74,6 +83,8 @@ class LinCIR:
         phi: network from unnormalised image embeddings to pseudo-tokens.
         prompt: template for queries with text.
     """
+
+    takes = Takes(negative_text="optional", template="optional", options=("keep", "weights.negative"))
 
     def __init__(self, backbone: Backbone, phi: nn.Module, prompt: str = PROMPT) -> None:
         self.backbone = backbone
@@ -93,8 +104,6 @@ class LinCIR:
             raise QueryError(
                 "options.weights", "LinCIR takes only 'negative'; use composer 'sum' for image and text weights"
             )
-        if query.mask is not None:
-            raise QueryError("mask", "LinCIR reads no mask; use composer 'compodiff' or remove the mask")
         text, negative = (query.text or "").strip(), (query.negative_text or "").strip()
         rows, notes = [], []
         asked = [("text", text)] + ([("negative_text", negative), ("", "")] if negative else [])
@@ -142,6 +151,10 @@ class LinCIR:
                 vector = torch.lerp(F.normalize(vector, dim=-1), picture if plan.own > 0 else mine[-1], abs(plan.own))
             vectors.append(vector)
         return F.normalize(torch.stack(vectors), dim=-1)
+
+    @torch.inference_mode()
+    def explain(self, references: Tensor, words: int) -> list[list[tuple[str, float]]]:
+        return nearest_words(self.backbone.text, self.phi(references.to(self.backbone.device).float()), words)
 
 
 def _turn(query: ComposedQuery, has_text: bool) -> float:

@@ -1,51 +1,42 @@
 """Many small concurrent requests become few large batches on the device; one engine for all models and doors.
 
-A request's way: `text`, `picture` and `composed` turn what was asked into `Work` on a host thread (tokenise, base64,
-hash); `run` admits it or refuses, embeds its pictures unless they are in the cache (decode and resize on host
-threads, then the model's picture queue), then runs its text or composer queue. Cancelling `run` drops what has not
-reached the device: that is how clients that have gone and deadlines that have passed cost nothing.
+A request's way: a vectorizer plans `Work` on a host thread (tokenise, base64, hash); `run` admits it or refuses, embeds
+its pictures unless they are in the cache (decode and resize on host threads, then the model's picture queue), then runs
+the queue of its stage. Cancelling `run` drops what has not reached the device: that is how clients that have gone and
+deadlines that have passed cost nothing.
 """
 
 import asyncio
 import math
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cir_vectorizer.composers.base import cut_note
-from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.composers import Composer, Plan
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
 from cir_vectorizer.engine.cache import ByteCache
-from cir_vectorizer.engine.stages import (
-    CALL,
-    PICTURE,
-    TEXT,
-    ComposerStage,
-    PictureStage,
-    TextStage,
-    Vector,
-    composer_stage,
-    out_of_memory,
-    samples,
-    seconds_of,
-    use_threads,
-)
-from cir_vectorizer.engine.work import THE_PICTURE, Answer, Picture, Work
+from cir_vectorizer.engine.samples import samples
 from cir_vectorizer.errors import CirError, DeviceError, DeviceFullError, ImageError, QueryError
-from cir_vectorizer.models import Vectorizer
-from cir_vectorizer.pictures.images import open_image
-from cir_vectorizer.pictures.masks import Mask
+from cir_vectorizer.models import Vectorizer, Work
+from cir_vectorizer.models.work import PICTURE, THE_PICTURE, EncodedPicture
 from cir_vectorizer.query import ComposedQuery, ImageRef
-from cir_vectorizer.query.encoded import decode_base64
 
 Result = TypeVar("Result")
+
+Vector = npt.NDArray[np.float32]
+"""An embedding or a query vector, (dim,)."""
+
+CALL = "call"
+"""The queue of anything else that the device's thread does."""
 
 MOST_FETCHED = 16
 """Pictures by URL that are fetched, or wait with their bytes for their embedding, at a time."""
@@ -74,6 +65,14 @@ class EngineOptions:
     picture_batch: int | None = None
     text_batch: int | None = None
     seconds_per_batch: float = 0.5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A unit vector (dim,), and for a picture alone the length that its embedding had."""
+
+    vector: Vector
+    norm: float = 1.0
 
 
 @dataclass(eq=False)
@@ -111,8 +110,8 @@ class Engine:
         )
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         threads = torch.get_num_threads()
-        self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))
-        self.device = Device(asyncio.get_running_loop(), observer, lambda: use_threads(threads), out_of_memory)
+        self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: _use_threads(1))
+        self.device = Device(asyncio.get_running_loop(), observer, lambda: _use_threads(threads), _out_of_memory)
         self._queues: dict[tuple[str, str], BatchQueue] = {}
         self._sample_units: dict[tuple[str, str], int] = {}
         self._ahead: dict[tuple[str, Lane], asyncio.Semaphore] = {}
@@ -121,12 +120,11 @@ class Engine:
             pictures = options.picture_batch or (16 if cpu else 128)
             texts = options.text_batch or (64 if cpu else 512)
             stages: dict[str, tuple[Callable[[Sequence[Any]], Sequence[Any]], int]] = {
-                PICTURE: (PictureStage(vectorizer), pictures),
-                TEXT: (TextStage(vectorizer), texts),
+                PICTURE: (partial(_embed, vectorizer), pictures),
                 CALL: (lambda calls: [call() for call in calls], 1),
             }
-            for name, composer in vectorizer.composers.items():
-                stages[composer_stage(name)] = (ComposerStage(vectorizer, composer), texts)
+            for stage, composer in vectorizer.stages.items():
+                stages[stage] = (partial(_compose, vectorizer, composer), texts)
             for stage, (run, limit) in stages.items():
                 queue = BatchQueue(f"{model}/{stage}", run, limit, options.seconds_per_batch)
                 self._queues[model, stage] = queue
@@ -138,12 +136,12 @@ class Engine:
     async def warm_up(self) -> None:
         """Run each stage once alone and once in a batch, so that its speed is known and the first request is fast."""
         for model, vectorizer in self.vectorizers.items():
-            for stage, payload, units in samples(vectorizer):
-                queue = self._queues[model, stage]
-                self._sample_units[model, stage] = units
+            for sample in samples(vectorizer):
+                queue = self._queues[model, sample.stage]
+                self._sample_units[model, sample.stage] = sample.units
                 for count in (1, 1, min(queue.limit, 16)):
-                    seconds = await self.call(model, partial(seconds_of, queue, [payload] * count))
-                queue.learn(seconds, units * count)
+                    seconds = await self.call(model, partial(_seconds, queue, [sample.payload] * count))
+                queue.learn(seconds, sample.units * count)
 
     def close(self) -> None:
         """End the threads; what was accepted should be finished before."""
@@ -154,46 +152,6 @@ class Engine:
         """The result of `call` on a host thread."""
         return await self._pool.run(lane, call, *arguments)
 
-    def text(self, model: str, text: str) -> Work:
-        """A plain text; safe on threads."""
-        tokenizer = self.vectorizers[model].backbone.text.tokenizer
-        row = tokenizer.row(text)
-        return Work(model, TEXT, row, tokens=len(row.ids), notes=(cut_note("text", tokenizer),) if row.cut else ())
-
-    def picture(self, model: str, ref: ImageRef, position: int = 0, label: str = THE_PICTURE) -> Work:
-        """A picture alone; safe on threads. Raises as `composed`."""
-        return Work(model, None, None, (self._open(model, ref, position, label),))
-
-    def composed(self, model: str, query: ComposedQuery) -> Work:
-        """A composed query, or a plain one written as such; safe on threads.
-
-        Raises:
-            QueryError: names the field at fault.
-            ImageError: a picture is not base64, or is too large.
-        """
-        vectorizer = self.vectorizers[model]
-        if query.plain and not query.image:
-            return self.text(model, query.text or "")
-        if query.plain:
-            return self.picture(model, query.image[0], label="image.0")
-        name = query.composer or vectorizer.default_composer
-        _, plan = vectorizer.plan(query)
-        pictures = tuple(self._open(model, ref, i, f"image.{i}", plan.mask) for i, ref in enumerate(query.image))
-        return Work(model, composer_stage(name), plan, pictures, plan.tokens, plan.notes)
-
-    def _open(self, model: str, ref: ImageRef, position: int, label: str, mask: Mask | None = None) -> Picture | Tensor:
-        vectorizer = self.vectorizers[model]
-        given = vectorizer.given_embedding(position, ref, mask)
-        if given is not None:
-            return given
-        if ref.url is not None:
-            return Picture(label, url=ref.url, mask=mask)
-        try:
-            data = ref.data if ref.data is not None else decode_base64(ref.base64 or "", vectorizer.limits)
-        except ImageError as error:
-            raise _labelled(label, error) from error.__cause__
-        return Picture(label, data, _digest(data, mask), mask=mask)
-
     async def run(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
         """Answers in order, or for a piece of work that failed its error. Cancel it to drop what has not run.
 
@@ -203,6 +161,8 @@ class Engine:
         Raises:
             OverloadError: more than the bound waits already.
         """
+        if not works:
+            return []
         promises = [self._promises(work) for work in works]
         await self.admission.enter([promise for mine in promises for promise in mine], lane, wait)
         if len(works) == 1:
@@ -242,12 +202,9 @@ class Engine:
         result: Result = await self.device.submit(self._queues[model, CALL], Lane.SEARCH, function, 1)
         return result
 
-    def seconds(self, model: str, composer: str | None = None) -> float:
-        """Estimated time of one composed query in a full batch without its picture, or with no composer of a picture."""
-        if composer is None:
-            return self._queues[model, PICTURE].seconds_per_unit
-        queue = self._queues[model, composer_stage(composer)]
-        return queue.seconds_per_unit * self._sample_units.get((model, composer_stage(composer)), 1)
+    def seconds(self, model: str, stage: str) -> float:
+        """Return the estimated time of one usual piece of work in a full batch of a stage, without its pictures'."""
+        return self._queues[model, stage].seconds_per_unit * self._sample_units.get((model, stage), 1)
 
     @property
     def cached_bytes(self) -> int:
@@ -260,13 +217,13 @@ class Engine:
     def _promises(self, work: Work) -> Promises:
         promises = []
         new = sum(
-            isinstance(picture, Picture) and (work.model, picture.digest) not in self._cache
+            isinstance(picture, EncodedPicture) and (work.model, picture.digest) not in self._cache
             for picture in work.pictures
         )
         if new:
             promises.append((self._queues[work.model, PICTURE], new))
-        if work.stage is not None:
-            promises.append((self._queues[work.model, work.stage], work.units))
+        if work.stage != PICTURE:
+            promises.append((self._queues[work.model, work.stage], work.plan.units))
         return promises
 
     async def _answer(self, work: Work, lane: Lane) -> Answer:
@@ -274,14 +231,13 @@ class Engine:
             embeddings = [await self._embedding(work.model, work.pictures[0], lane)]
         else:
             embeddings = await self.embeddings(work, lane)
-        if work.stage is None:
+        if work.stage == PICTURE:
             norm = float(np.linalg.norm(embeddings[0]))
             return Answer(embeddings[0] / np.float32(norm), norm)
         queue = self._queues[work.model, work.stage]
-        payload = work.payload if work.stage == TEXT else (work.payload, embeddings)
-        return Answer(await self._on_device(queue, lane, payload, work.units))
+        return Answer(await self._on_device(queue, lane, (work.plan, embeddings), work.plan.units))
 
-    async def _embedding(self, model: str, picture: Picture | Tensor, lane: Lane) -> Vector:
+    async def _embedding(self, model: str, picture: EncodedPicture | Tensor, lane: Lane) -> Vector:
         if isinstance(picture, Tensor):
             return _checked(picture.numpy())
         try:
@@ -289,8 +245,8 @@ class Engine:
                 return await self._shared(model, picture, lane)
             async with self._fetching:
                 data = await self._fetched(picture.url)
-                digest = await self.host(_digest, data, picture.mask, lane=lane)
-                return await self._shared(model, Picture(picture.label, data, digest, mask=picture.mask), lane)
+                fetched = await self.host(EncodedPicture.of, picture.label, data, picture.mask, lane=lane)
+                return await self._shared(model, fetched, lane)
         except ImageError as error:
             raise _labelled(picture.label, error) from error.__cause__
 
@@ -299,7 +255,7 @@ class Engine:
             raise ImageError("url", "is a URL, and URLs are not fetched here; send the picture as base64")
         return await self._fetch(url)
 
-    async def _shared(self, model: str, picture: Picture, lane: Lane) -> Vector:
+    async def _shared(self, model: str, picture: EncodedPicture, lane: Lane) -> Vector:
         """The embedding from the cache, from a flight that is under way, or from a new flight."""
         key = (model, picture.digest)
         if (known := self._cache.get(key)) is not None:
@@ -322,10 +278,10 @@ class Engine:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
 
-    async def _embed(self, key: tuple[str, bytes], picture: Picture, lane: Lane) -> Vector:
+    async def _embed(self, key: tuple[str, bytes], picture: EncodedPicture, lane: Lane) -> Vector:
         model = key[0]
         async with self._ahead[model, lane]:
-            pixels = await self._pool.run(lane, _pixels, self.vectorizers[model], picture)
+            pixels = await self._pool.run(lane, self.vectorizers[model].decode, picture)
             embedding = await self._on_device(self._queues[model, PICTURE], lane, pixels, 1)
         self._cache.put(key, embedding.copy())  # the row alone, not its batch
         return embedding
@@ -336,7 +292,7 @@ class Engine:
         except CirError:
             raise
         except Exception as error:
-            if out_of_memory(error):
+            if _out_of_memory(error):
                 raise DeviceFullError(
                     "the device has too little memory for this; try again later, or send less at a time"
                 ) from error
@@ -346,12 +302,42 @@ class Engine:
         return _checked(vector)
 
 
-def _pixels(vectorizer: Vectorizer, picture: Picture) -> Tensor:
-    return vectorizer.pixels(open_image(picture.data, vectorizer.limits), picture.mask)
+def _embed(vectorizer: Vectorizer, pixels: Sequence[Tensor]) -> Sequence[Vector]:
+    """(3, height, width) pixels -> (dim,) unnormalised embeddings."""
+    return list(vectorizer.embed_pixels(torch.stack(list(pixels))))
 
 
-def _digest(data: bytes, mask: Mask | None) -> bytes:
-    return PartsDigest(data, *([mask.content] if mask is not None else [])).digest()
+@torch.inference_mode()
+def _compose(
+    vectorizer: Vectorizer, composer: Composer, payloads: Sequence[tuple[Plan, Sequence[Vector]]]
+) -> Sequence[Vector]:
+    """Plans, each with its (dim,) unnormalised picture embeddings -> unit vectors."""
+    counts = [len(embeddings) for _, embeddings in payloads]
+    rows = [embedding for _, embeddings in payloads for embedding in embeddings]
+    pictures = torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, vectorizer.dim)
+    references = pictures.to(vectorizer.backbone.device).split(counts)  # type: ignore[no-untyped-call]
+    return list(composer.compose([plan for plan, _ in payloads], references).float().cpu().numpy())
+
+
+def _seconds(queue: BatchQueue, payloads: Sequence[Any]) -> float:
+    """Return the seconds that a batch takes."""
+    began = time.monotonic()
+    queue.run(payloads)
+    return time.monotonic() - began
+
+
+def _use_threads(count: int) -> None:
+    """Let PyTorch use so many cores from this thread; asking first makes it forget what other threads set."""
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether a batch was too large for the device; frees what can be freed."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return True
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
 def _labelled(label: str, error: ImageError) -> ImageError:

@@ -7,16 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cir_vectorizer.models.folder import load
+    from cir_vectorizer.models.folder import composer_kinds, load
     from cir_vectorizer.models.record import FolderRecord, describe, folder_of, has_record, read_record
-    from cir_vectorizer.models.vectorizer import Composed, Job, Vectorizer
+    from cir_vectorizer.models.vectorizer import Vectorizer
+    from cir_vectorizer.models.work import Work
     from cir_vectorizer.models.writing import import_checkpoint, pull, save, text_encoder_record
+    from cir_vectorizer.query.wire import Composed
 
 __all__ = [
     "Composed",
     "FolderRecord",
-    "Job",
     "Vectorizer",
+    "Work",
+    "composer_kinds",
     "describe",
     "folder_of",
     "has_record",
@@ -29,9 +32,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "folder": ("load",),
+    "folder": ("composer_kinds", "load"),
     "record": ("FolderRecord", "describe", "folder_of", "has_record", "read_record"),
-    "vectorizer": ("Composed", "Job", "Vectorizer"),
+    "vectorizer": ("Vectorizer",),
+    "work": ("Work",),
     "writing": ("import_checkpoint", "pull", "save", "text_encoder_record"),
 }
 

@@ -88,7 +88,7 @@ def _chosen(
 def _assemble(
     name: str, backbone: Backbone, records: Mapping[str, Mapping[str, Any]], folder: Path, default: str
 ) -> Vectorizer:
-    kinds = extras.plugins("cir_vectorizer.composers")
+    kinds = composer_kinds()
     composers: dict[str, Composer] = {}
     for composer, record in records.items():
         kind = record.get("kind", composer)
@@ -97,13 +97,37 @@ def _assemble(
                 f"{folder} needs composer {kind!r}, which is not installed; installed are {', '.join(sorted(kinds))}"
             )
         try:
-            composers[composer] = kinds[kind].load().load(record, folder, backbone)
+            composers[composer] = kinds[kind].load(record, folder, backbone)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{folder}/model.json: the record of composer {composer!r} cannot be read ({type(error).__name__}: "
                 f"{first_line(error)}); copy the whole model folder again"
             ) from error
-    for kind, point in kinds.items():
-        if kind not in composers and getattr(cls := point.load(), "weightless", False):
+    for kind, cls in kinds.items():
+        if kind not in composers and cls.weightless:
             composers[kind] = cls.load({}, folder, backbone)
     return Vectorizer(name, backbone, composers, default if default in composers else "sum")
+
+
+def composer_kinds() -> dict[str, type[Composer]]:
+    """Return the installed composers by name: our own and those of other packages.
+
+    Raises:
+        ModelError: an entry point of the group cannot be imported, or names no `Composer`.
+    """
+    kinds: dict[str, type[Composer]] = {}
+    for point in extras.plugins("cir_vectorizer.composers").values():
+        try:
+            kind = point.load()
+        except Exception as error:  # anything that a package of somebody else does while it is imported
+            raise ModelError(
+                f"composer {point.name!r} ({point.value}) cannot be imported ({type(error).__name__}: "
+                f"{first_line(error)}); update or uninstall its package"
+            ) from error
+        if not (isinstance(kind, type) and issubclass(kind, Composer)):
+            raise ModelError(
+                f"composer {point.name!r} ({point.value}) is no subclass of cir_vectorizer.composers.Composer; update or "
+                "uninstall its package"
+            )
+        kinds[point.name] = kind
+    return kinds

@@ -1,8 +1,9 @@
 """The vectorizer: a backbone and its composers turn pictures, texts and composed queries into vectors of one space."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,36 +13,19 @@ from PIL import Image
 from torch import Tensor
 
 from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.composers import Composer, Plan
+from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.errors import ImageError, QueryError
-from cir_vectorizer.pictures.images import load_reference
+from cir_vectorizer.models.work import PICTURE, TEXT, THE_PICTURE, EncodedPicture, Work, composer_stage
+from cir_vectorizer.pictures.images import open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
 from cir_vectorizer.query import ComposedQuery, ImageRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
+from cir_vectorizer.query.takes import Takes
+from cir_vectorizer.query.wire import Composed
 
 Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Composed:
-    """Query vectors, (n, dim) float32 of length 1, and for each the sentences its caller should see."""
-
-    vectors: Vectors
-    notes: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One query, ready for the device: the composer that runs it, its plan and its pictures.
-
-    `pictures` are pixels (3, height, width), or embeddings (dim,) where the query gave a vector.
-    """
-
-    composer: Composer
-    plan: Plan
-    pictures: tuple[Tensor, ...]
 
 
 class Vectorizer:
@@ -115,32 +99,63 @@ class Vectorizer:
         encoder = self.backbone.text
         return _to_numpy(encode_rows(encoder, [encoder.tokenizer.row(text) for text in texts]))
 
-    def prepare(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = True) -> Job:
-        """Check one query, tokenise its texts and decode its pictures, all on the host; safe on threads.
+    def served_as(self, name: str, limits: Limits) -> "Vectorizer":
+        """Return the same model under another name and with other limits of pictures."""
+        served = copy.copy(self)
+        served.name, served.limits = name, limits
+        return served
+
+    @property
+    def takes(self) -> Mapping[str, Takes]:
+        """For each composer, the fields and options of a query that it reads."""
+        return {name: composer.takes for name, composer in self.composers.items()}
+
+    @property
+    def stages(self) -> Mapping[str, Composer]:
+        """The composer of each stage that runs one: that of plain texts, and the model's own."""
+        return {TEXT: self._text_only, **{composer_stage(name): each for name, each in self.composers.items()}}
+
+    def plan(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = False) -> Work:
+        """Check a query, tokenise its texts and read its pictures' bytes, all on the host; safe on threads.
+
+        Args:
+            allow_paths: whether local files are read; never for what came over a network.
 
         Raises:
             QueryError: names the field at fault.
             ImageError: a picture of the query is refused.
         """
         query = ComposedQuery.parse(query)
-        composer, plan = self.plan(query, allow_paths)
-        pictures = (self._picture(i, ref, allow_paths, plan.mask) for i, ref in enumerate(query.image))
-        return Job(composer, plan, tuple(pictures))
-
-    def plan(self, query: ComposedQuery, allow_paths: bool = False) -> tuple[Composer, Plan]:
-        """The first half of `prepare`: choose the composer, tokenise and read the mask, not the pictures.
-
-        Raises:
-            QueryError: names the field at fault.
-            ImageError: the mask is refused.
-        """
-        composer = self._composer(query)
+        if query.plain and query.image:
+            return self.plan_picture(query.image[0], "image.0", allow_paths=allow_paths)
+        if query.plain:
+            return self.plan_text(query.text or "")
+        name = query.composer or self.default_composer
+        composer = self._composer(name)
+        self._check_fit(composer, query)
         plan = composer.prepare(query)
         if query.mask is not None:
             plan = replace(plan, mask=load_mask(query.mask, self, self.limits, allow_paths))
         elif plan.squash:
             plan = replace(plan, mask=nothing_hidden(self))
-        return composer, plan
+        pictures = (self._read(i, ref, f"image.{i}", allow_paths, plan.mask) for i, ref in enumerate(query.image))
+        return Work(self.name, composer_stage(name), composer, plan, tuple(pictures), name)
+
+    def plan_text(self, text: str) -> Work:
+        """Tokenise a plain text, which may be empty; safe on threads."""
+        return Work(self.name, TEXT, self._text_only, self._text_only.plain(text))
+
+    def plan_picture(self, ref: ImageRef, label: str = THE_PICTURE, allow_paths: bool = False) -> Work:
+        """Read the bytes of a picture alone; safe on threads.
+
+        Args:
+            label: names the picture in messages.
+
+        Raises:
+            QueryError, ImageError: as `plan`.
+        """
+        plan = self._image_only.plain(ComposedQuery.model_construct(image=(ref,)))
+        return Work(self.name, PICTURE, self._image_only, plan, (self._read(0, ref, label, allow_paths),))
 
     def pixels(self, image: Image.Image, mask: Mask | None = None) -> Tensor:
         """RGB picture -> (3, height, width) as `preprocess`, zero where the mask says that it may change."""
@@ -185,13 +200,20 @@ class Vectorizer:
         return scaled
 
     @torch.inference_mode()
-    def run(self, jobs: Sequence[Job]) -> Vectors:
-        """Jobs of `prepare` -> (n, dim) unit vectors; pictures are embedded in one batch, then each composer runs once."""
-        references = self._embed_pictures(jobs)
-        vectors = torch.empty(len(jobs), self.dim)
-        for composer in {id(job.composer): job.composer for job in jobs}.values():
-            mine = [i for i, job in enumerate(jobs) if job.composer is composer]
-            composed = composer.compose([jobs[i].plan for i in mine], [references[i] for i in mine])
+    def run(self, works: Sequence[Work]) -> Vectors:
+        """Run planned work at once: pictures are embedded in one batch, then each composer runs once.
+
+        Returns:
+            (n, dim) unit vectors.
+
+        Raises:
+            ImageError: a picture cannot be decoded, or is a URL, which only the service fetches.
+        """
+        references = self._embed_pictures(works)
+        vectors = torch.empty(len(works), self.dim)
+        for composer in {id(work.composer): work.composer for work in works}.values():
+            mine = [i for i, work in enumerate(works) if work.composer is composer]
+            composed = composer.compose([works[i].plan for i in mine], [references[i] for i in mine])
             vectors[mine] = composed.float().cpu()
         return _to_numpy(vectors)
 
@@ -202,38 +224,85 @@ class Vectorizer:
             QueryError: names the field at fault.
             ImageError: a picture of a query is refused.
         """
-        jobs = [self.prepare(query) for query in queries]
-        return Composed(self.run(jobs), [list(job.plan.notes) for job in jobs])
+        works = [self.plan(query, allow_paths=True) for query in queries]
+        return Composed(self.run(works), [list(work.notes) for work in works])
 
-    def _composer(self, query: ComposedQuery) -> Composer:
-        if query.plain:
-            return self._image_only if query.image else self._text_only
-        name = query.composer or self.default_composer
+    def explain(self, work: Work, embeddings: Sequence[Vectors], words: int) -> list[list[tuple[str, float]]]:
+        """Name the words nearest to what each picture of a query became; the default composer reads plain pictures.
+
+        Args:
+            embeddings: (dim,) unnormalised, one for each of the work's pictures.
+            words: largest number of words for each picture.
+
+        Returns:
+            As `Composer.explain`.
+        """
+        if not embeddings:
+            return []
+        composer = work.composer if work.composer_name else self._composer(self.default_composer)
+        return composer.explain(torch.from_numpy(np.stack(embeddings)), words)
+
+    def decode(self, picture: EncodedPicture) -> Tensor:
+        """Read a picture's pixels, (3, height, width), zero where its mask hides them; safe on threads.
+
+        Raises:
+            ImageError: it cannot be decoded, or has still to be fetched.
+        """
+        if picture.url is not None:
+            raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
+        return self.pixels(open_image(picture.data, self.limits), picture.mask)
+
+    def _composer(self, name: str) -> Composer:
         if name not in self.composers:
             raise QueryError(
                 "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
             )
         return self.composers[name]
 
-    def _picture(self, position: int, ref: ImageRef, allow_paths: bool, mask: Mask | None) -> Tensor:
+    def _check_fit(self, composer: Composer, query: ComposedQuery) -> None:
+        takes, kind = composer.takes, type(composer).__name__
+        if field := takes.refused(query):
+            others = [repr(name) for name, other in self.composers.items() if other.takes.reads(field)]
+            remedy = f"use composer {' or '.join(others)}, or remove it" if others else "remove it"
+            raise QueryError(field, f"{kind} reads no {field.replace('_', ' ')}; {remedy}")
+        if field := takes.missing(query):
+            raise QueryError(field, f"{kind} needs {field.replace('_', ' ')}; add {field}")
+        if len(query.image) > takes.most_images:
+            problem = f"{kind} takes at most {takes.most_images}, and there are {len(query.image)}; send fewer"
+            raise QueryError("image", problem)
+
+    def _read(
+        self, position: int, ref: ImageRef, label: str, allow_paths: bool, mask: Mask | None = None
+    ) -> EncodedPicture | Tensor:
         given = self.given_embedding(position, ref, mask)
         if given is not None:
             return given
+        if ref.url is not None:
+            return EncodedPicture(label, url=ref.url, mask=mask)
+        label = label if ref.path is None else str(ref.path)
         try:
-            return self.pixels(load_reference(ref, self.limits, allow_paths), mask)
+            return EncodedPicture.of(label, read_reference(ref, self.limits, allow_paths), mask)
         except ImageError as error:
             field = f"image.{position}"
-            raise error.at(field, said=f"{ref.path or field} ") from error.__cause__
+            raise error.at(field, said=f"{label} ") from error.__cause__
 
-    def _embed_pictures(self, jobs: Sequence[Job]) -> list[Tensor]:
-        pictures = [picture for job in jobs for picture in job.pictures]
+    def _decoded(self, picture: EncodedPicture) -> Tensor:
+        try:
+            return self.decode(picture)
+        except ImageError as error:
+            raise error.at(picture.label, said=f"{picture.label} ") from error.__cause__
+
+    def _embed_pictures(self, works: Sequence[Work]) -> list[Tensor]:
+        pictures = [picture for work in works for picture in work.pictures]
         embeddings = torch.empty(len(pictures), self.dim, device=self.backbone.device)
-        pixels = [i for i, picture in enumerate(pictures) if picture.ndim == 3]
+        pixels = {
+            i: self._decoded(picture) for i, picture in enumerate(pictures) if isinstance(picture, EncodedPicture)
+        }
         if pixels:
-            embeddings[pixels] = self.backbone.encode_images(torch.stack([pictures[i] for i in pixels]))
-        if given := [i for i, picture in enumerate(pictures) if picture.ndim == 1]:
-            embeddings[given] = torch.stack([pictures[i] for i in given]).to(self.backbone.device)
-        return list(torch.split(embeddings, [len(job.pictures) for job in jobs]))
+            embeddings[list(pixels)] = self.backbone.encode_images(torch.stack(list(pixels.values())))
+        if given := {i: picture for i, picture in enumerate(pictures) if isinstance(picture, Tensor)}:
+            embeddings[list(given)] = torch.stack(list(given.values())).to(self.backbone.device)
+        return list(torch.split(embeddings, [len(work.pictures) for work in works]))
 
 
 def _to_numpy(tensor: Tensor) -> Vectors:

@@ -134,28 +134,37 @@ def open_image(source: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> Image.I
     return upright
 
 
-def load_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: bool = False) -> Image.Image:
-    """Open the picture that a query refers to.
+def read_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: bool = False) -> bytes:
+    """Read the encoded picture that a query refers to; nothing is decoded.
 
     Args:
         allow_paths: whether a local path is read; never for what came over a network.
 
     Raises:
-        ImageError: as `open_image` and `decode_base64`; "url" for a URL, "path" for a path that is not allowed,
+        ImageError: as `decode_base64`; "url" for a URL, "path" for a path that cannot be read or is not allowed,
             "missing" for a reference that holds no picture (a vector or an id).
     """
     if ref.data is not None:
-        return open_image(ref.data, limits)
+        return ref.data
     if ref.base64 is not None:
-        return open_image(decode_base64(ref.base64, limits), limits)
+        return decode_base64(ref.base64, limits)
     if ref.path is not None:
         if not allow_paths:
             raise ImageError("path", "is a path, and files are not read here; send the picture as base64")
-        return open_image(ref.path, limits)
+        return read_file(ref.path, limits)
     if ref.url is not None:
         raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
     kind = "a vector" if ref.vector is not None else "an object's id"
     raise ImageError("missing", f"is {kind}, which holds no picture to open; resolve it before, or give a picture")
+
+
+def load_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: bool = False) -> Image.Image:
+    """Open the picture that a query refers to.
+
+    Raises:
+        ImageError: as `read_reference` and `open_image`.
+    """
+    return open_image(read_reference(ref, limits, allow_paths), limits)
 
 
 def _reader(data: bytes) -> tuple[str, _Reader]:

@@ -9,13 +9,14 @@ import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from cir_vectorizer.errors import ImageError, QueryError
 from cir_vectorizer.query import ComposedQuery, ImageRef, MaskRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, decode_base64
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     from PIL import Image
 
@@ -27,6 +28,13 @@ an array), an ImageRef, or a dict of its fields."""
 
 Query: TypeAlias = ComposedQuery | Mapping[str, Any] | str
 """What `ComposedQuery.parse` reads; `image` and `mask` may be any `Picture`."""
+
+
+class Composed(NamedTuple):
+    """Query vectors, (n, dim) float32 of length 1, and for each the sentences its caller should see."""
+
+    vectors: "npt.NDArray[np.float32]"
+    notes: list[list[str]]
 
 
 def read_query(query: Query) -> ComposedQuery:

@@ -38,7 +38,7 @@ class Match:
     info: Info
 
 
-class Catalog:
+class ServedCollection:
     """One collection, spoken to by as many threads as it was opened times.
 
     Args:

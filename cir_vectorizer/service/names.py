@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cir_vectorizer.collections import note_former
-from cir_vectorizer.composers import Composer
 from cir_vectorizer.errors import BackboneMismatch, ModelError, QueryError
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import ComposedQuery
@@ -42,11 +41,6 @@ class Names:
 
     def __init__(self, vectorizers: Mapping[str, Vectorizer]) -> None:
         self._vectorizers = vectorizers
-        self.masked = {
-            model: [name for name, composer in vectorizer.composers.items() if _takes_mask(composer, vectorizer.dim)]
-            for model, vectorizer in vectorizers.items()
-        }
-        """By model, the composers that can be told which part of the picture may change."""
         self.default = next(iter(vectorizers))
 
     def aliases(self, model: str) -> dict[str, str]:
@@ -101,15 +95,6 @@ def _names(vectorizer: Vectorizer, fingerprint: str) -> bool:
     if former:
         note_former(f"a request for {vectorizer.name}", vectorizer.former_fingerprint)
     return former
-
-
-def _takes_mask(composer: Composer, dim: int) -> bool:
-    query = ComposedQuery.parse({"image": [1.0] * dim, "text": "red", "mask": [0.0, 0.0, 0.5, 0.5]})
-    try:
-        composer.prepare(query)
-    except QueryError:
-        return False
-    return True
 
 
 def _short(text: str) -> str:

@@ -11,13 +11,13 @@ from fastapi import Request, Response
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections import Collection
-from cir_vectorizer.engine import Answer, Engine, EngineOptions, Work
+from cir_vectorizer.engine import Engine, EngineOptions
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, QueryError
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.query.encoded import Limits
-from cir_vectorizer.service.collection import Catalog, Match
+from cir_vectorizer.service.collection import Match, ServedCollection
 from cir_vectorizer.service.http.auth import Keys
 from cir_vectorizer.service.http.limits import Bodies, deadline, until_gone
 from cir_vectorizer.service.http.metrics import Metrics
@@ -71,7 +71,9 @@ class Service:
             most = settings.max_picture_mib * MIB
             fetcher = Fetcher(settings.url_hosts, most_bytes=most, timeout=settings.url_timeout)
         self._fetcher = fetcher
-        self.catalogs = {name: Catalog(name, opened, self.metrics) for name, opened in (collections or {}).items()}
+        self.collections = {
+            name: ServedCollection(name, opened, self.metrics) for name, opened in (collections or {}).items()
+        }
         self.thumbnails = Thumbnails(
             settings.thumbnail_mib * MIB, picture_limits(settings), fetcher.fetch if fetcher is not None else None
         )
@@ -112,8 +114,8 @@ class Service:
             self._engine.close()
         if self._fetcher is not None:
             await self._fetcher.close()
-        for catalog in self.catalogs.values():
-            catalog.close()
+        for collection in self.collections.values():
+            collection.close()
 
     async def _start(self) -> None:
         try:
@@ -122,7 +124,7 @@ class Service:
             self._engine = Engine(vectorizers, self._options(), self.metrics, fetch)
             self._add_gauges(self._engine)
             await self._engine.warm_up()
-            self._names = await self._engine.host(Names, vectorizers)
+            self._names = Names(vectorizers)
             served = ", ".join(self._names.full_name(model) for model in vectorizers)
             log.info("ready: serving %s, version %s", served, __version__)
             await self._greet_collections()
@@ -132,36 +134,37 @@ class Service:
                 log.exception("the models could not be loaded")
 
     async def _greet_collections(self) -> None:
-        for name, catalog in self.catalogs.items():
+        for name, collection in self.collections.items():
             try:
-                match = await self.match(catalog)
+                match = await self.match(collection)
                 log.info("collection %s: %d objects, searched with model %s", name, match.info.count, match.model)
             except CirError as error:
-                log.warning("collection %s (%s) cannot be searched yet: %s", name, catalog.address, error)
+                log.warning("collection %s (%s) cannot be searched yet: %s", name, collection.address, error)
 
-    def catalog(self, name: str | None) -> Catalog:
-        """The collection of that name, the default one if None. Raises QueryError if there is none."""
-        catalog = self.catalogs.get(name) if name is not None else next(iter(self.catalogs.values()), None)
-        if catalog is None:
-            known = f"there is {', '.join(self.catalogs)}" if self.catalogs else "start it with --collection ADDRESS"
+    def collection(self, name: str | None) -> ServedCollection:
+        """Return the collection of that name, the default one if None. Raises QueryError if there is none."""
+        found = self.collections.get(name) if name is not None else next(iter(self.collections.values()), None)
+        if found is None:
+            known = (
+                f"there is {', '.join(self.collections)}" if self.collections else "start it with --collection ADDRESS"
+            )
             problem = "no collection is searched here" if name is None else f"no collection {name!r} is searched here"
             raise QueryError("collection", f"{problem}; {known}")
-        return catalog
+        return found
 
-    async def match(self, catalog: Catalog, model: str | None = None) -> Match:
+    async def match(self, collection: ServedCollection, model: str | None = None) -> Match:
         """The model that a collection is searched with: the one that a request names, or the one that it is for.
 
         Raises:
-            BackboneMismatch, CollectionError: as `Catalog.match`.
+            BackboneMismatch, CollectionError: as `ServedCollection.match`.
         """
-        return await catalog.match(self.engine.vectorizers, model, self.names.default)
+        return await collection.match(self.engine.vectorizers, model, self.names.default)
 
     def _prepare(self) -> Mapping[str, Vectorizer]:
-        vectorizers = self._load()
         limits = picture_limits(self.settings)
-        for name, vectorizer in vectorizers.items():
-            vectorizer.name = name  # a folder's path is nothing for messages that leave this machine
-            vectorizer.limits = limits
+        # a folder's path is nothing for messages that leave this machine: there a model has its served name
+        vectorizers = {name: vectorizer.served_as(name, limits) for name, vectorizer in self._load().items()}
+        for vectorizer in vectorizers.values():
             _ = vectorizer.fingerprint  # hashes all weights, once
         return vectorizers
 
@@ -201,10 +204,6 @@ class Service:
             raise engine.admission.refusal(lanes[0])
         async with self.bodies.read(request, wait) as body:
             return await until_gone(request, work(body), seconds)
-
-    async def vectors(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
-        """Answers in order, or errors in their place."""
-        return await self.engine.run(works, lane, wait) if works else []
 
     async def json(self, content: object, numbers: int = 0) -> Response:
         """An answer with status 200; one of very many numbers is written on a host thread."""

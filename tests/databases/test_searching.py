@@ -152,14 +152,14 @@ class TestLikeAndUnlike:
             (None, None),
         ],
     )
-    def test_their_pictures_go_through_the_composer_of_the_query(self, query, composer):
-        parts = Search.read(query, like=[[1.0] * 128]).parts("lincir")
+    def test_their_pictures_go_through_the_composer_of_the_query(self, tiny, query, composer):
+        parts = Search.read(query, like=[[1.0] * 128]).parts(tiny)
         assert parts["like.0"].composer == composer
         assert parts["like.0"].plain == (composer is None)
 
-    def test_numbers_of_the_query_that_are_about_its_text_do_not_reach_them(self):
+    def test_numbers_of_the_query_that_are_about_its_text_do_not_reach_them(self, tiny):
         query = {"image": [1.0] * 8, "text": "x", "composer": "sum", "options": {"keep": 0.2, "seed": 3}}
-        options = Search.read(query, unlike=[[1.0] * 8]).parts("lincir")["unlike.0"].options
+        options = Search.read(query, unlike=[[1.0] * 8]).parts(tiny)["unlike.0"].options
         assert (options.keep, options.seed) == (None, 3)
 
     def test_a_search_that_takes_itself_away_is_refused(self, shop, ids, tiny):

@@ -319,14 +319,14 @@ def test_host_work_of_searches_overtakes_that_of_updates():
 
 def test_the_same_picture_a_hundred_times_at_once_is_embedded_once():
     async def test(engine: Engine, watcher: Watcher) -> None:
-        works = [engine.picture("tiny", ImageRef(base64=RED)) for _ in range(100)]
+        works = [engine.vectorizers["tiny"].plan_picture(ImageRef(base64=RED)) for _ in range(100)]
         answers = await asyncio.gather(*(engine.run([work], Lane.SEARCH) for work in works))
         assert sum(watcher.sizes("tiny/picture")) == 1
         assert (watcher.misses, watcher.hits) == (1, 99)
         first = answers[0][0]
         assert isinstance(first, Answer)
         assert all(np.array_equal(answer[0].vector, first.vector) for answer in answers)
-        again = await engine.run([engine.picture("tiny", ImageRef(base64=RED))], Lane.UPDATE)
+        again = await engine.run([engine.vectorizers["tiny"].plan_picture(ImageRef(base64=RED))], Lane.UPDATE)
         assert sum(watcher.sizes("tiny/picture")) == 1
         assert again[0].norm == pytest.approx(first.norm)
 
@@ -336,11 +336,11 @@ def test_the_same_picture_a_hundred_times_at_once_is_embedded_once():
 def test_the_cache_keeps_to_its_budget_and_forgets_the_oldest():
     async def test(engine: Engine, watcher: Watcher) -> None:
         for number in range(20):
-            await engine.run([engine.picture("tiny", ImageRef(base64=drawn(number)))], Lane.SEARCH)
+            await engine.run([engine.vectorizers["tiny"].plan_picture(ImageRef(base64=drawn(number)))], Lane.SEARCH)
         assert 0 < engine.cached_bytes <= 5000
-        await engine.run([engine.picture("tiny", ImageRef(base64=drawn(19)))], Lane.SEARCH)
+        await engine.run([engine.vectorizers["tiny"].plan_picture(ImageRef(base64=drawn(19)))], Lane.SEARCH)
         assert sum(watcher.sizes("tiny/picture")) == 20
-        await engine.run([engine.picture("tiny", ImageRef(base64=drawn(0)))], Lane.SEARCH)
+        await engine.run([engine.vectorizers["tiny"].plan_picture(ImageRef(base64=drawn(0)))], Lane.SEARCH)
         assert sum(watcher.sizes("tiny/picture")) == 21
 
     with_engine(test, cache_bytes=5000)
@@ -352,10 +352,14 @@ def test_a_client_that_goes_does_not_take_a_shared_picture_with_it():
         busy = asyncio.ensure_future(engine.call("tiny", lambda: hold.wait(10)))
         await asyncio.sleep(0.05)
         runs = [
-            asyncio.ensure_future(engine.run([engine.picture("tiny", ImageRef(base64=RED))], Lane.SEARCH))
+            asyncio.ensure_future(
+                engine.run([engine.vectorizers["tiny"].plan_picture(ImageRef(base64=RED))], Lane.SEARCH)
+            )
             for _ in range(3)
         ]
-        alone = asyncio.ensure_future(engine.run([engine.picture("tiny", ImageRef(base64=drawn(5)))], Lane.SEARCH))
+        alone = asyncio.ensure_future(
+            engine.run([engine.vectorizers["tiny"].plan_picture(ImageRef(base64=drawn(5)))], Lane.SEARCH)
+        )
         await asyncio.sleep(0.2)
         runs[0].cancel()
         alone.cancel()
@@ -376,9 +380,12 @@ def test_a_client_that_goes_does_not_take_a_shared_picture_with_it():
 def test_vectors_are_those_of_the_library_and_one_bad_picture_fails_alone():
     async def test(engine: Engine, watcher: Watcher) -> None:
         queries = [{"image": drawn(i), "text": f"is {i}", "composer": ("lincir", "sum")[i % 2]} for i in range(10)]
-        works = [engine.composed("tiny", ComposedQuery.parse(query)) for query in queries]
+        works = [engine.vectorizers["tiny"].plan(ComposedQuery.parse(query)) for query in queries]
         cut_short = ImageRef(base64=RED[:60])
-        answers = await engine.run([*works, engine.picture("tiny", cut_short), engine.text("tiny", "red")], Lane.UPDATE)
+        answers = await engine.run(
+            [*works, engine.vectorizers["tiny"].plan_picture(cut_short), engine.vectorizers["tiny"].plan_text("red")],
+            Lane.UPDATE,
+        )
         expected = tiny().compose(queries).vectors
         np.testing.assert_allclose([answer.vector for answer in answers[:10]], expected, atol=1e-5)
         assert isinstance(answers[10], ImageError)
@@ -392,23 +399,25 @@ def test_errors_of_the_device_are_sentences_and_those_of_a_query_stay_what_they_
     async def test(engine: Engine, watcher: Watcher) -> None:
         cancels = {"image": RED, "text": "a", "composer": "sum", "options": {"weights": {"image": 0.0, "text": 0.0}}}
         fine = {"image": RED, "text": "a", "composer": "sum"}
-        works = [engine.composed("tiny", ComposedQuery.parse(query)) for query in (fine, cancels, fine)]
+        works = [engine.vectorizers["tiny"].plan(ComposedQuery.parse(query)) for query in (fine, cancels, fine)]
         answers = await engine.run(works, Lane.SEARCH)
         assert [type(answer) for answer in answers] == [Answer, QueryError, Answer]
         (queue,) = [queue for queue in engine.device.queues if queue.name == "tiny/text"]
         working, queue.run = queue.run, lambda payloads: 1 / 0
-        (failed,) = await engine.run([engine.text("tiny", "red")], Lane.SEARCH)
+        (failed,) = await engine.run([engine.vectorizers["tiny"].plan_text("red")], Lane.SEARCH)
         assert isinstance(failed, DeviceError)
         assert "log" in str(failed)
         queue.run = working
-        assert isinstance((await engine.run([engine.text("tiny", "red")], Lane.SEARCH))[0], Answer)
+        assert isinstance((await engine.run([engine.vectorizers["tiny"].plan_text("red")], Lane.SEARCH))[0], Answer)
 
     with_engine(test)
 
 
 def test_urls_are_refused_where_nothing_fetches_them():
     async def test(engine: Engine, watcher: Watcher) -> None:
-        (answer,) = await engine.run([engine.picture("tiny", ImageRef(url="http://shop.example/a.jpg"))], Lane.SEARCH)
+        (answer,) = await engine.run(
+            [engine.vectorizers["tiny"].plan_picture(ImageRef(url="http://shop.example/a.jpg"))], Lane.SEARCH
+        )
         assert isinstance(answer, ImageError)
         assert "URLs are not fetched here" in str(answer)
 
@@ -441,7 +450,7 @@ def test_few_fetched_pictures_wait_with_their_bytes():
 
         engine._shared = slow
         refs = [ImageRef(url=f"http://shop.example/{i}.png") for i in range(50)]
-        answers = await engine.run([engine.picture("tiny", ref) for ref in refs], Lane.UPDATE)
+        answers = await engine.run([engine.vectorizers["tiny"].plan_picture(ref) for ref in refs], Lane.UPDATE)
         assert all(isinstance(answer, Answer) for answer in answers)
         engine.close()
 
@@ -453,7 +462,9 @@ def test_many_clients_share_batches():
     async def test(engine: Engine, watcher: Watcher) -> None:
         async def client(number: int) -> None:
             for turn in range(5):
-                work = await engine.host(engine.text, "tiny", f"a dress of client {number}, turn {turn}")
+                work = await engine.host(
+                    engine.vectorizers["tiny"].plan_text, f"a dress of client {number}, turn {turn}"
+                )
                 assert isinstance((await engine.run([work], Lane.SEARCH))[0], Answer)
 
         await asyncio.gather(*(client(number) for number in range(32)))
@@ -468,7 +479,9 @@ def test_pictures_are_decoded_with_the_models_limits():
     async def test(engine: Engine, watcher: Watcher) -> None:
         stream = io.BytesIO()
         Image.new("1", (9000, 9000)).save(stream, "PNG")
-        (answer,) = await engine.run([engine.picture("tiny", ImageRef(data=stream.getvalue()))], Lane.SEARCH)
+        (answer,) = await engine.run(
+            [engine.vectorizers["tiny"].plan_picture(ImageRef(data=stream.getvalue()))], Lane.SEARCH
+        )
         assert isinstance(answer, ImageError)
         assert "megapixels" in str(answer)
 

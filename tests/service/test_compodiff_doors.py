@@ -61,7 +61,7 @@ def test_a_picture_that_ends_as_a_mask_reads_does_not_stand_for_the_masked_one(s
     with serving() as other:
         engine = other.service.engine
         masked = {"image": RED, "text": "is blue", "mask": BOX, "composer": "compodiff"}
-        (picture,) = engine.composed("tiny", ComposedQuery.parse(masked)).pictures
+        (picture,) = engine.vectorizers["tiny"].plan(ComposedQuery.parse(masked)).pictures
         poison = base64.b64encode(red + picture.mask.content).decode()
         assert other.post("/v1/compose", {"queries": [{"image": poison}]}).status_code == 200
         after = other.post("/v1/compose", {"queries": [masked]}).json()

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
-from cir_vectorizer.service.http.openapi import PICTURE_FORMAT
+from cir_vectorizer.service.http.queries import PICTURE_FORMAT
 from tests.support.serving import Running, drawn, serving
 
 schemathesis = pytest.importorskip("schemathesis")

@@ -30,7 +30,7 @@ from cir_vectorizer.collections import ModelRecord, Point, SyncRecord, open_coll
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query.encoded import Limits
-from cir_vectorizer.service.collection import Catalog
+from cir_vectorizer.service.collection import ServedCollection
 from cir_vectorizer.service.http.metrics import Metrics
 from cir_vectorizer.service.http.problems import refusal
 from cir_vectorizer.service.page.thumbnails import Thumbnails
@@ -365,7 +365,7 @@ class TestErrors:
     )
     def test_a_place_is_found_however_it_is_written(self, address, said, expected):
         collection = broken(open_collection(address), QueryError("filter", said))
-        catalog = Catalog("shop", [collection], Metrics())
+        catalog = ServedCollection("shop", [collection], Metrics())
         with pytest.raises(QueryError) as caught:
             asyncio.run(catalog.call("search", lambda opened: opened.search()))
         assert (str(caught.value), caught.value.field) == (f"filter: {expected}", "filter")
@@ -404,7 +404,7 @@ class TestSlowDatabase:
             hold.set()
 
     def test_a_call_counts_until_its_thread_is_done_and_one_that_waits_is_dropped(self, tmp_path):
-        catalog = Catalog("shop", [open_collection(f"qdrant:{tmp_path}/index/shop")], Metrics())
+        catalog = ServedCollection("shop", [open_collection(f"qdrant:{tmp_path}/index/shop")], Metrics())
         hold, begun, calls = threading.Event(), threading.Event(), []
 
         def work(_: Any) -> None:
@@ -542,10 +542,10 @@ class TestThumbnails:
             replace(real, sha256=""),
         ]
         vector = np.full(tiny().dim, tiny().dim ** -0.5, np.float32)
-        (catalog,) = running.service.catalogs.values()
-        collection = catalog._idle.get()
+        (served,) = running.service.collections.values()
+        collection = served._idle.get()
         collection.upsert([Point(i, vector, record.join({})) for i, record in enumerate(forged)])
-        catalog._idle.put(collection)
+        served._idle.put(collection)
         for i in range(len(forged)):
             sentence(thumbnail(running, str(i)), 404)
 

@@ -4,7 +4,7 @@ Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion"
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, BackboneSpec, TextEncoder, TokenRow, load_backbone
-from cir_vectorizer.composers.base import Plan, cut_note
+from cir_vectorizer.composers.base import Composer, Plan, cut_note
 from cir_vectorizer.composers.compodiff.checkpoint import load_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
@@ -22,11 +22,12 @@ from cir_vectorizer.composers.compodiff.schedule import cosine_schedule
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, QueryError
 from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.takes import Takes
 
 MOST_DRAWS = 16
 """Queries in one batch of the sampler: each keeps keys and values of its context for every layer."""
 UNITS_PER_STEP = 4
-"""What one evaluation costs beside one token of a text, roughly; only the sum is measured."""
+"""Cost of one evaluation beside one token of a text, roughly; only the sum is measured."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class _Wish:
     seed: int
 
 
-class CompoDiff:
+class CompoDiff(Composer):
     """Composer: draws the embedding of the wanted picture.
 
     Takes a picture (of several, the mean of their embeddings), a text, a negative text and a mask. Text alone draws
@@ -52,6 +53,13 @@ class CompoDiff:
         knobs: of queries that ask for nothing else.
     """
 
+    takes = Takes(
+        negative_text="optional",
+        mask="optional",
+        options=("steps", "guidance", "seed", "source_weight", "squash", "keep"),
+        units_per_step=UNITS_PER_STEP * Knobs().samples,
+    )
+
     def __init__(
         self,
         backbone: Backbone,
@@ -63,6 +71,7 @@ class CompoDiff:
         self.text = text or backbone.text
         self.network = network.to(backbone.device).eval().requires_grad_(False).pack()
         self.knobs = knobs or Knobs()
+        self.takes = replace(self.takes, units_per_step=UNITS_PER_STEP * self.knobs.samples)
         self._schedule = cosine_schedule()
         self._denoise: Denoiser | None = None
         self._empty = self.text.tokenizer.row("")
@@ -101,8 +110,6 @@ class CompoDiff:
         self._denoise = torch.compile(self.network.pack(False), mode=mode, dynamic=False)
 
     def prepare(self, query: ComposedQuery) -> Plan:
-        if query.template is not None:
-            raise QueryError("template", "CompoDiff reads the text as it is; remove it, or use composer 'lincir'")
         if query.options.weights is not None:
             raise QueryError(
                 "options.weights", "CompoDiff weighs by options.guidance and options.source_weight; use these"
@@ -121,7 +128,7 @@ class CompoDiff:
         knobs = self.knobs.asked(query.options)
         seed = query.options.seed
         wish = _Wish(knobs, _seed_of(query) if seed is None else seed)
-        units = sum(len(row.ids) for row in rows) + UNITS_PER_STEP * knobs.steps * knobs.samples
+        units = sum(len(row.ids) for row in rows) + self.takes.units_per_step * knobs.steps
         return Plan(query, tuple(rows), tuple(notes), units=units, squash=knobs.squash, own=wish)
 
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:

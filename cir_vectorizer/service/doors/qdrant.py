@@ -10,9 +10,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from cir_vectorizer.engine import Work
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.doors.requests import (
     check_items,
@@ -46,7 +46,7 @@ def router(service: Service) -> APIRouter:
             _let_in(service, request, content)
             base = service.names.resolve(request.path_params.get("name"))  # its error tells names to who has a key
             asked = await service.engine.host(_read, service, base, content)
-            answers = await service.vectors(asked.works, asked.lane)
+            answers = await service.engine.run(asked.works, asked.lane)
             found = vectors_of(answers, lambda error, i: error.within("inputs", i, _label(i, asked.models[i])))
             tokens: Counter[str] = Counter()
             for model, each in zip(asked.models, asked.works, strict=True):
@@ -96,15 +96,16 @@ def _work(service: Service, base: Target, model: str, each: Mapping[str, Any]) -
     target = service.names.resolve(model, base.model)
     if target == Target(base.model):
         target = replace(target, composer=base.composer)
+    vectorizer = service.engine.vectorizers[target.model]
     data, kind = each.get("data"), each.get("data_type", "text")
     if kind == "text":
         if not isinstance(data, str):
             raise QueryError("data", f"is {kind_of(data)}, not a text")
-        return service.engine.text(target.model, check_text(data, service.settings))
+        return vectorizer.plan_text(check_text(data, service.settings))
     if kind == "image":
-        return service.engine.picture(target.model, picture_ref(data))
+        return vectorizer.plan_picture(picture_ref(data))
     if kind == "object":
-        return service.engine.composed(target.model, target.pin(_query(data, each.get("options"))))
+        return vectorizer.plan(target.pin(_query(data, each.get("options"))))
     raise QueryError("data_type", "is none of 'text', 'image' and 'object'")
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cir_vectorizer.engine import Work
 from cir_vectorizer.errors import CirError, QueryError
+from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery, ImageRef
 from cir_vectorizer.query.validation import first_finding
 from cir_vectorizer.service.http.problems import RefusedError

@@ -11,10 +11,12 @@ from pydantic import Field
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections.stored import resolve
-from cir_vectorizer.engine import Answer, Work
+from cir_vectorizer.engine import Answer
 from cir_vectorizer.engine.batching import Lane
-from cir_vectorizer.engine.explain import Part, nearest_words, parts_of, vocabulary
+from cir_vectorizer.engine.explain import Part, parts_of
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.models import Vectorizer, Work
+from cir_vectorizer.models.work import PICTURE, composer_stage
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.doors.requests import (
     NAME_LENGTH,
@@ -92,7 +94,7 @@ def _handler(
 
 async def _compose(service: Service, body: bytes) -> Response:
     target, works = await service.engine.host(_read_compose, service, body)
-    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda error, i: error.within("queries", i))
+    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("queries", i))
     vectors = [answer.vector for answer in found]
     content = {
         "model": service.names.full_name(target.model),
@@ -117,13 +119,13 @@ def _read_compose(service: Service, body: bytes) -> tuple[Target, list[Work]]:
 def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
     parsed = target.pin(ComposedQuery.parse(query))
     check_text(parsed.text or "", service.settings)
-    return service.engine.composed(target.model, parsed)
+    return service.engine.vectorizers[target.model].plan(parsed)
 
 
 async def _embed(service: Service, body: bytes) -> Response:
     target, texts, images = await service.engine.host(_read_embed, service, body)
     count = len(texts)
-    answers = await service.vectors([*texts, *images], Lane.SEARCH)
+    answers = await service.engine.run([*texts, *images], Lane.SEARCH)
     found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
     content = {
         "model": service.names.full_name(target.model),
@@ -138,20 +140,21 @@ def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list
     asked = parse(EmbedBody, read_json(body))
     target = service.names.resolve(asked.model)
     check_items(len(asked.texts) + len(asked.images), service.settings)
+    vectorizer = service.engine.vectorizers[target.model]
     texts = []
     for i, text in enumerate(asked.texts):
         with naming("texts", i):
-            texts.append(service.engine.text(target.model, check_text(text, service.settings)))
+            texts.append(vectorizer.plan_text(check_text(text, service.settings)))
     images = []
     for i, image in enumerate(asked.images):
         with naming("images", i):
-            images.append(service.engine.picture(target.model, picture_ref(image)))
+            images.append(vectorizer.plan_picture(picture_ref(image)))
     return target, texts, images
 
 
 async def _embeddings(service: Service, body: bytes) -> Response:
     asked, target, works = await service.engine.host(_read_embeddings, service, body)
-    found = vectors_of(await service.vectors(works, Lane.SEARCH), lambda error, i: error.within("input", i))
+    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("input", i))
     data = [
         {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
         for i, answer in enumerate(found)
@@ -169,10 +172,10 @@ async def _embeddings(service: Service, body: bytes) -> Response:
 def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Target, list[Work]]:
     asked = parse(EmbeddingsBody, read_json(body))
     target = service.names.resolve(asked.model)
-    dim = service.engine.vectorizers[target.model].dim
-    if asked.dimensions not in (None, dim):
+    vectorizer = service.engine.vectorizers[target.model]
+    if asked.dimensions not in (None, vectorizer.dim):
         raise QueryError(
-            "dimensions", f"is {asked.dimensions}, but vectors of {target.model!r} have {dim}; leave it out"
+            "dimensions", f"is {asked.dimensions}, but vectors of {target.model!r} have {vectorizer.dim}; leave it out"
         )
     inputs = [asked.input] if isinstance(asked.input, str) else asked.input
     check_items(len(inputs), service.settings)
@@ -180,9 +183,9 @@ def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Tar
     for i, text in enumerate(inputs):
         with naming("input", i):
             if text[:11].lower() == "data:image/":
-                works.append(service.engine.picture(target.model, picture_ref(text)))
+                works.append(vectorizer.plan_picture(picture_ref(text)))
             else:
-                works.append(service.engine.text(target.model, check_text(text, service.settings)))
+                works.append(vectorizer.plan_text(check_text(text, service.settings)))
     return asked, target, works
 
 
@@ -196,7 +199,7 @@ async def _explain(service: Service, body: bytes) -> Response:
     asked, target, query = await service.engine.host(_read_explain, service, body)
     model, ids = target.model, any(ref.id is not None for ref in query.image)
     if asked.model is None and (ids or asked.collection is not None):
-        model = (await service.match(service.catalog(asked.collection))).model
+        model = (await service.match(service.collection(asked.collection))).model
     if ids:
         query = await _with_vectors(service, query, asked.collection, model)
     urls = any(ref.url is not None for ref in query.image)
@@ -208,23 +211,20 @@ async def _explain(service: Service, body: bytes) -> Response:
 
 
 async def _explained(service: Service, model: str, query: ComposedQuery, count: int) -> dict[str, Any]:
-    works, parts = await service.engine.host(_works_of_parts, service, model, query)
-    answers = await service.vectors(works, Lane.SEARCH)
+    works, parts = await service.engine.host(_works_of_parts, service.engine.vectorizers[model], query)
+    answers = await service.engine.run(works, Lane.SEARCH)
     whole = vectors_of(answers[:1], lambda error, _: error.at("query"))[0].vector
     moves = []
     for part, answer in zip(parts, answers[1:], strict=True):
         if isinstance(answer, Answer):
             moved = 1.0 - float(np.dot(whole, answer.vector))
             moves.append({"part": part.field, "word": part.word, "moves": round(max(0.0, moved), 6)})
-    vectorizer = service.engine.vectorizers[model]
-    composer = query.composer or vectorizer.default_composer
     embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
-    await service.engine.host(vocabulary, vectorizer.backbone.text.tokenizer)  # not on the device's thread
-    words = await service.engine.call(model, lambda: nearest_words(vectorizer, composer, embeddings, count))
-    pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words or []]
+    words = await service.engine.host(service.engine.vectorizers[model].explain, works[0], embeddings, count)
+    pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words]
     return {
         "model": service.names.full_name(model),
-        "composer": None if query.plain else composer,
+        "composer": works[0].composer_name,
         "pictures": pictures,
         "parts": moves,
         "notes": list(works[0].notes),
@@ -241,23 +241,18 @@ def _read_explain(service: Service, body: bytes) -> tuple[ExplainBody, Target, C
 
 
 async def _with_vectors(service: Service, query: ComposedQuery, collection: str | None, model: str) -> ComposedQuery:
-    catalog = service.catalog(collection)
-    match = await service.match(catalog, model)
-    return await catalog.call("get", lambda opened: resolve(query, opened, match.info))
+    served = service.collection(collection)
+    match = await service.match(served, model)
+    return await served.call("get", lambda opened: resolve(query, opened, match.info))
 
 
-def _works_of_parts(service: Service, model: str, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
-    """The query whole, and without each of its parts."""
+def _works_of_parts(vectorizer: Vectorizer, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
+    """The query whole, and without each of its parts, all by the composer of the whole."""
     with naming("query"):
-        works = [service.engine.composed(model, query)]
-    parts = []
-    composer = query.composer or (None if query.plain else service.engine.vectorizers[model].default_composer)
-    for part in parts_of(query):
-        with contextlib.suppress(QueryError):  # a composer may need just this part
-            without = part.without.model_copy(update={"composer": composer})
-            works.append(service.engine.composed(model, without))
-            parts.append(part)
-    return works, parts
+        whole = vectorizer.plan(query)
+        parts = parts_of(query, whole.composer.takes)
+        by = {"composer": whole.composer_name}
+        return [whole, *(vectorizer.plan(part.without.model_copy(update=by)) for part in parts)], parts
 
 
 def _models(service: Service) -> dict[str, Any]:
@@ -265,8 +260,13 @@ def _models(service: Service) -> dict[str, Any]:
     data = []
     for model, vectorizer in engine.vectorizers.items():
         composers = [
-            {"name": name, "seconds": engine.seconds(model, name), "mask": name in names.masked[model]}
-            for name in vectorizer.composers
+            {
+                "name": name,
+                "seconds": engine.seconds(model, composer_stage(name)),
+                "mask": composer.takes.reads("mask"),
+                "takes": composer.takes.to_json(),
+            }
+            for name, composer in vectorizer.composers.items()
         ]
         data.append(
             {
@@ -282,7 +282,7 @@ def _models(service: Service) -> dict[str, Any]:
                 "default": model == names.default,
                 "default_composer": vectorizer.default_composer,
                 "composers": composers,
-                "picture_seconds": engine.seconds(model),
+                "picture_seconds": engine.seconds(model, PICTURE),
             }
         )
     return {"object": "list", "data": data, "aliases": names.aliases(names.default), "version": __version__}

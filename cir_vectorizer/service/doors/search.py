@@ -14,11 +14,11 @@ from pydantic import Field
 from cir_vectorizer.collections import RECORD_KEY, Hit, SyncRecord
 from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.collections.stored import read_id
-from cir_vectorizer.engine import Work
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
+from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.service.collection import Catalog
+from cir_vectorizer.service.collection import ServedCollection
 from cir_vectorizer.service.doors.requests import (
     NAME_LENGTH,
     ModelBody,
@@ -67,7 +67,7 @@ def router(service: Service) -> APIRouter:
     drawing = 0
 
     async def collections(request: Request) -> Response:
-        described = asyncio.gather(*(_described(service, catalog) for catalog in service.catalogs.values()))
+        described = asyncio.gather(*(_described(service, each) for each in service.collections.values()))
         seconds = deadline(request, service.settings.request_timeout)
         return await service.json({"collections": await until_gone(request, described, seconds)})
 
@@ -93,19 +93,19 @@ def router(service: Service) -> APIRouter:
 
 async def _search(service: Service, body: bytes) -> Response:
     asked = await service.engine.host(_read, service, body)
-    catalog = service.catalog(asked.body.collection)
-    match = await service.match(catalog, asked.model)
+    served = service.collection(asked.body.collection)
+    match = await service.match(served, asked.model)
     search = asked.search
     if search.ids:
-        search = await catalog.call("get", lambda collection: search.resolved(collection, match.info))
+        search = await served.call("get", lambda collection: search.resolved(collection, match.info))
     parts, works = await service.engine.host(_works, service, match.model, search)
-    answers = vectors_of(await service.vectors(works, Lane.SEARCH), lambda error, i: error.at(parts[i]))
+    answers = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.at(parts[i]))
     vector = search.blend([answer.vector for answer in answers])
-    hits = await catalog.call("search", lambda collection: search.ask(collection, vector))
+    hits = await served.call("search", lambda collection: search.ask(collection, vector))
     content = {
         "model": service.names.full_name(match.model),
-        "collection": catalog.name,
-        "hits": [_hit(hit, catalog.name, _is_default(service, catalog)) for hit in hits],
+        "collection": served.name,
+        "hits": [_hit(hit, served.name, _is_default(service, served)) for hit in hits],
         "notes": [note for work in works for note in work.notes],
     }
     return await service.json(content)
@@ -139,17 +139,17 @@ def _read(service: Service, body: bytes) -> _Asked:
 
 def _works(service: Service, model: str, search: Search) -> tuple[list[str], list[Work]]:
     """The vectors that a search wants, and what each is called in messages."""
-    engine = service.engine
+    vectorizer = service.engine.vectorizers[model]
     works = []
-    parts = search.parts(engine.vectorizers[model].default_composer)
+    parts = search.parts(vectorizer)
     for name, query in parts.items():
         with naming(name):
-            works.append(engine.composed(model, query))
+            works.append(vectorizer.plan(query))
     return list(parts), works
 
 
-def _is_default(service: Service, catalog: Catalog) -> bool:
-    return catalog is service.catalog(None)
+def _is_default(service: Service, served: ServedCollection) -> bool:
+    return served is service.collection(None)
 
 
 def _hit(hit: Hit, collection: str, default: bool) -> dict[str, Any]:
@@ -170,12 +170,12 @@ def _hit(hit: Hit, collection: str, default: bool) -> dict[str, Any]:
 async def _thumbnail(service: Service, request: Request) -> Response:
     engine = service.engine
     side = _side(request.query_params.get("size"))
-    catalog = service.catalog(request.query_params.get("collection"))
+    served = service.collection(request.query_params.get("collection"))
     id_ = read_id(request.path_params["id"], "id")
-    records = await catalog.call("records", lambda collection: collection.records([id_]))
+    records = await served.call("records", lambda collection: collection.records([id_]))
     record = next(iter(records.values()), None)
     if record is None:
-        raise RefusedError(404, "thumbnail", f"collection {catalog.name!r} has no object {id_} that sync wrote")
+        raise RefusedError(404, "thumbnail", f"collection {served.name!r} has no object {id_} that sync wrote")
     headers = {
         "etag": service.thumbnails.tag(record, side),
         "cache-control": f"private, max-age={THUMBNAIL_SECONDS}",
@@ -202,11 +202,11 @@ def _side(text: str | None) -> int:
     return side_for(int(text))
 
 
-async def _described(service: Service, catalog: Catalog) -> dict[str, Any]:
+async def _described(service: Service, served: ServedCollection) -> dict[str, Any]:
     """What a client may want to know of a collection; `problem` says why it cannot be searched, if it cannot."""
-    described: dict[str, Any] = {"name": catalog.name, "default": _is_default(service, catalog)}
+    described: dict[str, Any] = {"name": served.name, "default": _is_default(service, served)}
     try:
-        match = await service.match(catalog)
+        match = await service.match(served)
     except CirError as error:
         return {**described, "problem": refusal(error).sentence}
     info = match.info

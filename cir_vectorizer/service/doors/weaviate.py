@@ -6,9 +6,9 @@ Under `…/plain` nothing is a composed query.
 from fastapi import APIRouter, Request, Response
 
 from cir_vectorizer import __version__
-from cir_vectorizer.engine import Engine, Work
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import ModelError, QueryError
+from cir_vectorizer.models import Vectorizer, Work
 from cir_vectorizer.query import ComposedQuery, ImageRef, read_text
 from cir_vectorizer.service.doors.requests import (
     check_items,
@@ -61,9 +61,10 @@ def router(service: Service) -> APIRouter:
         wait = service.settings.import_wait
 
         async def work(body: bytes) -> Response:
-            texts, images = await service.engine.host(_read, service.engine, target, plain, service.settings, body)
+            vectorizer = service.engine.vectorizers[target.model]
+            texts, images = await service.engine.host(_read, vectorizer, target, plain, service.settings, body)
             lane = Lane.SEARCH if len(texts) + len(images) == 1 else Lane.UPDATE
-            answers = await service.vectors([*texts, *images], lane, wait)
+            answers = await service.engine.run([*texts, *images], lane, wait)
             count = len(texts)
             found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
             vectors = [answer.vector for answer in found]
@@ -99,7 +100,7 @@ def _check_name(service: Service, request: Request) -> None:
 
 
 def _read(
-    engine: Engine, target: Target, plain: bool, settings: Settings, body: bytes
+    vectorizer: Vectorizer, target: Target, plain: bool, settings: Settings, body: bytes
 ) -> tuple[list[Work], list[Work]]:
     content = read_json(body)
     texts, images = _strings(content, "texts"), _strings(content, "images")
@@ -110,13 +111,13 @@ def _read(
         with naming("texts", i):
             query = read_text(text) if composes else text
             if isinstance(query, ComposedQuery):
-                works.append(engine.composed(target.model, target.pin(query)))
+                works.append(vectorizer.plan(target.pin(query)))
             else:
-                works.append(engine.text(target.model, check_text(query, settings)))
+                works.append(vectorizer.plan_text(check_text(query, settings)))
     pictures = []
     for i, image in enumerate(images):
         with naming("images", i):
-            pictures.append(engine.picture(target.model, ImageRef.model_construct(base64=image)))
+            pictures.append(vectorizer.plan_picture(ImageRef.model_construct(base64=image)))
     check_pictures([*works, *pictures], settings)
     return works, pictures
 

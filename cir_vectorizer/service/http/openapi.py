@@ -4,36 +4,26 @@ The doors take more than is written here (see `query.py`): what only some compos
 cannot be said in a schema.
 """
 
-from typing import Any
-
 from cir_vectorizer import __version__
+from cir_vectorizer.service.http.queries import RED_PICTURE, Schema, object_schema, query_schemas
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.state import Service
 
-RED_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP8z4AdMOEQH6QSAM1BAQ/oQeJvAAAAAElFTkSuQmCC"
 BLUE_PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGNkYPjPgA0wYRUdtBIAy0MBD1YkjLoAAAAASUVORK5CYII="
 )
 
-PICTURE_FORMAT = "picture"
-"""The `format` of strings that hold a picture in base64."""
 
-_SAID = r"\S"
-_Schema = dict[str, Any]
-
-
-def document(service: Service) -> _Schema:
+def document(service: Service) -> Schema:
     """The whole document. Raises RefusedError (503) until the models are loaded."""
     names, vectorizers = service.names, service.engine.vectorizers
     every = _all_names(names, list(vectorizers))
-    default = vectorizers[names.default]
-    schemas = _queries(list(default.composers), names.masked[names.default], default.dim)
-    paths: _Schema = {}
+    paths: Schema = {}
     paths |= _tagged("Applications", _applications(every))
-    if service.catalogs:
-        paths |= _tagged("Collections", _collections(every, list(service.catalogs), service.settings.max_results))
+    if service.collections:
+        paths |= _tagged("Collections", _collections(every, list(service.collections), service.settings.max_results))
     paths |= _tagged("Databases", _doors(every))
-    health: _Schema = {}
+    health: Schema = {}
     for name, about in (
         ("/.well-known/live", "The process works."),
         ("/.well-known/ready", "Weights are loaded, a warm-up batch ran, and the service is not stopping."),
@@ -53,7 +43,7 @@ def document(service: Service) -> _Schema:
         },
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Refusal": _refusal()},
+            "schemas": {**query_schemas(vectorizers[names.default]), "Refusal": _refusal()},
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -68,97 +58,13 @@ def _all_names(names: Names, models: list[str]) -> list[str]:
     return [*models, *(names.full_name(model) for model in models)]
 
 
-def _queries(composers: list[str], masked: list[str], dim: int) -> _Schema:
-    """The schemas of pictures and of queries by what they hold, so that every combination in them makes sense."""
-    text = {"type": "string", "pattern": _SAID, "description": "what should be different"}
-    image = {"$ref": "#/components/schemas/Image"}
-    images = {"anyOf": [image, {"type": "array", "items": image, "minItems": 1, "maxItems": 4}]}
-    composer = {"type": "string", "enum": composers, "description": "how picture and words become one vector"}
-    kinds = {
-        "TextQuery": _object({"text": {**text, "description": "what is looked for"}}, ["text"]),
-        "ImageQuery": _object({"image": image}, ["image"]),
-        "ImageAndTextQuery": _object({"image": images, "text": text, "composer": composer}, ["image", "text"]),
-    }
-    negative = {"type": "string", "description": "what should not be there"}
-    if writers := [name for name in composers if name not in ("image", "text", "sum", *masked)]:
-        options = {"options": {"weights": {"negative": {"type": "number", "minimum": 0, "maximum": 1}}}}
-        weights = _object({"weights": _object(options["options"]["weights"], [])}, [])
-        kinds["FullQuery"] = _object(
-            {
-                "image": image,
-                "text": text,
-                "negative_text": negative,
-                "template": {"type": "string", "enum": ["a photo of $ that {text}", "$, {text}"]},
-                "composer": {"type": "string", "enum": writers},
-                "options": weights,
-            },
-            ["image", "text", "composer"],
-        )
-    if masked:
-        side = {"type": "number", "minimum": 0, "maximum": 0.4}
-        box = {
-            "type": "array",
-            "prefixItems": [side, side, {"const": 0.5}, {"const": 0.75}],
-            "minItems": 4,
-            "maxItems": 4,
-        }
-        draws = {
-            "steps": {"type": "integer", "minimum": 1, "maximum": 10},
-            "seed": {"type": "integer", "minimum": 0, "maximum": 2**53},
-        }
-        kinds["DrawnQuery"] = _object(
-            {
-                "image": {"$ref": "#/components/schemas/Picture"},
-                "text": text,
-                "negative_text": negative,
-                "mask": {
-                    **_object({"box": box}, ["box"]),
-                    "description": "left, top, right, bottom of what may change",
-                },
-                "composer": {"type": "string", "enum": masked},
-                "options": _object(draws, []),
-            },
-            ["image", "text", "composer"],
-        )
-    number = {"type": "number", "minimum": -10, "maximum": 10}
-    vector = {
-        "type": "array", "items": number, "minItems": dim, "maxItems": dim, "contains": {"minimum": 0.01},
-        "description": "the embedding of a picture alone, in this backbone",
-    }  # fmt: skip
-    return {
-        "Picture": {
-            "type": "string",
-            "format": PICTURE_FORMAT,
-            "description": "an encoded picture (JPEG, PNG, WebP, …): bare base64 or a data URI",
-            "examples": [RED_PICTURE],
-        },
-        "Image": {
-            "anyOf": [
-                {"$ref": "#/components/schemas/Picture"},
-                _object({"base64": {"$ref": "#/components/schemas/Picture"}}, ["base64"]),
-                _object(
-                    {"vector": vector, "norm": {"type": "number", "minimum": 0.1, "maximum": 100}}, ["vector", "norm"]
-                ),
-            ]
-        },
-        "Reference": {
-            "anyOf": [
-                {"$ref": "#/components/schemas/Image"},
-                _object({"id": {"type": ["string", "integer"], "description": "of the collection"}}, ["id"]),
-            ]
-        },
-        **kinds,
-        "Query": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in kinds]},
-    }
-
-
-def _doors(names: list[str]) -> _Schema:
+def _doors(names: list[str]) -> Schema:
     """What the databases call."""
     texts = {"type": "array", "items": {"type": "string", "pattern": r"^[^{]*$"}, "maxItems": 16}
     pictures = {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}, "maxItems": 16}
     vectorize = _post(
         "Weaviate's multi2vec-clip: texts and pictures to vectors; a text that is a composed query in JSON is composed",
-        _object({"texts": texts, "images": pictures}, [], closed=False),
+        object_schema({"texts": texts, "images": pictures}, [], closed=False),
         {
             "text": {"texts": ["a red dress"]},
             "composed": {"texts": [f'{{"image": "{RED_PICTURE}", "text": "is blue"}}']},
@@ -168,7 +74,7 @@ def _doors(names: list[str]) -> _Schema:
     model = {"type": "string", "enum": names}
     options = {"type": ["object", "null"], "maxProperties": 0}
     inputs = [
-        _object(
+        object_schema(
             {"data": data, "data_type": {"const": kind}, "model": model, "options": options},
             ["data", "data_type", "model"],
         )
@@ -180,7 +86,7 @@ def _doors(names: list[str]) -> _Schema:
     ]
     infer = _post(
         "Qdrant's server-side inference",
-        _object(
+        object_schema(
             {
                 "inputs": {"type": "array", "items": {"anyOf": inputs}, "maxItems": 16},
                 "inference": {"enum": ["search", "update"]},
@@ -213,7 +119,7 @@ def _doors(names: list[str]) -> _Schema:
     }
 
 
-def _applications(names: list[str]) -> _Schema:
+def _applications(names: list[str]) -> Schema:
     """What applications call."""
     model = {"type": ["string", "null"], "enum": [*names, None], "description": "the default model if not given"}
     picture = {"$ref": "#/components/schemas/Picture"}
@@ -221,12 +127,12 @@ def _applications(names: list[str]) -> _Schema:
     composed = {"image": RED_PICTURE, "text": "is blue"}
     compose = _post(
         "Composed queries to unit vectors, with notes such as that a text was cut",
-        _object({"model": model, "queries": {"type": "array", "items": query, "maxItems": 16}}, ["queries"]),
+        object_schema({"model": model, "queries": {"type": "array", "items": query, "maxItems": 16}}, ["queries"]),
         {"one": {"queries": [composed]}, "named": {"model": names[0], "queries": [composed, {"text": "a red dress"}]}},
     )
     embed = _post(
         "Texts and pictures to unit vectors; for pictures also the length that their embedding had",
-        _object(
+        object_schema(
             {
                 "model": model,
                 "texts": {"type": "array", "items": {"type": "string"}, "maxItems": 16},
@@ -239,7 +145,7 @@ def _applications(names: list[str]) -> _Schema:
     text = {"type": "string"}
     embeddings = _post(
         "As OpenAI has it; an input that is a data URI of a picture is a picture",
-        _object(
+        object_schema(
             {
                 "model": model,
                 "input": {"anyOf": [text, {"type": "array", "items": text, "maxItems": 16}]},
@@ -255,7 +161,9 @@ def _applications(names: list[str]) -> _Schema:
     )
     explain = _post(
         "The words that the pictures became, and how far each part moves the query",
-        _object({"model": model, "query": query, "words": {"type": "integer", "minimum": 1, "maximum": 50}}, ["query"]),
+        object_schema(
+            {"model": model, "query": query, "words": {"type": "integer", "minimum": 1, "maximum": 50}}, ["query"]
+        ),
         {"composed": {"query": composed, "words": 5}},
     )
     models = {"summary": "What is served, and what it costs", "responses": {"200": _answer("Models."), **_errors()}}
@@ -268,14 +176,14 @@ def _applications(names: list[str]) -> _Schema:
     }
 
 
-def _collections(models: list[str], collections: list[str], most: int) -> _Schema:
+def _collections(models: list[str], collections: list[str], most: int) -> Schema:
     """What there is where collections are searched."""
     name = {"type": "string", "enum": collections}
     query = {"$ref": "#/components/schemas/Query"}
     pictures = {"type": "array", "items": {"$ref": "#/components/schemas/Reference"}, "maxItems": 4}
     search = _post(
         'A composed query to the nearest objects of a collection; a picture may be an object of it: {"id": …}',
-        _object(
+        object_schema(
             {
                 "model": {"type": ["string", "null"], "enum": [*models, None], "description": "as the collection's"},
                 "collection": {**name, "description": "the default one if not given"},
@@ -318,7 +226,7 @@ def _collections(models: list[str], collections: list[str], most: int) -> _Schem
     }
 
 
-def _tagged(tag: str, paths: _Schema) -> _Schema:
+def _tagged(tag: str, paths: Schema) -> Schema:
     """Paths whose operations are shown together."""
     methods = ("get", "post")
     return {
@@ -328,8 +236,8 @@ def _tagged(tag: str, paths: _Schema) -> _Schema:
 
 
 def _post(
-    summary: str, schema: _Schema, examples: _Schema, answer: str = "Vectors, in the order of the request."
-) -> _Schema:
+    summary: str, schema: Schema, examples: Schema, answer: str = "Vectors, in the order of the request."
+) -> Schema:
     shown = {name: {"value": value} for name, value in examples.items()}
     return {
         "summary": summary,
@@ -338,24 +246,19 @@ def _post(
     }
 
 
-def _object(properties: _Schema, required: list[str], closed: bool = True) -> _Schema:
-    schema: _Schema = {"type": "object", "properties": properties, "required": required}
-    return {**schema, "additionalProperties": False} if closed else schema
-
-
-def _answer(about: str) -> _Schema:
+def _answer(about: str) -> Schema:
     return {"description": about, "content": {"application/json": {"schema": {"type": "object"}}}}
 
 
-def _errors() -> _Schema:
+def _errors() -> Schema:
     schema = {"$ref": "#/components/schemas/Refusal"}
     about = "One sentence that says what is wrong and what to do, and the same as data."
     return {"default": {"description": about, "content": {"application/json": {"schema": schema}}}}
 
 
-def _refusal() -> _Schema:
+def _refusal() -> Schema:
     text = {"type": "string"}
-    return _object(
+    return object_schema(
         {
             "error": {**text, "description": "what is wrong and what to do, in one sentence"},
             "code": {**text, "description": "a word that never changes, for example query, image, model, overload"},

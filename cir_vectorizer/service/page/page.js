@@ -24,13 +24,24 @@ const mask = new Mask($("frame"), $("box"), (box) => change({ box }));
 
 const model = () => models.find((each) => each.id === $("model").value) || models[0];
 const collection = () => collections.find((each) => each.name === $("collection").value);
+const takes = (composer) => model()?.composers.find((each) => each.name === (composer || model().default_composer))?.takes;
+const readsMask = (composer) => ["required", "optional"].includes(takes(composer)?.mask);
 const wide = () => matchMedia("(min-width: 761px)").matches;
 const searchable = () => Boolean(collection() && !collection().problem);
 
 // From what is asked to JSON -------------------------------------------------------------------
 
+// Whether a composer can't take a field; a picture or a text alone needs no composer, unless one is chosen.
+function refuses(field, composer) {
+  if (!composer && (field === "image" || field === "text")) return false;
+  return takes(composer)?.[field] === "refused";
+}
+
 async function queryOf({ picture, box, text, negative, composer, keep }) {
   const query = {};
+  if (refuses("image", composer)) picture = box = null;
+  if (refuses("text", composer)) text = "";
+  if (refuses("negative_text", composer)) negative = "";
   if (picture?.hit && !box && collection()?.references) query.image = { id: picture.hit.id };
   else if (picture) query.image = picture.data || (await thumbnailData(picture.hit));
   if (text.trim()) query.text = text.trim();
@@ -38,7 +49,7 @@ async function queryOf({ picture, box, text, negative, composer, keep }) {
   if (box) query.mask = { box };
   if (!Object.keys(query).length) return null;
   if (composer) query.composer = composer;
-  if (keep !== 0.5) query.options = { keep };
+  if (keep !== 0.5 && takes(composer)?.options.includes("keep")) query.options = { keep };
   return query;
 }
 
@@ -190,11 +201,14 @@ function show() {
   if (picture && $("preview").getAttribute("src") !== picture.address) $("preview").src = picture.address;
   $("picture-name").textContent = picture ? picture.name : "";
   mask.set(picture ? asked.box : null);
-  const masked = model()?.composers.some((each) => each.mask);
+  const masked = model()?.composers.some((each) => readsMask(each.name));
   $("mark").hidden = !masked || Boolean(picture?.hit && !picture.hit.thumbnail);
   $("mark").textContent = asked.box ? "Unmark" : "Mark a part";
   $("mark-hint").hidden = !asked.box;
-  $("keep-field").hidden = !picture;
+  $("picture").hidden = refuses("image", asked.composer);
+  $("text-field").hidden = refuses("text", asked.composer);
+  $("negative-field").hidden = refuses("negative_text", asked.composer);
+  $("keep-field").hidden = !picture || !takes(asked.composer)?.options.includes("keep");
   for (const side of ["like", "unlike"]) {
     $(side).replaceChildren(
       ...asked[side].map((each, i) => {
@@ -254,8 +268,7 @@ const asks = () => asked.picture || asked.text.trim() || asked.like.length;
 // A change of what is asked; searches at once where there was a search before.
 function change(more) {
   asked = { ...asked, ...more };
-  if (asked.box && asked.composer && !model().composers.find((each) => each.name === asked.composer)?.mask) asked.composer = "";
-  if (asked.box && !asked.composer) asked.composer = model().composers.find((each) => each.mask)?.name || "";
+  if (asked.box && !readsMask(asked.composer)) asked.composer = model().composers.find((each) => readsMask(each.name))?.name || "";
   show();
   if (asks()) search();
 }

@@ -1,0 +1,72 @@
+"""One wanted vector, prepared on the host: what a vectorizer plans, and runs at once or the engine in batches."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cir_vectorizer.composers import Composer, Plan
+from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.pictures.masks import Mask
+
+PICTURE, TEXT = "picture", "text"
+"""Stages of plain searches; a composed query's is `composer_stage` of its composer's name."""
+
+THE_PICTURE = "the picture"
+"""The name in messages of a picture that is not part of a composed query."""
+
+
+def composer_stage(name: str) -> str:
+    """Return the name of a composer's stage."""
+    return f"composer {name}"
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """An encoded picture and the digest of what the model sees of it, or the address that it is fetched from.
+
+    Attributes:
+        label: names it in messages.
+        digest: of the bytes, and of the mask where there is one; empty until a picture by URL is fetched.
+        mask: part of the picture that the model must not see.
+    """
+
+    label: str
+    data: bytes = b""
+    digest: bytes = b""
+    url: str | None = None
+    mask: Mask | None = None
+
+    @classmethod
+    def of(cls, label: str, data: bytes, mask: Mask | None = None) -> "EncodedPicture":
+        """Return the picture with its digest, which takes a millisecond for each megabyte."""
+        return cls(label, data, PartsDigest(data, *([mask.content] if mask is not None else [])).digest(), mask=mask)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One wanted vector, prepared on the host.
+
+    Attributes:
+        model: name of the vectorizer that planned it.
+        stage: the last step: `PICTURE` for a picture alone, `TEXT` for a text alone, else the composer's.
+        composer: runs `plan`.
+        composer_name: the composer's name in the model; None for a plain search.
+        pictures: encoded, or (dim,) unnormalised embeddings where the query gave a vector.
+    """
+
+    model: str
+    stage: str
+    composer: Composer
+    plan: Plan
+    pictures: tuple[EncodedPicture | Tensor, ...] = ()
+    composer_name: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the caller."""
+        return self.plan.notes
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of its texts."""
+        return self.plan.tokens

@@ -1,0 +1,92 @@
+"""What a composer reads of a query. The doors, the page, the API's description, search and warm-up all go by it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from typing_extensions import Self
+
+from cir_vectorizer.query.composed import MAX_REFERENCES, ComposedQuery
+
+Use = Literal["required", "optional", "ignored", "refused"]
+"""How a composer treats a field of the query; an ignored one may be there and changes nothing."""
+
+
+@dataclass(frozen=True)
+class Takes:
+    """The fields and options of a query that a composer reads.
+
+    Attributes:
+        image: use of the reference pictures; `text`, `negative_text`, `mask` and `template` likewise.
+        most_images: largest number of reference pictures.
+        options: names of the options that change the vector, dotted where they are nested: `keep`, `weights.negative`.
+        units_per_step: estimated work of one of `options.steps`, in tokens of a text; 0 for a composer without steps.
+    """
+
+    image: Use = "optional"
+    text: Use = "optional"
+    negative_text: Use = "refused"
+    mask: Use = "refused"
+    template: Use = "refused"
+    most_images: int = MAX_REFERENCES
+    options: tuple[str, ...] = ()
+    units_per_step: int = 0
+
+    @property
+    def uses(self) -> Mapping[str, Use]:
+        """The use of each field, by the field's name in the query."""
+        return {
+            "image": self.image,
+            "text": self.text,
+            "negative_text": self.negative_text,
+            "mask": self.mask,
+            "template": self.template,
+        }
+
+    def reads(self, field: str) -> bool:
+        """Tell whether a field of the query changes the vector."""
+        return self.uses[field] in ("required", "optional")
+
+    def required(self, field: str) -> bool:
+        """Tell whether there must be a field of the query; False for what is no such field."""
+        return self.uses.get(field) == "required"
+
+    @property
+    def picture_alone(self) -> bool:
+        """Tell whether a query of nothing but a picture can be composed."""
+        others = [use for field, use in self.uses.items() if field != "image"]
+        return self.reads("image") and "required" not in others
+
+    def missing(self, query: ComposedQuery) -> str | None:
+        """Return the first required field that the query lacks."""
+        given = _given(query)
+        return next((field for field, use in self.uses.items() if use == "required" and not given[field]), None)
+
+    def refused(self, query: ComposedQuery) -> str | None:
+        """Return the first field of the query that the composer cannot take."""
+        given = _given(query)
+        return next((field for field, use in self.uses.items() if use == "refused" and given[field]), None)
+
+    def fits(self, query: ComposedQuery) -> bool:
+        """Tell whether the query has all that is required and nothing that is refused."""
+        return not self.missing(query) and not self.refused(query) and len(query.image) <= self.most_images
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of this by name, for answers and records."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote, of this version or a later one; the default where an earlier one wrote nothing."""
+        known = {each.name: content[each.name] for each in fields(cls) if each.name in content}
+        return cls(**{**known, "options": tuple(known.get("options", ()))})
+
+
+def _given(query: ComposedQuery) -> Mapping[str, bool]:
+    return {
+        "image": bool(query.image),
+        "text": bool((query.text or "").strip()),
+        "negative_text": bool((query.negative_text or "").strip()),
+        "mask": query.mask is not None,
+        "template": query.template is not None,
+    }
