@@ -25,11 +25,9 @@ from cir_vectorizer.sources.folder import FolderSource
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import local_path
 from cir_vectorizer.sources.remote import RemoteFolder, RemoteTable
-from cir_vectorizer.sources.rows import table_suffix
+from cir_vectorizer.sources.rows import SUFFIXES, table_suffix
 from cir_vectorizer.sources.table import IMAGE_COLUMNS, LocalTable, TableSource
 from cir_vectorizer.sources.web import Web
-
-_TABLES = ".csv, .tsv, .jsonl, .ndjson or .parquet table (.json too, and each with .gz)"
 
 
 def open_source(
@@ -75,11 +73,14 @@ def open_source(
         return RemoteFolder(text, globs)
     path = Path(local_path(text)) if url else Path(source)
     if not path.exists():
-        raise SourceError(f"{path} does not exist; give a folder of pictures, or a {_TABLES}")
+        raise SourceError(
+            f"{path} does not exist; give a folder of pictures, or a .csv, .tsv, .jsonl, .ndjson or .parquet table"
+        )
     if suffix is not None:
         return TableSource(LocalTable(path), suffix, web, image_column, id_column)
     if not path.is_dir():
-        raise SourceError(f"{path} is neither a folder nor a table; give a folder, or a {_TABLES}")
+        kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise SourceError(f"{path} is neither a folder nor a table; tables end in {kinds}, each also with .gz")
     return FolderSource(path, globs)
 
 

@@ -276,7 +276,7 @@ class Rows:
             pa, pq = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
         except ImportError as error:
             raise SourceError(
-                f"{self._name} needs pyarrow to be read; run: pip install 'cir-vectorizer[train]'"
+                f"{self._name} needs pyarrow to be read; run: pip install pyarrow, or pip install 'cir-vectorizer[train]'"
             ) from error
         try:
             yield pq.ParquetFile(io.BytesIO(stream.read()) if self._zipped else stream)

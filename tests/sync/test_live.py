@@ -68,7 +68,7 @@ class TestOnAServer:
         other = load(str(clip_folder), "cpu")
 
         def copy(wanted):
-            return CollectionSource(there, Web(), keep_marks=True, wanted=wanted, lent=True)
+            return CollectionSource(there, Web(), keep_owners=True, wanted=wanted, lent=True)
 
         sync(open_source(photos), there, tiny)
         report = reembed(open_source(photos), there, other, copy)

@@ -27,7 +27,7 @@ def anew(source, shop, model, **options):
     """`sync --reembed`."""
 
     def copy(wanted):
-        return CollectionSource(shop, Web(), keep_marks=True, wanted=wanted, lent=True)
+        return CollectionSource(shop, Web(), keep_owners=True, wanted=wanted, lent=True)
 
     return reembed(open_source(source), shop, model, copy, **options)
 

@@ -1,6 +1,7 @@
 """`cir-vectorizer make-triplets`: a catalog's attributes become references, words and targets."""
 
 import csv
+import gzip
 import json
 import random
 import re
@@ -61,6 +62,17 @@ def test_products_differ_as_the_words_say_and_agree_in_the_rest(shop):
     assert two > 100
     assert left_open > 50
     assert len({row["text"] for row in rows}) > 200
+
+
+def test_a_gzipped_table_and_a_list_of_json_make_the_same_triplets(shop):
+    _, out = make(shop, "--count", 20)
+    expected = out.read_text()
+    (zipped := shop.with_name("shop.csv.gz")).write_bytes(gzip.compress(shop.read_bytes()))
+    (listed := shop.with_name("shop.json")).write_text(json.dumps(read(shop)))
+    for table in (zipped, listed):
+        result, out = make(table, "--count", 20)
+        assert result.exit_code == 0, result.output
+        assert out.read_text() == expected
 
 
 def test_wordings_that_evaluation_asks_in_are_left_out(shop):

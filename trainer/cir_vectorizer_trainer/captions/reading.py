@@ -118,10 +118,7 @@ def _from_text(path: Path, source: str) -> Iterator[str]:
 
 def _from_table(rows: Rows, source: str, column: str | None) -> Iterator[str]:
     name: str | None = None
-    if not rows.is_json:  # each row of JSON names its own columns
-        sample = rows.sample()
-        if sample is None:
-            return
+    if not rows.is_json and (sample := rows.sample()) is not None:  # each row of JSON names its own columns
         name = _choose_column(sample, rows.columns(), column, source)
     seen: dict[str, None] = {}
     for number, row in rows.read(name):
