@@ -78,10 +78,8 @@ def regressor(model: Vectorizer, seed: int) -> nn.Module:
 
 
 def _encode(model: Vectorizer, texts: list[str]) -> Tensor:
-    from cir_vectorizer.composers.base import text_row
-
-    backbone = model.backbone
-    return backbone.encode_text([text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts])
+    encoder = model.backbone.text
+    return encoder.encode_text([encoder.tokenizer.row(text) for text in texts])
 
 
 def edits(shop: Shop, asked: list[Query]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from cir_vectorizer.composers.lincir import LinCIR
 from cir_vectorizer.models import Vectorizer, load
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from examples.demo.catalog import HELD_OUT, caption, catalog, pictures, queries
 from examples.demo.evaluate import by_wording, evaluate, paired_bootstrap, slices
 from examples.demo.make_compodiff import lessons
@@ -37,7 +37,7 @@ def main() -> None:
     settings = {"batch_size": int(options["--batch-size"]), "lr": float(options["--lr"])}
     margins = []
     for seed in arguments.seeds:
-        trainer = PhiTrainer(tiny.backbone, captions, BuiltinTagger(), Settings(seed=seed, **settings))
+        trainer = PhiTrainer(tiny.backbone, captions, BuiltinTagger(), Hyperparameters(seed=seed, **settings))
         for _ in trainer.run(int(options["--steps"])):
             pass
         trainer.phi.load_state_dict(trainer.best)

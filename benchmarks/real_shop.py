@@ -49,7 +49,7 @@ from cir_vectorizer.models import load
 from cir_vectorizer.models.vectorizer import Vectorizer
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.captions.reading import read_captions
-from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.trainer import train as train_phi
 from examples.demo.evaluate import Hits, Vectors, composed_vectors, paired_bootstrap, rank, unit
 from examples.demo.make_tiny import CONFIG as TINY
@@ -199,11 +199,11 @@ def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer,
         print(f"small CLIP trained in {time.monotonic() - began:.0f} s", flush=True)
     titles = read_captions([str(data / "titles.txt")]).captions
     backbone = load_backbone(BackboneSpec("tiny", str(clip)), "cpu")
-    folder = cached(cache, "model", PHI_SETTINGS, backbone.text_fingerprint, *titles)
+    folder = cached(cache, "model", PHI_SETTINGS, backbone.text.fingerprint, *titles)
     if not (folder / "model.json").is_file():
         began = time.monotonic()
-        settings = Settings(**{key: value for key, value in PHI_SETTINGS.items() if key != "steps"})
-        train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), settings), PHI_SETTINGS["steps"], folder)
+        chosen = Hyperparameters(**{key: value for key, value in PHI_SETTINGS.items() if key != "steps"})
+        train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), chosen), PHI_SETTINGS["steps"], folder)
         print(f"Φ trained on {len(titles):,} titles in {time.monotonic() - began:.0f} s", flush=True)
     if with_compodiff:
         folder = _with_compodiff(learnt, folder)

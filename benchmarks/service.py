@@ -55,7 +55,7 @@ def make_model(folder: Path) -> Path:
     spec = BackboneSpec.parse("open_clip:ViT-B-32,pretrained=random")
     backbone = load_backbone(spec, "cpu", torch.float32)
     backbone.mean_image_norm = 10.0
-    phi = Phi(backbone.dim, backbone.text.width)
+    phi = Phi(backbone.dim, backbone.text.facts.width)
     save(folder, backbone, {"lincir": ({}, lambda path: save_phi(path, phi))})
     return folder
 

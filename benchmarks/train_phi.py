@@ -28,7 +28,9 @@ from cir_vectorizer.backbones import Backbone, TokenRow
 from cir_vectorizer.composers.lincir import Phi
 from cir_vectorizer_trainer.captions.keywords import best_tagger
 from cir_vectorizer_trainer.captions.reading import read_captions
-from cir_vectorizer_trainer.phi.trainer import Example, PhiTrainer, Settings, add_noise, self_masking_loss
+from cir_vectorizer_trainer.phi.examples import Example
+from cir_vectorizer_trainer.phi.loss import add_noise, self_masking_loss
+from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 
 LONG_WORDS = 20
 
@@ -46,24 +48,26 @@ def long_captions(captions: list[str], count: int) -> list[str]:
 
 
 def padded(row: TokenRow, backbone: Backbone) -> list[int]:
-    return list(row.ids) + [backbone.text.end_id] * (backbone.text.context_length - len(row.ids))
+    return list(row.ids) + [backbone.text.facts.end_id] * (backbone.text.facts.context_length - len(row.ids))
 
 
 class PlainRecipe:
     """The published recipe without any shortcut: 77-token rows, both captions encoded at every step."""
 
-    def __init__(self, backbone: Backbone, settings: Settings) -> None:
+    def __init__(self, backbone: Backbone, hyperparameters: Hyperparameters) -> None:
         self.backbone = backbone
         self.towers = backbone._towers
-        self.phi = Phi(backbone.dim, backbone.text.width)
-        self.optimizer = torch.optim.AdamW(self.phi.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self.phi = Phi(backbone.dim, backbone.text.facts.width)
+        self.optimizer = torch.optim.AdamW(
+            self.phi.parameters(), lr=hyperparameters.lr, weight_decay=hyperparameters.weight_decay
+        )
 
     def encode(self, ids: torch.Tensor, pseudo_tokens: torch.Tensor | None = None) -> torch.Tensor:
         embeddings = self.towers.embed_tokens(ids)
         if pseudo_tokens is not None:
-            at_marker = (ids == self.backbone.text.marker_id).unsqueeze(-1)
+            at_marker = (ids == self.backbone.text.facts.marker_id).unsqueeze(-1)
             embeddings = torch.where(at_marker, pseudo_tokens.unsqueeze(1), embeddings)
-        return self.towers.encode_tokens(embeddings, (ids == self.backbone.text.end_id).int().argmax(1))
+        return self.towers.encode_tokens(embeddings, (ids == self.backbone.text.facts.end_id).int().argmax(1))
 
     def loss(self, originals: torch.Tensor, masked: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -92,7 +96,7 @@ def differences(trainer: PhiTrainer, plain: PlainRecipe, count: int) -> tuple[fl
     plain.phi.eval()
     noise = add_noise(torch.zeros(len(examples), backbone.dim), 1.0)
     with torch.no_grad():
-        wanted = backbone.encode_text([e.original for e in examples])
+        wanted = backbone.text.encode_text([e.original for e in examples])
     ours = self_masking_loss(backbone, phi, [e.masked for e in examples], wanted, wanted + noise)
     theirs = plain.loss(
         torch.tensor([padded(e.original, backbone) for e in examples]),
@@ -106,20 +110,20 @@ def differences(trainer: PhiTrainer, plain: PlainRecipe, count: int) -> tuple[fl
 
 def measure(name: str, read: Callable[[], list[str]], arguments: argparse.Namespace) -> None:
     backbone = models.load(arguments.model, "cpu").backbone
-    settings = Settings(batch_size=arguments.batch_size)
-    plain = PlainRecipe(backbone, settings)
+    hyperparameters = Hyperparameters(batch_size=arguments.batch_size)
+    plain = PlainRecipe(backbone, hyperparameters)
     started = time.perf_counter()
-    trainer = PhiTrainer(backbone, read(), best_tagger(), settings)
+    trainer = PhiTrainer(backbone, read(), best_tagger(), hyperparameters)
     ours = time.perf_counter() - started
-    plain.step(trainer.examples[: settings.batch_size // 8])
+    plain.step(trainer.examples[: hyperparameters.batch_size // 8])
     count = len(trainer.examples)
-    steps = -(-2 * count // settings.batch_size)
+    steps = -(-2 * count // hyperparameters.batch_size)
     plain_at = [(2 * i + 1) * steps // (2 * arguments.plain_steps) for i in range(arguments.plain_steps)]
     plain_times: list[float] = []
     run = trainer.run(steps)
     for step in range(steps):
         for _ in range(plain_at.count(step)):
-            examples = [trainer.examples[i] for i in trainer._batch(step)]
+            examples = [trainer.examples[i] for i in trainer.picked(step)]
             started = time.perf_counter()
             plain.step(examples)
             plain_times.append(time.perf_counter() - started)
@@ -130,10 +134,10 @@ def measure(name: str, read: Callable[[], list[str]], arguments: argparse.Namesp
     original = sum(len(e.original.ids) for e in trainer.examples) / count
     masked = sum(len(e.masked.ids) for e in trainer.examples) / count
     loss, gradient = differences(trainer, plain, 64)
-    drawn = steps * settings.batch_size
+    drawn = steps * hyperparameters.batch_size
     print(
         f"{name}: {count:,} captions, {original:.1f} tokens, {masked:.1f} when masked; "
-        f"batch {settings.batch_size}, {steps} steps"
+        f"batch {hyperparameters.batch_size}, {steps} steps"
     )
     print(f"  ours, whole run      {ours:9.1f} s   {drawn / ours:8.1f} captions/s")
     print(

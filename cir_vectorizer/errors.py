@@ -1,27 +1,108 @@
-"""Every error this project raises on purpose. Each message is a cause and a remedy.
+"""Every error this project raises on purpose. Each sentence is a cause and a remedy; beside it stand data for programs.
 
-CirError
-├── QueryError          a composed query that makes no sense; `field` names the part at fault
-├── ImageError          a picture that is refused; `reason` is a short code for reports and metrics
-├── ModelError          a model that cannot be found, loaded or written
-│   ├── CheckpointError     a weights file of the wrong family, width or length
-│   └── BackboneMismatch    a collection or a request that was made for another backbone
-├── CaptionError        training captions that cannot be read or are too few
-├── SourceError         a folder or table to index that cannot be read
-├── CollectionError     a database or collection that is missing, unreachable or of the wrong shape
-│   ├── AddressError        an address that names no collection
-│   └── PartialWriteError   some objects of a batch were refused; `failed` says which and why
-├── OverloadError       the engine has more work waiting than its bound; `retry_after` in seconds
-├── DeviceError         the device could not run one piece of work; `__cause__` says why
-│   └── DeviceFullError     one piece of work alone took more memory than the device has free
-└── ServiceError        what a client of the service was told; `status`, or None where no answer came
+CirError                       code               raised for
+├── QueryError                 query              a composed query that makes no sense
+├── ImageError                 image              a picture that is refused; `reason` is a short word for reports
+├── ModelError                 model              a model that cannot be found, loaded or written
+│   ├── CheckpointError        checkpoint         a weights file of the wrong family, width or length
+│   └── BackboneMismatch       backbone-mismatch  a collection or a request that was made for another backbone
+├── CaptionError               captions           training captions that cannot be read or are too few
+├── SourceError                source             a folder or table to index that cannot be read
+├── CollectionError            collection         a database or collection that is missing, unreachable or misshapen
+│   ├── AddressError           collection-address an address that names no collection
+│   └── PartialWriteError      partial-write      some objects of a batch were refused; `failed` says which and why
+├── OverloadError              overload           more work than the engine's bound; `retry_after` in seconds
+├── MissingExtraError          missing-extra      a package that an extra of cir-vectorizer brings is not installed
+├── DeviceError                device             one piece of work the device could not run; `__cause__` says why
+│   └── DeviceFullError        device-memory      one piece of work that takes more memory than the device has free
+└── ServiceError               the service's own  an answer of the service, or none; `status`, None without an answer
+
+The data: `code`, a word that never changes; `field`, the dotted name of the part at fault (`options.steps`, or
+`queries.3.options.steps` in a request), "" for the whole; `index`, the position of the item at fault in its batch or
+list, or None; `problem`, the sentence without the names of places. `str(error)` is the whole sentence.
 """
 
+import copy
 from collections.abc import Mapping
+from typing import Any
+
+from typing_extensions import Self
 
 
 class CirError(Exception):
-    """Base of every error raised on purpose: catch this to catch them all."""
+    """Base of every error raised on purpose: catch this to catch them all.
+
+    Args:
+        problem: cause and remedy in one sentence.
+    """
+
+    code: str = "error"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.field = ""
+        self.index: int | None = None
+        self._item: str | None = None
+        self._part = ""
+
+    def __str__(self) -> str:
+        return f"{self._item or ''}{self._part}{self.problem}"
+
+    @property
+    def item_error(self) -> str | None:
+        """The sentence about an item alone, without its place in its list; None for an error that `within` did not place."""
+        return None if self._item is None else f"{self._part}{self.problem}"
+
+    def at(self, field: str, said: str | None = None) -> Self:
+        """Return this error as one of a part: `field` stands before its own field, and in its sentence.
+
+        Args:
+            field: dotted name of the part, or "" for none.
+            said: what the sentence begins with, `field` and a colon if None.
+        """
+        placed = self._copy()
+        placed.field = ".".join(filter(None, (field, self.field)))
+        said = f"{field}: " if said is None else said
+        if self._item is not None:
+            placed._item = f"{said}{self._item}"
+        else:
+            placed._part = f"{said}{self._part}"
+        return placed
+
+    def within(self, field: str, index: int, said: str | None = None) -> Self:
+        """Return this error as one of an item of the list `field`, counted from 0.
+
+        Args:
+            field: dotted name of the list.
+            index: position of the item.
+            said: what the sentence begins with, `field[index]` and a colon if None.
+        """
+        placed = self._copy()
+        placed.field = ".".join(filter(None, (field, str(index), self.field)))
+        placed.index = index
+        placed._part = f"{self._item or ''}{self._part}"
+        placed._item = f"{field}[{index}]: " if said is None else said
+        return placed
+
+    def saying(self, problem: str) -> Self:
+        """Return this error, at the same place, with another sentence."""
+        changed = self._copy()
+        changed.problem = problem
+        return changed
+
+    def _copy(self) -> Self:
+        """Return a copy, since one error may be raised to several who wait for the same work."""
+        copied = copy.copy(self).with_traceback(self.__traceback__)
+        copied.__cause__ = self.__cause__
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (type(self), self.args), self.__dict__  # the parameters of subclasses differ
+
+
+def _blank(kind: type[CirError], args: tuple[Any, ...]) -> CirError:
+    return kind.__new__(kind, *args)
 
 
 class QueryError(CirError, ValueError):
@@ -30,11 +111,16 @@ class QueryError(CirError, ValueError):
     Args:
         field: dotted name of the part at fault, for example `options.steps`, or "" for the whole query.
         problem: cause and remedy in one sentence, without the field's name.
+        index: position of the item at fault, where `field` names one of a list.
     """
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}" if field else problem)
+    code = "query"
+
+    def __init__(self, field: str, problem: str, index: int | None = None) -> None:
+        super().__init__(problem)
         self.field = field
+        self.index = index
+        self._part = f"{field}: " if field else ""
 
 
 class ImageError(CirError, ValueError):
@@ -45,6 +131,8 @@ class ImageError(CirError, ValueError):
         problem: cause and remedy in one sentence.
     """
 
+    code = "image"
+
     def __init__(self, reason: str, problem: str) -> None:
         super().__init__(problem)
         self.reason = reason
@@ -53,29 +141,43 @@ class ImageError(CirError, ValueError):
 class ModelError(CirError):
     """A model that cannot be found, loaded or written."""
 
+    code = "model"
+
 
 class CheckpointError(ModelError):
     """A weights file of the wrong family, width or length."""
+
+    code = "checkpoint"
 
 
 class BackboneMismatch(ModelError):
     """A collection or a request that was made for another backbone than the one at hand."""
 
+    code = "backbone-mismatch"
+
 
 class CaptionError(CirError):
     """Training captions that cannot be read or are too few."""
+
+    code = "captions"
 
 
 class SourceError(CirError):
     """A folder or table to index that cannot be read."""
 
+    code = "source"
+
 
 class CollectionError(CirError):
     """A database or collection that is missing, unreachable or of the wrong shape."""
 
+    code = "collection"
+
 
 class AddressError(CollectionError, ValueError):
     """An address that names no collection."""
+
+    code = "collection-address"
 
 
 class PartialWriteError(CollectionError):
@@ -85,6 +187,8 @@ class PartialWriteError(CollectionError):
         failed: for each refused object its id and the database's sentence.
         total: how many objects the batch had.
     """
+
+    code = "partial-write"
 
     def __init__(self, failed: Mapping[str | int, str], total: int) -> None:
         id_, sentence = next(iter(failed.items()))
@@ -96,6 +200,8 @@ class PartialWriteError(CollectionError):
 class OverloadError(CirError):
     """More work waits than the engine's bound allows; `retry_after` is in seconds."""
 
+    code = "overload"
+
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too much work is waiting; try again in {retry_after} s, or send less at a time")
         self.retry_after = retry_after
@@ -104,17 +210,38 @@ class OverloadError(CirError):
 class DeviceError(CirError):
     """The device could not run one piece of work; `__cause__` says why."""
 
+    code = "device"
+
 
 class DeviceFullError(DeviceError):
     """One piece of work alone took more memory than the device has free."""
 
+    code = "device-memory"
+
+
+class MissingExtraError(CirError, ImportError):
+    """A package that an extra of cir-vectorizer brings is not installed; the sentence has the command."""
+
+    code = "missing-extra"
+
 
 class ServiceError(CirError):
-    """The service refused, failed or could not be reached; `status` is None if no answer came."""
+    """The service refused, failed or could not be reached.
 
-    def __init__(self, problem: str, status: int | None = None) -> None:
+    Args:
+        problem: the service's sentence, or what kept it from answering.
+        status: of the HTTP answer, None if no answer came.
+        code: the service's word for what was wrong; "service" if it gave none.
+        field: dotted name of the part of the request at fault, "" for the whole.
+    """
+
+    code = "service"
+
+    def __init__(self, problem: str, status: int | None = None, code: str = "service", field: str = "") -> None:
         super().__init__(problem)
         self.status = status
+        self.code = code
+        self.field = field
 
 
 def first_line(error: BaseException) -> str:

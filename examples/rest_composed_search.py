@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cir_vectorizer.client import Client
-from cir_vectorizer.collections import open_collection
+from cir_vectorizer.collections import Ask, open_collection
 
 
 @click.command()
@@ -28,7 +28,7 @@ def main(service: str, api_key: str | None, address: str, image: Path, text: str
         click.echo(f"Note: {note}", err=True)
     collection = open_collection(address)
     try:
-        for hit in collection.search(composed.vectors[0], limit):
+        for hit in collection.search(composed.vectors[0], Ask(limit)):
             click.echo(f"{hit.score:.4f}  {hit.id}")
     finally:
         collection.close()

@@ -10,6 +10,7 @@ import weaviate
 from qdrant_client import QdrantClient, models
 from weaviate.classes.config import Configure, DataType, Property
 
+from cir_vectorizer.collections import Ask
 from tests.support.indexing import run
 from tests.support.servers import KEY, base64_of, drawn
 
@@ -34,7 +35,7 @@ def example(name, *arguments):
 
 def test_rest_and_a_plain_vector_search(service, photos, shop, tiny, dress):
     run(photos, shop, tiny)
-    found = shop.search(tiny.compose([{"image": dress, "text": "is red"}]).vectors[0], 5)
+    found = shop.search(tiny.compose([{"image": dress, "text": "is red"}]).vectors[0], Ask(5))
     shop.close()
     printed = example(
         "rest_composed_search.py",

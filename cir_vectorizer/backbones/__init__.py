@@ -5,22 +5,37 @@ A loader is an entry point of the group `cir_vectorizer.backbones`: a function
 `sentence-transformers` and `tiny`.
 """
 
-from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
-import torch
-
-from cir_vectorizer.backbones.base import Backbone, BackboneSpec, TextFacts, TokenRow
+from cir_vectorizer import extras
+from cir_vectorizer.backbones.base import Backbone, BackboneSpec
+from cir_vectorizer.backbones.text import Pooling, TextEncoder, TextFacts, Tokenizer, TokenRow
 from cir_vectorizer.errors import ModelError, first_line
 
-__all__ = ["Backbone", "BackboneSpec", "TextFacts", "TokenRow", "load_backbone", "pick_device"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Backbone",
+    "BackboneSpec",
+    "Pooling",
+    "TextEncoder",
+    "TextFacts",
+    "TokenRow",
+    "Tokenizer",
+    "load_backbone",
+    "pick_device",
+]
 
 
-def pick_device(device: str | torch.device | None = None) -> torch.device:
+def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
     """The device asked for, else the first CUDA device, else Apple's, else the CPU.
 
     Raises:
         ModelError: the device is unknown or not present.
     """
+    import torch
+
     if device is None or device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -34,15 +49,19 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def load_backbone(
-    spec: BackboneSpec, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+    spec: BackboneSpec, device: "str | torch.device | None" = None, dtype: "torch.dtype | None" = None
 ) -> Backbone:
-    """Load the backbone that `spec` names, frozen and in evaluation mode.
+    """Load the backbone that `spec` names, frozen and in evaluation mode; its weights are float32 if `dtype` is None.
 
     Raises:
         ModelError: no such loader, or the loader cannot build the model; says what to do.
     """
-    loaders = {point.name: point for point in entry_points(group="cir_vectorizer.backbones")}
+    import torch
+
+    loaders = extras.plugins("cir_vectorizer.backbones")
     if spec.loader not in loaders:
         raise ModelError(f"no backbone loader {spec.loader!r}; installed are {', '.join(sorted(loaders))}")
-    backbone: Backbone = loaders[spec.loader].load()(spec.name, dict(spec.options), pick_device(device), dtype)
+    backbone: Backbone = loaders[spec.loader].load()(
+        spec.name, dict(spec.options), pick_device(device), dtype or torch.float32
+    )
     return backbone

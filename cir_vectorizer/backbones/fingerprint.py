@@ -10,9 +10,9 @@ weights shared one. It is still computed, to recognise what earlier releases mad
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,21 +40,6 @@ _ACTIVATIONS = {
 
 
 @dataclass(frozen=True)
-class Fingerprints:
-    """All fingerprints of one backbone, in hexadecimal digits.
-
-    Attributes:
-        picture: of the picture encoder; an index is known by it.
-        text: of the text encoder and the tokenizer.
-        former: version 1, of both together.
-    """
-
-    picture: str
-    text: str
-    former: str
-
-
-@dataclass(frozen=True)
 class EncoderFacts:
     """One side of a backbone, for its fingerprint.
 
@@ -67,30 +52,30 @@ class EncoderFacts:
     facts: Mapping[str, Any]
 
 
-def fingerprints(
-    weights: Mapping[str, Tensor], picture: EncoderFacts, text: EncoderFacts, preprocessing: Mapping[str, Any]
-) -> Fingerprints:
-    """Hash a backbone's weights once for all its fingerprints.
+def encoder_fingerprint(side: Literal["picture", "text"], weights: Mapping[str, Tensor], encoder: EncoderFacts) -> str:
+    """Hash one encoder: its weights among those of the state dict, as they were published, and its facts."""
+    digest = PartsDigest(VERSION, side, json.dumps(encoder.facts, sort_keys=True))
+    for name, shape, content in _contents(weights):
+        if name.startswith(encoder.weights):
+            digest.add(shape).part(len(content)).update(content)
+    return digest.hexdigest()
 
-    Args:
-        weights: the state dict, in the precision of the file that it was read from.
-        preprocessing: of pictures, as version 1 hashed it.
-    """
-    former = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode())
-    digests = []
-    for side, name in ((picture, "picture"), (text, "text")):
-        digests.append(PartsDigest(VERSION, name, json.dumps(side.facts, sort_keys=True)))
+
+def former_fingerprint(weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]) -> str:
+    """Hash a backbone as version 1 did: all weights as they were published, and the preprocessing of pictures."""
+    digest = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode())
+    for _, shape, content in _contents(weights):
+        digest.update(shape.encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _contents(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, str, memoryview]]:
+    """Name, name with shape, and float32 bytes of each weight, in the order of names."""
     for name, tensor in sorted(weights.items()):
-        if not tensor.is_floating_point():
-            continue
-        shape = f"{name}{tuple(tensor.shape)}"
-        content = tensor.detach().to("cpu", torch.float32).contiguous().numpy().reshape(-1).view(np.uint8).data
-        former.update(shape.encode())
-        former.update(content)
-        for side, digest in zip((picture, text), digests, strict=True):
-            if name.startswith(side.weights):
-                digest.add(shape).part(len(content)).update(content)
-    return Fingerprints(digests[0].hexdigest(), digests[1].hexdigest(), former.hexdigest())
+        if tensor.is_floating_point():
+            array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+            yield name, f"{name}{tuple(tensor.shape)}", array.reshape(-1).view(np.uint8).data
 
 
 def module_facts(*modules: nn.Module | None) -> dict[str, Any]:

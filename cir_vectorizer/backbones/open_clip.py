@@ -16,9 +16,11 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
+from cir_vectorizer.backbones.base import BackboneSpec
+from cir_vectorizer.backbones.clip import ClipBackbone, check_options
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, module_facts
 from cir_vectorizer.backbones.packed import TextTower
+from cir_vectorizer.backbones.text import TextFacts
 from cir_vectorizer.errors import CheckpointError, ModelError, first_line
 
 CLIP_VOCABULARY = 49408
@@ -156,7 +158,7 @@ def from_model(
         pad_id=text_cfg.get("pad_id", 0),
         marker_id=259,
         causal=not text_cfg.get("no_causal_mask", False),
-        pools_at_end=True,
+        pooling="end",
     )
     transform = open_clip.transform.image_transform_v2(cfg, is_train=False)
     return ClipBackbone(

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from cir_vectorizer.backbones import transformers
-from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, check_options
+from cir_vectorizer.backbones.base import BackboneSpec
+from cir_vectorizer.backbones.clip import ClipBackbone, check_options
 from cir_vectorizer.errors import ModelError, first_line
 
 

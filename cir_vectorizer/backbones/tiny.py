@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cir_vectorizer.backbones import open_clip as open_clip_loader
-from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, check_options
+from cir_vectorizer.backbones.base import BackboneSpec
+from cir_vectorizer.backbones.clip import ClipBackbone, check_options
 from cir_vectorizer.errors import CheckpointError, first_line
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "tiny" / "clip.safetensors"

@@ -7,12 +7,12 @@ plain text, work stops once the context is full, and the word cache is bounded.
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import open_clip.tokenizer
 import regex
 
+from cir_vectorizer.backbones.text import RowTooLong, TokenRow, Tokens
 from cir_vectorizer.digests import PartsDigest
 
 _MAX_WORD = 512
@@ -21,18 +21,12 @@ _MAX_CHARACTERS = 20_000
 _WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """Token ids of a text, without start and end; `cut` tells whether text was left out."""
-
-    ids: tuple[int, ...]
-    cut: bool = False
-
-
 class ClipTokenizer:
-    """Text -> CLIP token ids."""
+    """Text -> rows of CLIP's tokens, for a context of `context_length`."""
 
-    def __init__(self) -> None:
+    def __init__(self, context_length: int = 77) -> None:
+        self.context_length = context_length
+        self._room = context_length - 2
         self._bpe = open_clip.tokenizer.SimpleTokenizer()
         self._lock = threading.Lock()
         self.start_id: int = self._bpe.sot_token_id
@@ -65,3 +59,30 @@ class ClipTokenizer:
         """The text that these ids spell."""
         text: str = self._bpe.decode(ids)
         return text.strip()
+
+    def row(self, text: str) -> TokenRow:
+        tokens = self.encode(text, self._room)
+        return TokenRow((self.start_id, *tokens.ids, self.end_id), cut=tokens.cut)
+
+    def marked_row(self, pieces: Sequence[str | int], shorten: Sequence[int] | None = None) -> TokenRow:
+        encoded = [piece if isinstance(piece, int) else self.encode(piece, self._room) for piece in pieces]
+        cut = any(isinstance(piece, Tokens) and piece.cut for piece in encoded)
+        segments = [piece.ids if isinstance(piece, Tokens) else piece for piece in encoded]
+        excess = sum(1 if isinstance(segment, int) else len(segment) for segment in segments) - self._room
+        for at in shorten or ():
+            segment = segments[at]
+            if excess > 0 and not isinstance(segment, int):
+                segments[at] = segment[: max(0, len(segment) - excess)]
+                excess -= min(excess, len(segment))
+                cut = True
+        if excess > 0 and shorten is not None:
+            raise RowTooLong(excess)
+        ids, slots = [self.start_id], []
+        for segment in segments:
+            if isinstance(segment, int):
+                slots.append((len(ids), segment))
+                ids.append(self.marker_id)
+            else:
+                ids += segment
+        last = self._room + 1
+        return TokenRow((*ids[:last], self.end_id), tuple(slot for slot in slots if slot[0] < last), cut or excess > 0)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2 as transforms
 
-from cir_vectorizer.backbones.base import BackboneSpec, ClipBackbone, TextFacts, check_options
+from cir_vectorizer.backbones.base import BackboneSpec
+from cir_vectorizer.backbones.clip import ClipBackbone, check_options
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, module_facts
 from cir_vectorizer.backbones.packed import TextTower
+from cir_vectorizer.backbones.text import TextFacts
 from cir_vectorizer.errors import CheckpointError, ModelError, first_line
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -170,7 +172,7 @@ def from_model(
         pad_id=pad_id,
         marker_id=259,
         causal=True,
-        pools_at_end=True,
+        pooling="end",
     )
     transform = transforms.Compose(
         [

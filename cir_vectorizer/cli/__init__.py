@@ -5,25 +5,21 @@ shown; it must import torch and other heavy things inside its function.
 """
 
 import os
-from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
 
 import click
+
+from cir_vectorizer import extras
 
 # Torch's worker threads would spin while they wait, on the cores that decode pictures; several times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _Commands(click.Group):
-    @cached_property
-    def _points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group="cir_vectorizer.commands")}
-
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self._points)
+        return sorted(extras.plugins("cir_vectorizer.commands"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        point = self._points.get(cmd_name)
+        point = extras.plugins("cir_vectorizer.commands").get(cmd_name)
         command: click.Command | None = point.load() if point else None
         return command
 

@@ -1,20 +1,27 @@
 """What the commands share. Imports nothing heavy: `--help` stays fast."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from cir_vectorizer import extras
 from cir_vectorizer.errors import CirError
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import ModelRecord
+    from cir_vectorizer.client import ServedModel
 
 MODEL_OPTION = click.option(
     "--model", default="tiny", show_default=True, metavar="NAME|DIR",
     help="Model folder, built-in name (`cir-vectorizer models list`) or loader:name.",
+)  # fmt: skip
+SERVICE_OPTION = click.option(
+    "--service", metavar="URL",
+    help="A running service in place of a local model; its key is read from CIR_API_KEY, and --model names one of its models.",
 )  # fmt: skip
 DEVICE_OPTION = click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best one present]")
 
@@ -33,6 +40,53 @@ def fail_with_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def needs(extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Refuse to run a command, before it opens any file, where packages of an extra are missing."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            extras.require(extra, click.get_current_context().command_path)
+            return command(*args, **kwargs)
+
+        return fail_with_sentence(checked)
+
+    return decorate
+
+
+def check_model_is_possible(service: str | None, device: str | None) -> None:
+    """Check, before any file is opened, that there is a service or that a model can run here.
+
+    Raises:
+        MissingExtraError: neither.
+    """
+    if service is None:
+        extras.require("models", "a local model", "give --service URL to use a running one")
+    elif device is not None:
+        raise click.UsageError("--device is for a local model; leave it out with --service")
+
+
+def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) -> "ServedModel":
+    """Return a model of a running service, for as long as the command runs.
+
+    Args:
+        url: of the service; the key may stand in it, else CIR_API_KEY has it.
+        model: what `--model` says; its default stands for the service's own default.
+        retries: attempts of a request after the first.
+        seconds: most time to wait between attempts of one request, all together.
+
+    Raises:
+        ModelError, ServiceError: as `ServedModel`.
+    """
+    from cir_vectorizer.client import Client, Patience, ServedModel
+
+    context = click.get_current_context()
+    by_default = context.get_parameter_source("model") is ParameterSource.DEFAULT
+    key = os.environ.get("CIR_API_KEY")
+    client = context.with_resource(Client(url, api_key=key, patience=Patience(retries, seconds)))
+    return ServedModel(client, None if by_default else model)
+
+
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every command that opens a collection; they become `api_key`, `using`, `tenant`, `grpc`, `grpc_port`."""
     options = (
@@ -47,16 +101,3 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
-
-
-def recorded_model(name: str) -> "tuple[ModelRecord, float | None] | None":
-    """What a model folder says of its model and its mean norm, without loading it; None where there is no folder."""
-    from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import folder_of, read_record
-
-    folder = folder_of(name)
-    if not (folder / "model.json").is_file():
-        return None
-    backbone = read_record(folder)["backbone"]
-    record = ModelRecord(name, str(backbone["fingerprint"]), int(backbone["dim"]))
-    return record, backbone.get("mean_image_norm")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence, recorded_model
+from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import ModelRecord
@@ -70,11 +70,12 @@ def doctor(
 
 
 def _model(name: str) -> "tuple[ModelRecord, float | None]":
-    """What is known of a model, from its folder's record where there is one, and its mean norm."""
+    """Return a model's record and its mean norm; the weights are loaded only where no folder tells them."""
     from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import load
+    from cir_vectorizer.models import describe, folder_of, has_record, load
 
-    if (found := recorded_model(name)) is not None:
-        return found
-    vectorizer = load(name, "cpu")
+    if has_record(folder_of(name)):
+        record = describe(name)
+        return record, record.mean_image_norm
+    vectorizer = load(name, "cpu", parts=())
     return ModelRecord.of(vectorizer), vectorizer.mean_image_norm

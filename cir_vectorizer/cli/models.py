@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cir_vectorizer.cli.common import fail_with_sentence
+from cir_vectorizer.cli.common import fail_with_sentence, needs
 from cir_vectorizer.models import published
 
 
@@ -25,7 +25,7 @@ def list_models() -> None:
 
 @models.command()
 @click.argument("name")
-@fail_with_sentence
+@needs("models")
 def pull(name: str) -> None:
     """Fetch the weights of a built-in model from the hub."""
     if name == "tiny":
@@ -48,7 +48,7 @@ def pull(name: str) -> None:
 @click.option(
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
-@fail_with_sentence
+@needs("models")
 def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, folder: Path) -> None:
     """Make a model folder of a published checkpoint.
 
@@ -66,10 +66,10 @@ def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, f
 @fail_with_sentence
 def show(name: str) -> None:
     """Print the record of a built-in model or a model folder as JSON, with what each of its composers takes."""
-    from cir_vectorizer.models import composer_kinds, folder_of, read_record
+    from cir_vectorizer.models import composer_kinds, folder_of, has_record, read_record
 
     folder = folder_of(name)
-    if name in published.PUBLISHED and not (folder / "model.json").is_file():
+    if name in published.PUBLISHED and not has_record(folder):
         entry = published.PUBLISHED[name]
         click.echo(
             json.dumps(

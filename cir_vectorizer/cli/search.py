@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, fail_with_sentence
+from cir_vectorizer import extras
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODEL_OPTION,
+    SERVICE_OPTION,
+    check_model_is_possible,
+    database_options,
+    fail_with_sentence,
+    served_model,
+)
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.collections import Collection, Hit
     from cir_vectorizer.collections.searching import Search
+    from cir_vectorizer.models import Vectorizer
     from cir_vectorizer.query import ImageRef
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -27,6 +38,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
 )
 @MODEL_OPTION
+@SERVICE_OPTION
 @click.option("--image", "images", multiple=True, type=_FILE, help="Reference picture; repeat it for several.")
 @click.option(
     "--id", "ids", multiple=True, metavar="ID", help="Object of the collection as reference picture; repeatable."
@@ -67,6 +79,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def search(
     address: str,
     model: str,
+    service: str | None,
     as_json: bool,
     sheet: Path | None,
     device: str | None,
@@ -87,16 +100,17 @@ def search(
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.collections.searching import find
 
+    check_model_is_possible(service, device)
+    if sheet is not None:
+        extras.require("models", "--sheet")
     place = parse_address(address)
     asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
 
-    from cir_vectorizer.models import load
-
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:
-        found = find(asked, collection, load(model, device))
+        found = find(asked, collection, _model(model, service, device))
         shown = _references(asked, collection) if sheet is not None else []
     finally:
         collection.close()
@@ -115,6 +129,14 @@ def search(
 
         write_sheet(sheet, shown, _caption(asked), found.hits)
         click.echo(f"Sheet: {sheet}", err=True)
+
+
+def _model(name: str, service: str | None, device: str | None) -> "Vectorizer | ServedModel":
+    if service is not None:
+        return served_model(service, name)
+    from cir_vectorizer.models import load
+
+    return load(name, device)
 
 
 def _read(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cir_vectorizer.cli.common import fail_with_sentence
+from cir_vectorizer import extras
+from cir_vectorizer.cli.common import needs
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import Collection
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 @functools.cache
 def _options() -> tuple[click.Option, ...]:
     """One option for each field of the settings; none where the extra is not installed."""
-    try:
-        from cir_vectorizer.service.settings import Settings
-    except ModuleNotFoundError:  # the command says so when it is run
+    if extras.missing("serve"):  # the command says so when it is run
         return ()
+    from cir_vectorizer.service.settings import Settings
+
     found = []
     for name, field in Settings.model_fields.items():
         kinds = [
@@ -55,9 +56,14 @@ class _Serve(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*_options(), *super().get_params(ctx)]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not _options():
+            ctx.ignore_unknown_options = ctx.allow_extra_args = True
+        return super().parse_args(ctx, args)
+
 
 @click.command(cls=_Serve)
-@fail_with_sentence
+@needs("serve")
 def serve(**given: Any) -> None:
     """Serve models to Weaviate, Qdrant and applications.
 
@@ -66,20 +72,18 @@ def serve(**given: Any) -> None:
     it shows what is found. Every option can be set in the
     environment instead; a list there is words between spaces.
     """
-    from cir_vectorizer.errors import CirError
-
-    if not _options():
-        raise CirError("the service's libraries are not installed; run pip install 'cir-vectorizer[serve]'")
     from pydantic import ValidationError
 
+    from cir_vectorizer.errors import CirError
+    from cir_vectorizer.query.validation import first_finding
     from cir_vectorizer.service.settings import Settings
 
     try:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
-        raise CirError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+        found = first_finding(error)
+        where = "".join(f"--{str(part).replace('_', '-')}: " for part in found.path[:1])
+        raise CirError(f"{where}{found.message}") from error
     from cir_vectorizer.service import memory
 
     memory.settle()  # before the imports below start threads

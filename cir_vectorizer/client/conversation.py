@@ -7,7 +7,6 @@ result. So the blocking and the asynchronous client share every decision: batche
 import contextlib
 import json
 import random
-import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -35,8 +34,6 @@ LONGEST_WAIT = 30.0
 _BUSY = (429, 503)
 _SPLIT = (413, 422, 500)
 """Refusals that fewer items may escape even if they name no item."""
-
-_NAMED = re.compile(r"\w+\[(\d+)\](?:: )?(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -166,8 +163,8 @@ class Talk:
                 text = json.dumps(encode(item), ensure_ascii=False, separators=(",", ":"))
             except CirError as error:
                 if errors is None:
-                    raise
-                errors[i] = error
+                    raise error.within(field, i) from error.__cause__
+                errors[i] = error.within(field, i, said="")
                 continue
             if batch and (len(batch) >= self._batch_items or size + len(text) > self._batch_bytes):
                 yield from send()
@@ -193,19 +190,18 @@ class Talk:
         try:
             answer = yield from self._ask(Send("POST", path, body))
         except ServiceError as error:
-            named = _NAMED.fullmatch(str(error)) if error.status in (400, *_SPLIT) else None
-            culprit = int(named[1]) if named and int(named[1]) < len(batch) else None
+            culprit = _culprit(error, field, len(batch))
             if errors is None and not (error.status == 413 and culprit is None and len(batch) > 1):
-                if culprit is not None and named:
-                    raise ServiceError(f"{field}[{batch[culprit][0]}]: {named[2]}", error.status) from error
+                if culprit is not None:
+                    raise _moved(error, field, batch[culprit][0]) from error
                 raise
-            if culprit is not None and named and errors is not None:
-                errors[batch[culprit][0]] = ServiceError(named[2], error.status)
+            if culprit is not None and errors is not None:
+                errors[batch[culprit][0]] = _moved(error, field, batch[culprit][0], said="")
                 parts = [batch[:culprit], batch[culprit + 1 :]]
             elif error.status in _SPLIT and len(batch) > 1:
                 parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
             elif error.status in _SPLIT and errors is not None:
-                errors[batch[0][0]] = error
+                errors[batch[0][0]] = error.within(field, batch[0][0], said="")
                 return
             else:
                 raise
@@ -267,11 +263,33 @@ def _json_of(answer: httpx.Response) -> Any:
 
 
 def _refusal(answer: httpx.Response) -> ServiceError:
+    """Return what a refusal says; a service of release 0.1.0 gives the sentence alone."""
+    status = answer.status_code
     try:
-        sentence = str(answer.json()["error"])
+        said = answer.json()
+        sentence = str(said["error"])
     except (ValueError, KeyError, TypeError):
-        sentence = f"the service answered {answer.status_code} {answer.reason_phrase}; check its address"
-    return ServiceError(sentence, answer.status_code)
+        return ServiceError(f"the service answered {status} {answer.reason_phrase}; check its address", status)
+    code, field = str(said.get("code", "service")), str(said.get("field", ""))
+    index, item_error = said.get("index"), said.get("item_error")
+    items, *inner = field.split(".")
+    if inner[:1] == [str(index)] and isinstance(item_error, str):
+        return ServiceError(item_error, status, code, ".".join(inner[1:])).within(items, int(index))
+    return ServiceError(sentence, status, code, field)
+
+
+def _culprit(error: ServiceError, items: str, count: int) -> int | None:
+    """Return the position of the item at fault among the request's `count` items; None if no single one is."""
+    if error.status not in (400, *_SPLIT) or error.index is None or error.index >= count:
+        return None
+    return error.index if error.field.split(".")[0] == items else None
+
+
+def _moved(error: ServiceError, items: str, position: int, said: str | None = None) -> ServiceError:
+    """Return the error of a request's item as one of the caller's item at `position`; `said` as in `within`."""
+    inner = ".".join(error.field.split(".")[2:])
+    item = ServiceError(error.item_error or error.problem, error.status, error.code, inner)
+    return item.within(items, position, said)
 
 
 def _unreachable(error: httpx.TransportError) -> ServiceError:

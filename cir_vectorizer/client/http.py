@@ -8,7 +8,7 @@ within bounds. A request that is refused for one item is split at that item, or 
 none, so that a bad picture fails alone. Imports no torch.
 
 Errors: ServiceError for what the service or the network says; QueryError and ImageError as a local vectorizer, for what
-is wrong before anything is sent.
+is wrong before anything is sent. Each carries the service's `code`, `field` and `index`, counted in the caller's items.
 """
 
 import asyncio

@@ -1,37 +1,46 @@
 """Collections of vector databases behind one protocol; a plugin brings each database."""
 
 from cir_vectorizer.collections.addresses import Address, parse_address
-from cir_vectorizer.collections.protocol import (
+from cir_vectorizer.collections.opening import (
     ENTRY_POINTS,
+    Database,
+    Lack,
+    check,
+    database_of,
+    ensure,
+    note_former,
+    open_collection,
+    same_collection,
+    same_place,
+)
+from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions
+from cir_vectorizer.collections.records import (
     RECORD_KEY,
-    Collection,
-    CreateOptions,
     Hit,
     Id,
     Info,
     Maker,
     ModelRecord,
-    OpenOptions,
     Payload,
     Point,
     SyncRecord,
     Vector,
-    check,
-    ensure,
-    note_former,
-    open_collection,
     texts,
+    values_at,
 )
 
 __all__ = [
     "ENTRY_POINTS",
     "RECORD_KEY",
     "Address",
+    "Ask",
     "Collection",
     "CreateOptions",
+    "Database",
     "Hit",
     "Id",
     "Info",
+    "Lack",
     "Maker",
     "ModelRecord",
     "OpenOptions",
@@ -40,9 +49,13 @@ __all__ = [
     "SyncRecord",
     "Vector",
     "check",
+    "database_of",
     "ensure",
     "note_former",
     "open_collection",
     "parse_address",
+    "same_collection",
+    "same_place",
     "texts",
+    "values_at",
 ]

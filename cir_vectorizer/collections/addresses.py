@@ -1,4 +1,4 @@
-"""How a collection is named.
+"""Addresses of collections.
 
 qdrant://HOST[:PORT]/COLLECTION      a Qdrant server (`qdrants://` with TLS); KEY@HOST carries an API key
 qdrant:DIRECTORY/COLLECTION          Qdrant embedded in a directory of this machine
@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cir_vectorizer.errors import AddressError
-
-USUAL_PORTS = {"qdrant": 6333, "qdrants": 6333, "weaviate": 8080, "weaviates": 443}
+from cir_vectorizer.redaction import without_user
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,6 @@ class Address:
         return f"{self.scheme}://{self.server}/{self.collection}"
 
     @property
-    def place(self) -> tuple[str, str | None, int | None, Path | None]:
-        """The server or directory, the same however it is written."""
-        path = None if self.path is None else self.path.resolve()
-        return self.scheme, self.host, self.port or USUAL_PORTS.get(self.scheme), path
-
-    @property
-    def usual_port(self) -> int:
-        """Where a server of this kind listens for REST unless told otherwise."""
-        return USUAL_PORTS[self.scheme]
-
-    @property
     def server(self) -> str:
         """`host[:port]` as a URL writes it, IPv6 in brackets."""
         host = f"[{self.host}]" if ":" in (self.host or "") else self.host or ""
@@ -59,7 +47,7 @@ def parse_address(text: str) -> Address:
     Raises:
         AddressError: says what is wrong and how to write it. An API key in the address is never repeated.
     """
-    shown = re.sub(r"//[^/]*@", "//…@", text)
+    shown = without_user(text)
     scheme, colon, rest = text.partition(":")
     scheme = scheme.lower()
     if not colon or not re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):

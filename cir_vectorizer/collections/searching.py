@@ -17,23 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cir_vectorizer.collections import Collection, Hit, Info, ModelRecord, Vector, check
+from cir_vectorizer.collections import Ask, Collection, Hit, Info, ModelRecord, Vector, check
 from cir_vectorizer.collections.stored import resolve_refs
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef
+from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_pictures
 from cir_vectorizer.query.filters import Filter, parse_column, parse_filter
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
 MAX_RESULTS = 10_000
-"""Of `offset` and `limit` together: what Weaviate gives at most."""
+"""Largest sum of `offset` and `limit`: Weaviate gives no more."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked of a collection. `like` and `unlike` are pictures, `hybrid` looks for the words of the text too.
+    """A search of a collection. `like` and `unlike` are pictures, `hybrid` looks for the words of the text too.
 
     Raises:
         QueryError: names the field at fault and the fix.
@@ -84,7 +85,9 @@ class Search:
         """
         parsed = None if query is None else ComposedQuery.parse(query)
         conditions = () if where is None else parse_filter(where)
-        return cls(parsed, _pictures("like", like), _pictures("unlike", unlike), conditions, **more)
+        return cls(
+            parsed, parse_pictures(list(like), "like"), parse_pictures(list(unlike), "unlike"), conditions, **more
+        )
 
     @property
     def words(self) -> str | None:
@@ -94,7 +97,7 @@ class Search:
 
     @property
     def ids(self) -> bool:
-        """Whether any picture is named by its object's id."""
+        """True where a picture is named by its object's id."""
         own = self.query.image if self.query else ()
         return any(ref.id is not None for ref in (*own, *self.like, *self.unlike))
 
@@ -113,7 +116,7 @@ class Search:
         query = self.query.model_copy(update={"image": of("image")}) if self.query else None
         return replace(self, query=query, like=of("like"), unlike=of("unlike"))
 
-    def parts(self, vectorizer: "Vectorizer") -> dict[str, ComposedQuery]:
+    def parts(self, vectorizer: "Vectorizer | ServedModel") -> dict[str, ComposedQuery]:
         """Return the queries whose unit vectors `blend` wants, in its order, by the name of their field.
 
         Args:
@@ -125,14 +128,14 @@ class Search:
                 parts[f"{field}.{i}"] = self._alone(ref, vectorizer)
         return parts
 
-    def _alone(self, picture: ImageRef, vectorizer: "Vectorizer") -> ComposedQuery:
+    def _alone(self, picture: ImageRef, vectorizer: "Vectorizer | ServedModel") -> ComposedQuery:
         """A query for one picture by the composer that makes the search's own query."""
         query = self.query
         if query is None or (query.plain and query.image):
             return ComposedQuery(image=(picture,))
         name = query.composer or vectorizer.default_composer
-        composer = vectorizer.composers.get(name)  # a name of no composer is refused with the query itself
-        if composer is not None and not composer.takes.picture_alone:
+        takes = vectorizer.takes.get(name)  # a name of no composer is refused with the query itself
+        if takes is not None and not takes.picture_alone:
             return ComposedQuery(image=(picture,))
         options = query.options.model_copy(update={"weights": None, "keep": None, "source_weight": None})
         return ComposedQuery(image=(picture,), composer=name, options=options)
@@ -159,15 +162,15 @@ class Search:
         return blended
 
     def ask(self, collection: Collection, vector: Vector) -> list[Hit]:
-        """What the collection has near a vector, as this search wants it."""
-        return collection.search(
-            vector,
+        """Return the objects of a collection near a vector, as this search wants them."""
+        asked = Ask(
             self.limit,
             self.where,
             offset=self.offset,
             text=self.words if self.hybrid else None,
             group_by=self.group_by,
         )
+        return collection.search(vector, asked)
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,14 @@ class Found:
     vector: Vector
 
 
-def find(search: Search, collection: Collection, vectorizer: "Vectorizer") -> Found:
-    """Compose a search's query here and ask a collection; ids are objects of it.
+def find(search: Search, collection: Collection, vectorizer: "Vectorizer | ServedModel") -> Found:
+    """Compose a search's query and ask a collection; ids are objects of it.
 
     Raises:
         QueryError: names the field at fault.
         ImageError: a picture is refused.
         BackboneMismatch, CollectionError: as `collections.check` and the collection's methods.
+        ServiceError: a served model's service cannot be asked.
     """
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)
@@ -198,12 +202,4 @@ def _check_column(name: str) -> None:
     try:
         parse_column(name)
     except QueryError as error:
-        raise QueryError("group_by", str(error).removeprefix(f"{error.field}: ")) from error
-
-
-def _pictures(field: str, values: Sequence[Any]) -> tuple[ImageRef, ...]:
-    try:
-        return ComposedQuery.parse({"image": list(values)}).image if values else ()
-    except QueryError as error:
-        where = error.field.removeprefix("image")
-        raise QueryError(f"{field}{where}", str(error).removeprefix(f"{error.field}: ")) from error
+        raise QueryError("group_by", error.problem) from error

@@ -5,6 +5,6 @@ has `load`, `prepare` and `compose`.
 """
 
 from cir_vectorizer.composers.base import Composer, Plan
-from cir_vectorizer.composers.takes import Takes
+from cir_vectorizer.query.takes import Takes
 
 __all__ = ["Composer", "Plan", "Takes"]

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.composers.base import Composer, Plan, cut_note, encode_rows, mean_direction, text_row
-from cir_vectorizer.composers.takes import Takes
+from cir_vectorizer.composers.base import Composer, Plan, cut_note, encode_rows, mean_direction
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.takes import Takes
 
 IMAGE_WEIGHT = 0.5
 TEXT_WEIGHT = 0.5
@@ -43,16 +43,16 @@ class _Arithmetic(Composer):
 
     def prepare(self, query: ComposedQuery) -> Plan:
         image, text, negative = self.weights(query)
+        tokenizer = self.backbone.text.tokenizer
         rows, notes, weights = [], [], []
         for field_name, words, weight in (
             ("text", query.text, text),
             ("negative_text", query.negative_text, -negative),
         ):
             if words and self.takes.reads(field_name):
-                row, cut = text_row(self.backbone.tokenizer, self.backbone.text, words)
-                rows.append(row)
+                rows.append(tokenizer.row(words))
                 weights.append(weight)
-                notes += [cut_note(field_name, self.backbone.text)] if cut else []
+                notes += [cut_note(field_name, tokenizer)] if rows[-1].cut else []
         return Plan(query, tuple(rows), tuple(notes), own=_Weights(image if query.image else 0.0, tuple(weights)))
 
     def weights(self, query: ComposedQuery) -> tuple[float, float, float]:
@@ -78,7 +78,7 @@ class _Arithmetic(Composer):
         if any(each.rows for each in wanted):
             owners = torch.tensor([i for i, each in enumerate(wanted) for _ in each.rows], device=device)
             weights = torch.tensor([weight for each in wanted for weight in each.rows], device=device)
-            encoded = encode_rows(self.backbone, [row for plan in plans for row in plan.rows])
+            encoded = encode_rows(self.backbone.text, [row for plan in plans for row in plan.rows])
             total.index_add_(0, owners, weights[:, None] * encoded.float())
         for plan, length in zip(plans, total.norm(dim=-1).tolist(), strict=True):
             if length < 1e-6:
@@ -108,8 +108,9 @@ class TextOnly(_Arithmetic):
 
     def plain(self, text: str) -> Plan:
         """Return the plan of a search by a text, which may be empty."""
-        row, cut = text_row(self.backbone.tokenizer, self.backbone.text, text)
-        notes = (cut_note("text", self.backbone.text),) if cut else ()
+        tokenizer = self.backbone.text.tokenizer
+        row = tokenizer.row(text)
+        notes = (cut_note("text", tokenizer),) if row.cut else ()
         return Plan(ComposedQuery.model_construct(text=text), (row,), notes, own=_Weights(0.0, (1.0,)))
 
 

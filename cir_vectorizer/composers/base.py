@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from cir_vectorizer.backbones import Backbone, TextFacts, TokenRow
-from cir_vectorizer.backbones.tokenizer import ClipTokenizer
-from cir_vectorizer.composers.takes import Takes
+from cir_vectorizer.backbones import Backbone, TextEncoder, Tokenizer, TokenRow
+from cir_vectorizer.backbones.text import RowTooLong
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.pictures.masks import Mask
 from cir_vectorizer.query import TEXT_SLOT, ComposedQuery
+from cir_vectorizer.query.takes import Takes
 
 
 @dataclass(frozen=True)
@@ -112,79 +112,43 @@ class Composer(ABC):
         return []
 
 
-def text_row(tokenizer: ClipTokenizer, facts: TextFacts, text: str) -> tuple[TokenRow, bool]:
-    """A plain text as a row; also whether it was cut to the context length."""
-    tokens = tokenizer.encode(text, facts.context_length - 2)
-    return TokenRow((facts.start_id, *tokens.ids, facts.end_id)), tokens.cut
+def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:
+    """Build the row of a template, split by `query.check_template`; its slots index the query's references from 0.
 
-
-def prompt_row(
-    tokenizer: ClipTokenizer, facts: TextFacts, pieces: Sequence[str | int], references: int, text: str
-) -> tuple[TokenRow, bool]:
-    """A template, split by `query.check_template`, as a row with slots for pseudo-tokens.
-
-    The pieces between markers are tokenised apart, so a marker never melts into the punctuation beside it and a
-    "$" in the text stays literal. `$` with several references becomes one slot for each, joined by "and".
-    If the row is too long the text is cut first, then what follows the last marker.
-
-    Returns:
-        The row, its slots indexing the query's references from 0, and whether anything was cut.
+    A "$" in the text stays literal. `$` with several references becomes one marker for each, joined by "and". If the
+    row is too long the text is cut first, then what follows the last marker.
 
     Raises:
         QueryError: the template is too long even so.
     """
-    room = facts.context_length - 2
-    segments: list[tuple[int, ...] | int] = []
-    text_at = None
-    cut = False
+    filled: list[str | int] = []
+    shorten: list[int] = []
     for piece in pieces:
         if isinstance(piece, int):
             which = [piece - 1] if piece else list(range(references))
-            for position, index in enumerate(which):
-                if position:
-                    segments.append(tokenizer.encode("and", room).ids)
-                segments.append(index)
+            filled += [part for index in which for part in ("and", index)][1:]
             continue
         before, slot, after = piece.partition(TEXT_SLOT)
-        segments.append(tokenizer.encode(before, room).ids)
+        filled.append(before)
         if slot:
-            tokens = tokenizer.encode(text, room)
-            cut |= tokens.cut
-            text_at = len(segments)
-            segments += [tokens.ids, tokenizer.encode(after.replace(TEXT_SLOT, text), room).ids]
-
-    def excess() -> int:
-        return sum(1 if isinstance(segment, int) else len(segment) for segment in segments) - room
-
-    for at in (text_at, len(segments) - 1):
-        if at is not None and excess() > 0:
-            segment = segments[at]
-            if isinstance(segment, tuple):
-                segments[at] = segment[: max(0, len(segment) - excess())]
-                cut = True
-    if excess() > 0:
+            shorten = [len(filled)]
+            filled += [text, after.replace(TEXT_SLOT, text)]
+    try:
+        return tokenizer.marked_row(filled, [*shorten, len(filled) - 1])
+    except RowTooLong as error:
         raise QueryError(
-            "template", f"is {excess()} tokens too long for this model's {facts.context_length}; shorten it"
-        )
-    ids = [facts.start_id]
-    slots = []
-    for segment in segments:
-        if isinstance(segment, int):
-            slots.append((len(ids), segment))
-            ids.append(facts.marker_id)
-        else:
-            ids += segment
-    return TokenRow((*ids, facts.end_id), tuple(slots)), cut
+            "template", f"is {error.excess} tokens too long for this model's {tokenizer.context_length}; shorten it"
+        ) from error
 
 
-def cut_note(field_name: str, facts: TextFacts) -> str:
+def cut_note(field_name: str, tokenizer: Tokenizer) -> str:
     """The sentence that tells a caller of a cut text."""
-    return f"{field_name}: longer than the model's {facts.context_length} tokens; its end was left out"
+    return f"{field_name}: longer than the model's {tokenizer.context_length} tokens; its end was left out"
 
 
-def encode_rows(backbone: Backbone, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
+def encode_rows(encoder: TextEncoder, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
     """Rows -> (n, dim) unit vectors."""
-    return F.normalize(backbone.encode_text(rows, pseudo_tokens), dim=-1)
+    return F.normalize(encoder.encode_text(rows, pseudo_tokens), dim=-1)
 
 
 def mean_direction(references: Sequence[Tensor], dim: int) -> Tensor:

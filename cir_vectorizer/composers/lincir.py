@@ -23,13 +23,12 @@ from cir_vectorizer.composers.base import (
     encode_rows,
     mean_direction,
     prompt_row,
-    text_row,
 )
 from cir_vectorizer.composers.checkpoints import read_weights
-from cir_vectorizer.composers.takes import Takes
 from cir_vectorizer.composers.words import nearest_words
 from cir_vectorizer.errors import CheckpointError, QueryError
 from cir_vectorizer.query import ComposedQuery, check_template
+from cir_vectorizer.query.takes import Takes
 
 PROMPT = "a photo of $ that {text}"
 PROMPT_WITHOUT_TEXT = "a photo of $"
@@ -109,25 +108,24 @@ class LinCIR(Composer):
         rows, notes = [], []
         asked = [("text", text)] + ([("negative_text", negative), ("", "")] if negative else [])
         for field_name, words in asked:
-            row, cut = self._row(query, words)
-            rows.append(row)
-            if cut:
-                notes.append(cut_note(field_name or "template", self.backbone.text))
+            rows.append(self._row(query, words))
+            if rows[-1].cut:
+                notes.append(cut_note(field_name or "template", self.backbone.text.tokenizer))
         turn = _turn(query, bool(text))
         if turn < 0:
-            rows.append(text_row(self.backbone.tokenizer, self.backbone.text, text)[0])
+            rows.append(self.backbone.text.tokenizer.row(text))
         return Plan(query, tuple(rows), tuple(notes), own=turn)
 
-    def _row(self, query: ComposedQuery, words: str) -> tuple[TokenRow, bool]:
-        backbone, count = self.backbone, len(query.image)
+    def _row(self, query: ComposedQuery, words: str) -> TokenRow:
+        tokenizer, count = self.backbone.text.tokenizer, len(query.image)
         if not count:
-            return text_row(backbone.tokenizer, backbone.text, words or "a photo")
+            return tokenizer.row(words or "a photo")
         if query.template is not None and bool(words) == bool((query.text or "").strip()):
             template = query.template
         else:
             template = self.prompt if words else PROMPT_WITHOUT_TEXT
         pieces = check_template(template, count, bool(words))
-        return prompt_row(backbone.tokenizer, backbone.text, pieces, count, words)
+        return prompt_row(tokenizer, pieces, count, words)
 
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
         counts = [len(r) for r in references]
@@ -137,7 +135,7 @@ class LinCIR(Composer):
         for plan, count in zip(plans, counts, strict=True):
             rows += [replace(row, slots=tuple((at, first + i) for at, i in row.slots)) for row in plan.rows]
             first += count
-        encoded = encode_rows(self.backbone, rows, pseudo_tokens)
+        encoded = encode_rows(self.backbone.text, rows, pseudo_tokens)
         pictures = mean_direction(references, self.backbone.dim)
         vectors = []
         at = 0
@@ -156,7 +154,7 @@ class LinCIR(Composer):
 
     @torch.inference_mode()
     def explain(self, references: Tensor, words: int) -> list[list[tuple[str, float]]]:
-        return nearest_words(self.backbone, self.phi(references.to(self.backbone.device).float()), words)
+        return nearest_words(self.backbone.text, self.phi(references.to(self.backbone.device).float()), words)
 
 
 def _turn(query: ComposedQuery, has_text: bool) -> float:
@@ -192,7 +190,7 @@ def load_phi(path: Path, backbone: Backbone) -> nn.Module:
         raise CheckpointError(
             f"{path} is no Φ of LinCIR, SEARLE or Pic2Word: it holds {', '.join(sorted(weights)[:3])}, …; check the file"
         )
-    wanted = (backbone.dim, backbone.text.width)
+    wanted = (backbone.dim, backbone.text.facts.width)
     if (dim, width) != wanted:
         raise CheckpointError(
             f"{path} maps embeddings of {dim} to tokens of {width}, but backbone {backbone.spec} has {wanted[0]} and "

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+from cir_vectorizer.backbones import TextEncoder, Tokenizer
 
 
-def nearest_words(backbone: Backbone, pseudo_tokens: Tensor, count: int) -> list[list[tuple[str, float]]]:
+def nearest_words(encoder: TextEncoder, pseudo_tokens: Tensor, count: int) -> list[list[tuple[str, float]]]:
     """Return the words whose token embeddings are most like (k, width) pseudo-tokens: (word, cosine), near to far."""
-    ids, words = _vocabulary(backbone.tokenizer)
-    table = F.normalize(backbone.embed_tokens(ids.to(backbone.device)[None])[0].float(), dim=-1)
+    ids, words = _vocabulary(encoder.tokenizer)
+    table = F.normalize(encoder.embed_tokens(ids.to(encoder.device)[None])[0].float(), dim=-1)
     nearest = []
     for similarities in (F.normalize(pseudo_tokens, dim=-1) @ table.T).cpu():
         _, group, sizes = torch.unique(similarities, return_inverse=True, return_counts=True)
@@ -24,7 +23,7 @@ def nearest_words(backbone: Backbone, pseudo_tokens: Tensor, count: int) -> list
 
 
 @lru_cache(maxsize=8)
-def _vocabulary(tokenizer: ClipTokenizer) -> tuple[Tensor, list[str]]:
+def _vocabulary(tokenizer: Tokenizer) -> tuple[Tensor, list[str]]:
     """Return the tokens that are whole English words of three letters or more; seconds of work the first time."""
     ids, words = [], []
     for number in range(tokenizer.vocab_size):

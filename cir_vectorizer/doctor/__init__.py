@@ -1,4 +1,4 @@
-"""Does everything between a model, a collection, its server and the container fit together?
+"""Checks that a model, a collection, its server and the container fit together.
 
     for finding in examine(collection, model):
         print(finding.level, finding.check, finding.sentence)

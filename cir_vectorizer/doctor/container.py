@@ -28,7 +28,7 @@ class Container:
         self._url = str(bare).rstrip("/")
 
     def findings(self) -> Iterator[Finding]:
-        """Is it alive and ready, does the key work, does it serve the model's backbone?"""
+        """Check that it is alive and ready, lets the key in, and serves the model's backbone."""
         try:
             answer = httpx.get(f"{self._url}/.well-known/ready", timeout=TIMEOUT_S)
         except httpx.HTTPError as error:

@@ -10,25 +10,28 @@ from dataclasses import replace
 import numpy as np
 
 from cir_vectorizer.collections import (
+    Ask,
     Collection,
     CreateOptions,
+    Database,
     Info,
     ModelRecord,
     Point,
     SyncRecord,
     Vector,
+    database_of,
     open_collection,
 )
 from cir_vectorizer.doctor.container import Container
 from cir_vectorizer.doctor.findings import Finding
-from cir_vectorizer.doctor.servers import KINDS, Kind, version_finding, version_of
+from cir_vectorizer.doctor.servers import version_finding, version_of
 from cir_vectorizer.errors import CollectionError, ServiceError
 from cir_vectorizer.query import ComposedQuery
 
 SAMPLE = 1000
 """Objects whose records are looked at."""
 NORM_FACTOR = 1.5
-"""How far the mean norm of a catalog may be from the model's: catalogs of one kind of thing differ by less."""
+"""Largest ratio of a catalog's mean norm to the model's: catalogs of one kind of thing differ by less."""
 PROBE = "a picture"
 """The text that the container is asked about."""
 
@@ -38,14 +41,14 @@ class Examination:
         self.collection = collection
         self.address = collection.address
         self.model = model
-        self.kind = None if self.address.host is None else KINDS.get(self.address.scheme.removesuffix("s"))
+        self.server = None if self.address.host is None else database_of(self.address)
         self.info: Info | None = None
         self.usable = False
-        """Whether objects can be written to the server."""
+        """True once objects can be written to the server."""
 
     def database(self) -> Iterator[Finding]:
         """Connection, the server's version, and whether the collection is there."""
-        version = None if self.kind is None else version_of(self.address, self.kind)
+        version = None if self.server is None else version_of(self.address, self.server)
         failed: CollectionError | None = None
         try:
             self.info = self.collection.info()
@@ -59,8 +62,8 @@ class Examination:
         where = "is a directory, without a server" if self.address.path is not None else "answers"
         yield Finding("connection", "ok", f"{self.address} {where}")
         too_old = False
-        if self.kind is not None and version is not None:
-            finding = version_finding(self.kind, version)
+        if self.server is not None and version is not None:
+            finding = version_finding(self.server, version)
             too_old = finding.level == "problem"
             yield finding
         if too_old:
@@ -124,7 +127,7 @@ class Examination:
         return Finding("backbone", "warning", sentence)
 
     def norms(self, info: Info, mean_norm: float | None) -> Iterator[Finding]:
-        """What the records of some objects say of their embeddings' length, and of what made them."""
+        """Check the lengths of some objects' embeddings, and the backbones that made them, by their records."""
         try:
             records = [record for _, record in itertools.islice(self.collection.scan(), SAMPLE)]
         except CollectionError as error:
@@ -154,16 +157,20 @@ class Examination:
             yield Finding("round trip", "problem", f"an object beside the collection: {wrong}")
 
     def wiring(self, container: Container | None) -> Iterator[Finding]:
-        """Does the database itself reach the container?"""
-        if self.kind is None:
+        """Check that the database itself reaches the container."""
+        if self.server is None:
             return
         if self.info is not None and self.info.vectorize == "server":
             try:
-                self.collection.near(ComposedQuery(text=PROBE), 1)
+                self.collection.search(ComposedQuery(text=PROBE), Ask(1))
             except CollectionError as error:
-                yield Finding("wiring", "problem", f"{self.kind.name} does not get vectors from the container: {error}")
+                yield Finding(
+                    "wiring", "problem", f"{self.server.name} does not get vectors from the container: {error}"
+                )
             else:
-                yield Finding("wiring", "ok", f"{self.kind.name} had its container compose a query for the collection")
+                yield Finding(
+                    "wiring", "ok", f"{self.server.name} had its container compose a query for the collection"
+                )
             return
         if container is None:
             sentence = "vectors and queries are made outside the server; give --service to check a container too"
@@ -171,24 +178,24 @@ class Examination:
             return
         if container.served is None:
             return
-        yield self._reached(container, container.served, self.kind)
+        yield self._reached(container, container.served, self.server)
 
-    def _reached(self, container: Container, served: ModelRecord, kind: Kind) -> Finding:
+    def _reached(self, container: Container, served: ModelRecord, server: Database) -> Finding:
         """A text's vector from the container is found by the same text, which the server has to ask the container for."""
         try:
             vector = container.client.embed_texts([PROBE], model=str(served))[0]
             with self._scratch(served, CreateOptions(vectorize="server")) as scratch:
                 scratch.upsert([_point(vector, self.model)])
-                hits = scratch.near(ComposedQuery(text=PROBE), 1)
+                hits = scratch.search(ComposedQuery(text=PROBE), Ask(1))
         except (CollectionError, ServiceError) as error:
-            return Finding("wiring", "problem", f"{kind.name} does not get vectors from the container: {error}")
+            return Finding("wiring", "problem", f"{server.name} does not get vectors from the container: {error}")
         if not hits or hits[0].score < 0.999:
             sentence = (
-                f"{kind.name} asks a container that gives other vectors than --service; correct {kind.setting} of its "
+                f"{server.name} asks a container that gives other vectors than --service; correct {server.container_setting} of its "
                 "server, or --service"
             )
             return Finding("wiring", "problem", sentence)
-        return Finding("wiring", "ok", f"{kind.name} reaches the container and gets the vectors that --service gives")
+        return Finding("wiring", "ok", f"{server.name} reaches the container and gets the vectors that --service gives")
 
     @contextmanager
     def _scratch(self, model: ModelRecord, options: CreateOptions) -> Iterator[Collection]:
@@ -254,7 +261,7 @@ def _point(vector: Vector, model: ModelRecord) -> Point:
 
 
 def _there_and_back(scratch: Collection, vector: Vector, model: ModelRecord) -> str | None:
-    """What came back otherwise than it went; None if all is well."""
+    """Return what came back otherwise than it went; None if all is well."""
     point = _point(vector, model)
     scratch.upsert([point])
     found = scratch.get([point.id])
@@ -264,7 +271,7 @@ def _there_and_back(scratch: Collection, vector: Vector, model: ModelRecord) -> 
         return "came back with another vector; look at the server's log"
     if found[0].payload != point.payload:
         return "came back with another payload; look at the server's log"
-    hits = scratch.search(vector, 1)
+    hits = scratch.search(vector, Ask(1))
     if [hit.id for hit in hits] != [point.id] or hits[0].score < 0.99:
         return "is not found by its own vector; look at the server's log"
     scratch.delete([point.id])

@@ -1,4 +1,4 @@
-"""What the checks say."""
+"""Findings of the checks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: `sentence` is the cause, and the remedy where one is needed."""
+    """Result of a check: `sentence` is the cause, and the remedy where one is needed."""
 
     check: str
     level: Level

@@ -1,35 +1,40 @@
-"""Embeddings of pictures that were seen before."""
+"""A cache whose size is bounded in bytes."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-Vector = npt.NDArray[np.float32]
-"""An embedding or a query vector, (dim,)."""
-
-_ENTRY_OVERHEAD = 400  # bytes that Python takes to keep one embedding
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
 
 
-class Cache:
-    """Embeddings by content, the least recently used forgotten first."""
+class ByteCache(Generic[_Key, _Value]):
+    """Values by key within a budget of bytes; the least recently used is dropped first.
 
-    def __init__(self, budget: int) -> None:
+    Args:
+        budget: bytes that all values together may take; 0 keeps none.
+        size: bytes that a value takes.
+    """
+
+    def __init__(self, budget: int, size: Callable[[_Value], int]) -> None:
         self.bytes = 0
         self._budget = budget
-        self._entries: OrderedDict[tuple[str, bytes], Vector] = OrderedDict()
+        self._size = size
+        self._entries: OrderedDict[_Key, _Value] = OrderedDict()
 
-    def __contains__(self, key: tuple[str, bytes]) -> bool:
+    def __contains__(self, key: _Key) -> bool:
         return key in self._entries
 
-    def get(self, key: tuple[str, bytes]) -> Vector | None:
+    def get(self, key: _Key) -> _Value | None:
+        """Return the value of a key, which is then the most recently used; None if there is none."""
         if (found := self._entries.get(key)) is not None:
             self._entries.move_to_end(key)
         return found
 
-    def put(self, key: tuple[str, bytes], embedding: Vector) -> None:
+    def put(self, key: _Key, value: _Value) -> None:
+        """Keep a value, unless the key has one, and drop others until all fit the budget."""
         if key not in self._entries:
-            self._entries[key] = embedding
-            self.bytes += embedding.nbytes + _ENTRY_OVERHEAD
+            self._entries[key] = value
+            self.bytes += self._size(value)
         while self.bytes > self._budget:
-            self.bytes -= self._entries.popitem(last=False)[1].nbytes + _ENTRY_OVERHEAD
+            self.bytes -= self._size(self._entries.popitem(last=False)[1])

@@ -16,26 +16,32 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from cir_vectorizer.composers import Composer, Plan
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
-from cir_vectorizer.engine.cache import Cache, Vector
+from cir_vectorizer.engine.cache import ByteCache
 from cir_vectorizer.engine.samples import samples
 from cir_vectorizer.errors import CirError, DeviceError, DeviceFullError, ImageError, QueryError
 from cir_vectorizer.models import Vectorizer, Work
-from cir_vectorizer.models.work import PICTURE, EncodedPicture
+from cir_vectorizer.models.work import PICTURE, THE_PICTURE, EncodedPicture
 from cir_vectorizer.query import ComposedQuery, ImageRef
 
 Result = TypeVar("Result")
+
+Vector = npt.NDArray[np.float32]
+"""An embedding or a query vector, (dim,)."""
 
 CALL = "call"
 """The queue of anything else that the device's thread does."""
 
 MOST_FETCHED = 16
 """Pictures by URL that are fetched, or wait with their bytes for their embedding, at a time."""
+EMBEDDING_OVERHEAD = 400
+"""Bytes that Python takes to keep one embedding, beside its numbers."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,9 @@ class Engine:
         self._observer = observer
         self._fetch = fetch
         self._fetching = asyncio.Semaphore(MOST_FETCHED)
-        self._cache = Cache(options.cache_bytes)
+        self._cache: ByteCache[tuple[str, bytes], Vector] = ByteCache(
+            options.cache_bytes, lambda vector: vector.nbytes + EMBEDDING_OVERHEAD
+        )
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         threads = torch.get_num_threads()
         self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: _use_threads(1))
@@ -185,7 +193,7 @@ class Engine:
                 try:
                     refs[ref.url] = ImageRef(data=await self._fetched(ref.url))
                 except ImageError as error:
-                    raise _labelled(f"image.{i}", error) from error
+                    raise _labelled(f"image.{i}", error) from error.__cause__
         image = tuple(ref if ref.url is None else refs[ref.url] for ref in query.image)
         return query.model_copy(update={"image": image})
 
@@ -240,7 +248,7 @@ class Engine:
                 fetched = await self.host(EncodedPicture.of, picture.label, data, picture.mask, lane=lane)
                 return await self._shared(model, fetched, lane)
         except ImageError as error:
-            raise _labelled(picture.label, error) from error
+            raise _labelled(picture.label, error) from error.__cause__
 
     async def _fetched(self, url: str) -> bytes:
         if self._fetch is None:
@@ -333,7 +341,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _labelled(label: str, error: ImageError) -> ImageError:
-    return ImageError(error.reason, f"{label} {error}")
+    return error.at("" if label == THE_PICTURE else label, said=f"{label} ")
 
 
 def _checked(vector: Vector) -> Vector:

@@ -1,19 +1,48 @@
-"""Model folders and published models, and the vectorizer that each becomes."""
+"""Model folders and published models: their records, and the vectorizer that each becomes.
 
-from cir_vectorizer.models.folder import composer_kinds, folder_of, import_checkpoint, load, pull, read_record, save
-from cir_vectorizer.models.vectorizer import Vectorizer
-from cir_vectorizer.models.work import Work
-from cir_vectorizer.query.wire import Composed
+Importing this and `describe` load no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cir_vectorizer.models.folder import composer_kinds, load
+    from cir_vectorizer.models.record import FolderRecord, describe, folder_of, has_record, read_record
+    from cir_vectorizer.models.vectorizer import Vectorizer
+    from cir_vectorizer.models.work import Work
+    from cir_vectorizer.models.writing import import_checkpoint, pull, save, text_encoder_record
+    from cir_vectorizer.query.wire import Composed
 
 __all__ = [
     "Composed",
+    "FolderRecord",
     "Vectorizer",
     "Work",
     "composer_kinds",
+    "describe",
     "folder_of",
+    "has_record",
     "import_checkpoint",
     "load",
     "pull",
     "read_record",
     "save",
+    "text_encoder_record",
 ]
+
+_HOMES = {
+    "folder": ("composer_kinds", "load"),
+    "record": ("FolderRecord", "describe", "folder_of", "has_record", "read_record"),
+    "vectorizer": ("Vectorizer",),
+    "work": ("Work",),
+    "writing": ("import_checkpoint", "pull", "save", "text_encoder_record"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what takes long, torch above all, only when it is asked for."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,13 +15,14 @@ from torch import Tensor
 from cir_vectorizer.backbones import Backbone
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
-from cir_vectorizer.composers.base import encode_rows, text_row
+from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.errors import ImageError, QueryError
 from cir_vectorizer.models.work import PICTURE, TEXT, THE_PICTURE, EncodedPicture, Work, composer_stage
 from cir_vectorizer.pictures.images import open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
 from cir_vectorizer.query import ComposedQuery, ImageRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
+from cir_vectorizer.query.takes import Takes
 from cir_vectorizer.query.wire import Composed
 
 Vectors = npt.NDArray[np.float32]
@@ -95,14 +96,19 @@ class Vectorizer:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Plain texts -> (n, dim) unit vectors; what is over the context length is left out."""
-        tokenizer, facts = self.backbone.tokenizer, self.backbone.text
-        return _to_numpy(encode_rows(self.backbone, [text_row(tokenizer, facts, text)[0] for text in texts]))
+        encoder = self.backbone.text
+        return _to_numpy(encode_rows(encoder, [encoder.tokenizer.row(text) for text in texts]))
 
     def served_as(self, name: str, limits: Limits) -> "Vectorizer":
         """Return the same model under another name and with other limits of pictures."""
         served = copy.copy(self)
         served.name, served.limits = name, limits
         return served
+
+    @property
+    def takes(self) -> Mapping[str, Takes]:
+        """For each composer, the fields and options of a query that it reads."""
+        return {name: composer.takes for name, composer in self.composers.items()}
 
     @property
     def stages(self) -> Mapping[str, Composer]:
@@ -277,13 +283,14 @@ class Vectorizer:
         try:
             return EncodedPicture.of(label, read_reference(ref, self.limits, allow_paths), mask)
         except ImageError as error:
-            raise ImageError(error.reason, f"{label} {error}") from error
+            field = f"image.{position}"
+            raise error.at(field, said=f"{label} ") from error.__cause__
 
     def _decoded(self, picture: EncodedPicture) -> Tensor:
         try:
             return self.decode(picture)
         except ImageError as error:
-            raise ImageError(error.reason, f"{picture.label} {error}") from error
+            raise error.at(picture.label, said=f"{picture.label} ") from error.__cause__
 
     def _embed_pictures(self, works: Sequence[Work]) -> list[Tensor]:
         pictures = [picture for work in works for picture in work.pictures]

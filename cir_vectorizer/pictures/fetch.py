@@ -2,7 +2,8 @@
 
 Each host name is resolved once, every address it has is checked, and the connection goes to a checked address (so a
 name that changes its address in between gains nothing), with the name kept for TLS and `Host`. Redirects take the
-same way. Proxies and credentials of the environment are not used.
+same way. Proxies and credentials of the environment are not used. Only a fetcher made with `private=True`, for
+addresses that its own user wrote, connects to any address.
 """
 
 import asyncio
@@ -22,11 +23,16 @@ MAX_FETCHES = 16
 """Fetches at a time; others wait."""
 
 _PORTS = {"http": 80, "https": 443}
+_MAX_PORT = 65535
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """How a network of IPv6 only writes the IPv4 addresses that it can reach."""
 
 _NEVER = [ipaddress.ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "100.64.0.0/10")]
 """Networks that look public to `ipaddress`, in some version of Python, but belong to a cloud or a provider."""
+
+
+class NotPublicError(ImageError):
+    """An address that `Fetcher` refuses and would fetch from with `private=True`."""
 
 
 class Fetcher:
@@ -39,6 +45,7 @@ class Fetcher:
         timeout: seconds for one picture, redirects included.
         resolve: host name and port -> addresses; the system's resolver if None.
         transport: what carries the requests; the network if None.
+        private: fetch from every address and port, also of this machine and its network. Never for URLs of strangers.
     """
 
     def __init__(
@@ -48,11 +55,13 @@ class Fetcher:
         timeout: float = 10.0,
         resolve: Resolve | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        private: bool = False,
     ) -> None:
         self._hosts = [host.lower() for host in hosts]
         self._most_bytes = most_bytes
         self._timeout = timeout
         self._resolve = resolve or _resolve
+        self._private = private
         self._turn = asyncio.Semaphore(MAX_FETCHES)
         self._client = httpx.AsyncClient(
             transport=transport,
@@ -63,15 +72,20 @@ class Fetcher:
             headers={"accept": "image/*", "accept-encoding": "identity", "user-agent": "cir-vectorizer"},
         )
 
-    async def fetch(self, url: str) -> bytes:
-        """The picture at `url`.
+    async def fetch(self, url: str, most_bytes: int | None = None) -> bytes:
+        """Return the picture at `url`.
+
+        Args:
+            most_bytes: largest picture, in place of the fetcher's own limit.
 
         Raises:
+            NotPublicError: the address is not on the public internet, or at an unusual port or another host than listed.
             ImageError: with reason "url", or "bytes" if it is too large.
         """
+        most = self._most_bytes if most_bytes is None else most_bytes
         try:
             async with self._turn:
-                return await asyncio.wait_for(self._follow(url), self._timeout)
+                return await asyncio.wait_for(self._get(url, most), self._timeout)
         except asyncio.TimeoutError as error:
             raise ImageError("url", f"did not arrive within {self._timeout:g} s; send it as base64") from error
         except httpx.InvalidURL as error:
@@ -81,43 +95,59 @@ class Fetcher:
                 "url", "could not be fetched: its server does not answer properly; send it as base64"
             ) from error
 
+    async def head(self, url: str) -> httpx.Headers:
+        """Return what the server says about `url` without sending it; empty if it says nothing to use.
+
+        Raises:
+            NotPublicError: as for `fetch`.
+            ImageError: the address is refused, or redirects too often.
+        """
+        try:
+            async with self._turn:
+                response = await asyncio.wait_for(self._send("HEAD", url), self._timeout)
+        except (asyncio.TimeoutError, httpx.InvalidURL, httpx.HTTPError):
+            return httpx.Headers()  # fetching it says what is wrong
+        await response.aclose()
+        return response.headers if response.status_code == 200 else httpx.Headers()
+
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
 
-    async def _follow(self, url: str) -> bytes:
+    async def _get(self, url: str, most_bytes: int) -> bytes:
+        response = await self._send("GET", url)
+        try:
+            return await self._read(response, most_bytes)
+        finally:
+            await response.aclose()
+
+    async def _send(self, method: str, url: str) -> httpx.Response:
+        """Return the answer behind all redirects; its body is not read yet."""
         for _ in range(MAX_REDIRECTS + 1):
             address, headers, host = await self._checked(url)
-            request = self._client.build_request("GET", address, headers=headers, extensions={"sni_hostname": host})
+            request = self._client.build_request(method, address, headers=headers, extensions={"sni_hostname": host})
             response = await self._client.send(request, stream=True)
-            try:
-                if response.has_redirect_location:
-                    url = str(httpx.URL(url).join(response.headers["location"]))
-                    continue
-                return await self._read(response)
-            finally:
-                await response.aclose()
+            if not response.has_redirect_location:
+                return response
+            await response.aclose()
+            url = str(httpx.URL(url).join(response.headers["location"]))
         raise ImageError("url", f"redirects more than {MAX_REDIRECTS} times; give the picture's own address")
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, most_bytes: int) -> bytes:
         if response.status_code != 200:
             raise ImageError("url", f"answers with status {response.status_code}; check the address")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ImageError("url", "comes compressed, which was not asked for; send it as base64")
         declared = response.headers.get("content-length", "")
-        self._check(int(declared) if declared.isdecimal() else 0)
+        _check_size(int(declared) if declared.isdecimal() else 0, most_bytes)
         body = bytearray()
         async for part in response.aiter_raw():
             body += part
-            self._check(len(body))
+            _check_size(len(body), most_bytes)
         return bytes(body)
 
-    def _check(self, count: int) -> None:
-        if count > self._most_bytes:
-            raise ImageError("bytes", f"is over the limit of {self._most_bytes / 2**20:,.0f} MiB; make it smaller")
-
     async def _checked(self, text: str) -> tuple[httpx.URL, dict[str, str], str]:
-        """The URL with a checked address in place of the host, the `Host` header, and the host's name."""
+        """Return the URL with a checked address in place of the host, the `Host` header, and the host's name."""
         try:
             url = httpx.URL(text)
             port = url.port or _PORTS.get(url.scheme, 0)
@@ -128,8 +158,12 @@ class Fetcher:
             raise ImageError(
                 "url", "is not a plain http or https address; remove user and password, or send the picture as base64"
             )
+        if self._private:
+            if port > _MAX_PORT:
+                raise ImageError("url", f"names port {port}, and ports end at {_MAX_PORT}; check it")
+            return url, {}, host
         if not self._allowed(host, port, url.scheme):
-            raise ImageError(
+            raise NotPublicError(
                 "url", "is at a host or port that pictures are not fetched from here; send the picture as base64"
             )
         try:
@@ -139,7 +173,7 @@ class Fetcher:
                 "url", "is at a host that is not known; check it, or send the picture as base64"
             ) from error
         if not addresses or not all(is_public(address) for address in addresses):
-            raise ImageError("url", "is at a host that is not on the public internet; send the picture as base64")
+            raise NotPublicError("url", "is at a host that is not on the public internet; send the picture as base64")
         header = host if url.port is None else f"{host}:{port}"
         return url.copy_with(host=addresses[0]), {"host": header}, host
 
@@ -149,6 +183,11 @@ class Fetcher:
         return (
             usual if not self._hosts else any(fnmatchcase(name, pattern) for name in names for pattern in self._hosts)
         )
+
+
+def _check_size(count: int, most_bytes: int) -> None:
+    if count > most_bytes:
+        raise ImageError("bytes", f"is over the limit of {most_bytes / 2**20:,.0f} MiB; make it smaller")
 
 
 def is_public(text: str) -> bool:

@@ -19,14 +19,15 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
 from typing import IO, cast
 
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.query import ImageRef
-from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes, decode_base64
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes, decode_base64, read_file
+
+_Reader = Callable[[IO[bytes], str | bytes], ImageFile.ImageFile]
 
 _ACCEPTED = "JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, JPEG 2000 or PPM"
 
@@ -34,7 +35,7 @@ Image.init()  # now, since Pillow would otherwise load its plugins in the middle
 
 _PICTURES = [
     (re.compile(pattern, re.DOTALL), name)
-    for pattern, name in (  # the names are keys of PIL.Image.OPEN
+    for pattern, name in (  # the names are keys of PIL.Image.OPEN, but for HEIF
         (rb"\xff\xd8\xff", "JPEG"),
         (rb"\x89PNG\r\n\x1a\n", "PNG"),
         (rb"GIF8[79]a", "GIF"),
@@ -104,7 +105,7 @@ def open_image(source: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> Image.I
     Raises:
         ImageError: with reason "bytes", "pixels", "shape", "format", "truncated", "mode" or, for a path, "path".
     """
-    data = _read_file(source, limits) if isinstance(source, Path) else source
+    data = read_file(source, limits) if isinstance(source, Path) else source
     check_bytes(len(data), limits)
     name, reader = _reader(data)
     try:
@@ -150,7 +151,7 @@ def read_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: 
     if ref.path is not None:
         if not allow_paths:
             raise ImageError("path", "is a path, and files are not read here; send the picture as base64")
-        return _read_file(ref.path, limits)
+        return read_file(ref.path, limits)
     if ref.url is not None:
         raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
     kind = "a vector" if ref.vector is not None else "an object's id"
@@ -166,34 +167,15 @@ def load_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: 
     return open_image(read_reference(ref, limits, allow_paths), limits)
 
 
-def _read_file(path: Path, limits: Limits) -> bytes:
-    try:
-        status = path.stat()
-        if not S_ISREG(status.st_mode):
-            kind = "a folder" if S_ISDIR(status.st_mode) else "not an ordinary file"
-            raise ImageError("path", f"is {kind}; give the file of one picture")
-        check_bytes(status.st_size, limits)
-        with path.open("rb") as stream:
-            return stream.read(limits.max_bytes + 1)
-    except FileNotFoundError as error:
-        raise ImageError("path", "does not exist; check the spelling and the folder it is looked for in") from error
-    except ImageError:
-        raise
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or "its name is not valid"
-        raise ImageError("path", f"cannot be read ({cause.lower()}); check the file and its permissions") from error
-
-
-def _reader(data: bytes) -> tuple[str, Callable[[IO[bytes], str | bytes], ImageFile.ImageFile]]:
-    if not data:
-        raise ImageError("truncated", "is empty (0 bytes); copy or export it again")
+def _reader(data: bytes) -> tuple[str, _Reader]:
     head = data[:4096]
     name = next((name for pattern, name in _PICTURES if pattern.match(head)), None)
+    if name == "HEIF":
+        return name, _heif_reader()
     if name in Image.OPEN:
         return name, Image.OPEN[name][0]
     if name is not None:
-        problem = f"is a {name} picture, which the installed Pillow cannot read"
-        raise ImageError("format", f"{problem} (HEIF needs pillow-heif's opener registered); export it as JPEG")
+        raise ImageError("format", f"is a {name} picture, which the installed Pillow cannot read; export it as JPEG")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     other = next((what for pattern, what in _OTHERS if pattern.match(start)), None)
     if other is None and not _CONTROL.search(head):
@@ -201,6 +183,17 @@ def _reader(data: bytes) -> tuple[str, Callable[[IO[bytes], str | bytes], ImageF
     if other is None:
         other = f"starts with the bytes {head[:4].hex(' ')}, which no known picture does; send {_ACCEPTED}"
     raise ImageError("format", other)
+
+
+def _heif_reader() -> _Reader:
+    """The opener of pillow-heif, called as it is: registering it would change Pillow for the whole process."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        remedy = "export it as JPEG, or run: pip install 'cir-vectorizer[heif]'"
+        raise ImageError("format", f"is a HEIF picture (HEIC), which needs pillow-heif; {remedy}") from error
+    reader: _Reader = HeifImageFile
+    return reader
 
 
 def _parts(name: str, data: bytes) -> Iterator[bytes]:

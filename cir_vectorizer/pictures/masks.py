@@ -68,7 +68,7 @@ def load_mask(ref: MaskRef, model: _Preprocesses, limits: Limits, allow_paths: b
         try:
             drawn = _squashed(load_reference(ImageRef(**ref.model_dump(exclude={"box"})), limits, allow_paths))
         except ImageError as error:
-            raise ImageError(error.reason, f"mask {error}") from error
+            raise error.at("mask", said="mask ") from error.__cause__
     black, white = (model.preprocess(Image.new("RGB", (SQUARE, SQUARE), shade))[0] for shade in ("black", "white"))
     hidden = model.preprocess(drawn)[0] > (black + white) / 2
     resized = F.interpolate(hidden.float()[None, None], (MAP_SIDE, MAP_SIDE), mode="bilinear", antialias=True)

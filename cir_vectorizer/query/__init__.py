@@ -8,6 +8,7 @@ from cir_vectorizer.query.composed import (
     MaskRef,
     Options,
     check_template,
+    parse_pictures,
     read_text,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "MaskRef",
     "Options",
     "check_template",
+    "parse_pictures",
     "read_text",
 ]

@@ -17,12 +17,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 from typing_extensions import Self
 
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query.validation import first_finding
 
 MARKER = "$"
 """Stands for a reference picture in a template: `$` for all of them, `$1`, `$2`, … for one each."""
@@ -196,14 +198,18 @@ def _as_images(value: Any) -> Any:
     return (value,)
 
 
+_Images = Annotated[
+    tuple[ImageRef, ...],
+    BeforeValidator(_as_images, json_schema_input_type=ImageRef | list[ImageRef] | str | None),
+    Field(max_length=MAX_REFERENCES),
+]
+_IMAGES: TypeAdapter[tuple[ImageRef, ...]] = TypeAdapter(_Images)
+
+
 class ComposedQuery(_Strict):
     """What a shopper asks: pictures, words, words to avoid, a mask; any subset that makes sense."""
 
-    image: Annotated[
-        tuple[ImageRef, ...],
-        BeforeValidator(_as_images, json_schema_input_type=ImageRef | list[ImageRef] | str | None),
-        Field(max_length=MAX_REFERENCES),
-    ] = Field((), description="the reference picture, or a list of several")
+    image: _Images = Field((), description="the reference picture, or a list of several")
     text: str | None = Field(None, description="what should be different")
     negative_text: str | None = Field(None, description="what should not be there")
     mask: MaskRef | None = Field(None, description="where the picture may change, as a picture or a box; CompoDiff")
@@ -250,6 +256,22 @@ class ComposedQuery(_Strict):
         """Whether this is an ordinary CLIP search: one picture alone, or text alone, with nothing else said."""
         extra = _said(self.negative_text) or self.mask or self.template or self.composer
         return not extra and (len(self.image), _said(self.text)) in ((1, False), (0, True))
+
+
+def parse_pictures(value: Any, field: str) -> tuple[ImageRef, ...]:
+    """Read one picture or a list of them, as a query's `image` takes them.
+
+    Args:
+        value: what `ImageRef` reads, or a list of that; None is no picture.
+        field: what errors call the list.
+
+    Raises:
+        QueryError: names the picture at fault, for example `like.2`, and the fix.
+    """
+    try:
+        return _IMAGES.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise _query_error(error, field, ImageRef) from error
 
 
 def _said(text: str | None) -> bool:
@@ -337,18 +359,21 @@ def _kind(value: Any) -> str:
     return "null" if value is None else type(value).__name__
 
 
-def _query_error(error: ValidationError) -> QueryError:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    path = [str(part) for part in first["loc"]]
-    field = ".".join(path)
-    if first["type"] == "extra_forbidden":
+def _query_error(
+    error: ValidationError, within: str | None = None, owner: type[BaseModel] = ComposedQuery
+) -> QueryError:
+    """Return what pydantic found as an error; `owner` has the fields, and stands in the list `within` if there is one."""
+    found = first_finding(error)
+    path = [str(part) for part in (() if within is None else (within,)) + found.path]
+    index = next((part for part in found.path if isinstance(part, int)), None) if within is not None else None
+    problem = found.problem
+    if found.unknown:
         owners: dict[str, type[BaseModel]] = {
             "options": Options,
             "weights": Weights,
             "image": ImageRef,
             "mask": MaskRef,
         }
-        owner = owners.get(next((part for part in reversed(path[:-1]) if not part.isdigit()), ""), ComposedQuery)
-        return QueryError(field, f"is not a field; the fields are {', '.join(owner.model_fields)}")
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return QueryError(field, message[:1].lower() + message[1:])
+        owner = owners.get(next((part for part in reversed(path[:-1]) if not part.isdigit()), ""), owner)
+        problem = f"is not a field; the fields are {', '.join(owner.model_fields)}"
+    return QueryError(".".join(path), problem, index)

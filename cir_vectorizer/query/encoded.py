@@ -1,7 +1,9 @@
-"""Encoded pictures as they travel: their limits, and base64 read back to bytes. Needs no Pillow."""
+"""Encoded pictures as they travel: their limits, files, and base64 read back to bytes. Needs no Pillow."""
 
 import binascii
 from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from cir_vectorizer.errors import ImageError
 
@@ -50,14 +52,39 @@ def decode_base64(text: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def check_bytes(count: int, limits: Limits) -> None:
-    """Refuse an encoded picture of more bytes than the limit.
+    """Refuse an encoded picture of no bytes, or of more than the limit.
 
     Raises:
-        ImageError: with reason "bytes".
+        ImageError: with reason "truncated" or "bytes".
     """
+    if not count:
+        raise ImageError("truncated", "is empty (0 bytes); copy or export it again")
     if count > limits.max_bytes:
         found = f"is {_size(count)}, over the limit of {_size(limits.max_bytes)}"
         raise ImageError("bytes", f"{found}; make it smaller before sending")
+
+
+def read_file(path: Path, limits: Limits) -> bytes:
+    """Return the bytes of an encoded picture's file, at most one more than the limit.
+
+    Raises:
+        ImageError: with reason "path", or as `check_bytes`.
+    """
+    try:
+        status = path.stat()
+        if not S_ISREG(status.st_mode):
+            kind = "a folder" if S_ISDIR(status.st_mode) else "not an ordinary file"
+            raise ImageError("path", f"is {kind}; give the file of one picture")
+        check_bytes(status.st_size, limits)
+        with path.open("rb") as stream:
+            return stream.read(limits.max_bytes + 1)
+    except FileNotFoundError as error:
+        raise ImageError("path", "does not exist; check the spelling and the folder it is looked for in") from error
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or "its name is not valid"
+        raise ImageError("path", f"cannot be read ({cause.lower()}); check the file and its permissions") from error
 
 
 def _size(count: int) -> str:

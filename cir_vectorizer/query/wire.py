@@ -142,7 +142,7 @@ def _check_base64(field: str, ref: ImageRef | MaskRef) -> None:
         decode_base64(ref.base64, DEFAULT_LIMITS)
     except ImageError as error:
         hint = "; a file is given as pathlib.Path" if error.reason == "base64" else ""
-        raise ImageError(error.reason, f"{field}: {error}{hint}") from error
+        raise error.saying(f"{error.problem}{hint}").at(field) from error.__cause__
 
 
 def _read(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.service.doors import qdrant, rest, search, weaviate
 from cir_vectorizer.service.http.front import Front
 from cir_vectorizer.service.http.openapi import document
-from cir_vectorizer.service.http.problems import problem
+from cir_vectorizer.service.http.problems import RefusedError, refusal
 from cir_vectorizer.service.page.pages import add_pages
 from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.service.state import Loader, Service
@@ -72,11 +72,12 @@ def create_app(
     async def no_such_address(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         sentence = _SENTENCES.get(error.status_code, str(error.detail))
-        return problem(error.status_code, sentence, dict(error.headers or {}))
+        return refusal(RefusedError(error.status_code, "address", sentence, error.headers)).response()
 
     @app.exception_handler(RequestValidationError)
     async def wrong_parameter(_: Request, __: Exception) -> Response:
-        return problem(422, "a parameter of the address is wrong; /docs lists what there is")
+        sentence = "a parameter of the address is wrong; /docs lists what there is"
+        return refusal(RefusedError(422, "address", sentence)).response()
 
     app.openapi = lambda: document(service)  # type: ignore[method-assign]
     return app

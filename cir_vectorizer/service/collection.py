@@ -91,8 +91,7 @@ class ServedCollection:
                 task.cancel()
             raise
         except CirError as error:
-            error.args = (self._places.sub(lambda _: self.name, str(error)),)
-            raise
+            raise error.saying(self._places.sub(lambda _: self.name, error.problem)) from error.__cause__
 
     async def match(self, vectorizers: Mapping[str, Vectorizer], asked: str | None, default: str) -> Match:
         """The served model that this collection is for.

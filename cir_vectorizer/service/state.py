@@ -19,8 +19,9 @@ from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.service.collection import Match, ServedCollection
 from cir_vectorizer.service.http.auth import Keys
-from cir_vectorizer.service.http.limits import Bodies, RefusedError, deadline, until_gone
+from cir_vectorizer.service.http.limits import Bodies, deadline, until_gone
 from cir_vectorizer.service.http.metrics import Metrics
+from cir_vectorizer.service.http.problems import RefusedError
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.page.thumbnails import Thumbnails
 from cir_vectorizer.service.settings import MIB, Settings

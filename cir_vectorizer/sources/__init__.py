@@ -1,22 +1,22 @@
-"""What there is to index: a folder of pictures, a table with a column of pictures, or another collection.
+"""Sources of pictures to index: a folder, a table with a column of pictures, or another collection.
 
 A source names each picture once, under an id that stays the same from run to run. It reads no picture.
 """
 
-import posixpath
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from cir_vectorizer import extras
 from cir_vectorizer.collections import ENTRY_POINTS, open_collection
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer.redaction import without_credentials
 from cir_vectorizer.sources.base import (
     PICTURE_SUFFIXES,
     Failure,
     Globs,
     Item,
-    Picture,
     Source,
+    SourcePicture,
     Stamp,
     stable_id,
 )
@@ -24,12 +24,12 @@ from cir_vectorizer.sources.collection import CollectionSource
 from cir_vectorizer.sources.folder import FolderSource
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import local_path
-from cir_vectorizer.sources.remote import RemoteFolder, RemoteTable, without_credentials
-from cir_vectorizer.sources.rows import SUFFIXES
+from cir_vectorizer.sources.remote import RemoteFolder, RemoteTable
+from cir_vectorizer.sources.rows import table_suffix
 from cir_vectorizer.sources.table import IMAGE_COLUMNS, LocalTable, TableSource
 from cir_vectorizer.sources.web import Web
 
-_TABLES = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+_TABLES = ".csv, .tsv, .jsonl, .ndjson or .parquet table (.json too, and each with .gz)"
 
 
 def open_source(
@@ -42,7 +42,7 @@ def open_source(
     api_key: str | None = None,
     web: Web | None = None,
 ) -> Source:
-    """A folder, a table told by its suffix, either of them elsewhere by URL, or a collection by its address.
+    """Open a folder, a table (recognised by its suffix), either of them elsewhere by URL, or a collection by its address.
 
     Args:
         image_column: of a table (guessed by name if None) or of a collection (the recorded paths if None).
@@ -58,11 +58,9 @@ def open_source(
     """
     text, web = str(source), web or Web()
     globs = Globs(include, exclude)
-    kind = "folder"
-    if names_collection(text):
-        kind = "collection"
-    elif _suffix(text) in SUFFIXES and not (is_url(text) is None and Path(text).is_dir()):
-        kind = "table"
+    url = is_url(text)
+    suffix = None if url is None and Path(text).is_dir() else _suffix(text)
+    kind = "collection" if names_collection(text) else "folder" if suffix is None else "table"
     if kind != "folder" and (include or exclude):
         raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out --include and --exclude")
     if kind != "table" and id_column:
@@ -71,30 +69,28 @@ def open_source(
         return CollectionSource(open_collection(text, api_key), web, image_column)
     if kind == "folder" and image_column:
         raise SourceError(f"{text} is a folder, which has no columns; leave out --image-column and --id-column")
-    url = is_url(text)
     if url is not None and url[1].lower() != "file":
-        if kind == "table":
-            return TableSource(RemoteTable(text), _suffix(text), web, image_column, id_column)
+        if suffix is not None:
+            return TableSource(RemoteTable(text), suffix, web, image_column, id_column)
         return RemoteFolder(text, globs)
     path = Path(local_path(text)) if url else Path(source)
     if not path.exists():
-        raise SourceError(f"{path} does not exist; give a folder of pictures, or a {_TABLES} table")
-    if kind == "table":
-        return TableSource(LocalTable(path), _suffix(text), web, image_column, id_column)
+        raise SourceError(f"{path} does not exist; give a folder of pictures, or a {_TABLES}")
+    if suffix is not None:
+        return TableSource(LocalTable(path), suffix, web, image_column, id_column)
     if not path.is_dir():
-        raise SourceError(f"{path} is neither a folder nor a table; tables end in {_TABLES}")
+        raise SourceError(f"{path} is neither a folder nor a table; give a folder, or a {_TABLES}")
     return FolderSource(path, globs)
 
 
 def names_collection(source: str) -> bool:
-    """Whether a source is written as a collection's address: `qdrant://…` or `qdrant:DIRECTORY/NAME`."""
+    """Tell whether a source is written as a collection's address: `qdrant://…` or `qdrant:DIRECTORY/NAME`."""
     scheme, colon, _ = source.partition(":")
-    return bool(colon) and scheme.lower() in {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return bool(colon) and scheme.lower() in extras.plugins(ENTRY_POINTS)
 
 
-def _suffix(source: str) -> str:
-    path = without_credentials(source) if is_url(source) else source
-    return posixpath.splitext(path)[1].lower()
+def _suffix(source: str) -> str | None:
+    return table_suffix(without_credentials(source) if is_url(source) else source)
 
 
 __all__ = [
@@ -105,9 +101,9 @@ __all__ = [
     "FolderSource",
     "Globs",
     "Item",
-    "Picture",
     "RemoteFolder",
     "Source",
+    "SourcePicture",
     "Stamp",
     "TableSource",
     "Web",

@@ -1,7 +1,6 @@
-"""What a source is: pictures, each under an id that stays the same from run to run."""
+"""The protocol of a source: pictures, each under an id that stays the same from run to run."""
 
 import hashlib
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any, Protocol
 
 from pathspec import GitIgnoreSpec
 
-from cir_vectorizer.collections import Id
+from cir_vectorizer.collections import Id, SyncRecord
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.query.encoded import Limits
 
@@ -25,15 +24,15 @@ _NAMESPACE = hashlib.sha1(uuid.UUID("8a1b7a3e-52c6-5f0e-9d3c-6c1f1f0f6d0b").byte
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells without reading it whether a picture is the same: its bytes, and its time of change in nanoseconds
-    (or a digest of what a server calls its version)."""
+    """Size in bytes and modification time in nanoseconds (or a digest of a server's version tag) of a picture: with the
+    same stamp it counts as unchanged and is not read."""
 
     size: int
     version: int
 
 
-class Picture(Protocol):
-    """A picture where it lies; nothing is read before it is asked for."""
+class SourcePicture(Protocol):
+    """A picture where it lies: a file, a URL, or bytes in a table; nothing is read before it is asked for."""
 
     @property
     def location(self) -> str:
@@ -41,21 +40,21 @@ class Picture(Protocol):
 
     @property
     def near(self) -> bool:
-        """Whether `stamp` is at hand at once, without a network."""
+        """True if `stamp` needs no network."""
 
     @property
     def held(self) -> int:
         """Bytes that it takes in memory while it waits."""
 
     def stamp(self) -> Stamp | None:
-        """Its stamp; None where only reading can tell.
+        """Return its stamp; None where only reading can tell.
 
         Raises:
             ImageError, OSError: it is not there.
         """
 
     def read(self, limits: Limits) -> bytes:
-        """Its encoded bytes.
+        """Return its encoded bytes.
 
         Raises:
             ImageError, OSError: it is not there, too large, or no file.
@@ -66,19 +65,20 @@ class Picture(Protocol):
 class Item:
     """A picture to index: its id, where it is, its name in reports, and the user's columns (JSON values).
 
-    `mark` is what an earlier record says of columns and source, where that is to be kept as it is.
+    `recorded` is the object's record in the collection that it is copied from, if its owner and its digest of the columns
+    are to be kept.
     """
 
     id: Id
-    picture: Picture
+    picture: SourcePicture
     name: str
     columns: dict[str, Any]
-    mark: str | None = None
+    recorded: SyncRecord | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be indexed: `reason` is a short code, `sentence` goes after the path.
+    """An entry that could not be indexed: `reason` is a short code, `sentence` goes after the path.
 
     `id` is the object's, where the entry says which one it is about.
     """
@@ -93,7 +93,7 @@ class Failure:
 
     @property
     def hides_entries(self) -> bool:
-        """Whether the source may hold objects that this kept from being listed."""
+        """True if entries behind this one may not have been listed, such as the files of a folder."""
         return self.id is None and self.reason in ("directory", "row", "id", "missing", "format")
 
 
@@ -106,40 +106,40 @@ class Source(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells this source from others that fill the same collection: its absolute path or URL."""
+        """Absolute path or URL, which distinguishes it from other sources of the same collection."""
 
     @property
     def far(self) -> bool:
-        """Whether pictures come over a network, so that more threads than cores read them."""
+        """True if pictures come over a network, so that more threads than cores read them."""
 
     @property
     def skipped(self) -> int:
         """Files passed over by the last listing because they are no pictures, or not asked for."""
 
     def count(self) -> int | None:
-        """How many entries `items` will give; None where only listing could tell.
+        """Return how many entries `items` will give; None where only listing could tell.
 
         Raises:
             SourceError: the source as a whole cannot be indexed.
         """
 
     def items(self) -> Iterator[Item | Failure]:
-        """Each picture once; an entry that cannot be indexed is a Failure, and the listing goes on.
+        """Give each picture once; an entry that cannot be indexed is a Failure, and the listing goes on.
 
         Raises:
             SourceError: the source can no longer be read.
         """
 
     def still_has(self, location: str) -> bool:
-        """Whether a picture that the last listing did not give is there all the same: it moved meanwhile, or came
-        back. False where that cannot be."""
+        """Tell whether a picture missing from the last listing still exists: it moved meanwhile, or came back. False where
+        that cannot be."""
 
     def close(self) -> None:
-        """Let go of what it keeps; safe to call twice."""
+        """Close files and connections; safe to call twice."""
 
 
 class Globs:
-    """Which files of a folder are wanted; patterns as in a .gitignore, against the path below the folder.
+    """Patterns, as in a .gitignore, that choose files of a folder by their path below it.
 
     Raises:
         SourceError: a pattern makes no sense.
@@ -150,13 +150,13 @@ class Globs:
         self._exclude = _patterns("--exclude", exclude)
 
     def takes(self, name: str) -> bool:
-        """Whether a file is wanted."""
+        """Tell whether a file is wanted."""
         if self._exclude is not None and self._exclude.match_file(name):
             return False
         return self._include is None or self._include.match_file(name)
 
     def enters(self, folder: str) -> bool:
-        """Whether files below a folder may be wanted."""
+        """Tell whether files below a folder may be wanted."""
         return self._exclude is None or not self._exclude.match_file(f"{folder}/")
 
 
@@ -170,7 +170,7 @@ def _patterns(option: str, patterns: Sequence[str]) -> GitIgnoreSpec | None:
 
 
 def stable_id(key: str) -> str:
-    """The object's id for a key of the source: the same key gives the same UUID on every machine.
+    """Return the object's id for a key of the source: the same key gives the same UUID on every machine.
 
     It is `uuid.uuid5`, written out since it runs for each entry of each listing.
     """
@@ -182,27 +182,11 @@ def stable_id(key: str) -> str:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name is a picture's."""
+    """Tell whether a file's name has the suffix of a picture."""
     return name[name.rfind(".") :].lower() in PICTURE_SUFFIXES
 
 
 def version_of(text: str | bytes) -> int:
-    """A digest (62 bits) of what names a version, in the place of a modification time."""
+    """Return a digest (62 bits) of a version's name, in the place of a modification time."""
     content = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 2
-
-
-def printable(name: str) -> str:
-    """A file name that can be written as UTF-8."""
-    return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
-
-
-def without_user(url: str) -> str:
-    """The URL, or the text that holds some, without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
-
-
-def cause(error: Exception) -> str:
-    """What an error says, short and without credentials, for the middle of a sentence."""
-    said: str = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", without_user(said.splitlines()[0])).lower()

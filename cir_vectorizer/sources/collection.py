@@ -22,7 +22,7 @@ class CollectionSource:
         collection: closed by `close`, unless it is `lent`.
         image_column: the column that names an object's picture, for a collection that sync did not make; relative
             paths start at the current directory. The recorded path if None.
-        keep_marks: whether objects go on belonging to the source that made them, and not to this collection.
+        keep_owners: objects go on belonging to the source that wrote them, and not to this collection.
         wanted: which ids are listed; all if None.
     """
 
@@ -34,7 +34,7 @@ class CollectionSource:
         collection: Collection,
         web: Web,
         image_column: str | None = None,
-        keep_marks: bool = False,
+        keep_owners: bool = False,
         wanted: Callable[[Id], bool] | None = None,
         lent: bool = False,
     ) -> None:
@@ -44,7 +44,7 @@ class CollectionSource:
         self._collection = collection
         self._places = Places(os.getcwd(), web)
         self._image_column = image_column
-        self._keep_marks = keep_marks
+        self._keep_owners = keep_owners
         self._wanted = wanted
         self._lent = lent
 
@@ -80,5 +80,4 @@ class CollectionSource:
             picture, _ = self._places.picture(cell)
         except ImageError as error:
             return Failure(place, error.reason, f"has a picture that {error}", point.id)
-        mark = record.columns if record is not None and self._keep_marks else None
-        return Item(point.id, picture, str(cell), columns, mark)
+        return Item(point.id, picture, str(cell), columns, record if self._keep_owners else None)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources.base import Failure, Globs, Item, cause, is_picture, printable, stable_id
+from cir_vectorizer.redaction import cause, printable
+from cir_vectorizer.sources.base import Failure, Globs, Item, is_picture, stable_id
 from cir_vectorizer.sources.pictures import LocalFile
 
 
@@ -58,7 +59,7 @@ class FolderSource:
             raise SourceError(f"{self.name} cannot be listed ({cause(error)}); check its permissions") from error
 
     def _names(self) -> Iterator[str | Failure]:
-        """Paths of the pictures relative to the root, with slashes."""
+        """Give the paths of the pictures relative to the root, with slashes."""
         self.skipped = 0
         seen = {_identity(parent) for parent in self.root.resolve().parents}
         folders, links = [""], deque[str]()
@@ -86,7 +87,7 @@ class FolderSource:
 
 
 def _listing(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Names of the files, real folders and linked folders in a folder, in order, without the hidden ones."""
+    """Return the names of the files, real folders and linked folders in a folder, sorted, without the hidden ones."""
     files: list[str] = []
     folders: list[str] = []
     links: list[str] = []

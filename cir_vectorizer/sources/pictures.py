@@ -9,8 +9,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.pictures.images import open_image
-from cir_vectorizer.query.encoded import Limits, decode_base64
+from cir_vectorizer.query.encoded import Limits, decode_base64, read_file
 from cir_vectorizer.sources.base import Stamp, version_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 INLINE = "inline:"
-"""How the location of a picture starts that lies nowhere but in its table."""
+"""Start of the location of a picture that exists only in its table."""
 
 
 class LocalFile:
@@ -41,12 +40,12 @@ class LocalFile:
         path = Path(self.location)
         status = path.stat()
         if status.st_size > limits.max_bytes or not S_ISREG(status.st_mode):
-            open_image(path, limits)  # refuses with the sentence that fits
+            read_file(path, limits)  # refuses with the sentence that fits
         return path.read_bytes()
 
 
 class WebPicture:
-    """A picture at an http or https URL, fetched with the guard of `cir_vectorizer.pictures.fetch`."""
+    """A picture at an http or https URL."""
 
     near = False
     held = 0
@@ -129,7 +128,7 @@ class InlinePicture:
 
 
 def _stamp(info: dict[str, Any]) -> Stamp | None:
-    """What a listing or a look at a remote file says; None if it names no version."""
+    """Return the stamp in what a store says about a file; None if it names no version."""
     size = info.get("size")
     for key in (
         "ETag",
@@ -154,5 +153,5 @@ def _check(count: int, limits: Limits) -> None:
 
 
 def is_url(text: str) -> re.Match[str] | None:
-    """A match whose first group is the scheme, if the text is a URL."""
+    """Return a match whose first group is the scheme; None if the text is no URL."""
     return re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE)

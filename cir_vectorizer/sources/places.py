@@ -1,4 +1,4 @@
-"""What a cell of a table, or the path in a record, says of where a picture is."""
+"""Where a picture is, by a table's cell or by the path in a record."""
 
 import os
 import posixpath
@@ -10,9 +10,10 @@ from urllib.parse import quote
 from fsspec.utils import get_protocol
 
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Picture
+from cir_vectorizer.redaction import without_credentials
+from cir_vectorizer.sources.base import SourcePicture
 from cir_vectorizer.sources.pictures import INLINE, InlinePicture, LocalFile, RemoteFile, WebPicture, is_url
-from cir_vectorizer.sources.remote import file_system, without_credentials
+from cir_vectorizer.sources.remote import file_system
 from cir_vectorizer.sources.web import Web
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
@@ -32,8 +33,8 @@ class Places:
         self._kind = get_protocol(base)
         self._web = web
 
-    def picture(self, cell: Any) -> tuple[Picture, str]:
-        """The picture that a cell names, and the key that identifies it where no id column does.
+    def picture(self, cell: Any) -> tuple[SourcePicture, str]:
+        """Return the picture that a cell names, and the key that identifies it where no id column does.
 
         Raises:
             ImageError: the cell names no picture that may be read.
@@ -54,7 +55,7 @@ class Places:
         url = is_url(cell)
         return self._by_url(cell, url[1].lower()) if url else self._by_path(cell), _key(cell)
 
-    def _by_url(self, url: str, kind: str) -> Picture:
+    def _by_url(self, url: str, kind: str) -> SourcePicture:
         if kind in ("http", "https"):
             return WebPicture(url, self._web)
         if kind == self._kind == "file":
@@ -64,7 +65,7 @@ class Places:
             raise ImageError("url", f"is a {kind}:// address, which a table may not name; give a path or {allowed}")
         return _remote(url)
 
-    def _by_path(self, path: str) -> Picture:
+    def _by_path(self, path: str) -> SourcePicture:
         if self._kind == "file":
             return LocalFile(str(Path(self._base) / path))
         inner = posixpath.normpath(path)
@@ -76,14 +77,14 @@ class Places:
 
 
 def key_of(cell: Any) -> str | None:
-    """The key of a picture that a cell names by path or URL, be it there or not; None if it names none in this way."""
+    """Return the key of a picture that a cell names by path or URL, whether it exists or not; None if it names none so."""
     if isinstance(cell, dict):
         return key_of(cell.get("path")) if cell.get("bytes") is None else None
     return _key(cell) if isinstance(cell, str) and cell else None
 
 
 def local_path(url: str) -> str:
-    """The absolute path in a file:// URL."""
+    """Return the absolute path in a file:// URL."""
     return os.path.abspath(re.sub("^file://(localhost(?=/))?", "", url, flags=re.IGNORECASE))
 
 

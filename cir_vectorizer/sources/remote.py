@@ -12,7 +12,8 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import get_protocol
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources.base import Failure, Globs, Item, cause, is_picture, printable, stable_id, without_user
+from cir_vectorizer.redaction import cause, printable, without_credentials
+from cir_vectorizer.sources.base import Failure, Globs, Item, is_picture, stable_id
 from cir_vectorizer.sources.pictures import RemoteFile
 
 _PACKAGES = {
@@ -21,13 +22,8 @@ _PACKAGES = {
 }  # fmt: skip
 
 
-def without_credentials(url: str) -> str:
-    """The URL without user and password, and without a query (a signature, mostly): what may be printed and recorded."""
-    return without_user(url).partition("?")[0]
-
-
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a URL, and the path that it knows it by.
+    """Return the file system of a URL, and the URL's path there.
 
     Raises:
         SourceError: nothing reads such URLs, or its package is not installed; then the sentence holds the command.
@@ -115,7 +111,7 @@ class RemoteFolder:
         return unquote(path) if self._web else path
 
     def _listing(self, folder: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """The files in a folder with what the store says of each, and the folders; all relative to the root."""
+        """Return the files in a folder with what the store says of each, and the folders; all relative to the root."""
         files: dict[str, dict[str, Any]] = {}
         folders = set()
         place = posixpath.join(self._root, folder) if folder else self._root
@@ -161,7 +157,7 @@ class RemoteTable:
         self._copy = copy
 
     def open(self) -> IO[bytes]:
-        """A stream of its own from the start of what was fetched last."""
+        """Return a new stream from the start of what was fetched last."""
         if self._copy is None:
             self.refresh()
         assert self._copy is not None

@@ -1,28 +1,80 @@
-"""The rows of a table's file, as dictionaries of JSON values; rows that make no sense are failures of their own."""
+"""The one reader of tables: .csv, .tsv, .jsonl, .ndjson, .json and .parquet, each also gzipped.
+
+A row is a dictionary of JSON values by column. A row that makes no sense is a `Failure` in its place, and the reading goes
+on; what is wrong with the whole file is a `SourceError`. Both name the file and the row.
+
+    .csv, .tsv        the first row names the columns; unnamed columns are left out, and two may not share a name
+    .jsonl, .ndjson   one object a line
+    .json             a list of objects, read whole
+    .parquet          times become ISO 8601, decimals become numbers; bytes stay; a gzipped file is read whole
+
+A table whose rows go nowhere but into texts is read leniently (`strict=False`): stray quotes and empty cells behind the
+last column pass, names are stripped, JSON rows may be other values than objects, numbers may be of any size. There the
+first row of a .csv or .tsv file is a row like the others if it holds a web address (as in CC3M), and the columns are
+called 1, 2, and so on.
+
+Not handled: other encodings than UTF-8.
+"""
 
 import csv
 import datetime
 import decimal
+import gzip
+import importlib
+import io
 import json
 import math
+import posixpath
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
-from typing import IO, Any
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, cast
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.sources.base import Failure, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+"""Kinds of tables; each may have .gz behind it."""
+_ZIPPED = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
-_DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d{1,2})?")
+_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _INT64 = 2**63
-_PARQUET_BATCH = 256
+_PARQUET_BATCH, _COLUMN_BATCH = 256, 2**16
+"""Rows of a parquet file that are read at once: whole ones, which may hold pictures, and single columns."""
 
 Row = dict[str, Any]
-Number = type[int] | type[float]
+Opened = Callable[[], IO[bytes]]
+
+
+def table_suffix(name: str) -> str | None:
+    """Return the suffix of a table's name in lower case, with .gz where it has that; None if it is no table's."""
+    rest, last = posixpath.splitext(name.lower())
+    kind, zipped = (posixpath.splitext(rest)[1], _ZIPPED) if last == _ZIPPED else (last, "")
+    return kind + zipped if kind in SUFFIXES else None
+
+
+def table_rows(path: Path, strict: bool = True) -> "Rows":
+    """Return the rows of a table on this machine.
+
+    Raises:
+        SourceError: it is of no kind that is read, missing, or a folder.
+    """
+    suffix = table_suffix(path.name)
+    if suffix is None:
+        kinds = ", ".join(SUFFIXES)
+        raise SourceError(
+            f"{path} is no table that is read here; its name must end in one of {kinds}, each also with .gz"
+        )
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder; name the files in it")
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; check the path")
+    return Rows(str(path), suffix, lambda: path.open("rb"), strict)
 
 
 class Rows:
@@ -30,134 +82,254 @@ class Rows:
 
     Args:
         name: of the table, for messages.
-        suffix: one of `SUFFIXES`.
+        suffix: as `table_suffix` gives it.
         opened: gives a stream from the table's start; a new one at each call.
+        strict: rows are for a database; if False they are read leniently, and lines are counted in place of rows.
     """
 
-    def __init__(self, name: str, suffix: str, opened: Callable[[], IO[bytes]]) -> None:
+    def __init__(self, name: str, suffix: str, opened: Opened, strict: bool = True) -> None:
         self._name = name
         self._opened = opened
-        self._suffix = suffix
-        self._separator = _SEPARATORS.get(suffix)
+        self._zipped = suffix.endswith(_ZIPPED)
+        self._kind = suffix.removesuffix(_ZIPPED)
+        self._strict = strict
+        self._separator = _SEPARATORS.get(self._kind)
         self.untyped = self._separator is not None
-        """Whether every cell is text."""
+        """True if every cell is text."""
+        self.is_json = self._kind in (".jsonl", ".ndjson", ".json")
+        """True if each row names its own columns."""
 
     def __iter__(self) -> Iterator[tuple[int, Row | Failure]]:
-        with self._reading() as stream:
-            yield from enumerate(self._read(stream), start=1)
+        return self.read()
 
-    def columns(self) -> tuple[list[str], list[str]]:
-        """The columns, of the header or of the first readable row; and those of them that hold bytes.
+    def read(self, column: str | None = None) -> Iterator[tuple[int, Any]]:
+        """Give each row with its number, a `Failure` in place of a damaged one.
+
+        Args:
+            column: the only one that is wanted; nothing else of a parquet file is read.
+
+        Raises:
+            SourceError: the table cannot be read, or not any further.
+        """
+        with self._reading() as stream:
+            if self._separator:
+                yield from self._csv_rows(stream)
+            elif self.is_json:
+                yield from self._json_rows(stream)
+            else:
+                yield from self._parquet_rows(stream, column)
+
+    def columns(self) -> list[str]:
+        """Return the columns, of the header or of the first readable row.
 
         Raises:
             SourceError: the table cannot be read.
         """
         if self._separator:
             with self._reading() as stream:
-                return [name for name in self._header(self._reader(stream)) if name], []
-        if self._suffix == ".parquet":
-            with self._reading() as stream, self._parquet(stream) as parquet:
-                schema = parquet.schema_arrow
-                return list(schema.names), [field.name for field in schema if "binary" in str(field.type)]
-        return next((list(row) for _, row in self if isinstance(row, dict)), []), []
+                header, _ = self._cells(stream)
+                return [name for name in header if name or not self._strict]
+        return list(self.sample() or ())
 
-    def _read(self, stream: IO[bytes]) -> Iterator[Row | Failure]:
-        if self._separator:
-            return self._csv_rows(stream)
-        return self._parquet_rows(stream) if self._suffix == ".parquet" else self._json_rows(_text(stream))
+    def binary_columns(self) -> list[str]:
+        """Return the columns that hold bytes, which only a parquet file has.
+
+        Raises:
+            SourceError: the table cannot be read.
+        """
+        sample = None if self.untyped or self.is_json else self.sample()
+        return [name for name, value in (sample or {}).items() if isinstance(value, bytes)]
+
+    def sample(self) -> Row | None:
+        """Return for each column a value of its kind: the first row, or what stands for the types in a parquet file
+        (a text, empty bytes, or None for all others); None if there is no row.
+
+        Raises:
+            SourceError: the table cannot be read.
+        """
+        if self._separator or self.is_json:
+            return next((row for _, row in self.read() if isinstance(row, dict)), None)
+        with self._reading() as stream, self._parquet(stream) as parquet:
+            return {field.name: _sample(field.type) for field in parquet.schema_arrow}
+
+    def place(self, number: int) -> str:
+        """Return how a row is called in messages."""
+        unit = "row" if self._strict or self._kind == ".parquet" else "line" if self._kind in _LINES else "item"
+        return f"{self._name}, {unit} {number:,}"
 
     @contextmanager
     def _reading(self) -> Iterator[IO[bytes]]:
-        try:
-            with self._opened() as stream:
-                yield stream
-        except (OSError, csv.Error) as error:
-            raise SourceError(f"{self._name} cannot be read ({cause(error)}); check the file") from error
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{self._name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        with reading(self._name, self._opened, self._zipped) as stream:
+            yield stream
 
-    def _reader(self, stream: IO[bytes]) -> Iterator[list[str]]:
+    def _failure(self, number: int, sentence: str) -> tuple[int, Failure]:
+        return number, Failure(self.place(number), "row", sentence)
+
+    # --- csv and tsv ---
+
+    def _cells(self, stream: IO[bytes]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+        """Return the names of the columns, and the cells of each row with its number."""
         csv.field_size_limit(2**27)
-        return csv.reader(_text(stream), delimiter=self._separator or ",", strict=True)
+        lines = _universal(text_lines(stream, self._name))
+        if not self._strict:
+            lines = (line.replace("\0", " ") for line in lines)
+        rows = self._by_line(csv.reader(lines, delimiter=self._separator or ",", strict=self._strict))
+        header = next(rows, (1, []))[1]
+        if self._strict:
+            if twice := {name for name in header if name and header.count(name) > 1}:
+                raise SourceError(f"{self._name} has two columns named {min(twice)!r}; rename one")
+            return header, enumerate((cells for _, cells in rows), start=1)
+        names = [name.strip() for name in header]
+        if any(map(_ADDRESS.match, names)):
+            return [str(number) for number, _ in enumerate(names, start=1)], chain([(1, header)], rows)
+        return names, rows
 
-    def _csv_rows(self, stream: IO[bytes]) -> Iterator[Row | Failure]:
-        reader = self._reader(stream)
-        header = self._header(reader)
-        for number, cells in enumerate(filter(None, reader), start=1):
-            if len(cells) > len(header):
-                sentence = f"has {len(cells)} cells for {len(header)} columns; put quotes around commas"
-                yield Failure(self._place(number), "row", sentence)
+    def _by_line(self, reader: Any) -> Iterator[tuple[int, list[str]]]:
+        """Give the cells of each row that is not blank with the number of its last line."""
+        try:
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise SourceError(
+                f"{self._name}, line {reader.line_num:,} cannot be read ({cause(error)}); save the table anew"
+            ) from error
+
+    def _csv_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, Row | Failure]]:
+        header, rows = self._cells(stream)
+        for number, cells in rows:
+            if len(cells) > len(header) and (self._strict or any(cells[len(header) :])):
+                columns = "1 column" if len(header) == 1 else f"{len(header)} columns"
+                sentence = f"has {len(cells)} cells for {columns}; put quotes around cells that hold the separator"
+                yield self._failure(number, sentence)
+            elif self._strict:
+                yield number, {name: cell for name, cell in zip(header, cells, strict=False) if name}
             else:
-                yield {name: cell for name, cell in zip(header, cells, strict=False) if name}
+                pairs = list(zip(header, cells, strict=False))
+                yield number, dict(reversed(pairs))  # of two columns with one name, the first is read
 
-    def _header(self, reader: Iterator[list[str]]) -> list[str]:
-        header = next(reader, [])
-        if twice := {name for name in header if name and header.count(name) > 1}:
-            raise SourceError(f"{self._name} has two columns named {min(twice)!r}; rename one")
-        return header
+    # --- json ---
 
-    def _json_rows(self, stream: Iterable[str]) -> Iterator[Row | Failure]:
-        for number, line in enumerate(filter(str.strip, stream), start=1):
+    def _json_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+        if self._kind == ".json":
+            values = enumerate(self._json_list(stream), start=1)
+            if not self._strict:
+                yield from values
+                return
+            texts = ((number, json.dumps(value)) for number, value in values)
+        else:
+            texts = ((number, line) for number, line in enumerate(text_lines(stream, self._name), 1) if line.strip())
+            if self._strict:
+                texts = ((row, line) for row, (_, line) in enumerate(texts, start=1))
+        for number, text in texts:
             try:
-                row = json.loads(line, parse_constant=_number, parse_int=_number, parse_float=_number)
-                json.dumps(row, ensure_ascii=False).encode()
+                value = self._parsed(text)
             except (ValueError, RecursionError) as error:
-                yield Failure(self._place(number), "row", f"is not valid JSON ({error}); correct it")
+                yield self._failure(number, f"is not valid JSON ({_said(error)}); correct it")
                 continue
-            if isinstance(row, dict):
-                yield row
+            if isinstance(value, dict) or not self._strict:
+                yield number, value
             else:
-                yield Failure(self._place(number), "row", 'is no JSON object; write {"image": …, …}')
+                yield self._failure(number, 'is no JSON object; write {"image": …, …}')
 
-    def _parquet_rows(self, stream: IO[bytes]) -> Iterator[Row | Failure]:
+    def _json_list(self, stream: IO[bytes]) -> list[Any]:
+        try:
+            found = json.loads("".join(text_lines(stream, self._name)))
+        except json.JSONDecodeError as error:
+            problem = f"is not valid JSON ({error.msg}, column {error.colno})"
+            raise SourceError(f"{self._name}, line {error.lineno:,} {problem}; correct it") from error
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"{self._name} is not valid JSON ({_said(error)}); correct it") from error
+        if not isinstance(found, list):
+            items = "objects" if self._strict else "strings or of objects"
+            raise SourceError(
+                f"{self._name} holds {json_kind(found)}; a list of {items} is needed, for example the list inside it in "
+                "a file of its own"
+            )
+        return found
+
+    def _parsed(self, text: str) -> Any:
+        if not self._strict:
+            return json.loads(text)
+        value = json.loads(text, parse_constant=_number, parse_int=_number, parse_float=_number)
+        json.dumps(value, ensure_ascii=False).encode()  # fails for what is no Unicode
+        return value
+
+    # --- parquet ---
+
+    def _parquet_rows(self, stream: IO[bytes], column: str | None) -> Iterator[tuple[int, Row | Failure]]:
+        wanted = None if column is None else [column]
+        size = _PARQUET_BATCH if column is None else _COLUMN_BATCH
         with self._parquet(stream) as parquet:
-            rows = (row for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH) for row in _batch_rows(batch))
-            for number, row in enumerate(rows, start=1):
+            batches = parquet.iter_batches(batch_size=size, columns=wanted)
+            for number, row in enumerate((row for batch in batches for row in _batch_rows(batch)), start=1):
                 try:
                     if isinstance(row, Exception):
                         raise ValueError(f"holds a value that cannot be read ({cause(row)})")
-                    yield {name: _json_value(value) for name, value in row.items() if not _is_missing(value)}
+                    yield number, {name: _json_value(value) for name, value in row.items() if not _is_missing(value)}
                 except ValueError as error:
-                    yield Failure(self._place(number), "row", f"{error}; write it as text, number, list or struct")
+                    yield self._failure(number, f"{error}; write it as text, number, list or struct")
 
     @contextmanager
     def _parquet(self, stream: IO[bytes]) -> Iterator[Any]:
         try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
+            pa, pq = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
         except ImportError as error:
-            raise SourceError(f"{self._name} needs pyarrow to be read; run: pip install pyarrow") from error
+            raise SourceError(
+                f"{self._name} needs pyarrow to be read; run: pip install 'cir-vectorizer[train]'"
+            ) from error
         try:
-            yield pq.ParquetFile(stream)
+            yield pq.ParquetFile(io.BytesIO(stream.read()) if self._zipped else stream)
         except pa.ArrowException as error:
             raise SourceError(f"{self._name} is no parquet file or damaged ({cause(error)}); write it again") from error
 
-    def _place(self, number: int) -> str:
-        return f"{self._name}, row {number:,}"
 
-
-def wider(kind: Number | None, cell: str) -> Number | None:
-    """The narrowest of int, float, text (None) that holds this cell and those before it."""
-    if kind is None or cell == "" or (kind is int and _INTEGER.fullmatch(cell)):
-        return kind
-    if _INTEGER.fullmatch(cell) or (_DECIMAL.fullmatch(cell) and math.isfinite(float(cell))):
-        return float
-    return None
-
-
-def typed(kind: Number | None, value: Any) -> Any:
-    """A cell as its column's kind; as it is if it is not of that kind, since the table was edited meanwhile."""
-    if kind is None:
-        return value
+@contextmanager
+def reading(name: str, opened: Opened, zipped: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked if it is gzipped, and turn what fails while it is read into a `SourceError`."""
     try:
-        number = kind(value)
-        return number if math.isfinite(number) else value
-    except (ValueError, OverflowError):
-        return value
+        with opened() as stream:
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if zipped else stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"{name} is damaged or not gzipped ({cause(error)}); fetch or pack it again") from error
+    except (OSError, csv.Error) as error:
+        raise SourceError(f"{name} cannot be read ({cause(error)}); check the file") from error
+
+
+def text_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
+    """Give the lines of a UTF-8 file with their ends, without a byte order mark.
+
+    Raises:
+        SourceError: a line is not UTF-8.
+    """
+    for number, line in enumerate(stream, start=1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"{name}, line {number:,}: not UTF-8 (byte 0x{line[error.start]:02x}); a file that is not UTF-8 cannot be "
+                "read, so save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8` (or `-f UTF-16`)"
+            ) from error
+        yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def json_kind(value: Any) -> str:
+    """Return what a JSON value is, for the middle of a sentence."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
+    return names.get(type(value), "a number" if isinstance(value, float) else "null")
+
+
+def _universal(lines: Iterable[str]) -> Iterator[str]:
+    """Split lines that hold a carriage return alone, as old programs ended theirs."""
+    for line in lines:
+        if "\r" in line[:-2] or line.endswith("\r"):
+            yield from io.StringIO(line, newline="")
+        else:
+            yield line
 
 
 def _batch_rows(batch: Any) -> Iterator[Row | Exception]:
-    """The rows of a parquet file's batch; in place of one that Python cannot hold, the error."""
+    """Give the rows of a parquet file's batch; in place of one that Python cannot hold, the error."""
     try:
         yield from batch.to_pylist()
     except Exception:  # each type of column has its own: a date after the year 9999, an unknown time zone
@@ -168,12 +340,21 @@ def _batch_rows(batch: Any) -> Iterator[Row | Exception]:
                 yield error
 
 
-def _text(stream: IO[bytes]) -> TextIOWrapper:
-    return TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+def _sample(kind: Any) -> Any:
+    """Return a value that stands for a parquet column's type."""
+    types = importlib.import_module("pyarrow").types
+    inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind) else kind
+    if types.is_string(inner) or types.is_large_string(inner):
+        return "text"
+    return b"" if "binary" in str(kind) else None
+
+
+def _said(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _number(text: str) -> int | float:
-    """A JSON number that databases can hold."""
+    """Return a JSON number that databases can hold."""
     value = int(text) if re.fullmatch(r"-?\d+", text) else float(text)
     if not math.isfinite(value) or (isinstance(value, int) and not -_INT64 <= value < _INT64):
         raise ValueError(f"{text[:40]} is not a number that databases hold")
@@ -185,7 +366,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _json_value(value: Any) -> Any:
-    """A parquet value as JSON has it: times as ISO 8601, decimals as numbers; bytes stay, for the picture's column."""
+    """Return a parquet value as JSON has it: times as ISO 8601, decimals as numbers; bytes stay, for a picture's column."""
     if value is None or isinstance(value, str | bool | bytes):
         return value
     if isinstance(value, int | float | decimal.Decimal):

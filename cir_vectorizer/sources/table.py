@@ -1,19 +1,22 @@
-"""A table of pictures: .csv, .tsv, .jsonl or .parquet, on this machine or elsewhere."""
+"""A table of pictures, on this machine or elsewhere."""
 
+import math
 import os
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NoReturn, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Failure, Item, cause, stable_id, version_of, without_user
+from cir_vectorizer.redaction import cause, without_user
+from cir_vectorizer.sources.base import Failure, Item, stable_id, version_of
 from cir_vectorizer.sources.places import Places, key_of
-from cir_vectorizer.sources.rows import Number, Row, Rows, typed, wider
+from cir_vectorizer.sources.rows import Row, Rows
 from cir_vectorizer.sources.web import Web
 
 IMAGE_COLUMNS = (
@@ -30,6 +33,10 @@ IMAGE_COLUMNS = (
     "url",
 )
 """Names, in this order and in any case, by which a table's image column is guessed."""
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
+_DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d{1,2})?")
+
+Number = type[int] | type[float]
 
 
 class TableFile(Protocol):
@@ -44,10 +51,10 @@ class TableFile(Protocol):
         """Look at it anew."""
 
     def open(self) -> IO[bytes]:
-        """A stream of its own from the start."""
+        """Return a new stream from the start."""
 
     def close(self) -> None:
-        """Let go of what it keeps."""
+        """Drop what it keeps."""
 
 
 class LocalTable:
@@ -94,20 +101,20 @@ class TableSource:
         self._rows = Rows(file.name, suffix, file.open)
         self._places = Places(file.base, web)
         self._numbers: dict[str, Number] = {}
-        columns, binary = self._rows.columns()
+        columns = self._rows.columns()
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
         self._id = self._column("--id-column", id_column, columns)
         if RECORD_KEY in columns:
             raise SourceError(
                 f"{self.name} has a column {RECORD_KEY!r}, which sync needs for itself; rename the column"
             )
-        if other := next((name for name in binary if name != self._image), None):
+        if other := next((name for name in self._rows.binary_columns() if name != self._image), None):
             raise SourceError(
                 f"{self.name} has bytes in column {other!r}, which databases do not hold; drop the column"
             )
 
     def count(self) -> int:
-        """Read the table once: how many rows, which columns are numbers, and whether every id is there once."""
+        """Read the table once, to count its rows, find the columns of numbers and check that each id is there once."""
         self._file.refresh()
         count = 0
         keys, numbers = array("Q"), array("Q")
@@ -118,7 +125,7 @@ class TableSource:
                 continue
             if self._rows.untyped:
                 for column, cell in row.items():
-                    kinds[column] = wider(kinds.get(column, int), cell)
+                    kinds[column] = _wider(kinds.get(column, int), cell)
             entry = self._entry(number, row)
             self.far |= isinstance(entry, Item) and not entry.picture.near
             # without an id column, rows that fail may name the same picture
@@ -160,7 +167,7 @@ class TableSource:
         raise SourceError(f"{self.name}: rows {earlier:,} and {later:,} would be the same object: {remedy}")
 
     def _entry(self, number: int, row: Row) -> Item | Failure:
-        place = f"{self.name}, row {number:,}"
+        place = self._rows.place(number)
         id_: Id | None = None
         if self._id:
             value = row.get(self._id)
@@ -179,7 +186,7 @@ class TableSource:
                 id_ = stable_id(known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_)
         columns = {
-            column: typed(self._numbers.get(column), value)
+            column: _typed(self._numbers.get(column), value)
             for column, value in row.items()
             if column != self._image and value != ""
         }
@@ -203,3 +210,23 @@ class TableSource:
 
 def _listed(columns: Sequence[str]) -> str:
     return ", ".join(columns) or "none at all"
+
+
+def _wider(kind: Number | None, cell: str) -> Number | None:
+    """Return the narrowest of int, float, text (None) that holds this cell and those before it."""
+    if kind is None or cell == "" or (kind is int and _INTEGER.fullmatch(cell)):
+        return kind
+    if _INTEGER.fullmatch(cell) or (_DECIMAL.fullmatch(cell) and math.isfinite(float(cell))):
+        return float
+    return None
+
+
+def _typed(kind: Number | None, value: Any) -> Any:
+    """Return a cell as its column's kind; unchanged if it is not of that kind, since the table was edited meanwhile."""
+    if kind is None:
+        return value
+    try:
+        number = kind(value)
+        return number if math.isfinite(number) else value
+    except (ValueError, OverflowError):
+        return value

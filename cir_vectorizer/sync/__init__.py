@@ -4,21 +4,22 @@ What was done is written in the collection itself (`SyncRecord`), so a run that 
 A picture counts as unchanged if its size and modification time are as recorded; if not, the hash of its bytes decides.
 """
 
-from cir_vectorizer.sync.plan import Plan, plan
+from cir_vectorizer.sync.dry_run import DryRun, dry_run
 from cir_vectorizer.sync.prune import PruneRefused
 from cir_vectorizer.sync.reembed import SwitchRefused, must_reembed, reembed
 from cir_vectorizer.sync.report import Report
-from cir_vectorizer.sync.run import BATCH_SIZE, sync
+from cir_vectorizer.sync.run import BATCH_SIZE, RunOptions, sync
 from cir_vectorizer.sync.watch import watch
 
 __all__ = [
     "BATCH_SIZE",
-    "Plan",
+    "DryRun",
     "PruneRefused",
     "Report",
+    "RunOptions",
     "SwitchRefused",
+    "dry_run",
     "must_reembed",
-    "plan",
     "reembed",
     "sync",
     "watch",

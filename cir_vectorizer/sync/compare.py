@@ -1,4 +1,4 @@
-"""What is to be done with each entry of a source, told from the collection's records without reading pictures."""
+"""Decisions on what to do with each entry of a source, from the collection's records, without reading pictures."""
 
 import gc
 import hashlib
@@ -7,14 +7,15 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import Collection, Id, ModelRecord, SyncRecord
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.sources.base import Failure, Item, Stamp, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure, Item, Stamp
 
 LOOKUP = 256
 """Entries of the source that are compared at once."""
@@ -25,27 +26,27 @@ Change = Literal["added", "picture", "payload", "record", "unchanged"]
 
 
 Verdict = Literal["new", "same", "other"]
-"""Of an object and its entry: not there yet, as its record says, or perhaps changed."""
+"""An entry beside its object: there is none yet, it is as recorded, or it may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """An entry whose fate is known: what is `prepared` is encoded, with a record alone the payload is written, with
-    neither nothing is.
+class Decision:
+    """The action for an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
+    and nothing if neither is.
 
-    `adopted` tells that another source made the object.
+    `adopted` tells that another source had written the object.
     """
 
     item: Item
     change: Change
     record: SyncRecord | None = None
     prepared: Any = None
-    """What the encoder made of the picture."""
+    """The picture as the encoder takes it."""
     adopted: bool = False
 
     @property
     def counter(self) -> str:
-        """Its field of the report."""
+        """The report's field that counts it."""
         return {"picture": "changed", "payload": "changed", "record": "unchanged"}.get(self.change, self.change)
 
 
@@ -63,54 +64,59 @@ class Candidate:
 
     @property
     def adopted(self) -> bool:
-        """Whether another source made the object."""
-        return self.known is not None and owner_of(self.known) not in ("", owner_of(self.fresh))
+        """Tell whether another source had written the object."""
+        return self.known is not None and self.known.owner not in ("", self.fresh.owner)
 
 
-Outcome = Work | Candidate | Failure
-_Stamped = tuple[Item | Failure, Stamp | None, str, int | None]
-"""An entry, its stamp if that is at hand, what its record would say of its columns, and a hash of its state."""
+Outcome = Decision | Candidate | Failure
 
 
-def owner(identity: str) -> str:
-    """How a source is known in the records of the objects that it made."""
+class _Stamped(NamedTuple):
+    """An entry, its stamp if that is at hand, columns and owner of its record, and a hash of its state."""
+
+    entry: Item | Failure
+    stamp: Stamp | None = None
+    columns: str = ""
+    owner: str = ""
+    state: int | None = None
+
+
+def owner_digest(identity: str) -> str:
+    """Return the digest by which the records of a source's objects name the source: 12 hexadecimal digits."""
     return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def owner_of(record: SyncRecord) -> str:
-    """Which source made an object; empty where an older version wrote its record."""
-    return record.columns.partition(".")[2]
-
-
-def mark(columns: dict[str, Any], made_by: str) -> str:
-    """What a record says of an object's columns and of the source that made it: two digests."""
+def columns_digest(columns: dict[str, Any]) -> str:
+    """Return the digest of an object's columns that its record holds: 16 hexadecimal digits."""
     content = json.dumps(columns, sort_keys=True, ensure_ascii=False)
-    return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.{made_by}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool) -> Work:
-    """The picture is as indexed: its payload is written again if the columns or the record differ."""
+_NO_COLUMNS = columns_digest({})
+
+
+def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool) -> Decision:
+    """Decide about an entry whose picture is as indexed: its payload is rewritten if columns or record differ."""
     record = replace(fresh, sha256=known.sha256, norm=known.norm)
     if record == known:
-        return Work(item, "unchanged")
-    same_columns = record.columns.partition(".")[0] == known.columns.partition(".")[0]
-    return Work(item, "record" if same_columns else "payload", record, adopted=adopted)
+        return Decision(item, "unchanged")
+    return Decision(item, "record" if record.columns == known.columns else "payload", record, adopted=adopted)
 
 
 class Known:
-    """What a collection knew of its objects when the run began: 17 bytes an object.
+    """The objects of a collection as they were when the run began, in 17 bytes each.
 
     An object's id and the part of its record that a listing can be compared with are kept as 64-bit hashes. Where two
     records collide (one chance in 10¹⁹), a changed picture would pass for unchanged.
 
     Args:
         scanned: ids and records of all objects.
-        made_by: the source whose objects are its own.
+        owner: digest of the source whose objects are its own.
         model: the present model, whose former fingerprint in a record is as good as its own.
     """
 
     def __init__(
-        self, scanned: Iterable[tuple[Id, SyncRecord | None]], made_by: str, model: ModelRecord | None = None
+        self, scanned: Iterable[tuple[Id, SyncRecord | None]], owner: str, model: ModelRecord | None = None
     ) -> None:
         self._current: Callable[[SyncRecord], SyncRecord] = model.current if model else lambda record: record
         keys, states, owned = array("q"), array("q"), bytearray()
@@ -118,7 +124,7 @@ class Known:
             for id_, record in scanned:
                 keys.append(hash(id_))
                 states.append(0 if record is None else _state_of(self._current(record)))
-                owned.append(record is not None and owner_of(record) == made_by)
+                owned.append(record is not None and record.owner == owner)
         order = np.argsort(np.frombuffer(keys, np.int64), kind="stable") if keys else np.empty(0, np.int64)
         self._keys = np.frombuffer(keys, np.int64)[order] if keys else np.empty(0, np.int64)
         self._states = np.frombuffer(states, np.int64)[order] if keys else np.empty(0, np.int64)
@@ -127,16 +133,16 @@ class Known:
 
     @property
     def owned(self) -> int:
-        """How many objects the source had made."""
+        """Number of objects that the source had written."""
         return int(self._owned.sum())
 
     @property
     def left(self) -> int:
-        """How many of them the source has not named again so far."""
+        """Number of them that the source has not named again so far."""
         return int((self._owned & ~self._seen).sum())
 
     def find(self, ids: Sequence[Id]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Where each id is, and whether it is there at all."""
+        """Return the position of each id, and whether it is there at all."""
         wanted = np.fromiter((hash(id_) for id_ in ids), np.int64, len(ids))
         places = np.searchsorted(self._keys, wanted)
         found = places < len(self._keys)
@@ -154,7 +160,7 @@ class Known:
         }
 
     def all_same(self, listing: "Listing") -> bool:
-        """Whether every entry of a listing has the state of its record; if so, note that the source names them all."""
+        """Tell whether every entry of a listing has the state of its record; if so, note that the source names them all."""
         places = np.searchsorted(self._keys, listing.keys)
         if len(self._keys) == 0 or places.max(initial=0) >= len(self._keys):
             return False
@@ -165,8 +171,8 @@ class Known:
         return True
 
     def leaving(self, objects: Sequence[tuple[Id, SyncRecord | None]]) -> list[tuple[Id, SyncRecord]]:
-        """Those of `objects` that were there when the run began, are as they were, and were not named again by the
-        source that had made them."""
+        """Return those of `objects` that were there when the run began, are as they were, and were not named again by the
+        source that had written them."""
         places, found = self.find([id_ for id_, _ in objects])
         return [
             (id_, record)
@@ -178,7 +184,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Listing:
-    """All entries of a source by the hashes that `Known` keeps of an object: 16 bytes an entry."""
+    """All entries of a source as hashes, like the objects in `Known`: 16 bytes an entry."""
 
     keys: npt.NDArray[np.int64]
     states: npt.NDArray[np.int64]
@@ -189,19 +195,19 @@ class Comparer:
 
     Args:
         model: the one that makes the vectors.
+        owner: digest of the source whose entries are compared.
         known: what a scan of the whole collection found; None asks for the records by id.
     """
 
-    def __init__(self, collection: Collection, model: ModelRecord, made_by: str, known: Known | None = None) -> None:
+    def __init__(self, collection: Collection, model: ModelRecord, owner: str, known: Known | None = None) -> None:
         self.known = known
         self.model = model
         self._collection = collection
         self._fingerprint = model.fingerprint
-        self.made_by = made_by
-        self._no_columns = mark({}, made_by)
+        self.owner = owner
 
     def next_lot(self, entries: Iterator[Item | Failure]) -> list[Outcome]:
-        """Take some entries from `entries` and tell what is to be done with each; empty at their end."""
+        """Take some entries from `entries` and return what to do with each; an empty list at their end."""
         lot: list[Item | Failure] = []
         held = 0
         for entry in entries:
@@ -212,49 +218,56 @@ class Comparer:
         return self._compare([self._stamped(entry) for entry in lot])
 
     def listing(self, entries: Iterable[Item | Failure]) -> Listing | None:
-        """What `Known.all_same` takes; None if an entry must be looked at in any case."""
+        """Return the listing for `Known.all_same`; None if an entry must be looked at in any case."""
         keys, states = array("q"), array("q")
         for entry in entries:
-            _, _, _, state = self._stamped(entry)
+            state = self._stamped(entry).state
             if entry.id is None or state is None:
                 return None
             keys.append(hash(entry.id))
             states.append(state)
         return Listing(np.array(keys, np.int64), np.array(states, np.int64))
 
-    def _stamped(self, entry: Item | Failure) -> "_Stamped":
+    def _stamped(self, entry: Item | Failure) -> _Stamped:
         if isinstance(entry, Failure):
-            return entry, None, "", None
-        columns = entry.mark or (mark(entry.columns, self.made_by) if entry.columns else self._no_columns)
+            return _Stamped(entry)
+        columns, owner = _NO_COLUMNS, self.owner
+        if entry.recorded is not None:
+            columns, owner = entry.recorded.columns, entry.recorded.owner
+        elif entry.columns:
+            columns = columns_digest(entry.columns)
         picture = entry.picture
         try:
             stamp = picture.stamp() if picture.near else None
         except (ImageError, OSError, ValueError) as error:
-            return unreadable(entry, error), None, "", None
+            return _Stamped(unreadable(entry, error))
         if stamp is None:
-            return entry, None, columns, None
-        return entry, stamp, columns, hash((picture.location, stamp.size, stamp.version, self._fingerprint, columns))
+            return _Stamped(entry, None, columns, owner)
+        state = hash((picture.location, stamp.size, stamp.version, self._fingerprint, columns, owner))
+        return _Stamped(entry, stamp, columns, owner, state)
 
-    def _compare(self, lot: Sequence["_Stamped"]) -> list[Outcome]:
+    def _compare(self, lot: Sequence[_Stamped]) -> list[Outcome]:
         verdicts: dict[Id, Verdict] = {}
         if self.known is not None:
-            about = [(entry.id, state) for entry, _, _, state in lot if entry.id is not None]
+            about = [(each.entry.id, each.state) for each in lot if each.entry.id is not None]
             verdicts = self.known.see(about)
-        asked = [
-            entry.id for entry, _, _, _ in lot if isinstance(entry, Item) and verdicts.get(entry.id, "other") == "other"
-        ]
+        items = (each.entry for each in lot if isinstance(each.entry, Item))
+        asked = [item.id for item in items if verdicts.get(item.id, "other") == "other"]
         found = self._collection.records(asked) if asked else {}
         records = {id_: self.model.current(record) for id_, record in found.items()}
-        return [
-            entry
-            if isinstance(entry, Failure)
-            else Work(entry, "unchanged")
-            if verdicts.get(entry.id) == "same"
-            else self._differing(entry, stamp, columns, records.get(entry.id))
-            for entry, stamp, columns, _ in lot
-        ]
+        outcomes: list[Outcome] = []
+        for entry, stamp, columns, owner, _ in lot:
+            if isinstance(entry, Failure):
+                outcomes.append(entry)
+            elif verdicts.get(entry.id) == "same":
+                outcomes.append(Decision(entry, "unchanged"))
+            else:
+                outcomes.append(self._differing(entry, stamp, columns, owner, records.get(entry.id)))
+        return outcomes
 
-    def _differing(self, item: Item, stamp: Stamp | None, columns: str, known: SyncRecord | None) -> Outcome:
+    def _differing(
+        self, item: Item, stamp: Stamp | None, columns: str, owner: str, known: SyncRecord | None
+    ) -> Outcome:
         fresh = SyncRecord(
             path=item.picture.location,
             size=stamp.size if stamp else 0,
@@ -263,6 +276,7 @@ class Comparer:
             norm=0.0,
             fingerprint=self._fingerprint,
             columns=columns,
+            owner=owner,
         )
         candidate = Candidate(item, known, fresh, stamp is not None)
         return settled(candidate) or candidate
@@ -280,8 +294,8 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def settled(candidate: Candidate) -> Work | None:
-    """What is to be done with a candidate whose path, size and time are as recorded; None if its picture must be read."""
+def settled(candidate: Candidate) -> Decision | None:
+    """Decide about a candidate whose path, size and time are as recorded; return None if its picture must be read."""
     known, fresh = candidate.known, candidate.fresh
     if known is None or not candidate.stamped or known.fingerprint != fresh.fingerprint:
         return None
@@ -291,7 +305,7 @@ def settled(candidate: Candidate) -> Work | None:
 
 
 def unreadable(item: Item, error: Exception) -> Failure:
-    """The failure of an entry whose picture cannot be looked at."""
+    """Return the failure of an entry whose picture cannot be read."""
     if isinstance(error, ImageError):
         return Failure(item.name, error.reason, str(error), item.id)
     if isinstance(error, FileNotFoundError):
@@ -302,4 +316,4 @@ def unreadable(item: Item, error: Exception) -> Failure:
 
 
 def _state_of(record: SyncRecord) -> int:
-    return hash((record.path, record.size, record.mtime_ns, record.fingerprint, record.columns))
+    return hash((record.path, record.size, record.mtime_ns, record.fingerprint, record.columns, record.owner))

@@ -1,38 +1,49 @@
-"""Who makes the vectors: the model at hand, or the database's server."""
+"""From a picture to an object to write: decoders read and decode, and an encoder makes the vectors.
 
-from collections.abc import Iterable, Iterator, Sequence
+The encoder is the model at hand, a service's model, or the database's server.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cir_vectorizer.client import ServedModel
 from cir_vectorizer.collections import ModelRecord, Point, Vector
-from cir_vectorizer.errors import ModelError
-from cir_vectorizer.pictures.images import open_image
-from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
+from cir_vectorizer.errors import CirError, ImageError, ModelError
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sync.compare import Work
+from cir_vectorizer.sync.compare import Candidate, Change, Decision, Outcome, same_picture, settled, unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cir_vectorizer.models.vectorizer import Vectorizer
 
+FAR_WORKERS = 16
+"""Threads that read, where pictures come over a network or go to a service."""
+
 
 class Encoder(Protocol):
-    """Makes objects to write of pictures."""
+    """Turns pictures into objects to write."""
 
     limits: Limits
 
     def prepare(self, content: bytes) -> Any:
-        """What `points` needs of a picture, from its encoded bytes; called on several threads.
+        """Return what `points` needs of a picture, from its encoded bytes; called on several threads.
 
         Raises:
             ImageError: it is no picture, or is refused.
+            ServiceError: the service that makes the vectors cannot be asked; the run ends.
         """
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
-        """The object of each of `works`, or why there is none.
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        """Give the object of each of `decisions`, or why there is none.
 
         Raises:
             ModelError: the model failed on all of them.
@@ -40,32 +51,34 @@ class Encoder(Protocol):
 
 
 class ByModel:
-    """The model at hand makes the vectors."""
+    """Encodes with the model at hand."""
 
     def __init__(self, vectorizer: "Vectorizer") -> None:
         self._vectorizer = vectorizer
         self.limits: Limits = getattr(vectorizer, "limits", DEFAULT_LIMITS)
 
     def prepare(self, content: bytes) -> "Tensor":
+        from cir_vectorizer.pictures.images import open_image
+
         return self._vectorizer.preprocess(open_image(content, self.limits))
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         import torch
 
         try:
-            embeddings = self._vectorizer.embed_pixels(torch.stack([work.prepared for work in works]))
+            embeddings = self._vectorizer.embed_pixels(torch.stack([decision.prepared for decision in decisions]))
         except (RuntimeError, MemoryError) as error:
             raise ModelError(
-                f"model {self._vectorizer.name!r} failed on a batch of {len(works)} pictures ({error}); "
+                f"model {self._vectorizer.name!r} failed on a batch of {len(decisions)} pictures ({error}); "
                 "if memory is short, give a smaller --batch-size"
             ) from error
-        return to_points(works, embeddings)
+        return to_points(decisions, embeddings)
 
 
-def to_points(works: Sequence[Work], embeddings: Iterable[Vector]) -> Iterator[Point | Failure]:
-    """The object of each of `works` from its unnormalised (dim,) embedding."""
-    for work, embedding in zip(works, embeddings, strict=True):
-        item, record = work.item, work.record
+def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> Iterator[Point | Failure]:
+    """Give the object of each of `decisions`, made of its unnormalised (dim,) embedding."""
+    for decision, embedding in zip(decisions, embeddings, strict=True):
+        item, record = decision.item, decision.record
         assert record is not None
         norm = float(np.linalg.norm(embedding))
         if np.isfinite(norm) and norm > 0:
@@ -75,26 +88,130 @@ def to_points(works: Sequence[Work], embeddings: Iterable[Vector]) -> Iterator[P
             yield Failure(item.name, "embedding", sentence, item.id)
 
 
+class ByService:
+    """A service's model makes the vectors: pictures are sent as they are, each in a request of its own."""
+
+    limits = DEFAULT_LIMITS
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    def prepare(self, content: bytes) -> Vector:
+        check_bytes(len(content), self.limits)
+        return self._model.embed_picture(content)
+
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        return to_points(decisions, [decision.prepared for decision in decisions])
+
+
 class ByServer:
-    """Pictures are sent as they are, and the server has the container make the vectors."""
+    """Sends pictures as they are; the server has the container make the vectors."""
 
     limits = DEFAULT_LIMITS
 
     def prepare(self, content: bytes) -> bytes:
+        from cir_vectorizer.pictures.images import open_image
+
         open_image(content, self.limits)
         return content
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
-        for work in works:
-            assert work.record is not None
-            payload = replace(work.record, norm=None).join(work.item.columns)
-            yield Point(work.item.id, None, payload, work.prepared)
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        for decision in decisions:
+            assert decision.record is not None
+            payload = replace(decision.record, norm=None).join(decision.item.columns)
+            yield Point(decision.item.id, None, payload, decision.prepared)
 
 
-def encoder(vectorizer: "Vectorizer | ModelRecord", by_server: bool) -> Encoder:
-    """The encoder for a run."""
+def encoder(vectorizer: "Vectorizer | ServedModel | ModelRecord", by_server: bool) -> Encoder:
+    """Return the encoder for a run."""
     if by_server:
         return ByServer()
+    if isinstance(vectorizer, ServedModel):
+        return ByService(vectorizer)
     if isinstance(vectorizer, ModelRecord):
         raise TypeError("a model's record makes no vectors; give the model")
     return ByModel(vectorizer)
+
+
+class Decoders(Protocol):
+    """Read and decode pictures, and make of them what their encoder takes."""
+
+    encoder: Encoder
+
+    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
+        """Give the decision about each entry, in any order: read candidates, and prepare what must be encoded.
+
+        Args:
+            far: whether pictures come over a network.
+
+        Raises:
+            ModelError: the run cannot go on.
+        """
+
+
+def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Candidate, bytes]:
+    """Read a candidate's picture; return the decision, or the candidate and the bytes if it must be encoded."""
+    item, known = candidate.item, candidate.known
+    try:
+        if not candidate.stamped and (stamp := item.picture.stamp()) is not None:
+            fresh = replace(candidate.fresh, size=stamp.size, mtime_ns=stamp.version)
+            candidate = Candidate(item, known, fresh, stamped=True)
+            if (decision := settled(candidate)) is not None:
+                return decision
+        content = item.picture.read(limits)
+    except (ImageError, OSError, ValueError) as error:
+        return unreadable(item, error)
+    fresh = replace(candidate.fresh, sha256=hashlib.sha256(content).hexdigest())
+    if not candidate.stamped:
+        fresh = replace(fresh, size=len(content))
+    if known is not None and (known.sha256, known.fingerprint) == (fresh.sha256, fresh.fingerprint):
+        return same_picture(item, known, fresh, candidate.adopted)
+    return Candidate(item, known, fresh, candidate.stamped), content
+
+
+def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
+    """Read a candidate's picture, and prepare it if it must be encoded."""
+    item = candidate.item
+    try:
+        found = read(candidate, encoder.limits)
+        if isinstance(found, Decision | Failure):
+            return found
+        candidate, content = found
+        prepared = encoder.prepare(content)
+    except ImageError as error:
+        return unreadable(item, error)
+    except CirError:
+        raise
+    except Exception as error:  # whatever one picture does, the others go on
+        sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
+        return Failure(item.name, "internal", sentence, item.id)
+    change: Change = "added" if candidate.known is None else "picture"
+    return Decision(item, change, candidate.fresh, prepared, candidate.adopted)
+
+
+class ThreadDecoders:
+    """The decoders of one process: some threads decode ahead of the model."""
+
+    def __init__(self, encoder: Encoder, batch_size: int, workers: int | None) -> None:
+        self.encoder = encoder
+        self._batch_size = batch_size
+        self._workers = workers
+
+    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
+        far = far or isinstance(self.encoder, ByService)
+        workers = self._workers or (FAR_WORKERS if far else min(8, os.cpu_count() or 1))
+        in_flight = 2 * self._batch_size + workers
+        decoding: deque[Future[Decision | Failure]] = deque()
+        with ThreadPoolExecutor(workers, "cir-decode") as pool:
+            try:
+                for outcome in compared:
+                    if isinstance(outcome, Candidate):
+                        decoding.append(pool.submit(decode, outcome, self.encoder))
+                    else:
+                        yield outcome
+                    if len(decoding) >= in_flight:
+                        yield decoding.popleft().result()
+                while decoding:
+                    yield decoding.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)

@@ -16,13 +16,13 @@ from cir_vectorizer.sync.compare import Known
 from cir_vectorizer.sync.report import Report
 
 MOST_REMOVED = 0.2
-"""Share of a source's objects that is removed without a word."""
+"""Largest share of a source's objects that is removed without --yes."""
 _PAGE = 1000
 _T = TypeVar("_T")
 
 
 class PruneRefused(SourceError):
-    """What would be removed is too much, or not surely gone; nothing was removed."""
+    """Too much would be removed, or it may still exist; nothing was removed."""
 
 
 def prune(
@@ -37,8 +37,8 @@ def prune(
     """Remove what `leaving` finds.
 
     Args:
-        hidden: what kept entries of the source from being listed.
-        yes: whatever the share.
+        hidden: failures that may have kept entries of the source from being listed.
+        yes: remove whatever the share.
 
     Raises:
         PruneRefused: part of the source could not be listed, or more than `MOST_REMOVED` would go.
@@ -72,7 +72,7 @@ def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> Non
 
 
 def leaving(source: Source, collection: Collection, known: Known) -> Iterator[tuple[Id, SyncRecord]]:
-    """The objects that would be removed."""
+    """Give the objects that would be removed."""
     if known.left:
         # read to the end first: removing while a database pages through its objects may make it pass some over
         found = [each for page in pages(collection.scan()) for each in known.leaving(page)]
@@ -80,7 +80,7 @@ def leaving(source: Source, collection: Collection, known: Known) -> Iterator[tu
 
 
 def pages(entries: Iterable[_T]) -> Iterator[list[_T]]:
-    """The same in lists of a thousand."""
+    """Give the entries in lists of a thousand."""
     entries = iter(entries)
     while page := list(itertools.islice(entries, _PAGE)):
         yield page

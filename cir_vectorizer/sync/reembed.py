@@ -1,4 +1,4 @@
-"""Another backbone for a collection: everything is embedded into a new collection beside it, which then takes over.
+"""Switch a collection to another backbone: embed everything into a new collection beside it, which then takes over.
 
 The old collection answers until the new one holds an object for each of its own. A run that was stopped is run again
 and goes on where it was, like any other.
@@ -6,24 +6,27 @@ and goes on where it was, like any other.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from typing_extensions import Unpack
 
 from cir_vectorizer.collections import Collection, Id, ModelRecord
 from cir_vectorizer.errors import CollectionError, SourceError
 from cir_vectorizer.sources.base import Source
-from cir_vectorizer.sync.compare import Known, owner, owner_of
+from cir_vectorizer.sync.compare import Known, owner_digest
 from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, pages
 from cir_vectorizer.sync.report import Report
-from cir_vectorizer.sync.run import sync
+from cir_vectorizer.sync.run import RunOptions, sync
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 Copy = Callable[[Callable[[Id], bool]], Source]
-"""Makes the old collection a source of those of its objects whose id is wanted; they keep their records' marks."""
+"""Returns a source of those objects of the old collection whose id is wanted; they keep their owners."""
 
 _ROUNDS = 3
-"""Another program may add to the old collection while it is copied; what it added is copied in another round."""
+"""Rounds of copying: another program may add objects to the old collection meanwhile."""
 
 
 class SwitchRefused(SourceError):
@@ -31,36 +34,30 @@ class SwitchRefused(SourceError):
 
 
 def must_reembed(collection: Collection, model: ModelRecord) -> bool:
-    """Whether a collection is there and another backbone filled it."""
+    """Tell whether a collection exists and another backbone filled it."""
     info = collection.info()
     return info is not None and info.fingerprint is not None and not model.made(info.fingerprint)
 
 
 def beside(collection: Collection, model: ModelRecord) -> Collection:
-    """The collection that is to take over: NAME_FINGERPRINT, with the first 8 letters of the fingerprint."""
+    """Return the collection that is to take over: NAME_FINGERPRINT, with the first 8 digits of the fingerprint."""
     return collection.beside(f"{collection.address.collection}_{model.fingerprint[:8]}")
 
 
 def reembed(
     source: Source,
     collection: Collection,
-    vectorizer: "Vectorizer | ModelRecord",
+    vectorizer: "Vectorizer | ServedModel | ModelRecord",
     copy: Copy,
-    *,
-    source_name: str | None = None,
-    prune: bool = False,
-    yes: bool = False,
-    report: Report | None = None,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> Report:
-    """As `sync`, but a collection that another backbone filled is replaced by one that this model fills.
+    """Sync, and replace a collection that another backbone filled by one that this model fills.
 
     First the source is embedded, then what else the old collection holds (objects of other sources), by the recorded
     places of its pictures.
 
     Args:
-        yes: switch also if objects of the old collection could not be embedded anew; and as for `sync`.
-        options: as for `sync`.
+        options: as for `sync`. `yes` also switches if objects of the old collection could not be embedded anew.
 
     Raises:
         SwitchRefused: objects would be lost; they are in the report.
@@ -69,28 +66,28 @@ def reembed(
         SourceError, ModelError: as for `sync`; run again to go on.
     """
     model = ModelRecord.of(vectorizer)
-    report = Report() if report is None else report
+    report = options["report"] = options.get("report") or Report()
+    yes = options.get("yes", False)
     _finish_switch(collection, model)
     if not must_reembed(collection, model):
-        return sync(
-            source, collection, vectorizer, source_name=source_name, prune=prune, yes=yes, report=report, **options
-        )
+        return sync(source, collection, vectorizer, **options)
     if collection.options.tenant is not None:
         raise CollectionError(
             f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
             "into a collection of its own"
         )
     other = beside(collection, model)
-    sync(source, other, vectorizer, source_name=source_name, prune=prune, yes=yes, report=report, **options)
+    sync(source, other, vectorizer, **options)
     report.complete = False
-    made_by = owner(source_name or source.identity) if prune else None
+    owner = owner_digest(options.get("source_name") or source.identity) if options.get("prune") else None
     for _ in range(_ROUNDS):
-        missing = _missing(collection, other, made_by, {failure.id for failure in report.failed})
+        missing = _missing(collection, other, owner, {failure.id for failure in report.failed})
         if not missing.wanted:
             break
         rest = Report()
+        copying: RunOptions = {**options, "source_name": None, "prune": False, "yes": False, "report": rest}
         try:
-            sync(copy(missing.wanted.__contains__), other, vectorizer, report=rest, **options)
+            sync(copy(missing.wanted.__contains__), other, vectorizer, **copying)
         finally:
             _add(report, rest)
     report.complete = True
@@ -114,7 +111,7 @@ def _finish_switch(collection: Collection, model: ModelRecord) -> None:
 
 @dataclass
 class _Missing:
-    """What the old collection has and the new one lacks."""
+    """Objects of the old collection that the new one lacks."""
 
     wanted: set[Id] = field(default_factory=set)
     failed: int = 0
@@ -122,16 +119,16 @@ class _Missing:
     left_behind: int = 0
     """Objects beside these that are to go, because their pictures left the source."""
     owned: int = 0
-    """Objects that the source had made."""
+    """Objects that the source had written."""
 
 
-def _missing(old: Collection, new: Collection, made_by: str | None, failed: set[Id | None]) -> _Missing:
-    """Compare two collections; `made_by` is the source whose objects are left behind, None for no source."""
+def _missing(old: Collection, new: Collection, owner: str | None, failed: set[Id | None]) -> _Missing:
+    """Compare two collections; `owner` is the source whose objects are left behind, None for no source."""
     there, missing = Known(new.scan(), ""), _Missing()
     for page in pages(old.scan()):
         _, found = there.find([id_ for id_, _ in page])
         for (id_, record), copied in zip(page, found, strict=True):
-            ours = made_by is not None and record is not None and owner_of(record) == made_by
+            ours = owner is not None and record is not None and record.owner == owner
             missing.owned += ours
             if copied:
                 continue

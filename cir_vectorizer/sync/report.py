@@ -1,4 +1,4 @@
-"""What a run of sync did."""
+"""The report of a run of sync."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ def _no_changes() -> dict[str, int]:
 
 @dataclass
 class Report:
-    """What a run did. Each entry of the source is in exactly one of added, changed, unchanged and failed.
+    """The counts and failures of a run. Each entry of the source is in exactly one of added, changed, unchanged and failed.
 
     `total` is how many entries there are (0 until they were listed, where the source cannot count them), `removed` how many
     objects left the collection, `encoded` how many pictures went through the model, `skipped` how many files are no
@@ -45,7 +45,7 @@ class Report:
 
     @property
     def handled(self) -> int:
-        """Entries done with."""
+        """Number of entries that are done."""
         return self.added + self.changed + self.unchanged + len(self.failed)
 
     def write(self, path: Path) -> None:

@@ -9,72 +9,54 @@ Memory is bounded: a few batches of decoded pictures are on their way at any tim
 """
 
 import contextlib
-import hashlib
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
-from cir_vectorizer.errors import BackboneMismatch, CollectionError, ImageError, PartialWriteError
-from cir_vectorizer.query.encoded import Limits
+from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Source
-from cir_vectorizer.sync.compare import (
-    LOOKUP,
-    Candidate,
-    Change,
-    Comparer,
-    Known,
-    Outcome,
-    Work,
-    owner,
-    same_picture,
-    settled,
-    unreadable,
-)
-from cir_vectorizer.sync.encode import Encoder, encoder
+from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
+from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
 
 if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 BATCH_SIZE = 32
 WRITES_IN_FLIGHT = 2
 MOST_REFUSED = 3
 """Batches in a row that the database may refuse whole before a run ends."""
-FAR_WORKERS = 16
-"""Threads that read, where pictures come over a network."""
 ALWAYS_SCANNED = 50_000
 """Objects of a collection that are scanned at the start of a run whatever the source; in a larger one, the entries of a
 source of less than a quarter of its size are looked up by id."""
 
-Progress = Callable[[Report], None]
+OnProgress = Callable[[Report], None]
 
 
-class Engine(Protocol):
-    """Reads and decodes pictures, and makes of them what its encoder takes."""
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `sync`, which explains each."""
 
-    encoder: Encoder
-
-    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Work | Failure, None, None]:
-        """The fate of each entry, in any order; candidates are looked at, and what must be encoded is prepared.
-
-        Args:
-            far: whether pictures come over a network.
-
-        Raises:
-            ModelError: the run cannot go on.
-        """
+    batch_size: int
+    workers: int | None
+    create: CreateOptions | None
+    source_name: str | None
+    prune: bool
+    yes: bool
+    report: Report | None
+    on_progress: OnProgress | None
+    decoders: Decoders | None
 
 
 def sync(
     source: Source,
     collection: Collection,
-    vectorizer: "Vectorizer | ModelRecord",
+    vectorizer: "Vectorizer | ServedModel | ModelRecord",
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
@@ -83,8 +65,8 @@ def sync(
     prune: bool = False,
     yes: bool = False,
     report: Report | None = None,
-    on_progress: Progress | None = None,
-    engine: Engine | None = None,
+    on_progress: OnProgress | None = None,
+    decoders: Decoders | None = None,
 ) -> Report:
     """Index what is new or changed in `source`.
 
@@ -94,7 +76,8 @@ def sync(
     Args:
         vectorizer: the model; its record alone is enough where the server makes the vectors.
         batch_size: pictures that go through the model at once.
-        workers: threads that read and decode; if None, one per core (at most 8), or 16 for pictures elsewhere.
+        workers: threads that read and decode; if None, one per core (at most 8), or 16 for pictures elsewhere and for a
+            service's model.
         create: how the collection is made if it does not exist yet. With `vectorize="server"`, pictures are sent in
             place of vectors, and the model only says by its fingerprint what the server's container runs.
         source_name: what the source is called in the objects' records; its path or URL if None.
@@ -102,10 +85,10 @@ def sync(
         yes: also if that is more than a fifth of them.
         report: filled in place, so that the caller has it after an interruption too.
         on_progress: called on the caller's thread after each batch and at the end.
-        engine: what decodes and encodes, in place of threads and the model at hand.
+        decoders: what decodes and encodes, in place of threads and the model at hand.
 
     Raises:
-        SourceError, CollectionError, ModelError: the run as a whole cannot go on. What was written stays; run again.
+        SourceError, CollectionError, ModelError, ServiceError: the run as a whole cannot go on. What was written stays; run again.
         BackboneMismatch: the collection was filled by another backbone.
         PruneRefused: everything was indexed, but nothing removed, since it would be too much.
     """
@@ -120,16 +103,16 @@ def sync(
         ensure(collection, model, create)
     except BackboneMismatch as error:
         raise BackboneMismatch(f"{error}, or give --reembed to have everything embedded anew") from error
-    comparer = Comparer(collection, model, owner(source_name or source.identity))
+    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
-    if engine is None:
-        engine = _Threads(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
-    run = _Run(collection, engine.encoder, batch_size, report, on_progress or (lambda _: None))
+    if decoders is None:
+        decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
+    run = _Run(collection, decoders.encoder, batch_size, report, on_progress or (lambda _: None))
     try:
         if nothing_new:
             report.unchanged = report.total
         else:
-            run.through(source, comparer, engine)
+            run.through(source, comparer, decoders)
         report.complete = True
         if prune:
             assert comparer.known is not None
@@ -159,76 +142,11 @@ def compare_all(
     if not always and count > max(ALWAYS_SCANNED, 4 * (expected or 0)):
         return False
     with ThreadPoolExecutor(1, "cir-database") as database:
-        scanning = database.submit(Known, collection.scan() if count else (), comparer.made_by, comparer.model)
+        scanning = database.submit(Known, collection.scan() if count else (), comparer.owner, comparer.model)
         maybe_same = not source.far and expected is not None and 0 < expected <= count
         listing = comparer.listing(source.items()) if maybe_same else None
         comparer.known = scanning.result()
     return listing is not None and len(listing.keys) == expected and comparer.known.all_same(listing)
-
-
-def read(candidate: Candidate, limits: Limits) -> Work | Failure | tuple[Candidate, bytes]:
-    """Look at a candidate's picture: what is to be done, or its bytes where it must be encoded."""
-    item, known = candidate.item, candidate.known
-    try:
-        if not candidate.stamped and (stamp := item.picture.stamp()) is not None:
-            fresh = replace(candidate.fresh, size=stamp.size, mtime_ns=stamp.version)
-            candidate = Candidate(item, known, fresh, stamped=True)
-            if (work := settled(candidate)) is not None:
-                return work
-        content = item.picture.read(limits)
-    except (ImageError, OSError, ValueError) as error:
-        return unreadable(item, error)
-    fresh = replace(candidate.fresh, sha256=hashlib.sha256(content).hexdigest())
-    if not candidate.stamped:
-        fresh = replace(fresh, size=len(content))
-    if known is not None and (known.sha256, known.fingerprint) == (fresh.sha256, fresh.fingerprint):
-        return same_picture(item, known, fresh, candidate.adopted)
-    return Candidate(item, known, fresh, candidate.stamped), content
-
-
-def decode(candidate: Candidate, encoder: Encoder) -> Work | Failure:
-    """Look at a candidate's picture, and prepare it where it must be encoded."""
-    item = candidate.item
-    try:
-        found = read(candidate, encoder.limits)
-        if isinstance(found, Work | Failure):
-            return found
-        candidate, content = found
-        prepared = encoder.prepare(content)
-    except ImageError as error:
-        return unreadable(item, error)
-    except Exception as error:  # whatever one picture does, the others go on
-        sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
-        return Failure(item.name, "internal", sentence, item.id)
-    change: Change = "added" if candidate.known is None else "picture"
-    return Work(item, change, candidate.fresh, prepared, candidate.adopted)
-
-
-class _Threads:
-    """The engine of one process: some threads decode ahead of the model."""
-
-    def __init__(self, encoder: Encoder, batch_size: int, workers: int | None) -> None:
-        self.encoder = encoder
-        self._batch_size = batch_size
-        self._workers = workers
-
-    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Work | Failure, None, None]:
-        workers = self._workers or (FAR_WORKERS if far else min(8, os.cpu_count() or 1))
-        in_flight = 2 * self._batch_size + workers
-        decoding: deque[Future[Work | Failure]] = deque()
-        with ThreadPoolExecutor(workers, "cir-decode") as decoders:
-            try:
-                for outcome in compared:
-                    if isinstance(outcome, Candidate):
-                        decoding.append(decoders.submit(decode, outcome, self.encoder))
-                    else:
-                        yield outcome
-                    if len(decoding) >= in_flight:
-                        yield decoding.popleft().result()
-                while decoding:
-                    yield decoding.popleft().result()
-            finally:
-                decoders.shutdown(wait=False, cancel_futures=True)
 
 
 class _Run:
@@ -240,7 +158,7 @@ class _Run:
         encoder: Encoder,
         batch_size: int,
         report: Report,
-        on_progress: Progress,
+        on_progress: OnProgress,
     ) -> None:
         self.collection = collection
         self.encoder = encoder
@@ -248,17 +166,17 @@ class _Run:
         self.report = report
         self.on_progress = on_progress
         self.hidden: list[Failure] = []
-        """What kept entries from being listed."""
+        """Failures that may have kept entries from being listed."""
         self._database = ThreadPoolExecutor(1, "cir-database")
-        self._writes: deque[tuple[Future[None], Sequence[Work]]] = deque()
+        self._writes: deque[tuple[Future[None], Sequence[Decision]]] = deque()
         self._refused_whole = 0
         """Batches in a row of which the database took nothing."""
-        self._pictures: list[Work] = []
-        self._payloads: list[Work] = []
+        self._pictures: list[Decision] = []
+        self._payloads: list[Decision] = []
 
-    def through(self, source: Source, comparer: Comparer, engine: Engine) -> None:
+    def through(self, source: Source, comparer: Comparer, decoders: Decoders) -> None:
         """Take the whole source through the stages."""
-        with contextlib.closing(engine.settle(self._compared(source, comparer), source.far)) as outcomes:
+        with contextlib.closing(decoders.settle(self._compared(source, comparer), source.far)) as outcomes:
             for outcome in outcomes:
                 self._take(outcome)
         self._encode()
@@ -270,12 +188,12 @@ class _Run:
         """Let the writes that were handed over finish, and count them; after a failed one, drop the rest."""
         self._database.shutdown(wait=True, cancel_futures=any(_failed(write) for write, _ in self._writes))
         while self._writes:
-            write, works = self._writes.popleft()
+            write, decisions = self._writes.popleft()
             if not write.cancelled() and not _failed(write):
-                self._count(write, works)
+                self._count(write, decisions)
 
     def _compared(self, source: Source, comparer: Comparer) -> Iterator[Outcome]:
-        """What is to be done with each entry; the next lot is compared while this one is used."""
+        """Give what to do with each entry; the next lot is compared while this one is used."""
         entries = source.items()
         seen = 0
         coming = self._database.submit(comparer.next_lot, entries)
@@ -285,7 +203,7 @@ class _Run:
             yield from lot
         self.report.total = seen
 
-    def _take(self, outcome: Work | Failure) -> None:
+    def _take(self, outcome: Decision | Failure) -> None:
         if isinstance(outcome, Failure):
             self.report.failed.append(outcome)
             if outcome.hides_entries:
@@ -304,33 +222,33 @@ class _Run:
                 self.on_progress(self.report)
 
     def _encode(self) -> None:
-        works, self._pictures = self._pictures, []
-        if not works:
+        decisions, self._pictures = self._pictures, []
+        if not decisions:
             return
-        made = list(self.encoder.points(works))
-        self.report.encoded += len(works)
+        made = list(self.encoder.points(decisions))
+        self.report.encoded += len(decisions)
         self.report.failed += [each for each in made if isinstance(each, Failure)]
         points = [each for each in made if isinstance(each, Point)]
         if points:
-            pairs = zip(works, made, strict=True)
-            written = [replace(work, prepared=None) for work, each in pairs if isinstance(each, Point)]
+            pairs = zip(decisions, made, strict=True)
+            written = [replace(decision, prepared=None) for decision, each in pairs if isinstance(each, Point)]
             self._write(written, self.collection.upsert, points)
 
     def _write_payloads(self) -> None:
-        works, self._payloads = self._payloads, []
-        payloads = {work.item.id: work.record.join(work.item.columns) for work in works if work.record is not None}
+        decisions, self._payloads = self._payloads, []
+        payloads = {each.item.id: each.record.join(each.item.columns) for each in decisions if each.record is not None}
         if payloads:
-            self._write(works, self.collection.replace_payload, payloads)
+            self._write(decisions, self.collection.replace_payload, payloads)
 
-    def _write(self, works: Sequence[Work], call: Callable[[Any], None], argument: Any) -> None:
+    def _write(self, decisions: Sequence[Decision], call: Callable[[Any], None], argument: Any) -> None:
         while len(self._writes) >= WRITES_IN_FLIGHT:
             self._reap()
-        self._writes.append((self._database.submit(call, argument), works))
+        self._writes.append((self._database.submit(call, argument), decisions))
 
     def _reap(self) -> None:
-        write, works = self._writes[0]
+        write, decisions = self._writes[0]
         write.exception()  # waits, so that an interruption leaves the write to be counted by `close`
-        self._count(write, works)
+        self._count(write, decisions)
         self._writes.popleft()
         self.on_progress(self.report)
         if self._refused_whole >= MOST_REFUSED:
@@ -339,7 +257,7 @@ class _Run:
                 f"{self.report.failed[-1].sentence}; correct the cause and run again"
             )
 
-    def _count(self, write: "Future[None]", works: Sequence[Work]) -> None:
+    def _count(self, write: "Future[None]", decisions: Sequence[Decision]) -> None:
         """Count the objects of a finished write; those that the database refused are failures."""
         refused: dict[Any, str] = {}
         error = write.exception()
@@ -347,16 +265,16 @@ class _Run:
             refused = error.failed
         elif error is not None:
             raise error
-        self._refused_whole = self._refused_whole + 1 if len(refused) == len(works) > 1 else 0
-        for work in works:
-            if work.item.id in refused:
-                sentence = f"was refused by the database: {refused[work.item.id]}"
-                self.report.failed.append(Failure(work.item.name, "database", sentence, work.item.id))
+        self._refused_whole = self._refused_whole + 1 if len(refused) == len(decisions) > 1 else 0
+        for decision in decisions:
+            if decision.item.id in refused:
+                sentence = f"was refused by the database: {refused[decision.item.id]}"
+                self.report.failed.append(Failure(decision.item.name, "database", sentence, decision.item.id))
                 continue
-            setattr(self.report, work.counter, getattr(self.report, work.counter) + 1)
-            if work.change in self.report.changes:
-                self.report.changes[work.change] += 1
-            if work.adopted:
+            setattr(self.report, decision.counter, getattr(self.report, decision.counter) + 1)
+            if decision.change in self.report.changes:
+                self.report.changes[decision.change] += 1
+            if decision.adopted:
                 self.report.changes["source"] += 1
 
 

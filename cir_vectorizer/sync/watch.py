@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from cir_vectorizer.errors import CirError, ImageError
 from cir_vectorizer.sources.base import Item, Source
-from cir_vectorizer.sync.compare import mark
+from cir_vectorizer.sync.compare import columns_digest
 from cir_vectorizer.sync.report import Report
 
 
@@ -46,7 +46,7 @@ def watch(
 
 
 def look(source: Source) -> int | None:
-    """A hash of what the source lists; None where only a round can tell whether anything changed."""
+    """Return a hash of the source's listing; None where only a round can tell whether anything changed."""
     seen = hash(source.count())
     for entry in source.items():
         if not isinstance(entry, Item):
@@ -58,5 +58,5 @@ def look(source: Source) -> int | None:
             stamp = entry.picture.stamp()
         except (ImageError, OSError, ValueError):
             stamp = None
-        seen = hash((seen, entry.id, stamp, mark(entry.columns, "")))
+        seen = hash((seen, entry.id, stamp, columns_digest(entry.columns)))
     return seen

@@ -63,12 +63,10 @@ def score(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product
 
 def text_vectors(vectorizer: Vectorizer, queries: Sequence[Query], prompted: bool) -> Vectors:
     """Unnormalised text embeddings of the queries' words, bare or as "a photo that …". (queries, dim)"""
-    from cir_vectorizer.composers.base import text_row
-
-    backbone = vectorizer.backbone
+    encoder = vectorizer.backbone.text
     texts = [f"a photo that {query.text}" if prompted else query.text for query in queries]
-    rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
-    return np.asarray(backbone.encode_text(rows).cpu().numpy())
+    rows = [encoder.tokenizer.row(text) for text in texts]
+    return np.asarray(encoder.encode_text(rows).cpu().numpy())
 
 
 def sum_vectors(images: Vectors, texts: Vectors, best: BestSum) -> Vectors:

@@ -28,7 +28,6 @@ from PIL import Image
 from torch import Tensor
 
 from cir_vectorizer.backbones import TokenRow
-from cir_vectorizer.composers.base import text_row
 from cir_vectorizer.composers.compodiff.checkpoint import load_network, save_network
 from cir_vectorizer.composers.compodiff.composer import CompoDiff
 from cir_vectorizer.composers.compodiff.knobs import Knobs
@@ -39,8 +38,9 @@ from cir_vectorizer.models.vectorizer import Vectorizer
 from cir_vectorizer.pictures.masks import load_mask
 from cir_vectorizer.query import MaskRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
+from cir_vectorizer_trainer.compodiff.examples import Data, Examples
 from cir_vectorizer_trainer.compodiff.folder import noise_scale
-from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Data, Examples, Settings
+from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Hyperparameters
 from examples.demo.catalog import (
     SEEN,
     Box,
@@ -58,7 +58,9 @@ from examples.demo.evaluate import composed_vectors, score, unit
 from examples.demo.harder import VALUES
 
 CONFIG = NetworkConfig(dim=128, depth=4, heads=8, head_dim=32, text_width=128)
-SETTINGS = Settings(batch_size=96, draws=4, lr=1.5e-3, ema=0.999, shares=(0.2, 0.55, 0.25), validate_every=500)
+HYPERPARAMETERS = Hyperparameters(
+    batch_size=96, draws=4, lr=1.5e-3, ema=0.999, shares=(0.2, 0.55, 0.25), validate_every=500
+)
 PICTURES_A_PRODUCT, SCENES, BOXES = 20, 7000, 5000
 TRIPLETS, CAPTIONS, EDITS_A_SCENE = 80_000, 20_000, 3
 DRIFT = 0.5
@@ -282,11 +284,11 @@ def _states(model: Vectorizer, texts: list[str], strange_share: float) -> Tensor
 
     Whatever such a word's own embedding is, CompoDiff so learns to read past it.
     """
-    backbone = model.backbone
-    rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
+    encoder = model.backbone.text
+    rows = [encoder.tokenizer.row(text) for text in texts]
     rng = random.Random(2)
     read = {i for product in SEEN for _ in range(40) for i in _ids(model, caption(product, rng))}
-    spread = backbone.embed_tokens(torch.tensor(_ids(model, "than more less"))).std().item()
+    spread = encoder.embed_tokens(torch.tensor(_ids(model, "than more less"))).std().item()
     generator = torch.Generator().manual_seed(2)
     parts = []
     for at in range(0, len(rows), 256):
@@ -299,13 +301,13 @@ def _states(model: Vectorizer, texts: list[str], strange_share: float) -> Tensor
                     slots.append((place, strange))
                     strange += 1
             batch.append(TokenRow(row.ids, tuple(slots)))
-        words = spread * torch.randn(strange, backbone.text.width, generator=generator)
-        parts.append(backbone.encode_states(batch, words).half())
+        words = spread * torch.randn(strange, encoder.facts.width, generator=generator)
+        parts.append(encoder.encode_states(batch, words).half())
     return torch.cat(parts).clone()
 
 
 def _ids(model: Vectorizer, text: str) -> tuple[int, ...]:
-    return model.backbone.tokenizer.encode(text, model.backbone.text.context_length).ids
+    return model.backbone.text.tokenizer.row(text).ids[1:-1]
 
 
 def best_knobs(model: Vectorizer, network: Network) -> Knobs:
@@ -338,7 +340,7 @@ def main() -> None:
     parser.add_argument("--drift", type=float, default=DRIFT, help="share of triplets where more changes than is said")
     parser.add_argument("--prior-steps", type=int, default=400)
     parser.add_argument("--steps", type=int, default=5600)
-    parser.add_argument("--lr", type=float, default=SETTINGS.lr)
+    parser.add_argument("--lr", type=float, default=HYPERPARAMETERS.lr)
     arguments = parser.parse_args()
     model = load("tiny", "cpu")
     learnt = lessons(arguments.drift)
@@ -353,10 +355,13 @@ def main() -> None:
         network = load_network(
             arguments.start / read_record(arguments.start)["composers"]["compodiff"]["file"], config.to_record()
         )
-    trainer = CompoDiffTrainer(network, data, replace(SETTINGS, lr=arguments.lr))
+    trainer = CompoDiffTrainer(network, data, replace(HYPERPARAMETERS, lr=arguments.lr))
     for progress in trainer.run(arguments.prior_steps, arguments.steps):
         if progress.step % 250 == 0:
-            print(f"{progress.step:5} {progress.stage:8} loss {progress.loss:.4f}  {progress.validation}", flush=True)
+            print(
+                f"{progress.step:5} {progress.validation.stage:8} loss {progress.loss:.4f}  {progress.validation}",
+                flush=True,
+            )
     network = trainer.best_network()
     knobs = best_knobs(model, network)
     assert data.triplets is not None
@@ -371,8 +376,8 @@ def main() -> None:
             "masked": len(data.masked),
             "prior_steps": arguments.prior_steps,
             "steps": arguments.steps,
-            "batch_size": SETTINGS.batch_size,
-            "draws": SETTINGS.draws,
+            "batch_size": HYPERPARAMETERS.batch_size,
+            "draws": HYPERPARAMETERS.draws,
             "lr": arguments.lr,
             "drift": arguments.drift,
             "transitions": len(learnt.transitions()),

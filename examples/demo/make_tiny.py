@@ -28,13 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer import models
-from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone, tiny
+from cir_vectorizer.backbones import BackboneSpec, load_backbone, tiny
 from cir_vectorizer.backbones import open_clip as open_clip_loader
-from cir_vectorizer.backbones.base import ClipBackbone
-from cir_vectorizer.composers.base import text_row
+from cir_vectorizer.backbones.clip import ClipBackbone
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings
+from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.trainer import train as train_phi
 from examples.demo.catalog import COLOURS, SEEN, caption, draw, line_caption
 
@@ -104,9 +103,9 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * step / steps))
         texts, pictures = batches(rng)
-        rows: list[TokenRow] = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
+        rows = [backbone.text.tokenizer.row(text) for text in texts]
         with torch.autocast("cpu", torch.bfloat16):
-            text_embeddings = backbone.encode_text(rows)
+            text_embeddings = backbone.text.encode_text(rows)
             image_embeddings = images(pictures)
         logits = (
             logit_scale.exp() * F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings, dim=-1).T
@@ -141,8 +140,8 @@ def batches(rows_of: dict[int, list[int]], captioner: Captioner, size: int) -> B
 @torch.no_grad()
 def rescale(model: nn.Module, backbone: ClipBackbone, pictures: Tensor, texts: Sequence[str]) -> None:
     """Scale both projections in place so that the mean embedding of either side is `NORM` long."""
-    rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts]
-    model.text_projection *= NORM / backbone.encode_text(rows).norm(dim=-1).mean()
+    rows = [backbone.text.tokenizer.row(text) for text in texts]
+    model.text_projection *= NORM / backbone.text.encode_text(rows).norm(dim=-1).mean()
     model.visual.proj *= NORM / backbone.encode_images(pictures).norm(dim=-1).mean()
 
 
@@ -153,10 +152,10 @@ def used_tokens(backbone: ClipBackbone, texts: Sequence[str]) -> Tensor:
         *COLOURS,
         "and is has that comes looks takes the form of shows instead not without with no than more less",
     ]
-    facts = backbone.text
+    facts = backbone.text.facts
     ids = {facts.start_id, facts.end_id, facts.marker_id, facts.pad_id}
     for text in words:
-        ids.update(backbone.tokenizer.encode(text, facts.context_length).ids)
+        ids.update(backbone.text.tokenizer.row(text).ids)
     return torch.tensor(sorted(ids))
 
 
@@ -215,7 +214,7 @@ def main() -> None:
     packaged = load_backbone(
         BackboneSpec("tiny", "" if arguments.out == TINY_FOLDER else str(arguments.out / "clip.safetensors")), "cpu"
     )
-    trainer = PhiTrainer(packaged, captions, BuiltinTagger(), Settings(batch_size=256, lr=1e-3))
+    trainer = PhiTrainer(packaged, captions, BuiltinTagger(), Hyperparameters(batch_size=256, lr=1e-3))
     train_phi(
         trainer, arguments.phi_steps, arguments.out, lambda p: print(p, flush=True) if p.step % 100 == 0 else None
     )

@@ -10,6 +10,7 @@ import pytest
 
 from cir_vectorizer.collections import (
     Address,
+    Ask,
     CreateOptions,
     ModelRecord,
     Point,
@@ -129,7 +130,7 @@ class TestTheContract:
         (point,) = shop.get([ids[1]])
         assert point.payload == payloads[1]
         np.testing.assert_allclose(point.vector, vectors[1], atol=1e-6)
-        hits = shop.search(unit(1, 0.1, 0, 0), 2)
+        hits = shop.search(unit(1, 0.1, 0, 0), Ask(2))
         assert [hit.id for hit in hits] == ids[:2]
         assert hits[0].score == pytest.approx(0.995, abs=1e-3)
         assert hits[0].payload == payloads[0]
@@ -152,7 +153,7 @@ class TestTheContract:
         for i, payload in enumerate(payloads):
             expected = RECORD.join(payload)
             assert json.dumps(found[uid(i)], sort_keys=True) == json.dumps(expected, sort_keys=True)
-        assert shop.search(FRONT, 1)[0].payload == RECORD.join(payloads[0])
+        assert shop.search(FRONT, Ask(1))[0].payload == RECORD.join(payloads[0])
 
     def test_a_new_payload_replaces_the_whole_old_one_and_nothing_else(self, database):
         shop = database.open()
@@ -165,11 +166,11 @@ class TestTheContract:
         assert shop.records([uid(0), uid(1)]) == {uid(1): RECORD}
         for point in shop.get([uid(0), uid(1)]):
             np.testing.assert_allclose(point.vector, before[point.id], atol=1e-7)
-        assert [hit.id for hit in shop.search(FRONT, 5, parse_filter("colour=red"))] == [uid(1)]
-        assert [hit.id for hit in shop.search(FRONT, 5, parse_filter("size=3"))] == [uid(0)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(5, parse_filter("colour=red")))] == [uid(1)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(5, parse_filter("size=3")))] == [uid(0)]
         shop.replace_payload({uid(0): RECORD.join({"colour": "blue", "words": "short sleeves"})})
         assert shop.records([uid(0)]) == {uid(0): RECORD}
-        assert [hit.id for hit in shop.search(FRONT, 5, parse_filter("colour=blue"))] == [uid(0)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(5, parse_filter("colour=blue")))] == [uid(0)]
 
     def test_an_object_that_is_written_again_is_replaced_whole(self, database):
         shop = database.open()
@@ -179,16 +180,16 @@ class TestTheContract:
         (point,) = shop.get([uid(0)])
         assert point.payload == {"colour": "blue"}
         np.testing.assert_allclose(point.vector, unit(0, 1, 0, 0), atol=1e-6)
-        assert shop.search(FRONT, 5, parse_filter("size=3")) == []
+        assert shop.search(FRONT, Ask(5, parse_filter("size=3"))) == []
         assert shop.count() == 1
 
     def test_pages_of_a_long_list_make_the_whole(self, database):
         shop = database.open()
         ensure(shop, MODEL)
         shop.upsert(points([{"n": i} for i in range(25)]))
-        whole = [hit.id for hit in shop.search(FRONT, 25)]
+        whole = [hit.id for hit in shop.search(FRONT, Ask(25))]
         assert whole == [uid(i) for i in range(25)]
-        assert [hit.id for start in range(0, 30, 10) for hit in shop.search(FRONT, 10, offset=start)] == whole
+        assert [hit.id for start in range(0, 30, 10) for hit in shop.search(FRONT, Ask(10, offset=start))] == whole
 
     def test_the_best_object_for_each_value_of_a_column(self, database):
         shop = database.open()
@@ -197,11 +198,11 @@ class TestTheContract:
         shop.upsert(
             points([*payloads, {"shoe": 7}, {"shoe": None}, {}, {"shoe": ["model 9", "model 0"]}, {"shoe": 1.5}])
         )
-        groups = shop.search(FRONT, 10, group_by="shoe")
+        groups = shop.search(FRONT, Ask(10, group_by="shoe"))
         assert [hit.id for hit in groups] == [uid(i) for i in (0, 4, 8, 12, 16, 20, 24, 27)]
-        assert [hit.id for hit in shop.search(FRONT, 2, group_by="shoe", offset=3)] == [uid(12), uid(16)]
-        assert [hit.id for hit in shop.search(FRONT, 9, group_by="maker.no")] == [uid(0), uid(8), uid(16)]
-        assert [hit.id for hit in shop.search(FRONT, 9, parse_filter("maker.no>0"), group_by="shoe")] == [
+        assert [hit.id for hit in shop.search(FRONT, Ask(2, group_by="shoe", offset=3))] == [uid(12), uid(16)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(9, group_by="maker.no"))] == [uid(0), uid(8), uid(16)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(9, parse_filter("maker.no>0"), group_by="shoe"))] == [
             uid(i) for i in (8, 12, 16, 20)
         ]
 
@@ -209,20 +210,24 @@ class TestTheContract:
         shop = database.open()
         ensure(shop, MODEL)
         shop.upsert(points([{"shoe": "many"} for _ in range(700)] + [{"shoe": "rare"}]))
-        assert [hit.id for hit in shop.search(FRONT, 5, group_by="shoe")] == [uid(0), uid(700)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(5, group_by="shoe"))] == [uid(0), uid(700)]
 
     def test_keywords_beside_the_vector_lift_what_names_them(self, database):
         shop = database.open()
         ensure(shop, MODEL)
         payloads = [{"title": "red dress"}, {"title": "red shoe"}, {"title": "hat"}, {"tags": ["Zebra", "dress"]}] * 5
         shop.upsert(points([RECORD.join({**each, "n": i}) for i, each in enumerate(payloads)]))
-        assert [hit.payload["n"] for hit in shop.search(FRONT, 4)] == [0, 1, 2, 3]
-        by_words = [hit.payload["n"] for hit in shop.search(FRONT, 5, text="a ZEBRA!")]
+        assert [hit.payload["n"] for hit in shop.search(FRONT, Ask(4))] == [0, 1, 2, 3]
+        by_words = [hit.payload["n"] for hit in shop.search(FRONT, Ask(5, text="a ZEBRA!"))]
         assert set(by_words) == {3, 7, 11, 15, 19}
-        assert [hit.payload["n"] for hit in shop.search(FRONT, 3, text="zebra", offset=2)] == by_words[2:]
-        assert {hit.payload["n"] for hit in shop.search(FRONT, 3, parse_filter("n>10"), text="zebra")} == {11, 15, 19}
-        assert len(shop.search(FRONT, 20, text="nobody writes this")) == 20
-        titles = {hit.payload["title"] for hit in shop.search(FRONT, 9, text="dress zebra", group_by="title")}
+        assert [hit.payload["n"] for hit in shop.search(FRONT, Ask(3, text="zebra", offset=2))] == by_words[2:]
+        assert {hit.payload["n"] for hit in shop.search(FRONT, Ask(3, parse_filter("n>10"), text="zebra"))} == {
+            11,
+            15,
+            19,
+        }
+        assert len(shop.search(FRONT, Ask(20, text="nobody writes this"))) == 20
+        titles = {hit.payload["title"] for hit in shop.search(FRONT, Ask(9, text="dress zebra", group_by="title"))}
         assert titles == {"red dress", "red shoe", "hat"}
 
     def test_words_follow_a_changed_payload(self, database):
@@ -230,9 +235,9 @@ class TestTheContract:
         ensure(shop, MODEL)
         shop.upsert(points([{"title": f"thing {i}"} for i in range(4)]))
         shop.replace_payload({uid(3): {"title": "zebra"}, uid(1): {"n": 1}})
-        assert shop.search(FRONT, 1, text="zebra")[0].id == uid(3)
+        assert shop.search(FRONT, Ask(1, text="zebra"))[0].id == uid(3)
         shop.replace_payload({uid(3): {}})
-        assert shop.search(FRONT, 1, text="zebra")[0].id == uid(0)
+        assert shop.search(FRONT, Ask(1, text="zebra"))[0].id == uid(0)
 
     def test_objects_that_the_database_refuses_are_named_and_the_others_are_written(self, database):
         shop = database.open()
@@ -290,6 +295,16 @@ class TestTheContract:
         assert again.info() is None
         assert again.beside(f"{shop.address.collection}_third").info() is None
 
+    def test_another_model_is_noted_under_a_switched_name(self, database):
+        shop = database.open()
+        ensure(shop, MODEL)
+        beside = shop.beside(f"{shop.address.collection}_new")
+        ensure(beside, MODEL)
+        shop.take_over(beside)
+        other = ModelRecord("other", "b2" * 32, 4)
+        shop.remember(other)
+        assert check(shop, other).model == "other"
+
     def test_a_switch_to_nothing_changes_nothing(self, database):
         shop = database.open()
         ensure(shop, MODEL)
@@ -306,12 +321,12 @@ class TestTheContract:
         shop.upsert(points([RECORD.join({"n": i}) for i in range(3)]))
         info = check(shop, MODEL)
         assert (info.using, info.vectors, info.dim) == ("front", ("front",), 4)
-        assert shop.search(FRONT, 1)[0].payload["n"] == 0
+        assert shop.search(FRONT, Ask(1))[0].payload["n"] == 0
         np.testing.assert_allclose(shop.get([uid(0)])[0].vector, FRONT, atol=1e-6)
         shop.replace_payload({uid(1): {"n": 11}})
-        assert [hit.payload["n"] for hit in shop.search(unit(1, 0.1, 0, 0), 1)] == [11]
+        assert [hit.payload["n"] for hit in shop.search(unit(1, 0.1, 0, 0), Ask(1))] == [11]
         shop.close()
-        assert database.again(shop, using=None).search(FRONT, 1, text="x")[0].payload["n"] == 0
+        assert database.again(shop, using=None).search(FRONT, Ask(1, text="x"))[0].payload["n"] == 0
         shop.close()
         database.opened[-1].close()
         with pytest.raises(CollectionError, match=r"has the vectors front, and not 'back'; name one with --using"):
@@ -326,8 +341,8 @@ class TestTheContract:
         vectors = normal(300, 64)
         shop.upsert([Point(uid(i), v, {"n": i, "maker": {"city": "Oslo"}}) for i, v in enumerate(vectors)])
         for query in range(0, 300, 30):
-            assert shop.search(vectors[query], 1)[0].payload["n"] == query
-        found = {hit.payload["n"] for hit in shop.search(vectors[0], 5, parse_filter("n>200 and maker.city=Oslo"))}
+            assert shop.search(vectors[query], Ask(1))[0].payload["n"] == query
+        found = {hit.payload["n"] for hit in shop.search(vectors[0], Ask(5, parse_filter("n>200 and maker.city=Oslo")))}
         nearest = [int(i) for i in np.argsort(-(vectors @ vectors[0])) if i > 200]
         assert found == set(nearest[:5]) if quantization == "none" else found <= set(nearest[:20])
 
@@ -360,7 +375,7 @@ def test_exact_searches_with_filters_find_what_arithmetic_finds(database):
         for query in normal(10, 32, seed=seed + 1):
             scores = vectors @ query
             order = [int(i) for i in np.argsort(-scores) if holds(payloads[i])][:10]
-            hits = shop.search(query, 10, parse_filter(text) if text else (), exact=True)
+            hits = shop.search(query, Ask(10, parse_filter(text) if text else (), exact=True))
             np.testing.assert_allclose([hit.score for hit in hits], scores[order], atol=1e-4)
             for hit, expected in zip(hits, order, strict=True):
                 assert scores[int(hit.id.replace("-", ""), 16) - 1] == pytest.approx(scores[expected], abs=1e-4)
@@ -389,8 +404,8 @@ def test_two_that_make_and_fill_a_collection_at_once_lose_nothing(database):
     assert errors == []
     assert first.count() == 5 * len(collections)
     for number in range(len(collections)):
-        assert len(first.search(FRONT, 50, parse_filter(f"who={number} and 'column {number} 3'=3"))) == 1
-    assert len(first.search(FRONT, 50, parse_filter("both=text"))) == 5
+        assert len(first.search(FRONT, Ask(50, parse_filter(f"who={number} and 'column {number} 3'=3")))) == 1
+    assert len(first.search(FRONT, Ask(50, parse_filter("both=text")))) == 5
 
 
 @pytest.mark.live
@@ -434,5 +449,5 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(kind, service, 
         assert dict(shop.scan()) == {
             uid(i): RECORD for i in [*range(100), *(n + i for n in written for i in range(20))]
         }
-        assert shop.search(FRONT, 1, parse_filter(f"n={written[-1]}"))[0].id == uid(written[-1])
+        assert shop.search(FRONT, Ask(1, parse_filter(f"n={written[-1]}")))[0].id == uid(written[-1])
         shop.close()

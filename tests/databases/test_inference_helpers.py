@@ -160,3 +160,11 @@ def test_in_weaviate_an_id_becomes_its_vector_and_norm(record):
         in_weaviate(image_id=uuid4(), collection=collection, text="is red")
     with pytest.raises(CollectionError, match="no object gone"):
         in_weaviate(image_id="gone", collection=collection, text="is red")
+
+
+def test_in_qdrant_the_only_dense_vector_needs_no_name():
+    client = QdrantClient(":memory:")
+    client.create_collection("one", vectors_config={"photo": models.VectorParams(size=2, distance=models.Distance.DOT)})
+    client.upsert("one", [models.PointStruct(id=1, vector={"photo": [3.0, 4.0]})])
+    inference = cir_vectorizer_qdrant.composed(image_id=1, client=client, collection="one", text="is red")
+    assert inference.object["image"] == {"vector": [3.0, 4.0]}

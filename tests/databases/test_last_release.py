@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from cir_vectorizer.collections import CreateOptions, ModelRecord, note_former, open_collection
+from cir_vectorizer.collections import Ask, CreateOptions, ModelRecord, note_former, open_collection
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.doctor.examination import Examination
 from cir_vectorizer.errors import BackboneMismatch
@@ -102,7 +102,7 @@ def test_a_model_folder_that_is_written_again_has_the_present_fingerprints(old, 
     assert record["format"] == 2
     names = ("fingerprint", "text_fingerprint", "former_fingerprint")
     backbone = model.backbone
-    wanted = [backbone.fingerprint, backbone.text_fingerprint, FORMER]
+    wanted = [backbone.fingerprint, backbone.text.fingerprint, FORMER]
     assert [record["backbone"][name] for name in names] == wanted
     assert "lincir" in load(str(tmp_path / "new"), "cpu").composers
 
@@ -168,6 +168,6 @@ def test_a_collection_of_a_weaviate_server_goes_on(old, request, weaviate_server
         schema = httpx.get(f"{weaviate_server.url}/v1/schema/ShopOf010").text
         assert f"/m/tiny@{FORMER[:12]}" in schema
         picture = base64_of((old / "pictures" / "1.png").read_bytes())
-        assert len(shop.near(ComposedQuery.parse({"image": picture, "text": "is red"}), 3)) == 3
+        assert len(shop.search(ComposedQuery.parse({"image": picture, "text": "is red"}), Ask(3))) == 3
     shop.drop()
     shop.close()

@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.client import Client
 from cir_vectorizer.collections import (
+    Ask,
     CreateOptions,
     ModelRecord,
     OpenOptions,
@@ -52,14 +53,14 @@ class TestEmbedded:
         ensure(shop, MODEL)
         shop.upsert([Point(7, FRONT, RECORD.join({}))])
         assert list(shop.records([7, 8])) == [7]
-        assert [hit.id for hit in shop.search(FRONT, 3)] == [7]
+        assert [hit.id for hit in shop.search(FRONT, Ask(3))] == [7]
 
     def test_what_needs_a_server_says_so(self, shop):
         with pytest.raises(CollectionError, match=r"no server that could ask a container.*run a Qdrant server"):
             shop.create(MODEL, CreateOptions(vectorize="server"))
         ensure(shop, MODEL)
         with pytest.raises(CollectionError, match="no server that could ask a container; compose the query here"):
-            shop.near(ComposedQuery(text="red"), 3)
+            shop.search(ComposedQuery(text="red"), Ask(3))
         with pytest.raises(PartialWriteError, match=r"comes without a vector.*--vectorize server"):
             shop.upsert([Point(uid(0), None, {}, b"picture")])
 
@@ -114,7 +115,7 @@ class TestTheGuard:
     def test_a_catalog_that_others_filled_is_searched_but_not_written_to(self, shop):
         foreign(shop.address, models.VectorParams(size=4, distance=models.Distance.COSINE), objects=3)
         assert check(shop, MODEL).fingerprint is None
-        assert len(shop.search(unit(1, 0, 0, 0), 10)) == 3
+        assert len(shop.search(unit(1, 0, 0, 0), Ask(10))) == 3
         with pytest.raises(CollectionError, match="holds 3 objects that cir-vectorizer did not put there"):
             ensure(shop, MODEL)
 
@@ -169,15 +170,15 @@ class TestServers:
         )
         info = check(shop, MODEL)
         assert (info.using, sorted(info.vectors), info.fingerprint) == ("front", ["back", "front"], None)
-        assert [hit.id for hit in shop.search(FRONT, 2, parse_filter("n>=5"))] == [5, 6]
-        assert [hit.id for hit in shop.search(FRONT, 3, group_by="title")] == [0, 1, 2]
+        assert [hit.id for hit in shop.search(FRONT, Ask(2, parse_filter("n>=5")))] == [5, 6]
+        assert [hit.id for hit in shop.search(FRONT, Ask(3, group_by="title"))] == [0, 1, 2]
         np.testing.assert_allclose(shop.get([3])[0].vector, unit(1, 0.3, 0, 0), atol=1e-6)
         with pytest.raises(CollectionError, match="neither keywords nor a column with a full-text index"):
-            shop.search(FRONT, 3, text="number7")
+            shop.search(FRONT, Ask(3, text="number7"))
         client.create_payload_index(name, "title", models.PayloadSchemaType.TEXT, wait=True)
         shop.close()
-        assert shop.search(FRONT, 3, text="Number7 number3")[0].id == 3
-        assert {hit.id for hit in shop.search(FRONT, 3, parse_filter("n>3"), text="number7 number3")} == {4, 5, 7}
+        assert shop.search(FRONT, Ask(3, text="Number7 number3"))[0].id == 3
+        assert {hit.id for hit in shop.search(FRONT, Ask(3, parse_filter("n>3"), text="number7 number3"))} == {4, 5, 7}
         with pytest.raises(CollectionError, match="holds 20 objects that cir-vectorizer did not put there"):
             ensure(shop, MODEL)
 
@@ -213,12 +214,12 @@ class TestServers:
         query = ComposedQuery.parse({"image": pictures[3], "text": "is red"})
         with Client(service.url, api_key=KEY) as client:
             composed = client.compose([query]).vectors[0]
-        here = shop.search(np.asarray(composed, np.float32), 5)
-        there = shop.near(query, 5)
+        here = shop.search(np.asarray(composed, np.float32), Ask(5))
+        there = shop.search(query, Ask(5))
         assert [hit.score for hit in there] == pytest.approx([hit.score for hit in here], abs=1e-4)
-        assert shop.near(query, 2, parse_filter("n<3"), text="x", group_by="n", offset=1)
+        assert shop.search(query, Ask(2, parse_filter("n<3"), text="x", group_by="n", offset=1))
         with pytest.raises(CollectionError, match="nobody"):
-            shop.near(query, 5, model="nobody")
+            shop.search(query, Ask(5, model="nobody"))
 
     @pytest.mark.live
     def test_a_server_without_a_container_says_how_to_wire_one(self, tmp_path):
@@ -228,7 +229,7 @@ class TestServers:
                 shop = open_collection(f"qdrant://{server.host}:{server.port}/shop", options=options)
                 ensure(shop, MODEL)
                 with pytest.raises(CollectionError, match=r"knows no container.*QDRANT__INFERENCE__ADDRESS"):
-                    shop.near(ComposedQuery(text="red"), 3)
+                    shop.search(ComposedQuery(text="red"), Ask(3))
                 shop.close()
 
     def test_the_containers_address_is_the_servers_own_business(self):

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 
 import cir_vectorizer
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import ModelRecord, ensure, open_collection
+from cir_vectorizer.collections import Ask, ModelRecord, ensure, open_collection
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 
@@ -57,7 +57,7 @@ def test_a_picture_alone_finds_itself_first(shop):
 def test_a_text_alone_is_a_text_search(shop):
     vector = cir_vectorizer.load("tiny", "cpu").compose([{"text": "a red hat"}]).vectors[0]
     collection = open_collection(f"qdrant:{shop}/index/shop")
-    expected = [hit.id for hit in collection.search(vector, 4)]
+    expected = [hit.id for hit in collection.search(vector, Ask(4))]
     collection.close()
     assert [hit["id"] for hit in objects(shop, "--text", "a red hat")] == expected
 
@@ -69,7 +69,7 @@ def test_picture_and_text_are_composed_as_the_library_does(shop):
         shop, "--image", shop / "red.png", "--image", shop / "blue.png", "--text", "in white", "--composer", "sum"
     )
     collection = open_collection(f"qdrant:{shop}/index/shop")
-    expected = collection.search(vector, 4)
+    expected = collection.search(vector, Ask(4))
     collection.close()
     assert [hit["id"] for hit in found] == [hit.id for hit in expected]
     assert [hit["score"] for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)

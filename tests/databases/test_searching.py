@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
-from cir_vectorizer.collections import Info, Point, SyncRecord, open_collection
+from cir_vectorizer.collections import Ask, Info, Point, SyncRecord, open_collection
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.collections.stored import read_id, resolve
 from cir_vectorizer.errors import QueryError
@@ -193,7 +193,7 @@ class TestReading:
     def test_the_collection_is_asked_for_all_that_was_said(self, shop, tiny):
         found = find(Search.read({"text": "red"}, limit=2, offset=1, hybrid=True), shop, tiny)
         vector = tiny.compose([{"text": "red"}]).vectors[0]
-        assert found.hits == shop.search(vector, 2, offset=1, text="red")
+        assert found.hits == shop.search(vector, Ask(2, offset=1, text="red"))
 
     def test_notes_of_the_composer_come_along(self, shop, tiny):
         assert "left out" in find(Search.read({"text": "a hat " * 200}), shop, tiny).notes[0]

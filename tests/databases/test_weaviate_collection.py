@@ -12,6 +12,7 @@ from weaviate.classes.query import Filter
 
 from cir_vectorizer.client import Client
 from cir_vectorizer.collections import (
+    Ask,
     CreateOptions,
     ModelRecord,
     OpenOptions,
@@ -108,8 +109,8 @@ class TestWhatAStockClientSees:
         ]
         shop.upsert(points([{name: f"value {i}"} for i, name in enumerate(names)]))
         for i, name in enumerate(names):
-            assert [hit.id for hit in shop.search(FRONT, 99, parse_filter(f"'{name}'='value {i}'"))] == [uid(i)]
-        assert shop.search(FRONT, 99, parse_filter("colour='value 0'")) == []
+            assert [hit.id for hit in shop.search(FRONT, Ask(99, parse_filter(f"'{name}'='value {i}'")))] == [uid(i)]
+        assert shop.search(FRONT, Ask(99, parse_filter("colour='value 0'"))) == []
 
     def test_an_object_is_a_reference_with_its_norm(self, database, client):
         shop = database.open()
@@ -132,8 +133,8 @@ class TestTenants:
         one.upsert(points([RECORD.join({"whose": "one"})]))
         two.upsert(points([RECORD.join({"whose": "two"}), {"whose": "two", "more": 1}]))
         assert (check(one, MODEL).count, check(two, MODEL).count) == (1, 2)
-        assert {hit.payload["whose"] for hit in two.search(FRONT, 9)} == {"two"}
-        assert [hit.id for hit in two.search(FRONT, 9, parse_filter("more=1"), text="two")] == [uid(1)]
+        assert {hit.payload["whose"] for hit in two.search(FRONT, Ask(9))} == {"two"}
+        assert [hit.id for hit in two.search(FRONT, Ask(9, parse_filter("more=1"), text="two"))] == [uid(1)]
         one.replace_payload({uid(0): {"whose": "first"}})
         two.delete([uid(1)])
         assert [one.get([uid(0)])[0].payload, two.count()] == [{"whose": "first"}, 1]
@@ -225,11 +226,13 @@ class TestCollectionsOfOtherPrograms:
             "nowhere=1": [],
             "nowhere!=1 and pieces<1": [0],
         }.items():
-            assert [hit.id for hit in shop.search(FRONT, 20, parse_filter(text))] == [uid(i) for i in numbers], text
+            assert [hit.id for hit in shop.search(FRONT, Ask(20, parse_filter(text)))] == [uid(i) for i in numbers], (
+                text
+            )
         for text in ("place=50", "maker=x"):
             with pytest.raises(QueryError, match="has a type that filters do not reach"):
-                shop.search(FRONT, 3, parse_filter(text))
-        (hit,) = shop.search(FRONT, 1)
+                shop.search(FRONT, Ask(3, parse_filter(text)))
+        (hit,) = shop.search(FRONT, Ask(1))
         assert hit.payload == {
             "title": "red thing number0",
             "code": "A 0",
@@ -242,13 +245,13 @@ class TestCollectionsOfOtherPrograms:
             "place": {"latitude": 50.0, "longitude": 0.0},
         }
         assert hit.score == pytest.approx(1, abs=1e-5)
-        assert [hit.id for hit in shop.search(FRONT, 2, text="number7")] == [uid(7), uid(0)]
-        assert [hit.id for hit in shop.search(FRONT, 2, group_by="code", offset=4)] == [uid(4), uid(5)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(2, text="number7"))] == [uid(7), uid(0)]
+        assert [hit.id for hit in shop.search(FRONT, Ask(2, group_by="code", offset=4))] == [uid(4), uid(5)]
         assert len(list(shop.scan())) == 12
         assert shop.records([uid(1)]) == {}
         np.testing.assert_allclose(shop.get([uid(3)])[0].vector, unit(1, 0.3, 0, 0), atol=1e-6)
         with pytest.raises(CollectionError, match="no container that could compose"):
-            shop.near(ComposedQuery(text="red"), 3)
+            shop.search(ComposedQuery(text="red"), Ask(3))
         with pytest.raises(CollectionError, match="holds 12 objects that cir-vectorizer did not put there"):
             ensure(shop, MODEL)
         with pytest.raises(CollectionError, match=r"has the vectors .*; name one with --using"):
@@ -261,7 +264,7 @@ class TestCollectionsOfOtherPrograms:
         )
         made.data.insert({}, uuid=uid(0), vector=[3.0, 0.0, 4.0, 0.0])
         np.testing.assert_allclose(shop.get([uid(0)])[0].vector, [0.6, 0, 0.8, 0], atol=1e-6)
-        assert shop.search(unit(3, 0, 4, 0), 1)[0].score == pytest.approx(1, abs=1e-6)
+        assert shop.search(unit(3, 0, 4, 0), Ask(1))[0].score == pytest.approx(1, abs=1e-6)
 
     def test_an_empty_one_is_filled(self, database, client):
         shop = database.open()
@@ -273,8 +276,8 @@ class TestCollectionsOfOtherPrograms:
         assert ensure(shop, MODEL).dim is None
         shop.upsert(points([RECORD.join({"colour": "red", "n": i}) for i in range(3)]))
         assert check(shop, MODEL).fingerprint == MODEL.fingerprint
-        assert [hit.id for hit in shop.search(FRONT, 5, parse_filter("n>0 and colour=red"))] == [uid(1), uid(2)]
-        assert shop.search(FRONT, 1, text="red")[0].payload == RECORD.join({"colour": "red", "n": 0})
+        assert [hit.id for hit in shop.search(FRONT, Ask(5, parse_filter("n>0 and colour=red")))] == [uid(1), uid(2)]
+        assert shop.search(FRONT, Ask(1, text="red"))[0].payload == RECORD.join({"colour": "red", "n": 0})
         with pytest.raises(BackboneMismatch):
             check(shop, ModelRecord("other", "ff" * 32, 4))
 
@@ -293,7 +296,7 @@ class TestCollectionsOfOtherPrograms:
         info = check(shop, MODEL)
         assert (info.using, info.vectors, info.dim, info.count) == (None, (), 4, 3)
         shop.replace_payload({uid(1): {"n": 11}})
-        assert shop.search(unit(1, 0.1, 0, 0), 1)[0].payload == {"n": 11}
+        assert shop.search(unit(1, 0.1, 0, 0), Ask(1))[0].payload == {"n": 11}
         np.testing.assert_allclose(shop.get([uid(0)])[0].vector, FRONT, atol=1e-6)
         with pytest.raises(CollectionError, match=r"has one vector without a name, and not 'photo'; leave out --using"):
             database.again(shop, using="photo").info()
@@ -329,8 +332,8 @@ class TestCollectionsOfOtherPrograms:
         )
         made.data.insert_many([DataObject(properties={}, uuid=uid(i), vector=FRONT.tolist()) for i in range(3)])
         with pytest.raises(CollectionError, match=r"holds 3 objects.*raise flat_search_cutoff"):
-            shop.search(FRONT, 1, exact=True)
-        assert len(shop.search(FRONT, 3)) == 3
+            shop.search(FRONT, Ask(1, exact=True))
+        assert len(shop.search(FRONT, Ask(3))) == 3
 
 
 @every(WEAVIATE)
@@ -359,10 +362,10 @@ class TestTheModule:
         query = ComposedQuery.parse({"image": pictures[3], "text": "is red"})
         with Client(service.url, api_key=KEY) as client:
             vector = np.asarray(client.compose([query]).vectors[0], np.float32)
-        here, there = shop.search(vector, 5), shop.near(query, 5)
+        here, there = shop.search(vector, Ask(5)), shop.search(query, Ask(5))
         assert [hit.score for hit in there] == pytest.approx([hit.score for hit in here], abs=1e-4)
-        assert shop.near(query, 2, parse_filter("n<3"), text="text", group_by="n", offset=1)
-        assert shop.near(ComposedQuery(text="a red dress"), 1)
+        assert shop.search(query, Ask(2, parse_filter("n<3"), text="text", group_by="n", offset=1))
+        assert shop.search(ComposedQuery(text="a red dress"), Ask(1))
 
     def test_the_collections_own_address_of_the_container_names_the_backbone(
         self, database, client, tiny, open_service
@@ -373,7 +376,7 @@ class TestTheModule:
         settings = client.collections.use(shop.address.collection).config.get().vector_config["default"].vectorizer
         assert settings.model["inferenceUrl"] == f"{open_service.url}/m/tiny@{tiny.fingerprint[:12]}"
         shop.upsert([Point(uid(0), None, {}, drawn(0))])
-        assert shop.near(ComposedQuery.parse({"image": drawn(0)}), 1)[0].score == pytest.approx(1, abs=1e-4)
+        assert shop.search(ComposedQuery.parse({"image": drawn(0)}), Ask(1))[0].score == pytest.approx(1, abs=1e-4)
 
     def test_a_key_in_the_containers_address_would_be_read_by_all(self, database):
         with pytest.raises(CollectionError, match="holds a key, and everybody who may read the schema would see it"):
@@ -395,7 +398,7 @@ class TestTheModule:
             shop.upsert([Point(uid(i), None, {}, drawn(i)) for i in range(2)] + [Point(uid(9), FRONT, {})])
         assert shop.count() == 1
         with pytest.raises(CollectionError, match="connection refused"):
-            shop.near(ComposedQuery(text="red"), 3)
+            shop.search(ComposedQuery(text="red"), Ask(3))
 
     def test_a_picture_for_a_collection_without_the_module_is_told(self, database):
         shop = database.open()
@@ -456,7 +459,7 @@ class TestWhenItDoesNotWork:
     def test_what_is_not_there_is_a_sentence(self, database):
         shop = database.open()
         for call in (
-            lambda: shop.search(FRONT, 3),
+            lambda: shop.search(FRONT, Ask(3)),
             shop.count,
             lambda: shop.upsert(points([{}])),
             lambda: shop.get([uid(0)]),

@@ -15,10 +15,10 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from cir_vectorizer.backbones import BackboneSpec, TokenRow
 from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.backbones import transformers as transformers_loader
-from cir_vectorizer.backbones.base import ClipBackbone
+from cir_vectorizer.backbones.clip import ClipBackbone
 from cir_vectorizer.composers.base import prompt_row
 from cir_vectorizer.composers.lincir import load_phi
-from cir_vectorizer_trainer.phi.trainer import self_masking_loss
+from cir_vectorizer_trainer.phi.loss import self_masking_loss
 from tests.parity.file import distance, part
 
 BAR = 1e-5
@@ -89,10 +89,10 @@ def to_open_clip(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 
 def rows_of(ids: Tensor, backbone: ClipBackbone) -> list[TokenRow]:
     """Padded ids (n, length) -> rows up to the first end token, with a slot for row i's pseudo-token at each marker."""
-    rows = []
+    facts, rows = backbone.text.facts, []
     for i, row in enumerate(ids.tolist()):
-        kept = row[: row.index(backbone.text.end_id) + 1]
-        rows.append(TokenRow(tuple(kept), tuple((at, i) for at, x in enumerate(kept) if x == backbone.text.marker_id)))
+        kept = row[: row.index(facts.end_id) + 1]
+        rows.append(TokenRow(tuple(kept), tuple((at, i) for at, x in enumerate(kept) if x == facts.marker_id)))
     return rows
 
 
@@ -115,7 +115,7 @@ def differences(config: dict[str, Any], tensors: dict[str, Tensor]) -> Iterator[
     for library, build in (("transformers", transformers_backbone), ("open_clip", open_clip_backbone)):
         backbone = build(config, weights)
         for rows_are in ("cut", "padded"):
-            backbone.text = dataclasses.replace(backbone.text, causal=rows_are == "cut")
+            backbone.text.facts = dataclasses.replace(backbone.text.facts, causal=rows_are == "cut")
             for name, difference in _compare(backbone, config, tensors):
                 yield f"{library}, {rows_are} rows: {name}", difference
 
@@ -124,27 +124,29 @@ def _compare(backbone: ClipBackbone, config: dict[str, Any], tensors: dict[str, 
     rows = rows_of(tensors["compose.input_ids"], backbone)
     for caption, row in zip(config.get("captions", []), rows, strict=False):
         pieces = [piece for words in caption.split("$") for piece in (words, 0)][:-1]
-        ours, _ = prompt_row(backbone.tokenizer, backbone.text, pieces, 1, "")
+        ours = prompt_row(backbone.text.tokenizer, pieces, 1, "")
         yield f"tokens of {caption[:40]!r}", float(ours.ids != row.ids)
     for family in ("lincir", "searle", "pic2word"):
         prefix = "pic2word." if family == "pic2word" else "phi."
         phi = load_phi_file(part(tensors, prefix), family, backbone)
         with torch.inference_mode():
             pseudo = phi(tensors["compose.image_embeds"])
-            text = backbone.encode_text(rows, pseudo)
+            text = backbone.text.encode_text(rows, pseudo)
         if family == "pic2word":
             yield "pic2word compose.text_embeds", distance(text, tensors["compose.text_embeds_pic2word"])
         else:
             yield f"{family} compose.pseudo_tokens", distance(pseudo, tensors["compose.pseudo_tokens"])
             yield f"{family} compose.text_embeds", distance(text, tensors["compose.text_embeds"])
     phi = load_phi_file(part(tensors, "phi."), "lincir", backbone).requires_grad_(True)
-    originals = backbone.encode_text([TokenRow(row.ids) for row in rows_of(tensors["train.original_ids"], backbone)])
+    originals = backbone.text.encode_text(
+        [TokenRow(row.ids) for row in rows_of(tensors["train.original_ids"], backbone)]
+    )
     yield "train.original_embeds", distance(originals, tensors["train.original_embeds"])
     noised = originals + tensors["train.noise_scale"].reshape(-1, 1) * tensors["train.noise"]
     masked = rows_of(tensors["train.replaced_ids"], backbone)
     yield (
         "train.replaced_embeds",
-        distance(backbone.encode_text(masked, phi(noised)), tensors["train.replaced_embeds"]),
+        distance(backbone.text.encode_text(masked, phi(noised)), tensors["train.replaced_embeds"]),
     )
     loss = self_masking_loss(backbone, phi, masked, originals, noised)
     yield "train.loss", distance(loss.reshape(1), tensors["train.loss"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from PIL import Image
 
 from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone, pick_device
-from cir_vectorizer.backbones.base import PadThen
+from cir_vectorizer.backbones.clip import PadThen
+from cir_vectorizer.backbones.text import RowTooLong
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
-from cir_vectorizer.composers.base import text_row
 from cir_vectorizer.errors import CheckpointError, ModelError
 from cir_vectorizer.models import load
 
@@ -42,9 +43,9 @@ def spec(text):
 
 def test_rows_cut_at_the_end_token_give_the_padded_rows_vectors(tiny, clip_folder):
     for backbone in (tiny.backbone, spec(f"transformers:{clip_folder}")):
-        rows = [text_row(backbone.tokenizer, backbone.text, text)[0] for text in ("a red dress", "", "x " * 100)]
-        whole = [TokenRow(row.ids + (backbone.text.end_id,) * (77 - len(row.ids))) for row in rows]
-        cut = backbone.encode_text(rows)
+        rows = [backbone.text.tokenizer.row(text) for text in ("a red dress", "", "x " * 100)]
+        whole = [TokenRow(row.ids + (backbone.text.facts.end_id,) * (77 - len(row.ids))) for row in rows]
+        cut = backbone.text.encode_text(rows)
         together = backbone._towers.encode_tokens(
             backbone._towers.embed_tokens(torch.tensor([row.ids for row in whole])),
             torch.tensor([len(row.ids) - 1 for row in rows]),
@@ -54,29 +55,29 @@ def test_rows_cut_at_the_end_token_give_the_padded_rows_vectors(tiny, clip_folde
 
 def test_many_rows_of_mixed_length_come_back_in_order(tiny):
     backbone = tiny.backbone
-    rows = [text_row(backbone.tokenizer, backbone.text, "red " * (i % 40))[0] for i in range(200)]
-    together = backbone.encode_text(rows)
-    alone = torch.cat([backbone.encode_text([row]) for row in rows])
+    rows = [backbone.text.tokenizer.row("red " * (i % 40)) for i in range(200)]
+    together = backbone.text.encode_text(rows)
+    alone = torch.cat([backbone.text.encode_text([row]) for row in rows])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
-    assert backbone.encode_text([]).shape == (0, backbone.dim)
+    assert backbone.text.encode_text([]).shape == (0, backbone.dim)
 
 
 def test_what_stands_before_a_pseudo_token_may_be_read_once_for_all_rows(tiny, clip_folder):
     for backbone in (tiny.backbone, spec(f"transformers:{clip_folder}")):
-        facts, encode = backbone.text, backbone.tokenizer.encode
+        facts, tokenizer = backbone.text.facts, backbone.text.tokenizer
         rows = []
         for i in range(150):
-            before = encode(("a photo of", "", "the very same")[i % 3], 75).ids
-            after = encode("that is red and blue" + " or green" * (i % 5), 75).ids
+            before = tokenizer.encode(("a photo of", "", "the very same")[i % 3], 75).ids
+            after = tokenizer.encode("that is red and blue" + " or green" * (i % 5), 75).ids
             at = 1 + len(before)
             again = at + 1 + len(after)
             ids = (facts.start_id, *before, facts.marker_id, *after, facts.marker_id, facts.end_id)
             rows.append(TokenRow(ids, ((at, i), (again, i))))
-        rows += [text_row(backbone.tokenizer, facts, text)[0] for text in ("", "no pseudo-word " * 20)]
+        rows += [tokenizer.row(text) for text in ("", "no pseudo-word " * 20)]
         pseudo = torch.randn(150, facts.width, generator=torch.Generator().manual_seed(0)) * 0.05
         together, alone, plain = (pseudo.clone().requires_grad_() for _ in range(3))
-        encoded = backbone.encode_text(rows, together)
-        one_by_one = torch.cat([backbone.encode_text([row], alone) for row in rows])
+        encoded = backbone.text.encode_text(rows, together)
+        one_by_one = torch.cat([backbone.text.encode_text([row], alone) for row in rows])
         ids = torch.tensor([row.ids + (facts.end_id,) * (77 - len(row.ids)) for row in rows])
         slots = torch.tensor([(n, at, i) for n, row in enumerate(rows) for at, i in row.slots])
         embeddings = backbone._towers.embed_tokens(ids).index_put((slots[:, 0], slots[:, 1]), plain[slots[:, 2]])
@@ -97,16 +98,16 @@ def test_a_text_tower_of_another_form_is_read_by_the_library(text_cfg, tmp_path)
     model = open_clip.create_model("cir-test-other").eval()
     backbone = spec("open_clip:cir-test-other,pretrained=random")
     texts = ["a red dress", "striped shirt with buttons", "hat"]
-    ours = backbone.encode_text([text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts])
+    ours = backbone.text.encode_text([backbone.text.tokenizer.row(text) for text in texts])
     with torch.no_grad():
         torch.testing.assert_close(ours, model.encode_text(open_clip.tokenize(texts)), atol=1e-5, rtol=0)
 
 
 def test_gradients_reach_pseudo_tokens_and_nothing_else(tiny):
     backbone = tiny.backbone
-    pseudo = torch.zeros(1, backbone.text.width, requires_grad=True)
-    row = TokenRow((backbone.text.start_id, backbone.text.marker_id, backbone.text.end_id), ((1, 0),))
-    backbone.encode_text([row], pseudo).sum().backward()
+    pseudo = torch.zeros(1, backbone.text.facts.width, requires_grad=True)
+    row = TokenRow((backbone.text.facts.start_id, backbone.text.facts.marker_id, backbone.text.facts.end_id), ((1, 0),))
+    backbone.text.encode_text([row], pseudo).sum().backward()
     assert pseudo.grad.abs().sum() > 0
     assert not any(p.requires_grad for p in backbone._towers.parameters())
 
@@ -116,7 +117,7 @@ def test_open_clip_text_and_pictures_match_the_librarys_own(small_open_clip):
     backbone = spec(f"open_clip:{name},pretrained={weights},activation=gelu")
     model = open_clip.create_model(name, pretrained=str(weights)).eval()
     texts = ["a red dress", "striped shirt with buttons"]
-    ours = backbone.encode_text([text_row(backbone.tokenizer, backbone.text, text)[0] for text in texts])
+    ours = backbone.text.encode_text([backbone.text.tokenizer.row(text) for text in texts])
     picture = Image.effect_noise((50, 40), 90).convert("RGB")
     _, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=str(weights))
     with torch.no_grad():
@@ -131,13 +132,13 @@ def test_transformers_text_and_pictures_match_the_librarys_own(clip_folder):
     from transformers import CLIPModel
 
     backbone, model = spec(f"transformers:{clip_folder}"), CLIPModel.from_pretrained(clip_folder).eval()
-    row = text_row(backbone.tokenizer, backbone.text, "a red dress")[0]
+    row = backbone.text.tokenizer.row("a red dress")
     pixels = backbone.preprocess(Image.effect_noise((50, 40), 90).convert("RGB"))[None]
     with torch.no_grad():
         out = model(input_ids=torch.tensor([row.ids]), pixel_values=pixels)
         text = model.text_projection(model.text_model(torch.tensor([row.ids])).pooler_output)
         image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
-    torch.testing.assert_close(backbone.encode_text([row]), text, atol=1e-5, rtol=0)
+    torch.testing.assert_close(backbone.text.encode_text([row]), text, atol=1e-5, rtol=0)
     torch.testing.assert_close(backbone.encode_images(pixels), image, atol=1e-5, rtol=0)
     assert out.logits_per_text.shape == (1, 1)
 
@@ -209,16 +210,55 @@ def test_the_fingerprint_follows_the_weights(small_open_clip):
     assert first == again != other
 
 
+@pytest.mark.parametrize(
+    ("causal", "pooling", "cut"),
+    [(True, "end", True), (False, "end", False), (True, "mean", False), (True, "last", False)],
+)
+def test_a_row_is_cut_only_where_the_tower_is_causal_and_pools_at_the_end_token(tiny, causal, pooling, cut):
+    assert replace(tiny.backbone.text.facts, causal=causal, pooling=pooling).rows_may_be_cut == cut
+
+
+class TestRows:
+    """The tokenizer builds whole rows."""
+
+    tokenizer = ClipTokenizer(10)
+
+    def test_a_text_is_cut_to_the_context(self):
+        short, long = self.tokenizer.row("a red dress"), self.tokenizer.row("red " * 20)
+        assert (len(short.ids), short.cut, len(long.ids), long.cut) == (5, False, 10, True)
+        assert {(row.ids[0], row.ids[-1]) for row in (short, long)} == {
+            (self.tokenizer.start_id, self.tokenizer.end_id)
+        }
+
+    def test_markers_stand_by_position_and_never_melt_into_a_text(self):
+        row = self.tokenizer.marked_row(["costs $", 1, "$ or", 0])
+        assert row.slots == ((3, 1), (6, 0))
+        assert [row.ids[at] for at, _ in row.slots] == [self.tokenizer.marker_id] * 2
+        assert not row.cut
+
+    def test_the_texts_that_may_lose_their_end_do_so_in_order(self):
+        row = self.tokenizer.marked_row(["a photo of", 0, "red " * 7, "please do"], shorten=[2, 3])
+        assert (len(row.ids), row.slots, row.cut) == (10, ((4, 0),), True)
+        assert row.ids[-3:-1] == self.tokenizer.row("please do").ids[1:-1]
+        with pytest.raises(RowTooLong) as caught:
+            self.tokenizer.marked_row(["red " * 12, 0, "please"], shorten=[2])
+        assert caught.value.excess == 1
+
+    def test_a_row_without_a_rule_ends_where_the_context_does(self):
+        row = self.tokenizer.marked_row(["red " * 7, 0, "and", 0])
+        assert (len(row.ids), row.slots, row.cut) == (10, ((8, 0),), True)
+
+
 class TestFingerprint:
     """Version 2: what decides about a vector, and nothing else; pictures and texts apart."""
 
     def test_an_activation_that_the_weights_do_not_tell_makes_another(self, small_open_clip):
         name, weights = small_open_clip
         gelu, quick = (spec(f"open_clip:{name},pretrained={weights},activation={a}") for a in ("gelu", "quick_gelu"))
-        row = text_row(gelu.tokenizer, gelu.text, "a red dress")[0]
-        assert (gelu.encode_text([row]) - quick.encode_text([row])).abs().max() > 1e-4
+        row = gelu.text.tokenizer.row("a red dress")
+        assert (gelu.text.encode_text([row]) - quick.text.encode_text([row])).abs().max() > 1e-4
         assert gelu.fingerprint != quick.fingerprint
-        assert gelu.text_fingerprint != quick.text_fingerprint
+        assert gelu.text.fingerprint != quick.text.fingerprint
         assert gelu.former_fingerprint == quick.former_fingerprint
 
     @pytest.mark.parametrize(
@@ -238,16 +278,16 @@ class TestFingerprint:
         (copied / "config.json").write_text(json.dumps(config))
         after = spec(f"transformers:{copied}")
         assert (before.fingerprint == after.fingerprint) == (side == "text_config")
-        assert (before.text_fingerprint == after.text_fingerprint) == (side == "vision_config")
+        assert (before.text.fingerprint == after.text.fingerprint) == (side == "vision_config")
         assert before.former_fingerprint == after.former_fingerprint
 
     def test_the_tokenizer_and_the_row_belong_to_the_text_part(self, small_open_clip, monkeypatch):
         name, weights = small_open_clip
         named = f"open_clip:{name},pretrained={weights},activation=gelu"
         before, other = spec(named), spec(named)
-        assert before.text_fingerprint
+        assert before.text.fingerprint
         monkeypatch.setattr(ClipTokenizer, "fingerprint", "another vocabulary")
-        assert other.text_fingerprint != before.text_fingerprint
+        assert other.text.fingerprint != before.text.fingerprint
         assert other.fingerprint == before.fingerprint
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -255,8 +295,9 @@ class TestFingerprint:
         name, weights = small_open_clip
         named = BackboneSpec.parse(f"open_clip:{name},pretrained={weights},activation=gelu")
         full, small = load_backbone(named, "cpu"), load_backbone(named, "cpu", dtype)
-        names = ("fingerprint", "text_fingerprint", "former_fingerprint")
+        names = ("fingerprint", "former_fingerprint")
         assert [getattr(full, name) for name in names] == [getattr(small, name) for name in names]
+        assert full.text.fingerprint == small.text.fingerprint
 
 
 class TestTargetPad:
@@ -278,7 +319,7 @@ class TestTargetPad:
         wide = Image.new("RGB", (300, 100), "red")
         assert not torch.equal(plain.preprocess(wide), padding.preprocess(wide))
         assert plain.fingerprint != padding.fingerprint
-        assert plain.text_fingerprint == padding.text_fingerprint
+        assert plain.text.fingerprint == padding.text.fingerprint
         assert spec("tiny:,target_pad=1.25").fingerprint != tiny.fingerprint
 
     @pytest.mark.parametrize("ratio", ["0.5", "wide", "nan", "inf", "-1"])

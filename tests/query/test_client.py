@@ -69,6 +69,45 @@ def test_without_errors_the_first_bad_item_is_raised_with_its_place(client):
     assert caught.value.status == 400
 
 
+def test_an_error_carries_the_services_data_at_the_callers_position(client):
+    images = [drawn(i) for i in range(6)] + [b"not a picture"]
+    with pytest.raises(ServiceError) as caught:
+        client.embed_images(images)
+    error = caught.value
+    assert (error.status, error.code, error.field, error.index) == (400, "image", "images.6", 6)
+    client.embed_images(images, errors=(bad := {}))
+    assert (bad[6].code, bad[6].field, bad[6].index) == ("image", "images.6", 6)
+    assert str(error) == f"images[6]: {bad[6]}"
+    queries = [{"text": "red"}] * 5 + [{"text": "red", "image": drawn(1), "composer": "none"}]
+    client.compose(queries, errors=(bad := {}))
+    assert (bad[5].code, bad[5].field, bad[5].index) == ("query", "queries.5.composer", 5)
+    assert str(bad[5]).startswith("composer: ")
+    with pytest.raises(ServiceError) as caught:
+        client.embed_texts(["a", "b"], model="huge")
+    assert (caught.value.code, caught.value.field, caught.value.index) == ("model", "", None)
+
+
+def test_what_is_refused_before_sending_carries_its_position():
+    with Client("http://nobody.invalid", patience=AT_ONCE) as client:
+        with pytest.raises(QueryError) as caught:
+            client.compose([{"image": b"x", "colour": "red"}])
+        client.compose([{"image": b"x", "colour": "red"}], errors=(bad := {}))
+    assert (caught.value.field, caught.value.index) == ("queries.0.colour", 0)
+    assert str(caught.value) == f"queries[0]: {bad[0]}"
+
+
+@pytest.mark.parametrize("errors", [None, {}])
+def test_a_service_of_the_last_release_gives_the_sentence_alone(errors):
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": "texts[1]: the text is too long; shorten it"})
+
+    with Client("http://fake", transport=httpx.MockTransport(refuse)) as client, pytest.raises(ServiceError) as caught:
+        client.embed_texts(["a", "b"], errors=errors)
+    error = caught.value
+    assert str(error) == "texts[1]: the text is too long; shorten it"
+    assert (error.status, error.code, error.field, error.index) == (400, "service", "", None)
+
+
 def test_what_is_wrong_with_a_query_is_said_before_it_is_sent():
     with Client("http://nobody.invalid", patience=AT_ONCE) as client:
         with pytest.raises(QueryError, match="colour: is not a field"):

@@ -134,8 +134,8 @@ def test_the_empty_text_is_encoded_once(model, picture, monkeypatch):
     composer = CompoDiff(model.backbone, model.composers["compodiff"].network)
     fresh = Vectorizer("tiny", model.backbone, {"compodiff": composer}, "compodiff")
     encoded = []
-    encode = model.backbone.encode_states
-    monkeypatch.setattr(model.backbone, "encode_states", lambda rows: encoded.extend(rows) or encode(rows))
+    encode = model.backbone.text.encode_states
+    monkeypatch.setattr(model.backbone.text, "encode_states", lambda rows: encoded.extend(rows) or encode(rows))
     queries = [{"image": reference(picture), "text": text, "negative_text": "dots"} for text in ("red", "blue")]
     queries += [{"image": reference(picture), "text": text} for text in ("red", "green", "blue")]
     one_by_one = [fresh.compose([query]).vectors[0] for query in queries]

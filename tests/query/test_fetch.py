@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.pictures.fetch import Fetcher, is_public
+from cir_vectorizer.pictures.fetch import Fetcher, NotPublicError, is_public
 from tests.support.serving import RED, serving
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + b"x" * 100
@@ -204,6 +204,56 @@ def test_only_listed_hosts_are_asked_where_there_is_a_list():
     inside = FakeInternet({"images.shop.example": [["10.0.0.1"]]}, {})
     with pytest.raises(ImageError, match="public internet"):
         fetch(inside.fetcher(**options), "http://images.shop.example/a")
+
+
+def test_a_fetcher_for_private_addresses_goes_anywhere_but_to_other_schemes():
+    internet = FakeInternet({}, {"10.0.0.7:8080/a": picture(), "shop.local/far": redirect("http://10.0.0.7:8080/a")})
+    urls = "http://10.0.0.7:8080/a", "http://shop.local/far"
+    assert fetch(internet.fetcher(private=True), *urls) == PICTURE
+    assert [request.url.host for request in internet.requests] == ["10.0.0.7", "shop.local", "10.0.0.7"]
+    for url in ("ftp://10.0.0.7/a", "http://me:secret@10.0.0.7/a", "http://10.0.0.7:99999/a"):
+        with pytest.raises(ImageError) as refused:
+            fetch(internet.fetcher(private=True), url)
+        assert not isinstance(refused.value, NotPublicError)
+    with pytest.raises(NotPublicError):
+        fetch(internet.fetcher(), urls[0])
+
+
+def test_head_tells_what_a_server_says_and_nothing_where_it_says_nothing():
+    answers = {
+        "shop.example/far": redirect("/a"),
+        "shop.example/a": picture(etag='"1"'),
+        "shop.example/gone": lambda: httpx.Response(404, headers={"etag": '"2"'}),
+        "shop.example/inside": redirect("http://inside.example/"),
+    }
+    internet = FakeInternet({"shop.example": [[PUBLIC]], "inside.example": [["10.0.0.7"]]}, answers)
+
+    async def etags(*paths: str) -> list[str | None]:
+        fetcher = internet.fetcher()
+        try:
+            return [(await fetcher.head(f"http://shop.example/{path}")).get("etag") for path in paths]
+        finally:
+            await fetcher.close()
+
+    assert asyncio.run(etags("far", "gone")) == ['"1"', None]
+    assert {request.method for request in internet.requests} == {"HEAD"}
+    with pytest.raises(NotPublicError, match="not on the public internet"):
+        asyncio.run(etags("inside"))
+
+
+def test_one_fetch_may_have_a_limit_of_its_own():
+    internet = FakeInternet({"shop.example": [[PUBLIC]]}, {"shop.example/a": picture()})
+
+    async def main() -> bytes:
+        fetcher = internet.fetcher()
+        try:
+            with pytest.raises(ImageError, match="over the limit"):
+                await fetcher.fetch("http://shop.example/a", 10)
+            return await fetcher.fetch("http://shop.example/a")
+        finally:
+            await fetcher.close()
+
+    assert asyncio.run(main()) == PICTURE
 
 
 def test_large_slow_and_broken_answers_are_given_up():

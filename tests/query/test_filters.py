@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cir_vectorizer.collections import CreateOptions, ModelRecord, Point, open_collection
+from cir_vectorizer.collections import Ask, CreateOptions, ModelRecord, Point, open_collection
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query.filters import Condition, Value, parse_column, parse_filter
 from tests.support.databases import EVERY, SERVERS, database_of, uid
@@ -45,7 +45,7 @@ def found(request, tmp_path_factory):
     collection.upsert([Point(uid(i), np.array([1, 0], dtype=np.float32), each) for i, each in enumerate(OBJECTS)])
 
     def search(text):
-        hits = collection.search(np.array([1, 0], dtype=np.float32), 10, parse_filter(text))
+        hits = collection.search(np.array([1, 0], dtype=np.float32), Ask(10, parse_filter(text)))
         return sorted(hit.payload["n"] for hit in hits)
 
     yield search
@@ -158,7 +158,7 @@ def test_a_column_that_qdrant_cannot_address_is_refused(tmp_path):
     collection = open_collection(f"qdrant:{tmp_path}/shop")
     collection.create(ModelRecord("m", "f", 2))
     with pytest.raises(QueryError, match="quote in its name"):
-        collection.search(np.array([1, 0], dtype=np.float32), 10, parse_filter("""'5" screen'=1"""))
+        collection.search(np.array([1, 0], dtype=np.float32), Ask(10, parse_filter("""'5" screen'=1""")))
     collection.close()
 
 

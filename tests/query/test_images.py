@@ -421,3 +421,39 @@ class TestPaths:
         (tmp_path / "secret.png").write_bytes(RED_PNG)
         (tmp_path / "secret.png").chmod(0)
         self.refused(tmp_path / "secret.png", "permission denied")
+
+
+class TestHeif:
+    """Pictures of phones, read where pillow-heif is installed."""
+
+    def test_are_read_with_pillow_heif(self, tmp_path: Path) -> None:
+        heif = pytest.importorskip(
+            "pillow_heif", reason="pillow-heif is not installed (pip install 'cir-vectorizer[heif]')"
+        )
+        upright = Image.new("RGB", (64, 32), "red")
+        upright.paste("blue", (32, 0, 64, 32))
+        heif.from_pillow(upright).save(tmp_path / "phone.heic", quality=90)
+        for source in (tmp_path / "phone.heic", (tmp_path / "phone.heic").read_bytes()):
+            read = open_image(source)
+            assert (read.mode, read.size, read.info) == ("RGB", (64, 32), {})
+            assert all(abs(a - b) < 12 for a, b in zip(read.getpixel((8, 16)), (255, 0, 0), strict=True))
+            assert all(abs(a - b) < 12 for a, b in zip(read.getpixel((56, 16)), (0, 0, 255), strict=True))
+        assert "HEIF" not in Image.OPEN
+
+    def test_are_checked_as_others_are(self, tmp_path: Path) -> None:
+        heif = pytest.importorskip(
+            "pillow_heif", reason="pillow-heif is not installed (pip install 'cir-vectorizer[heif]')"
+        )
+        heif.from_pillow(Image.new("RGB", (64, 32), "red")).save(tmp_path / "phone.heic")
+        with pytest.raises(ImageError, match="over the limit") as refused:
+            open_image(tmp_path / "phone.heic", Limits(max_pixels=1000))
+        assert refused.value.reason == "pixels"
+        with pytest.raises(ImageError, match="cut short, damaged") as refused:
+            open_image((tmp_path / "phone.heic").read_bytes()[:300])
+        assert refused.value.reason == "truncated"
+
+    def test_without_it_the_sentence_has_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(ImageError, match=r"pip install 'cir-vectorizer\[heif\]'") as refused:
+            open_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+        assert refused.value.reason == "format"

@@ -56,17 +56,16 @@ def test_text_alone_is_plain_text_search_and_a_picture_alone_plain_image_search(
 
 def test_a_dollar_in_the_users_text_stays_literal(tiny):
     backbone = tiny.backbone
-    row, _ = prompt_row(
-        backbone.tokenizer, backbone.text, check_template("a photo of $ that {text}", 1, True), 1, "costs $ 50 or $1"
-    )
+    pieces = check_template("a photo of $ that {text}", 1, True)
+    row = prompt_row(backbone.text.tokenizer, pieces, 1, "costs $ 50 or $1")
     assert [at for at, _ in row.slots] == [4]
-    assert row.ids.count(backbone.text.marker_id) > 1
+    assert row.ids.count(backbone.text.facts.marker_id) > 1
 
 
 def test_a_marker_beside_punctuation_stays_a_marker(tiny):
     backbone = tiny.backbone
     for template in ("$.", "$, $", "($)", "a$b", "$1,$1."):
-        row, _ = prompt_row(backbone.tokenizer, backbone.text, check_template(template, 1, False), 1, "")
+        row = prompt_row(backbone.text.tokenizer, check_template(template, 1, False), 1, "")
         assert len(row.slots) == template.count("$")
         assert all(row.ids[at] == 259 for at, _ in row.slots)
 
@@ -74,13 +73,11 @@ def test_a_marker_beside_punctuation_stays_a_marker(tiny):
 def test_a_long_text_is_cut_so_that_marker_and_end_survive_and_the_caller_is_told(tiny):
     backbone = tiny.backbone
     for template in ("a photo of $ that {text}", "{text} $", "{text}, as in $, please"):
-        row, cut = prompt_row(
-            backbone.tokenizer, backbone.text, check_template(template, 1, True), 1, "very bright " * 60
-        )
-        assert cut
+        row = prompt_row(backbone.text.tokenizer, check_template(template, 1, True), 1, "very bright " * 60)
+        assert row.cut
         assert len(row.ids) == 77
         assert len(row.slots) == 1
-        assert row.ids[-1] == backbone.text.end_id
+        assert row.ids[-1] == backbone.text.facts.end_id
     composed = tiny.compose([{"image": vector(tiny, 1), "text": "very bright " * 60}])
     assert "its end was left out" in composed.notes[0][0]
     with pytest.raises(QueryError, match="tokens too long"):
@@ -202,7 +199,7 @@ class TestCheckpoints:
 class TestModelFolder:
     def make(self, folder, tiny, seed=0):
         torch.manual_seed(seed)
-        phi = Phi(tiny.dim, tiny.backbone.text.width)
+        phi = Phi(tiny.dim, tiny.backbone.text.facts.width)
         save(folder, tiny.backbone, {"lincir": ({}, lambda path: save_phi(path, phi))})
         return folder
 

@@ -1,5 +1,6 @@
 """Hostile requests: each gets a sentence and no 5xx, nothing leaks, and the next good request is answered."""
 
+import ast
 import base64
 import json
 import socket
@@ -11,6 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
+from cir_vectorizer.errors import (
+    BackboneMismatch,
+    CollectionError,
+    DeviceError,
+    ImageError,
+    ModelError,
+    OverloadError,
+    QueryError,
+)
 from cir_vectorizer.service.app import create_app
 from cir_vectorizer.service.run import make_server
 from cir_vectorizer.service.settings import Settings
@@ -156,7 +166,7 @@ def check(service: Running, answer: httpx.Response, may_pass: bool = False) -> N
     )
     if answer.status_code != 200:
         content = answer.json()
-        assert list(content) == ["error"]
+        assert list(content)[:2] == ["error", "code"]
         sentence = content["error"]
         assert 10 < len(sentence) <= 600
         assert not any(leak in answer.text for leak in LEAKS), answer.text
@@ -291,11 +301,77 @@ def test_long_prompts_and_deep_texts_are_plain_text(service):
     check(service, answer, may_pass=True)
 
 
+BAD = {"image": RED, "text": "a", "options": {"steps": 0}}
+ONE = {"data": "red", "data_type": "text", "model": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/v1/compose", {"queries": [GOOD, BAD]}, (400, "query", "queries.1.options.steps", 1)),
+        ("/v1/compose", {"queries": [GOOD, 3]}, (400, "query", "queries.1", 1)),
+        ("/v1/compose", {"queries": 3}, (400, "query", "queries", None)),
+        ("/v1/compose", {"queries": [GOOD, {"image": "zz!"}]}, (400, "image", "queries.1.image.0", 1)),
+        ("/v1/compose", {"queries": [GOOD], "model": "none"}, (400, "model", None, None)),
+        ("/v1/compose", {"queries": [GOOD], "model": "tiny@0000"}, (400, "backbone-mismatch", None, None)),
+        ("/v1/compose", b"{", (400, "json", None, None)),
+        ("/v1/compose", {"queries": [GOOD] * 3000}, (413, "items", None, None)),
+        ("/v1/embed", {"texts": ["a"], "images": [RED, "zz!"]}, (400, "image", "images.1", 1)),
+        ("/v1/embed", {"texts": ["a", 3]}, (400, "query", "texts.1", 1)),
+        ("/v1/embeddings", {"input": ["a", "data:image/png;base64,zz!"]}, (400, "image", "input.1", 1)),
+        ("/v1/explain", {"query": {}}, (400, "query", "query", None)),
+        ("/v1/explain", {"query": BAD}, (400, "query", "query.options.steps", None)),
+        ("/v1/search", {"like": [RED, {}]}, (400, "query", "like.1", 1)),
+        ("/v1/search", {"query": GOOD}, (400, "query", "collection", None)),
+        ("/vectorize", {"texts": ["red", json.dumps(BAD)]}, (400, "query", "texts.1.options.steps", 1)),
+        ("/vectorize", {"texts": ["red"], "images": [RED, "zz!"]}, (400, "image", "images.1", 1)),
+        ("/vectorize", {"images": [RED, RED, 3]}, (400, "query", "images.2", 2)),
+        ("/m/none/vectorize", {"texts": ["red"]}, (400, "model", None, None)),
+        ("/qdrant", {"inputs": [ONE, {**ONE, "data": BAD, "data_type": "object"}]}, (400, "query", "inputs.1.options.steps", 1)),
+        ("/qdrant", {"inputs": [ONE, ONE, 3]}, (400, "query", "inputs.2", 2)),
+        ("/qdrant", {"inputs": [{**ONE, "model": "none"}]}, (400, "model", "inputs.0", 0)),
+        ("/v1/none", {}, (404, "address", None, None)),
+        ("/meta", {}, (405, "address", None, None)),
+    ],
+)  # fmt: skip
+def test_a_refusal_carries_data_at_every_door(service, path, body, expected):
+    answer = send(service, "POST", path, body)
+    content = answer.json()
+    assert (answer.status_code, content["code"], content.get("field"), content.get("index")) == expected
+    place, _, rest = content["error"].partition(": ")
+    assert content.get("item_error") == (rest if f"[{expected[3]}]" in place else None)
+    described = service.client.get("/openapi.json", headers=KEY).json()["components"]["schemas"]["Refusal"]
+    assert set(described["required"]) <= set(content) <= set(described["properties"])
+
+
+def test_the_documents_list_every_code_of_the_service():
+    root = Path(__file__).parents[2]
+    table = (root / "docs/container.md").read_text(encoding="utf-8")
+    calls = [
+        node
+        for path in (root / "cir_vectorizer/service").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "RefusedError"
+    ]
+    codes = {each.value for call in calls for each in call.args[1:2] if isinstance(each, ast.Constant)}
+    assert len(codes) > 10
+    errors = (QueryError, ImageError, ModelError, BackboneMismatch, CollectionError, OverloadError, DeviceError)
+    assert {code for code in codes | {kind.code for kind in errors} if f"`{code}`" not in table} == set()
+
+
+def test_a_refusal_without_a_key_carries_data(service):
+    for path in ("/v1/compose", "/vectorize", "/qdrant", "/meta"):
+        answer = service.post(path, {})
+        assert (answer.status_code, answer.json()["code"]) == (401, "key")
+        assert list(answer.json()) == ["error", "code"]
+
+
 def test_a_crash_is_a_sentence_with_a_request_id(service, monkeypatch):
     monkeypatch.setattr(service.service.engine, "text", lambda *_: 1 / 0)
     answer = service.post("/vectorize", {"texts": ["red"]}, headers={**KEY, "x-request-id": "mine-1"})
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("something went wrong")
+    assert answer.json()["code"] == "internal"
     assert answer.headers["x-request-id"] == "mine-1"
     assert not any(leak in answer.text for leak in LEAKS)
 
@@ -316,6 +392,7 @@ def test_too_much_is_429_at_once_for_qdrant_and_rest_and_weaviate_waits():
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
             assert answer.elapsed.total_seconds() < 0.4
             assert "try again in 1 s" in answer.json()["error"]
+            assert answer.json()["code"] == "overload"
         answer = running.post("/vectorize", {"texts": ["red"], "images": [RED]})
         assert answer.status_code == 429
         assert answer.elapsed.total_seconds() > 0.4

@@ -130,7 +130,7 @@ def found(answer: Any) -> list[tuple[Any, float]]:
 
 def sentence(answer: Any, status: int) -> str:
     assert answer.status_code == status, answer.text
-    assert list(answer.json()) == ["error"]
+    assert list(answer.json())[:2] == ["error", "code"]
     return answer.json()["error"]
 
 
@@ -388,9 +388,9 @@ class TestErrors:
             code, cause = cause, RuntimeError()
             cause.code = lambda: code
         error.__cause__ = cause
-        found, _, headers, _ = refusal(error)
-        assert found == status
-        assert ("retry-after" in headers) == (status == 502)
+        refused = refusal(error)
+        assert refused.status == status
+        assert ("retry-after" in refused.headers) == (status == 502)
 
 
 class TestSlowDatabase:
@@ -474,7 +474,7 @@ class TestThumbnails:
     def test_paths_lead_nowhere(self, served, path):
         answer = served.client.get(path)
         assert answer.status_code in (400, 404)
-        assert list(answer.json()) == ["error"]
+        assert list(answer.json())[:2] == ["error", "code"]
 
     def test_a_changed_file_is_not_shown(self, own_shop):
         shop, running = own_shop
@@ -634,7 +634,7 @@ def test_whatever_is_asked_it_answers_or_says_why_not(served, mode):
             answer = case.call()
             assert answer.status_code < 500, (case.operation.label, case.body, answer.text[:500])
             if answer.status_code >= 400:
-                assert list(answer.json()) == ["error"]
+                assert list(answer.json())[:2] == ["error", "code"]
 
     for_each_operation(served, GenerationMode[mode], check)
     assert served.post("/v1/search", SEARCHES["composed"]).status_code == 200

@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cir_vectorizer.collections import Collection, OpenOptions, open_collection
+from cir_vectorizer.collections import Ask, Collection, OpenOptions, open_collection
 from cir_vectorizer.sync.run import WRITES_IN_FLIGHT
 from tests.support import servers
 
@@ -258,7 +258,7 @@ def _examine(database: Database, outcome: Outcome, kills: int, server_kills: int
             outcome.most_difference = max(outcome.most_difference, difference)
             if point.payload["_cir"]["sha256"] != twin.payload["_cir"]["sha256"]:
                 problems.append(f"object {point.id} has another picture")
-            hits = crashed.search(point.vector, 50)
+            hits = crashed.search(point.vector, Ask(50))
             if point.id not in [hit.id for hit in hits if hit.score > 1 - 1e-3]:
                 problems.append(f"object {point.id} is not found by its own vector")
     if outcome.sync_kills < kills or outcome.server_kills < server_kills:

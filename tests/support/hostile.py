@@ -12,6 +12,7 @@ import wave
 import zipfile
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def _format_files() -> dict[str, bytes]:
         "random.jpg": b"\x07\x00" + random.Random(1).randbytes(3000),
         "zeros.jpg": bytes(3000),
         "slow.ppm": b"P6 840 840 254\n" + bytes(840 * 840 * 3),
-        **({} if "HEIF" in Image.OPEN else {"phone.jpg": ftyp + b"heic\0\0\0\0mif1heic" + bytes(99)}),
+        **({} if find_spec("pillow_heif") else {"phone.jpg": ftyp + b"heic\0\0\0\0mif1heic" + bytes(99)}),
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import OpenOptions, open_collection
+from cir_vectorizer.collections import Ask, OpenOptions, open_collection
 from cir_vectorizer.models import load
 from cir_vectorizer.sources import CollectionSource, Web, open_source
 from cir_vectorizer.sync import reembed, sync
@@ -170,7 +170,7 @@ def test_real_photos_are_found_alike_in_all_three(shared, tiny, qdrant_server, w
             points = sorted(there.get([id_ for id_, _ in there.scan()]), key=lambda point: point.id)
             ids.append([point.id for point in points])
             vectors.append(np.stack([point.vector for point in points]))
-            found.append([there.search(query, 10, exact=True) for query in queries])
+            found.append([there.search(query, Ask(10, exact=True)) for query in queries])
             there.drop()
     assert ids[0] == ids[1] == ids[2]
     assert max(np.abs(each - vectors[0]).max() for each in vectors) < 1e-5

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import ModelRecord, open_collection
 from cir_vectorizer.sources import open_source
-from cir_vectorizer.sync import plan
+from cir_vectorizer.sync import dry_run
 from tests.support.indexing import draw, indexed, run, table
 
 pytest_plugins = ["tests.support.indexing"]
@@ -58,7 +58,7 @@ def test_each_change_has_its_line(dry, photos, shop, tiny):
 def test_a_payload_alone_is_said(photos, shop, tiny):
     run(table(photos / "t.csv", [{"image": "a.jpg", "n": 1}]), shop, tiny)
     source = open_source(table(photos / "t.csv", [{"image": "a.jpg", "n": 2}]))
-    made = plan(source, shop, ModelRecord(tiny.name, tiny.fingerprint, tiny.dim))
+    made = dry_run(source, shop, ModelRecord(tiny.name, tiny.fingerprint, tiny.dim))
     assert made.lines == ["payload  a.jpg"]
 
 

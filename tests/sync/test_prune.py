@@ -211,10 +211,26 @@ class TestWhoseObjectItIs:
         points = shop.get([id_ for id_, _ in shop.scan()])
         for point in points:
             record = point.payload["_cir"]
-            record["columns"] = record["columns"].partition(".")[0]
+            del record["owner"]
         shop.replace_payload({point.id: point.payload for point in points})
         (ten / "3.png").unlink()
         report = run(ten, shop, tiny, prune=True)
         assert (report.unchanged, report.changes["record"], report.removed) == (9, 9, 0)
         (ten / "4.png").unlink()
         assert run(ten, shop, tiny, prune=True).removed == 1
+
+    def test_records_that_hold_their_source_behind_a_dot_are_understood_and_written_anew(self, ten, shop, tiny):
+        run(ten, shop, tiny)
+        points = shop.get([id_ for id_, _ in shop.scan()])
+        for point in points:
+            record = point.payload["_cir"]
+            record["columns"] += "." + record.pop("owner")
+        shop.replace_payload({point.id: point.payload for point in points})
+        assert run(ten, shop, tiny, prune=True).changes["record"] == 0
+        draw(ten / "3.png", 99)
+        (ten / "4.png").unlink()
+        report = run(ten, shop, tiny, prune=True)
+        assert (report.changed, report.unchanged, report.removed) == (1, 8, 1)
+        records = [point.payload["_cir"] for point in shop.get([id_ for id_, _ in shop.scan()])]
+        assert sorted("owner" in record for record in records) == [False] * 8 + [True]
+        assert len({record["columns"].partition(".")[0] for record in records}) == 1

@@ -16,7 +16,7 @@ from tests.support.indexing import counts, draw, only
 pytest.importorskip("ray", reason="ray is not installed (pip install 'cir-vectorizer[ray]')")
 pytestmark = pytest.mark.slow
 
-from cir_vectorizer.sync.ray_engine import RayEngine  # noqa: E402
+from cir_vectorizer.sync.ray_decoders import RayDecoders  # noqa: E402
 
 
 def contents(shop):
@@ -51,14 +51,14 @@ def test_two_runs_give_the_same_collection_and_report_as_the_plain_engine(tmp_pa
 
     def both():
         ours = sync(open_source(str(folder)), plain, tiny, batch_size=8)
-        theirs = sync(open_source(str(folder)), by_ray, tiny, batch_size=8, engine=engine)
+        theirs = sync(open_source(str(folder)), by_ray, tiny, batch_size=8, decoders=decoders)
         assert counts(ours) == counts(theirs)
         assert failures(ours) == failures(theirs)
         assert (ours.total, ours.complete, ours.changes) == (theirs.total, theirs.complete, theirs.changes)
         same(plain, by_ray)
         return theirs
 
-    with RayEngine(tiny, device="cpu", batch_size=8) as engine:
+    with RayDecoders(tiny, device="cpu", batch_size=8) as decoders:
         report = both()
         assert (report.added, report.encoded, len(report.failed)) == (40, 40, 3)
         draw(folder / "00.png", 100)
@@ -86,8 +86,8 @@ def test_with_gpus_the_actors_take_them_and_tasks_read(photos, tmp_path, tiny):
     ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     shop = open_collection(f"qdrant:{tmp_path}/index/shop")
     try:
-        with RayEngine(tiny) as engine:
-            report = sync(open_source(str(photos)), shop, tiny, engine=engine)
+        with RayDecoders(tiny) as decoders:
+            report = sync(open_source(str(photos)), shop, tiny, decoders=decoders)
         assert ray.is_initialized()
     finally:
         ray.shutdown()
@@ -97,7 +97,7 @@ def test_with_gpus_the_actors_take_them_and_tasks_read(photos, tmp_path, tiny):
 
 def test_a_cluster_that_does_not_answer_is_named(tiny):
     with pytest.raises(ModelError, match=r"no Ray answers at 127.0.0.1:1 .*correct --ray-address"):
-        RayEngine(tiny, "127.0.0.1:1").__enter__()
+        RayDecoders(tiny, "127.0.0.1:1").__enter__()
 
 
 def test_a_worker_with_other_weights_ends_the_run_with_a_sentence(photos, tmp_path, tiny):
@@ -108,6 +108,9 @@ def test_a_worker_with_other_weights_ends_the_run_with_a_sentence(photos, tmp_pa
         former_fingerprint, precision = "1" * 64, "float32"
 
     shop = open_collection(f"qdrant:{tmp_path}/index/shop")
-    with RayEngine(Other(), device="cpu") as engine, pytest.raises(ModelError, match="other weights on a Ray worker"):
-        sync(open_source(str(photos)), shop, Other(), engine=engine)
+    with (
+        RayDecoders(Other(), device="cpu") as decoders,
+        pytest.raises(ModelError, match="other weights on a Ray worker"),
+    ):
+        sync(open_source(str(photos)), shop, Other(), decoders=decoders)
     shop.close()

@@ -1,7 +1,11 @@
 """Sync of csv, tsv and jsonl tables into an embedded Qdrant, with the packaged model."""
 
+import gzip
+import json
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cir_vectorizer.errors import SourceError
@@ -24,6 +28,60 @@ def test_columns_become_the_payload(photos, shop, tiny, suffix):
         "a.jpg": {"colour": "light, blue", "price": 10},
         "b.png": {"colour": "réd", "price": 5},
     }
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".tsv.gz", ".jsonl.gz", ".json", ".json.gz", ".parquet.gz"])
+def test_gzipped_tables_and_lists_of_json_are_tables_like_the_others(photos, shop, tiny, suffix):
+    rows = [{"image": "a.jpg", "colour": "réd"}, {"image": "b.png", "colour": "blue"}]
+    plain = photos / f"catalog{suffix.removesuffix('.gz')}"
+    if plain.suffix == ".json":
+        plain.write_text(json.dumps(rows))
+    elif plain.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), plain)
+    else:
+        table(plain, rows)
+    if suffix.endswith(".gz"):
+        (photos / f"catalog{suffix}").write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    assert counts(run(photos / f"catalog{suffix}", shop, tiny)) == only(added=2, encoded=2)
+    assert payloads(shop) == {"a.jpg": {"colour": "réd"}, "b.png": {"colour": "blue"}}
+    assert counts(run(photos / f"catalog{suffix}", shop, tiny)) == only(unchanged=2)
+
+
+def test_rows_of_a_json_list_that_make_no_sense_fail_one_by_one(photos, shop, tiny):
+    content = (
+        '[{"image": "a.jpg"}, 3, {"image": "b.png", "weight": NaN}, {"image": "b.png", "ean": 123456789012345678901}]'
+    )
+    (photos / "catalog.json").write_text(content)
+    report = run(photos / "catalog.json", shop, tiny)
+    assert counts(report) == only(added=1, failed=3, encoded=1)
+    assert [str(failure).partition("catalog.json, ")[2] for failure in report.failed] == [
+        'row 2 is no JSON object; write {"image": …, …}',
+        "row 3 is not valid JSON (NaN is not a number that databases hold); correct it",
+        "row 4 is not valid JSON (123456789012345678901 is not a number that databases hold); correct it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("catalog.json", b'{"image": "a.jpg"}', "holds an object; a list of objects is needed"),
+        ("catalog.json", b'[{"image": "a.jpg"}', "line 1 is not valid JSON"),
+        ("catalog.csv.gz", b"image\na.jpg\n", "is damaged or not gzipped"),
+        ("catalog.csv.gz", gzip.compress(b"image\na.jpg\n" * 1000)[:30], "is damaged or not gzipped"),
+        ("catalog.csv", b'image\n"a.jpg" x\n', "line 2 cannot be read .*; save the table anew"),
+    ],
+)
+def test_a_damaged_file_names_its_cause(photos, name, content, problem):
+    (photos / name).write_bytes(content)
+    with pytest.raises(SourceError, match=problem):
+        open_source(photos / name).count()
+
+
+def test_a_table_with_the_line_ends_of_old_programs_is_read(photos, shop, tiny):
+    (photos / "catalog.csv").write_bytes(b"image,colour\ra.jpg,red\rb.png,blue\r")
+    run(photos / "catalog.csv", shop, tiny)
+    assert payloads(shop) == {"a.jpg": {"colour": "red"}, "b.png": {"colour": "blue"}}
 
 
 def test_json_values_stay_as_they_are(photos, shop, tiny):

@@ -54,6 +54,14 @@ def test_the_ending_may_be_in_capitals(tmp_path: Path) -> None:
     assert read_captions([write(tmp_path, "CATALOG.TXT", FILES["lines.txt"])]).captions == EXPECTED
 
 
+def test_stray_quotes_and_blank_lines_do_not_stop_the_reading(tmp_path: Path) -> None:
+    table = 'id,text\n1,"a red" dress\n\n2,a 5" mug\n'
+    assert read_captions([write(tmp_path, "t.csv", table)]).captions == ["a red dress", 'a 5" mug']
+    lines = '"a red dress"\n\n{"caption": "a mug", "price": 1e999, "ean": 123456789012345678901234567890}\n'
+    found = read_captions([write(tmp_path, "t.ndjson", lines)])
+    assert found == CaptionSet(["a red dress", "a mug"], read=2, blank=0, duplicates=0)
+
+
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_parquet_gives_its_text_column_and_lists_of_texts(ending: str, tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
@@ -71,7 +79,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 
 def test_broken_parquet_is_explained(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    assert "no readable Parquet file" in refusal(write(tmp_path, "t.parquet", b"nothing like it"))
+    assert "is no parquet file" in refusal(write(tmp_path, "t.parquet", b"nothing like it"))
 
 
 def test_standard_input_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,12 +198,12 @@ def test_another_encoding_names_file_line_and_remedy(name: str, tmp_path: Path) 
 
 def test_a_bad_json_line_names_file_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, "t.jsonl", '"a mug"\n\n{"caption": \n')
-    assert f"{path}, line 3: not JSON" in refusal(path)
+    assert f"{path}, line 3 is not valid JSON" in refusal(path)
 
 
 def test_a_bad_json_file_names_the_line(tmp_path: Path) -> None:
     path = write(tmp_path, "t.json", '[\n"a mug",\n]')
-    assert f"{path}, line 3: not JSON" in refusal(path) or f"{path}, line 2: not JSON" in refusal(path)
+    assert f"{path}, line 3 is not valid JSON" in refusal(path) or f"{path}, line 2 is not valid JSON" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +213,7 @@ def test_a_bad_json_file_names_the_line(tmp_path: Path) -> None:
         ("t.jsonl", "3\n", "line 1: a number where a caption should be"),
         ("t.json", '[{"caption": {"en": "a mug"}}]', "item 1: an object where a caption should be"),
         ("t.json", "[" * 100_000, "nested too deeply"),
-        ("t.csv", "caption\na red, striped mug\n", "line 2: 2 fields under 1 column; put captions"),
+        ("t.csv", "caption\na red, striped mug\n", "line 2 has 2 cells for 1 column; put quotes"),
         ("t.tsv", 'caption\tid\n"a mug\t1\na hat\t2\n', "close that quote"),
         ("t.doc", "a mug", "must end in one of .txt, .csv, .tsv, .jsonl, .json, .parquet, each also with .gz"),
         ("mugs", "a mug", "must end in one of"),

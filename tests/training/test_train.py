@@ -20,7 +20,9 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.errors import CaptionError, ModelError
 from cir_vectorizer.models import load, read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
-from cir_vectorizer_trainer.phi.trainer import PhiTrainer, Settings, add_noise, make_examples, self_masking_loss
+from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.loss import add_noise, self_masking_loss
+from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from examples.demo.catalog import SEEN, caption
 
 
@@ -139,10 +141,10 @@ def test_resume_refuses_another_tagger(caption_file, tmp_path, monkeypatch):
 
 def test_resume_refuses_another_share_of_held_out_captions_and_another_backbone(tiny, tmp_path):
     texts = captions(40)
-    trainer = PhiTrainer(tiny.backbone, texts, BuiltinTagger(), Settings(batch_size=8))
+    trainer = PhiTrainer(tiny.backbone, texts, BuiltinTagger(), Hyperparameters(batch_size=8))
     assert list(trainer.run(1))
     trainer.save(tmp_path, complete=False)
-    other = PhiTrainer(tiny.backbone, texts, BuiltinTagger(), Settings(batch_size=8, validation_share=0.2))
+    other = PhiTrainer(tiny.backbone, texts, BuiltinTagger(), Hyperparameters(batch_size=8, validation_share=0.2))
     with pytest.raises(ModelError, match=r"validation-share 0\.05, not 0\.2"):
         other.resume(tmp_path)
     state = torch.load(tmp_path / "training.pt", weights_only=True)
@@ -203,23 +205,23 @@ def test_captions_come_from_standard_input_and_from_a_named_column(tmp_path):
 
 def test_one_caption_is_refused_by_the_trainer_too(tiny):
     with pytest.raises(CaptionError):
-        PhiTrainer(tiny.backbone, ["a red dress"], BuiltinTagger(), Settings())
+        PhiTrainer(tiny.backbone, ["a red dress"], BuiltinTagger(), Hyperparameters())
 
 
 def test_masked_rows_hold_their_markers_and_long_captions_keep_one(tiny):
     texts = ["a red dress with long sleeves", "of the " * 60 + "red dress", "it is " * 80]
     for example in make_examples(texts, tiny.backbone, BuiltinTagger(), random.Random(0)):
         assert example.masked.slots
-        assert all(example.masked.ids[at] == tiny.backbone.text.marker_id for at, _ in example.masked.slots)
+        assert all(example.masked.ids[at] == tiny.backbone.text.facts.marker_id for at, _ in example.masked.slots)
         assert len(example.original.ids) <= 77
         assert len(example.masked.ids) <= 77
 
 
 def test_the_default_noise_is_the_published_one_in_any_unit(tiny):
-    trainer = PhiTrainer(tiny.backbone, captions(50), BuiltinTagger(), Settings())
+    trainer = PhiTrainer(tiny.backbone, captions(50), BuiltinTagger(), Hyperparameters())
     assert trainer.noise_scale == pytest.approx(1)
     double = PhiTrainer(
-        tiny.backbone, captions(50), BuiltinTagger(), Settings(noise_strength=2 * trainer.published_strength)
+        tiny.backbone, captions(50), BuiltinTagger(), Hyperparameters(noise_strength=2 * trainer.published_strength)
     )
     assert double.noise_scale == pytest.approx(2)
     drawn = add_noise(torch.zeros(20_000, 16), 2.0, torch.Generator().manual_seed(0))
@@ -230,8 +232,8 @@ def test_the_default_noise_is_the_published_one_in_any_unit(tiny):
 def test_loss_is_the_same_with_rows_alone_or_together(tiny):
     backbone = tiny.backbone
     examples = make_examples(captions(12), backbone, BuiltinTagger(), random.Random(0))
-    phi = torch.nn.Linear(backbone.dim, backbone.text.width)
-    originals = backbone.encode_text([e.original for e in examples])
+    phi = torch.nn.Linear(backbone.dim, backbone.text.facts.width)
+    originals = backbone.text.encode_text([e.original for e in examples])
     together = self_masking_loss(backbone, phi, [e.masked for e in examples], originals, originals)
     alone = [
         self_masking_loss(backbone, phi, [e.masked], o[None], o[None]) for e, o in zip(examples, originals, strict=True)
@@ -240,8 +242,8 @@ def test_loss_is_the_same_with_rows_alone_or_together(tiny):
 
 
 def test_loss_and_gradients_are_those_of_the_plain_recipe(tiny):
-    plain = PlainRecipe(tiny.backbone, Settings())
-    trainer = PhiTrainer(tiny.backbone, captions(300), BuiltinTagger(), Settings())
+    plain = PlainRecipe(tiny.backbone, Hyperparameters())
+    trainer = PhiTrainer(tiny.backbone, captions(300), BuiltinTagger(), Hyperparameters())
     loss, gradient = differences(trainer, plain, 256)
     assert loss < 1e-6
     assert gradient < 1e-5

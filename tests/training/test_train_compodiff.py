@@ -28,11 +28,11 @@ from cir_vectorizer.models import read_record
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer_trainer.compodiff.denoise import denoise
-from cir_vectorizer_trainer.compodiff.examples import NOTHING, shuffled
+from cir_vectorizer_trainer.compodiff.examples import NOTHING, Data, Examples, shuffled, without
 from cir_vectorizer_trainer.compodiff.folder import STATE_FILE, Folder, noise_scale, train
 from cir_vectorizer_trainer.compodiff.frozen import assemble, text_states
 from cir_vectorizer_trainer.compodiff.tables import Tables
-from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Data, Examples, Settings
+from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Hyperparameters
 from examples.demo.catalog import SEEN, caption, draw
 
 SMALL = ("--depth", 1, "--heads", 2, "--head-dim", 8, "--batch-size", 16, "--masks", 1, "--device", "cpu")
@@ -236,7 +236,7 @@ def test_texts_may_be_read_by_another_model(drawn_shop, tmp_path, clip_folder):
     assert record["text_backbone"]["loader"] == "transformers"
     assert record["network"]["text_width"] == 32
     assert (
-        record["text_backbone"]["fingerprint"] == cir_vectorizer.load(str(clip_folder), "cpu").backbone.text_fingerprint
+        record["text_backbone"]["fingerprint"] == cir_vectorizer.load(str(clip_folder), "cpu").backbone.text.fingerprint
     )
     vectors = cir_vectorizer.load(str(out), "cpu").compose([{"text": "a red hat", "composer": "compodiff"}]).vectors
     assert vectors.shape == (1, 128)
@@ -334,7 +334,7 @@ def small_network() -> Network:
 
 def trainer_of(data=None, **settings) -> CompoDiffTrainer:
     chosen = {"batch_size": 12, "validate_every": 20, "warmup": 3, "lr": 3e-3, **settings}
-    return CompoDiffTrainer(small_network(), data or synthetic(), Settings(**chosen))
+    return CompoDiffTrainer(small_network(), data or synthetic(), Hyperparameters(**chosen))
 
 
 def last(iterator):
@@ -351,7 +351,7 @@ def test_both_stages_lower_the_loss(settings):
     }
     assert by_stage["prior"][-1] < 0.3 * by_stage["prior"][0]
     assert by_stage["composed"][-1] < 0.7 * by_stage["composed"][0]
-    assert progress.rows == 180 * 12 * trainer.settings.draws
+    assert progress.rows == 180 * 12 * trainer.hyperparameters.draws
     assert trainer.best_validation.loss == min(by_stage["composed"])
     assert trainer.history[-1].tasks.keys() == {"pairs", "triplets", "masked"}
 
@@ -364,7 +364,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny, tmp_path, s
         torch.manual_seed(0)
         network = Network(NetworkConfig(dim=128, depth=1, heads=2, head_dim=8, text_width=12))
         data = Data(padded, data.states, 0, data.pairs, data.triplets, data.masked, data.masks)
-        return CompoDiffTrainer(network, data, Settings(batch_size=8, validate_every=5, warmup=4, rows_per_text=2))
+        return CompoDiffTrainer(
+            network, data, Hyperparameters(batch_size=8, validate_every=5, warmup=4, rows_per_text=2)
+        )
 
     whole, parts = (Folder(tmp_path / name, "tiny", tiny.backbone) for name in ("whole", "parts"))
     assert train(wide(), whole, 10, 8)
@@ -414,11 +416,10 @@ def test_no_target_is_both_trained_on_and_validated_by():
 
 
 def test_dropped_texts_become_the_empty_one_and_dropped_pictures_nothing_and_masks_stay():
-    trainer = trainer_of(drop_text=0.3, drop_image=0.2, drop_both=0.1)
     rows = Examples(
         torch.full((20_000,), 5), torch.zeros(20_000).long(), torch.ones(20_000).long(), torch.ones(20_000).long()
     )
-    dropped = trainer._dropped(rows, torch.Generator().manual_seed(0))
+    dropped = without(rows, (0.3, 0.2, 0.1), 0, torch.Generator().manual_seed(0))
     text, image = dropped.text == 0, dropped.reference == NOTHING
     shares = [(text & ~image), (~text & image), (text & image)]
     assert [share.float().mean().item() for share in shares] == pytest.approx([0.3, 0.2, 0.1], abs=0.02)
@@ -434,7 +435,7 @@ def test_every_example_is_seen_once_a_pass_and_texts_stay_together():
     assert runs <= math.ceil(103 / 4) + 5
     trainer = trainer_of(synthetic())
     rows = len(trainer.examples["triplets"])
-    passes = torch.cat([trainer._picked("triplets", at, 7) for at in range(0, 2 * rows, 7)])
+    passes = torch.cat([trainer._passes["triplets"].indices(at, 7) for at in range(0, 2 * rows, 7)])
     assert sorted(passes[:rows].tolist()) == list(range(rows))
 
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones import Backbone, BackboneSpec, TokenRow, load_backbone
-from cir_vectorizer.composers.base import Composer, Plan, cut_note, text_row
+from cir_vectorizer.backbones import Backbone, BackboneSpec, TextEncoder, TokenRow, load_backbone
+from cir_vectorizer.composers.base import Composer, Plan, cut_note
 from cir_vectorizer.composers.compodiff.checkpoint import load_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
 from cir_vectorizer.composers.compodiff.sampler import SIZES, Denoiser, Draw, sample
 from cir_vectorizer.composers.compodiff.schedule import cosine_schedule
-from cir_vectorizer.composers.takes import Takes
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, QueryError
 from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.takes import Takes
 
 MOST_DRAWS = 16
 """Queries in one batch of the sampler: each keeps keys and values of its context for every layer."""
@@ -49,7 +49,7 @@ class CompoDiff(Composer):
     Args:
         backbone: the encoder of the index: its picture embeddings are what is drawn.
         network: trained for that space.
-        text_backbone: the encoder whose text states the network reads; the same as `backbone` if None.
+        text: the encoder whose states the network reads; the one of `backbone` if None.
         knobs: of queries that ask for nothing else.
     """
 
@@ -64,42 +64,42 @@ class CompoDiff(Composer):
         self,
         backbone: Backbone,
         network: Network,
-        text_backbone: Backbone | None = None,
+        text: TextEncoder | None = None,
         knobs: Knobs | None = None,
     ) -> None:
         self.backbone = backbone
-        self.text_backbone = text_backbone or backbone
+        self.text = text or backbone.text
         self.network = network.to(backbone.device).eval().requires_grad_(False).pack()
         self.knobs = knobs or Knobs()
         self.takes = replace(self.takes, units_per_step=UNITS_PER_STEP * self.knobs.samples)
         self._schedule = cosine_schedule()
         self._denoise: Denoiser | None = None
-        self._empty = text_row(self.text_backbone.tokenizer, self.text_backbone.text, "")[0]
+        self._empty = self.text.tokenizer.row("")
         self._empty_states: Tensor | None = None
         widths = (network.config.dim, network.config.text_width)
-        wanted = (backbone.dim, self.text_backbone.text.width)
+        wanted = (backbone.dim, self.text.facts.width)
         if widths != wanted:
             raise CheckpointError(
                 f"this CompoDiff draws embeddings of {widths[0]} from text states of {widths[1]}, but picture backbone "
-                f"{backbone.spec} has {wanted[0]} and text backbone {self.text_backbone.spec} {wanted[1]}; "
+                f"{backbone.spec} has {wanted[0]} and text backbone {self.text.spec} {wanted[1]}; "
                 "choose the backbones that it was trained for"
             )
 
     @classmethod
     def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "CompoDiff":
         """From a model folder. Raises CheckpointError when the weights do not fit."""
-        text_backbone = None
+        text = None
         if spec := record.get("text_backbone"):
             text_spec = BackboneSpec(spec["loader"], spec["name"], spec["options"])
-            text_backbone = load_backbone(text_spec, backbone.device, backbone.dtype)
+            text = load_backbone(text_spec, backbone.device, backbone.dtype).text
             noted = spec.get("fingerprint")  # releases up to 0.1.0 noted none
-            if noted not in (None, text_backbone.text_fingerprint):
+            if noted not in (None, text.fingerprint):
                 raise BackboneMismatch(
                     f"{folder}: CompoDiff was trained on the text states of {text_spec} with fingerprint {noted[:12]}, "
-                    f"but its weights here have {text_backbone.text_fingerprint[:12]}; get those it was trained with"
+                    f"but its weights here have {text.fingerprint[:12]}; get those it was trained with"
                 )
         network = load_network(folder / record["file"], record["network"])
-        return cls(backbone, network, text_backbone, Knobs.read(record.get("knobs", {})))
+        return cls(backbone, network, text, Knobs.read(record.get("knobs", {})))
 
     def compile(self) -> None:
         """Compile the network for its device, with CUDA graphs on a GPU: a slower start, faster queries.
@@ -123,9 +123,8 @@ class CompoDiff(Composer):
         rows, notes = [], []
         for field_name in ("text", "negative_text"):
             words = (getattr(query, field_name) or "").strip()
-            row, cut = text_row(self.text_backbone.tokenizer, self.text_backbone.text, words)
-            rows.append(row)
-            notes += [cut_note(field_name, self.text_backbone.text)] if cut else []
+            rows.append(self.text.tokenizer.row(words))
+            notes += [cut_note(field_name, self.text.tokenizer)] if rows[-1].cut else []
         knobs = self.knobs.asked(query.options)
         seed = query.options.seed
         wish = _Wish(knobs, _seed_of(query) if seed is None else seed)
@@ -167,11 +166,11 @@ class CompoDiff(Composer):
     def _states(self, rows: Sequence[TokenRow]) -> Tensor:
         """(n, 77, text_width) of texts; those of the empty one, which most queries have as negative text, are kept."""
         if self._empty not in rows:
-            return self.text_backbone.encode_states(rows)
+            return self.text.encode_states(rows)
         if self._empty_states is None:
-            self._empty_states = self.text_backbone.encode_states([self._empty])
+            self._empty_states = self.text.encode_states([self._empty])
         others = [row for row in rows if row != self._empty]
-        encoded = iter(self.text_backbone.encode_states(others).unbind() if others else ())
+        encoded = iter(self.text.encode_states(others).unbind() if others else ())
         empty = self._empty_states[0]
         return torch.stack([empty if row == self._empty else next(encoded) for row in rows])
 

@@ -22,8 +22,7 @@ from cir_vectorizer.service.doors.requests import (
     picture_ref,
     read_json,
 )
-from cir_vectorizer.service.http.limits import RefusedError
-from cir_vectorizer.service.http.problems import naming, vectors_of
+from cir_vectorizer.service.http.problems import RefusedError, naming, vectors_of
 from cir_vectorizer.service.names import Target
 from cir_vectorizer.service.state import Service, key_of, set_key
 
@@ -48,7 +47,7 @@ def router(service: Service) -> APIRouter:
             base = service.names.resolve(request.path_params.get("name"))  # its error tells names to who has a key
             asked = await service.engine.host(_read, service, base, content)
             answers = await service.engine.run(asked.works, asked.lane)
-            found = vectors_of(answers, lambda i: _label(i, asked.models[i]))
+            found = vectors_of(answers, lambda error, i: error.within("inputs", i, _label(i, asked.models[i])))
             tokens: Counter[str] = Counter()
             for model, each in zip(asked.models, asked.works, strict=True):
                 tokens[model] += each.tokens
@@ -84,9 +83,9 @@ def _read(service: Service, base: Target, content: dict[str, object]) -> _Asked:
     asked = _Asked([], [], _LANES[inference])
     for i, each in enumerate(inputs):
         if not isinstance(each, dict) or not isinstance(each.get("model", ""), str):
-            raise QueryError(f"inputs[{i}]", "is not an object with data, data_type and a model's name")
+            raise QueryError("", "is not an object with data, data_type and a model's name").within("inputs", i)
         model = each.get("model", "")
-        with naming(_label(i, model)):
+        with naming("inputs", i, _label(i, model)):
             asked.works.append(_work(service, base, model, each))
             asked.models.append(model)
     check_pictures(asked.works, service.settings)
@@ -121,4 +120,4 @@ def _query(data: Any, options: Any) -> ComposedQuery:
 
 
 def _label(position: int, model: str) -> str:
-    return f"inputs[{position}] (model {model[:80]!r})"
+    return f"inputs[{position}] (model {model[:80]!r}): "

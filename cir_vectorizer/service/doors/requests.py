@@ -6,10 +6,11 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.errors import CirError, QueryError
 from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery, ImageRef
-from cir_vectorizer.service.http.limits import RefusedError
+from cir_vectorizer.query.validation import first_finding
+from cir_vectorizer.service.http.problems import RefusedError
 from cir_vectorizer.service.settings import Settings
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -68,6 +69,11 @@ def check_text(text: str, settings: Settings) -> str:
     return text
 
 
+def in_texts_or_images(error: CirError, position: int, texts: int) -> CirError:
+    """Place the error of one answer, where the answers to `texts` texts come before those to images."""
+    return error.within("texts", position) if position < texts else error.within("images", position - texts)
+
+
 def kind_of(value: object) -> str:
     """What a JSON value is, for messages."""
     kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
@@ -87,9 +93,14 @@ def parse(kind: type[Body], content: dict[str, object]) -> Body:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(str(part)[:80] for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise QueryError(field, f"is not a field; the fields are {', '.join(kind.model_fields)}") from error
-        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise QueryError(field, message[:1].lower() + message[1:]) from error
+        found = first_finding(error)
+        problem = f"is not a field; the fields are {', '.join(kind.model_fields)}" if found.unknown else found.problem
+        field, *inner = found.path
+        if inner and isinstance(inner[0], int):  # an item of a list
+            index, *inner = inner
+            raise QueryError(_dotted(inner), problem).within(str(field), int(index)) from error
+        raise QueryError(_dotted(found.path), problem) from error
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(str(part)[:80] for part in path)

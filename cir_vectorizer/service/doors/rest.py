@@ -25,6 +25,7 @@ from cir_vectorizer.service.doors.requests import (
     check_items,
     check_pictures,
     check_text,
+    in_texts_or_images,
     parse,
     picture_ref,
     read_json,
@@ -93,7 +94,7 @@ def _handler(
 
 async def _compose(service: Service, body: bytes) -> Response:
     target, works = await service.engine.host(_read_compose, service, body)
-    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda i: f"queries[{i}]")
+    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("queries", i))
     vectors = [answer.vector for answer in found]
     content = {
         "model": service.names.full_name(target.model),
@@ -109,7 +110,7 @@ def _read_compose(service: Service, body: bytes) -> tuple[Target, list[Work]]:
     check_items(len(asked.queries), service.settings)
     works = []
     for i, query in enumerate(asked.queries):
-        with naming(f"queries[{i}]"):
+        with naming("queries", i):
             works.append(_composed(service, target, query))
     check_pictures(works, service.settings)
     return target, works
@@ -125,7 +126,7 @@ async def _embed(service: Service, body: bytes) -> Response:
     target, texts, images = await service.engine.host(_read_embed, service, body)
     count = len(texts)
     answers = await service.engine.run([*texts, *images], Lane.SEARCH)
-    found = vectors_of(answers, lambda i: f"texts[{i}]" if i < count else f"images[{i - count}]")
+    found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
     content = {
         "model": service.names.full_name(target.model),
         "text_vectors": [answer.vector for answer in found[:count]],
@@ -140,17 +141,20 @@ def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list
     target = service.names.resolve(asked.model)
     check_items(len(asked.texts) + len(asked.images), service.settings)
     vectorizer = service.engine.vectorizers[target.model]
-    texts = [vectorizer.plan_text(check_text(text, service.settings)) for text in asked.texts]
+    texts = []
+    for i, text in enumerate(asked.texts):
+        with naming("texts", i):
+            texts.append(vectorizer.plan_text(check_text(text, service.settings)))
     images = []
     for i, image in enumerate(asked.images):
-        with naming(f"images[{i}]"):
+        with naming("images", i):
             images.append(vectorizer.plan_picture(picture_ref(image)))
     return target, texts, images
 
 
 async def _embeddings(service: Service, body: bytes) -> Response:
     asked, target, works = await service.engine.host(_read_embeddings, service, body)
-    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda i: f"input[{i}]")
+    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("input", i))
     data = [
         {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
         for i, answer in enumerate(found)
@@ -177,7 +181,7 @@ def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Tar
     check_items(len(inputs), service.settings)
     works = []
     for i, text in enumerate(inputs):
-        with naming(f"input[{i}]"):
+        with naming("input", i):
             if text[:11].lower() == "data:image/":
                 works.append(vectorizer.plan_picture(picture_ref(text)))
             else:
@@ -209,7 +213,7 @@ async def _explain(service: Service, body: bytes) -> Response:
 async def _explained(service: Service, model: str, query: ComposedQuery, count: int) -> dict[str, Any]:
     works, parts = await service.engine.host(_works_of_parts, service.engine.vectorizers[model], query)
     answers = await service.engine.run(works, Lane.SEARCH)
-    whole = vectors_of(answers[:1], lambda _: "query")[0].vector
+    whole = vectors_of(answers[:1], lambda error, _: error.at("query"))[0].vector
     moves = []
     for part, answer in zip(parts, answers[1:], strict=True):
         if isinstance(answer, Answer):
@@ -271,6 +275,8 @@ def _models(service: Service) -> dict[str, Any]:
                 "owned_by": "cir-vectorizer",
                 "full_name": names.full_name(model),
                 "fingerprint": vectorizer.fingerprint,
+                "former_fingerprint": vectorizer.former_fingerprint,
+                "precision": vectorizer.precision,
                 "dim": vectorizer.dim,
                 "mean_image_norm": vectorizer.mean_image_norm,
                 "default": model == names.default,

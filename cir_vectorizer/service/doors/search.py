@@ -28,8 +28,8 @@ from cir_vectorizer.service.doors.requests import (
     parse,
     read_json,
 )
-from cir_vectorizer.service.http.limits import RefusedError, deadline, until_gone
-from cir_vectorizer.service.http.problems import naming, refusal, vectors_of
+from cir_vectorizer.service.http.limits import deadline, until_gone
+from cir_vectorizer.service.http.problems import RefusedError, naming, refusal, vectors_of
 from cir_vectorizer.service.page.thumbnails import DEFAULT_SIDE, MEDIA_TYPE, SIDES, side_for
 from cir_vectorizer.service.state import Service
 
@@ -99,7 +99,7 @@ async def _search(service: Service, body: bytes) -> Response:
     if search.ids:
         search = await served.call("get", lambda collection: search.resolved(collection, match.info))
     parts, works = await service.engine.host(_works, service, match.model, search)
-    answers = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda i: parts[i])
+    answers = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.at(parts[i]))
     vector = search.blend([answer.vector for answer in answers])
     hits = await served.call("search", lambda collection: search.ask(collection, vector))
     content = {
@@ -208,7 +208,7 @@ async def _described(service: Service, served: ServedCollection) -> dict[str, An
     try:
         match = await service.match(served)
     except CirError as error:
-        return {**described, "problem": refusal(error)[1]}
+        return {**described, "problem": refusal(error).sentence}
     info = match.info
     return {
         **described,

@@ -10,9 +10,15 @@ from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import ModelError, QueryError
 from cir_vectorizer.models import Vectorizer, Work
 from cir_vectorizer.query import ComposedQuery, ImageRef, read_text
-from cir_vectorizer.service.doors.requests import check_items, check_pictures, check_text, kind_of, read_json
-from cir_vectorizer.service.http.limits import RefusedError
-from cir_vectorizer.service.http.problems import naming, vectors_of
+from cir_vectorizer.service.doors.requests import (
+    check_items,
+    check_pictures,
+    check_text,
+    in_texts_or_images,
+    kind_of,
+    read_json,
+)
+from cir_vectorizer.service.http.problems import RefusedError, naming, vectors_of
 from cir_vectorizer.service.names import Target
 from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.service.state import Service, key_of
@@ -34,7 +40,7 @@ def router(service: Service) -> APIRouter:
             _check_name(service, request)  # a wrong name in the address shows at once, not with the first import
         else:
             problem = "stopping; new work goes elsewhere" if service.draining else "the models are being loaded"
-            raise RefusedError(503, "not ready", problem)
+            raise RefusedError(503, "not-ready", problem)
         return Response(status_code=204)
 
     async def meta(request: Request) -> Response:
@@ -60,7 +66,7 @@ def router(service: Service) -> APIRouter:
             lane = Lane.SEARCH if len(texts) + len(images) == 1 else Lane.UPDATE
             answers = await service.engine.run([*texts, *images], lane, wait)
             count = len(texts)
-            found = vectors_of(answers, lambda i: f"texts[{i}]" if i < count else f"images[{i - count}]")
+            found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
             vectors = [answer.vector for answer in found]
             content = {"textVectors": vectors[:count], "imageVectors": vectors[count:]}
             return await service.json(content, sum(len(vector) for vector in vectors))
@@ -102,7 +108,7 @@ def _read(
     composes = not plain and not images
     works = []
     for i, text in enumerate(texts):
-        with naming(f"texts[{i}]"):
+        with naming("texts", i):
             query = read_text(text) if composes else text
             if isinstance(query, ComposedQuery):
                 works.append(vectorizer.plan(target.pin(query)))
@@ -110,7 +116,7 @@ def _read(
                 works.append(vectorizer.plan_text(check_text(query, settings)))
     pictures = []
     for i, image in enumerate(images):
-        with naming(f"images[{i}]"):
+        with naming("images", i):
             pictures.append(vectorizer.plan_picture(ImageRef.model_construct(base64=image)))
     check_pictures([*works, *pictures], settings)
     return works, pictures
@@ -124,5 +130,5 @@ def _strings(content: dict[str, object], field: str) -> list[str]:
         raise QueryError(field, "is not a list; send a list of strings, or leave it out")
     for i, value in enumerate(values):
         if not isinstance(value, str):
-            raise QueryError(f"{field}[{i}]", f"is {kind_of(value)}, not a string")
+            raise QueryError("", f"is {kind_of(value)}, not a string").within(field, i)
     return values

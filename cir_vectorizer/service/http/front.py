@@ -5,12 +5,10 @@ import re
 import time
 import uuid
 
-from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cir_vectorizer.service.http.auth import secrets_of
-from cir_vectorizer.service.http.limits import CLIENT_GONE, RefusedError
-from cir_vectorizer.service.http.problems import problem, refusal
+from cir_vectorizer.service.http.problems import CLIENT_GONE, RefusedError, refusal
 from cir_vectorizer.service.logs import FIELDS
 from cir_vectorizer.service.state import Service
 
@@ -57,13 +55,14 @@ class Front:
             self._let_in(scope, path)
             await self._app(scope, receive, answer)
         except Exception as error:  # the last place where a sentence can be made of it
-            code, sentence, headers, reason = refusal(error)
-            if code == CLIENT_GONE:
-                status = code
-            elif reason in ("internal", "device", "device memory"):
+            refused = refusal(error)
+            reason = refused.reason
+            if refused.status == CLIENT_GONE:
+                status = refused.status
+            elif refused.code in ("internal", "device", "device-memory"):
                 log.error("request failed", exc_info=error, extra={FIELDS: {"request_id": request_id}})
             if not status:
-                await _refuse(code, sentence, headers)(scope, receive, answer)
+                await refused.response()(scope, receive, answer)
             self._service.metrics.rejected(reason)
         finally:
             self._note(scope, path, status, reason, time.perf_counter() - began, request_id)
@@ -107,14 +106,6 @@ def door_of(path: str) -> str:
     if path == "/" or path.startswith(("/page/", "/docs", "/openapi.json")):
         return "page"
     return next((door for ending, door in endings.items() if path.endswith(ending)), "other")
-
-
-def _refuse(status: int, sentence: str, headers: dict[str, str]) -> Response:
-    if status == 401:
-        headers = {"www-authenticate": 'Basic realm="cir-vectorizer"'}
-    if status in (408, 413):
-        headers = {**headers, "connection": "close"}  # what is still to come of the body is not read
-    return problem(status, sentence, headers)
 
 
 def _request_id(scope: Scope) -> str:

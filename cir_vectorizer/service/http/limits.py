@@ -8,26 +8,12 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from cir_vectorizer.errors import CirError, OverloadError
+from cir_vectorizer.errors import OverloadError
+from cir_vectorizer.service.http.problems import ClientGoneError, RefusedError
 
 Result = TypeVar("Result")
 
 TIMEOUT_HEADER = "x-request-timeout"
-CLIENT_GONE = 499
-"""The status that is logged where no answer could be given any more."""
-
-
-class RefusedError(CirError):
-    """A request that is refused with an HTTP status; `reason` is a short code for the metrics."""
-
-    def __init__(self, status: int, reason: str, problem: str) -> None:
-        super().__init__(problem)
-        self.status = status
-        self.reason = reason
-
-
-class ClientGoneError(CirError):
-    """The client closed the connection; there is nobody to answer."""
 
 
 class Bodies:
@@ -70,7 +56,7 @@ class Bodies:
                 yield await asyncio.wait_for(self._collect(request, wait, held), self._seconds)
             except asyncio.TimeoutError as error:
                 problem = f"the body did not arrive within {self._seconds:g} s; send it faster or in smaller requests"
-                raise RefusedError(408, "slow body", problem) from error
+                raise RefusedError(408, "slow-body", problem) from error
         finally:
             self.held -= held[0]
             while self._waiting:
@@ -95,7 +81,7 @@ class Bodies:
         if count > self._most:
             most = f"{self._most / 2**20:,.0f} MiB"
             raise RefusedError(
-                413, "body size", f"the body is over the limit of {most}; send fewer or smaller pictures"
+                413, "body-size", f"the body is over the limit of {most}; send fewer or smaller pictures"
             )
 
     async def _room(self, count: int, wait: float, held: list[int]) -> None:

@@ -43,7 +43,7 @@ def document(service: Service) -> Schema:
         },
         "paths": paths,
         "components": {
-            "schemas": query_schemas(vectorizers[names.default]),
+            "schemas": {**query_schemas(vectorizers[names.default]), "Refusal": _refusal()},
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -251,6 +251,20 @@ def _answer(about: str) -> Schema:
 
 
 def _errors() -> Schema:
-    schema = object_schema({"error": {"type": "string"}}, ["error"])
-    about = "One sentence that says what is wrong and what to do."
+    schema = {"$ref": "#/components/schemas/Refusal"}
+    about = "One sentence that says what is wrong and what to do, and the same as data."
     return {"default": {"description": about, "content": {"application/json": {"schema": schema}}}}
+
+
+def _refusal() -> Schema:
+    text = {"type": "string"}
+    return object_schema(
+        {
+            "error": {**text, "description": "what is wrong and what to do, in one sentence"},
+            "code": {**text, "description": "a word that never changes, for example query, image, model, overload"},
+            "field": {**text, "description": "the part of the request at fault, for example queries.3.options.steps"},
+            "index": {"type": "integer", "minimum": 0, "description": "the item at fault in its list"},
+            "item_error": {**text, "description": "the sentence about that item alone, without its place"},
+        },
+        ["error", "code"],
+    )

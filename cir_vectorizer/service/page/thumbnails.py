@@ -8,17 +8,17 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 
 from PIL import Image
 
 from cir_vectorizer.collections import SyncRecord
+from cir_vectorizer.engine.cache import ByteCache
 from cir_vectorizer.errors import CirError, ImageError
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import Limits
-from cir_vectorizer.service.http.limits import RefusedError
+from cir_vectorizer.service.http.problems import RefusedError
 
 SIDES = (160, 320, 640, 1024)
 """Longest sides in pixels that there are; another is taken to the next larger."""
@@ -46,12 +46,10 @@ class Thumbnails:
     """
 
     def __init__(self, budget: int, limits: Limits, fetch: Fetch | None = None) -> None:
-        self.bytes = 0
-        self._budget = budget
         self._limits = limits
         self._fetch = fetch
         self._fetching = asyncio.Semaphore(MOST_FETCHED)
-        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._kept: ByteCache[tuple[str, int], bytes] = ByteCache(budget, len)
 
     def tag(self, record: SyncRecord, side: int) -> str:
         """The ETag of a thumbnail, known without reading anything."""
@@ -69,7 +67,6 @@ class Thumbnails:
         """
         key = record.sha256, side
         if (known := self._kept.get(key)) is not None:
-            self._kept.move_to_end(key)
             return known, True
         if not record.sha256:
             raise _gone("has no picture that sync read here")
@@ -78,11 +75,7 @@ class Thumbnails:
                 made = await on_host(_draw, await self._fetched(record), record, side, self._limits)
         else:
             made = await on_host(_draw_file, record, side, self._limits)
-        if key not in self._kept:
-            self._kept[key] = made
-            self.bytes += len(made)
-        while self.bytes > self._budget:
-            self.bytes -= len(self._kept.popitem(last=False)[1])
+        self._kept.put(key, made)
         return made, False
 
     async def _fetched(self, record: SyncRecord) -> bytes:

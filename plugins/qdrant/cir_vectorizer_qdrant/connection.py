@@ -1,13 +1,7 @@
-"""The wire to Qdrant: one client for all collections of a server or directory, what is tried again, and what errors say."""
+"""The connection to Qdrant: its client, the errors that may pass, and the sentences for the others."""
 
-import os
-import re
 import sqlite3
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
-from functools import cached_property
-from typing import TypeVar
 
 import grpc
 from pydantic import ValidationError
@@ -15,41 +9,30 @@ from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from cir_vectorizer.collections import Address, OpenOptions
-from cir_vectorizer.collections.retry import persist
-from cir_vectorizer.errors import CirError, CollectionError
+from cir_vectorizer.collections.connection import Connection
+from cir_vectorizer.redaction import without_user
 
 DEFAULT_GRPC_PORT = 6334
 TIMEOUT_S = 60
-ATTEMPTS = 10
-"""Of a call to a server that answered before: with the waits between them about 40 s, enough for it to restart."""
-FIRST_ATTEMPTS = 2
-"""Of a call before the server ever answered: the address may be wrong."""
 
-_T = TypeVar("_T")
 _SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
 _LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError, LookupError)
 _FINAL = ("not configured", "not initialized", "Authentication failed", "validation failed")
-"""In what the server says with a status of 5xx, and would say again."""
+"""Phrases in answers with a status of 5xx that the server would repeat."""
 
 
-class Connection:
-    """A client, made at the first call."""
+class QdrantConnection(Connection[QdrantClient]):
+    """A client of a server, or of a directory that it locks."""
 
-    def __init__(self, address: Address, options: OpenOptions) -> None:
-        self._address = address
-        self._options = options
-        self._reached = False
+    errors = (*_SERVER_ERRORS, *_LOCAL_ERRORS)
 
     @property
     def embedded(self) -> bool:
-        """Whether there is no server."""
-        return self._address.path is not None
+        """True where there is no server."""
+        return self.address.path is not None
 
-    @cached_property
-    def client(self) -> QdrantClient:
-        """The client of qdrant-client; touches the network or the directory."""
-        address = self._address
+    def connect(self) -> QdrantClient:
+        address = self.address
         if address.path is not None:
             # said once in the README instead of on every run
             warnings.filterwarnings("ignore", message="Local mode is not recommended", category=UserWarning)
@@ -58,45 +41,34 @@ class Connection:
             return client
         return QdrantClient(
             host=f"[{address.host}]" if ":" in (address.host or "") else address.host,
-            port=address.port or address.usual_port,
-            grpc_port=self._options.grpc_port or DEFAULT_GRPC_PORT,
-            prefer_grpc=self._options.grpc,
+            port=address.port,
+            grpc_port=self.options.grpc_port or DEFAULT_GRPC_PORT,
+            prefer_grpc=self.options.grpc,
             https=address.scheme == "qdrants",
-            api_key=self._api_key,
+            api_key=self.api_key,
             timeout=TIMEOUT_S,
             cloud_inference=True,  # an InferenceObject goes to the server as it is
             check_compatibility=False,
         )
 
-    def call(self, work: Callable[[QdrantClient], _T], collection: str, attempts: int = ATTEMPTS) -> _T:
-        """Run a call; what may pass is tried again.
+    def disconnect(self, client: QdrantClient) -> None:
+        client.close()
 
-        Raises:
-            CollectionError: cause and remedy; `__cause__` is the client's error.
-        """
-        try:
-            result = persist(lambda: work(self.client), _may_pass, attempts if self._reached else FIRST_ATTEMPTS)
-        except CirError:
-            raise  # some are ValueErrors too
-        except (*_SERVER_ERRORS, *_LOCAL_ERRORS) as error:
-            raise CollectionError(self._sentence(error, collection)) from error
-        self._reached = True
-        return result
+    def may_pass(self, error: Exception) -> bool:
+        status = status_of(error)
+        if status in (429, "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"):
+            return True
+        if status == "INTERNAL" or (isinstance(status, int) and status >= 500):
+            said = said_by(error)
+            return not any(final in said for final in _FINAL)
+        if isinstance(error, ResponseHandlingException):
+            return not isinstance(error.source, ValidationError)
+        return isinstance(error, ResourceExhaustedResponse)
 
-    def close(self) -> None:
-        """Let go of the client; the next call makes another."""
-        if "client" in self.__dict__:
-            self.client.close()
-            del self.client
-
-    @property
-    def _api_key(self) -> str | None:
-        return self._address.api_key or os.environ.get("QDRANT_API_KEY") or None
-
-    def _sentence(self, error: Exception, collection: str) -> str:
+    def sentence(self, error: Exception, collection: str) -> str:
         if self.embedded:
             return self._local_sentence(error, collection)
-        where = replace(self._address, port=self._address.port or self._address.usual_port).server
+        where = self.address.server
         if isinstance(error, ResponseHandlingException):
             if isinstance(error.source, ValidationError):
                 return (
@@ -107,12 +79,11 @@ class Connection:
             return f"no Qdrant server answers at {where} ({cause}); {remedy}"
         status, said = status_of(error), said_by(error)
         if status in (401, 403, "UNAUTHENTICATED", "PERMISSION_DENIED"):
-            given = "the API key was refused" if self._api_key else "an API key is needed"
-            return f"{where}: {given}; give --api-key or set QDRANT_API_KEY"
+            return self.key_sentence()
         if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-            port = self._options.grpc_port or DEFAULT_GRPC_PORT
+            port = self.options.grpc_port or DEFAULT_GRPC_PORT
             return (
-                f"no Qdrant server answers by gRPC at {self._address.host}, port {port} ({said}); start it, correct the "
+                f"no Qdrant server answers by gRPC at {self.address.host}, port {port} ({said}); start it, correct the "
                 "gRPC port (usually 6334), or speak REST"
             )
         if "InferenceService" in said and ("not configured" in said or "not initialized" in said):
@@ -125,14 +96,14 @@ class Connection:
         return f"{where} cannot take this for collection {collection!r}: {error}"
 
     def _local_sentence(self, error: Exception, collection: str) -> str:
-        path = self._address.path
+        path = self.address.path
         if isinstance(error, RuntimeError) and "already accessed" in str(error):
             return (
                 f"{path} is in use by another process, and an embedded collection serves one at a time; wait until that "
                 "one ends, or run a Qdrant server and name it as qdrant://HOST/COLLECTION"
             )
         cause = getattr(error, "strerror", None) or error
-        what = f"the embedded collection {self._address.scheme}:{path}/{collection}"
+        what = f"the embedded collection {self.address.scheme}:{path}/{collection}"
         if isinstance(error, OSError | sqlite3.Error):
             return f"{what} cannot be read or written ({cause}); check the disk and the permissions"
         return f"{what} cannot do this: {cause}"
@@ -158,7 +129,7 @@ def said_by(error: BaseException) -> str:
             said = error.content[:200].decode("utf-8", "replace") or error.reason_phrase
     else:
         said = str(error)
-    return re.sub(r"//[^/\s]*@", "//…@", said)
+    return without_user(said)
 
 
 def commit_without_fsync(client: QdrantClient) -> None:
@@ -173,15 +144,3 @@ def commit_without_fsync(client: QdrantClient) -> None:
         if isinstance(connection, sqlite3.Connection):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _may_pass(error: Exception) -> bool:
-    status = status_of(error)
-    if status in (429, "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"):
-        return True
-    if status == "INTERNAL" or (isinstance(status, int) and status >= 500):
-        said = said_by(error)
-        return not any(final in said for final in _FINAL)
-    if isinstance(error, ResponseHandlingException):
-        return not isinstance(error.source, ValidationError)
-    return isinstance(error, ResourceExhaustedResponse)

@@ -2,8 +2,8 @@
 
 from qdrant_client import models
 
-from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query.filters import EXACT_INTEGER, Condition, Filter, Value
+from cir_vectorizer_qdrant.columns import column_key
 
 
 def to_qdrant(where: Filter) -> models.Filter | None:
@@ -44,18 +44,3 @@ def _equals(key: str, value: Value) -> list[models.Condition]:
     elif number is not None:
         tests.append(models.FieldCondition(key=key, range=models.Range(gte=number, lte=number)))
     return tests
-
-
-def column_key(column: tuple[str, ...]) -> str:
-    """A column as Qdrant addresses it: `maker.city`, `"brand name"`.
-
-    Raises:
-        QueryError: it cannot be addressed.
-    """
-    return ".".join(_key(part) for part in column)
-
-
-def _key(part: str) -> str:
-    if '"' in part:
-        raise QueryError("filter", f"column {part!r} has a quote in its name, which Qdrant cannot address; rename it")
-    return part if part.replace("-", "_").isidentifier() else f'"{part}"'

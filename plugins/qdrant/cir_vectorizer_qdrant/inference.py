@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from cir_vectorizer.collections import RECORD_KEY, Id, SyncRecord
-from cir_vectorizer.errors import CollectionError, QueryError
-from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references, to_json
+from cir_vectorizer.collections import RECORD_KEY, Id
+from cir_vectorizer.collections.composing import Read, Stored, StoredReferences, compose_query
+from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.query.wire import to_json
 
 if TYPE_CHECKING:
     from cir_vectorizer.query.wire import Picture
@@ -55,51 +56,38 @@ def composed(
         ImageError: a file cannot be read, or a string is neither base64 nor a URL.
         CollectionError: an object is missing or has no such vector.
     """
-    pictures = references(image)
-    if image_id is not None:
-        if client is None or collection is None:
-            raise QueryError("image_id", "is known only where a collection is at hand; give client and collection too")
-        ids = [image_id] if isinstance(image_id, str | int) else list(image_id)
-        found, fingerprint = _stored(client, collection, ids, using)
-        pictures += found
-        if fingerprint and "@" not in model:
-            model = f"{model}@{fingerprint[:12]}"
-    query = read_query(
-        {
-            "image": pictures or None,
-            "text": text,
-            "negative_text": negative_text,
-            "mask": mask,
-            "template": template,
-            "composer": composer,
-            "options": options,
-        }
+    stored = None
+    if client is not None and collection is not None:
+        stored = StoredReferences(collection, _reader(client, collection, using), using)
+    query, fingerprint = compose_query(
+        image,
+        image_id,
+        stored,
+        "client and collection",
+        text=text,
+        negative_text=negative_text,
+        mask=mask,
+        template=template,
+        composer=composer,
+        options=options,
     )
+    if fingerprint and "@" not in model:
+        model = f"{model}@{fingerprint[:12]}"
     return models.InferenceObject(object=to_json(query), model=model)
 
 
-def _stored(
-    client: QdrantClient, collection: str, ids: Sequence[Id], using: str | None
-) -> tuple[list[dict[str, Any]], str | None]:
-    """References of stored objects in the order of `ids`, and the fingerprint of what made them where sync noted it."""
-    try:
-        found = client.retrieve(collection, ids, with_payload=[RECORD_KEY], with_vectors=[using] if using else True)
-    except (ResponseHandlingException, UnexpectedResponse, ValueError) as error:
-        raise CollectionError(f"objects of collection {collection!r} cannot be read: {error}") from error
-    records = {str(each.id): each for each in found}
-    found_vectors, fingerprint = [], None
-    for id_ in ids:
-        record = records.get(str(id_))
-        if record is None:
-            raise CollectionError(f"collection {collection!r} has no object {id_!r}; correct image_id")
-        vector: Any = record.vector
-        if isinstance(vector, dict):
-            dense = {name: each for name, each in vector.items() if isinstance(each, list) and is_vector(each)}
-            vector = dense.get(using or "", dense)
-        if not (isinstance(vector, list) and is_vector(vector)):
-            names = f"; it has {', '.join(vector)}, so name one by using=…" if isinstance(vector, dict) else ""
-            raise CollectionError(f"object {id_!r} of collection {collection!r} has no such dense vector{names}")
-        synced = SyncRecord.read(record.payload)
-        fingerprint = fingerprint or (synced.fingerprint if synced else None)
-        found_vectors.append(object_reference(vector, synced.norm if synced else None))
-    return found_vectors, fingerprint
+def _reader(client: QdrantClient, collection: str, using: str | None) -> Read:
+    """A function that reads objects with their vectors."""
+
+    def read(ids: list[Id]) -> dict[str, Stored]:
+        try:
+            found = client.retrieve(collection, ids, with_payload=[RECORD_KEY], with_vectors=[using] if using else True)
+        except (ResponseHandlingException, UnexpectedResponse, ValueError) as error:
+            raise CollectionError(f"objects of collection {collection!r} cannot be read: {error}") from error
+        return {str(each.id): Stored(_vectors(each.vector), (each.payload or {}).get(RECORD_KEY)) for each in found}
+
+    return read
+
+
+def _vectors(found: Any) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {"": found}

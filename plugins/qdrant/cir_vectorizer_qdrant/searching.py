@@ -4,32 +4,34 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
+from cir_vectorizer.collections import Ask
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_qdrant import words
-from cir_vectorizer_qdrant.filters import column_key
+from cir_vectorizer_qdrant.columns import column_key
+from cir_vectorizer_qdrant.filters import to_qdrant
 from cir_vectorizer_qdrant.schema import Schema
 
 FUSED_DEPTH = 100
 """Entries of each ranking that are fused, at least."""
 FUSION_K = 60
-"""Of reciprocal rank fusion: an entry at rank r counts 1 / (r + 60)."""
+"""Constant of reciprocal rank fusion: an entry at rank r counts 1 / (r + 60)."""
 OVERSAMPLING = 2.0
 """Candidates for each hit that quantised vectors choose, before the full ones decide."""
 
 Arguments = dict[str, Any]
-"""Of `query_points`."""
+"""Arguments of `query_points`."""
 
 
-def by_vector(query: Any, schema: Schema, conditions: models.Filter | None, exact: bool, embedded: bool) -> Arguments:
+def by_vector(query: Any, ask: Ask, schema: Schema, embedded: bool) -> Arguments:
     """A search by the dense vector; `query` is a vector, or an InferenceObject."""
-    arguments: Arguments = {"query": query, "using": schema.using or None, "query_filter": conditions}
+    arguments: Arguments = {"query": query, "using": schema.using or None, "query_filter": to_qdrant(ask.where)}
     if not embedded:  # which always compares with every object, and warns of parameters
-        rescoring = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+        rescoring = models.QuantizationSearchParams(ignore=ask.exact, rescore=True, oversampling=OVERSAMPLING)
         arguments["search_params"] = models.SearchParams(
-            exact=exact, quantization=rescoring if schema.quantized else None
+            exact=ask.exact, quantization=rescoring if schema.quantized else None
         )
-    return arguments
+    return with_keywords(arguments, ask.text, schema, ask.offset + ask.limit) if ask.text is not None else arguments
 
 
 def with_keywords(ranking: Arguments, text: str, schema: Schema, depth: int) -> Arguments:
@@ -62,17 +64,16 @@ def with_keywords(ranking: Arguments, text: str, schema: Schema, depth: int) -> 
     return {"prefetch": rankings, "query": models.RrfQuery(rrf=models.Rrf(k=FUSION_K))}
 
 
-def run(
-    client: QdrantClient, name: str, arguments: Arguments, limit: int, offset: int, group_by: str | None
-) -> list[models.ScoredPoint]:
+def run(client: QdrantClient, name: str, arguments: Arguments, ask: Ask) -> list[models.ScoredPoint]:
     """The hits of a search, or the best hit for each value of a column."""
-    if group_by is None:
-        return client.query_points(name, **arguments, limit=limit, offset=offset, with_payload=True).points
-    key = column_key(parse_column(group_by))
-    found = client.query_points_groups(
-        name, group_by=key, **arguments, limit=offset + limit, group_size=1, with_payload=True
-    )
-    return [group.hits[0] for group in found.groups[offset:] if group.hits]
+    if ask.group_by is None:
+        found = client.query_points(name, **arguments, limit=ask.limit, offset=ask.offset, with_payload=True)
+        return found.points
+    key = column_key(parse_column(ask.group_by))
+    groups = client.query_points_groups(
+        name, group_by=key, **arguments, limit=ask.offset + ask.limit, group_size=1, with_payload=True
+    ).groups
+    return [group.hits[0] for group in groups[ask.offset :] if group.hits]
 
 
 def _prefetch(ranking: Arguments) -> Arguments:

@@ -1,16 +1,11 @@
 """Weaviate as a collection of cir-vectorizer, and composed queries for `near_text` of the stock client."""
 
-from cir_vectorizer.collections import Address, OpenOptions
-from cir_vectorizer_weaviate.collection import WeaviateCollection
-from cir_vectorizer_weaviate.inference import composed
+from cir_vectorizer import extras
 
-__all__ = ["WeaviateCollection", "composed", "open_collection"]
+extras.require("weaviate", "Weaviate")
 
+from cir_vectorizer_weaviate.collection import WeaviateCollection  # noqa: E402
+from cir_vectorizer_weaviate.database import WEAVIATE  # noqa: E402
+from cir_vectorizer_weaviate.inference import composed  # noqa: E402
 
-def open_collection(address: Address, options: OpenOptions = OpenOptions()) -> WeaviateCollection:
-    """What the entry points `weaviate` and `weaviates` name: a collection that connects at its first call.
-
-    Raises:
-        AddressError: it names a directory, or a name that Weaviate refuses.
-    """
-    return WeaviateCollection(address, options)
+__all__ = ["WEAVIATE", "WeaviateCollection", "composed"]

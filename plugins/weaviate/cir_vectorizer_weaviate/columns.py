@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from weaviate.classes.config import DataType, Property, Tokenization
 
-from cir_vectorizer.collections import RECORD_KEY, Payload, texts
+from cir_vectorizer.collections import RECORD_KEY, Payload
 from cir_vectorizer.query.filters import EXACT_INTEGER
 
 Kind = Literal["text", "number", "boolean", "integer", "padded"]
-"""What a value is compared as; "integer" is a whole number beyond what a float tells apart, kept as its digits, and
+"""Kinds of values as they are compared; "integer" is a whole number beyond what a float tells apart, kept as its digits, and
 "padded" a text with spaces around it, which Weaviate would cut off, kept as JSON."""
 
 Path = tuple[str, ...]
@@ -45,14 +45,14 @@ class Column:
     path: Path
     kind: Kind
     many: bool
-    """Whether it holds a list."""
+    """True for a property that holds a list."""
 
     @property
     def description(self) -> str:
         return json.dumps({"column": list(self.path), "kind": self.kind}, ensure_ascii=False)
 
     def property(self, ranges: bool) -> Property:
-        """As `create` and `add_property` take it; with `ranges`, an index for < and > too."""
+        """Return the property as `create` and `add_property` take it; with `ranges`, indexed for < and > too."""
         return Property(
             name=self.name,
             data_type=_TYPES[self.kind][self.many],
@@ -124,17 +124,12 @@ class Columns:
 
 
 def is_padded(text: str) -> bool:
-    """Whether Weaviate would compare this text without the spaces around it."""
+    """Tell whether Weaviate would compare this text without the spaces around it."""
     return text != text.strip()
 
 
-def words(payload: Payload) -> str:
-    """All texts of the user's columns, for the keyword side of a hybrid search."""
-    return "\n".join(texts(payload))
-
-
 def _values(payload: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Kind, list[Any], bool]]:
-    """For each column and kind its values, and whether they stood in a list."""
+    """Yield the values of each column and kind, and whether they stood in a list."""
     for key, value in payload.items():
         path = (*above, key)
         if not above and key == RECORD_KEY:

@@ -17,7 +17,7 @@ from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query.filters import EXACT_INTEGER, Condition, Filter, Value
 
 Kind = Literal["text", "number", "boolean", "integer", "padded", "int", "other"]
-"""How a property compares: as columns.Kind, and for other programs' properties "int" and what no filter reaches."""
+"""Kinds of comparison: those of columns.Kind, and for other programs' properties "int" and "other", which no filter reaches."""
 
 NOWHERE = UUID(int=0)
 """An id that no object has."""
@@ -45,7 +45,7 @@ Fields = Callable[[tuple[str, ...]], list[Field]]
 
 
 def kind_of(data_type: str) -> Kind:
-    """How a property of this Weaviate type compares; a list compares as its entries."""
+    """Return the kind of comparison for a Weaviate type; a list compares as its entries."""
     return _KINDS.get(data_type.removesuffix("[]"), "other")
 
 

@@ -11,10 +11,12 @@ from uuid import UUID
 
 from weaviate.exceptions import WeaviateBaseError
 
-from cir_vectorizer.collections import RECORD_KEY
-from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.collections import Id
+from cir_vectorizer.collections.composing import Read, Stored, StoredReferences, compose_query
+from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references, to_json
+from cir_vectorizer.query.wire import to_json
+from cir_vectorizer_weaviate.objects import record_in
 
 if TYPE_CHECKING:
     from weaviate.collections import Collection
@@ -56,22 +58,20 @@ def composed(
         ImageError: a file cannot be read, or a string is neither base64 nor a URL.
         CollectionError: an object is missing or has no such vector.
     """
-    pictures = references(image)
-    if image_id is not None:
-        if collection is None:
-            raise QueryError("image_id", "is known only where a collection is at hand; give collection too")
-        ids = [image_id] if isinstance(image_id, str | UUID) else list(image_id)
-        pictures += [_stored(collection, id_, using) for id_ in ids]
-    query = read_query(
-        {
-            "image": pictures or None,
-            "text": text,
-            "negative_text": negative_text,
-            "mask": mask,
-            "template": template,
-            "composer": composer,
-            "options": options,
-        }
+    stored = None
+    if collection is not None:
+        stored = StoredReferences(collection.name, _reader(collection, using), using, unnamed="default")
+    query, _ = compose_query(
+        image,
+        image_id,
+        stored,
+        "collection",
+        text=text,
+        negative_text=negative_text,
+        mask=mask,
+        template=template,
+        composer=composer,
+        options=options,
     )
     return concept(query)
 
@@ -89,26 +89,17 @@ def concept(query: ComposedQuery) -> str:
     return json.dumps(to_json(query), ensure_ascii=False, separators=(",", ":"))
 
 
-def _stored(collection: "Collection[Any, Any]", id_: str | UUID, using: str | None) -> dict[str, Any]:
-    """The reference that a stored object makes."""
-    try:
-        found = collection.query.fetch_object_by_id(id_, include_vector=[using] if using else True)
-    except (WeaviateBaseError, ValueError) as error:
-        raise CollectionError(f"object {id_} of collection {collection.name!r} cannot be read: {error}") from error
-    if found is None:
-        raise CollectionError(f"collection {collection.name!r} has no object {id_}; correct image_id")
-    vector = found.vector.get(using or ("default" if len(found.vector) != 1 else next(iter(found.vector))))
-    if not (isinstance(vector, list) and is_vector(vector)):
-        names = f"; it has {', '.join(found.vector)}, so name one by using=…" if found.vector else ""
-        raise CollectionError(f"object {id_} of collection {collection.name!r} has no such dense vector{names}")
-    return object_reference(vector, _norm(found.properties.get(RECORD_KEY)))
+def _reader(collection: "Collection[Any, Any]", using: str | None) -> Read:
+    """A function that reads objects with their vectors."""
 
-
-def _norm(record: Any) -> float | None:
-    if isinstance(record, str):
+    def fetch(id_: Id) -> Any:
         try:
-            record = json.loads(record)
-        except ValueError:
-            return None
-    norm = record.get("norm") if isinstance(record, Mapping) else None
-    return float(norm) if isinstance(norm, int | float) and norm > 0 else None
+            return collection.query.fetch_object_by_id(str(id_), include_vector=[using] if using else True)
+        except (WeaviateBaseError, ValueError) as error:
+            raise CollectionError(f"object {id_} of collection {collection.name!r} cannot be read: {error}") from error
+
+    def read(ids: list[Id]) -> dict[str, Stored]:
+        found = {str(id_): fetch(id_) for id_ in ids}
+        return {id_: Stored(each.vector, record_in(each.properties)) for id_, each in found.items() if each is not None}
+
+    return read

@@ -1,6 +1,5 @@
 """Points and payloads as Weaviate's objects, and back."""
 
-import base64
 import json
 import re
 from collections.abc import Mapping
@@ -13,9 +12,10 @@ from weaviate.classes.data import DataObject
 from weaviate.classes.query import GeoCoordinate
 from weaviate.collections.classes.types import _PhoneNumber
 
-from cir_vectorizer.collections import RECORD_KEY, Id, Payload, Point, Vector
-from cir_vectorizer_weaviate.columns import words
-from cir_vectorizer_weaviate.schema import PAYLOAD, PICTURE, WORDS, Schema
+from cir_vectorizer.collections import RECORD_KEY, Hit, Id, Payload, Point, SyncRecord, Vector
+from cir_vectorizer.collections.base import picture_to_vectorize
+from cir_vectorizer_weaviate import words
+from cir_vectorizer_weaviate.schema import PAYLOAD, PICTURE, Schema
 
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -36,12 +36,7 @@ def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
         raise ValueError("Weaviate takes UUIDs as ids; give one, or use Qdrant")
     found = properties(point.payload, schema)
     if point.vector is None:
-        if point.picture is None or PICTURE not in schema.properties:
-            raise ValueError(
-                "it comes without a vector, and the collection was not made for the server to make it; write the "
-                "vector, or make the collection with --vectorize server"
-            )
-        found[PICTURE] = base64.b64encode(point.picture).decode("ascii")
+        found[PICTURE] = picture_to_vectorize(point, PICTURE in schema.properties)
         return DataObject(properties=found, uuid=uuid)
     width = schema.note.dim if schema.note else None
     if width not in (None, len(point.vector)):
@@ -57,14 +52,14 @@ def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
     found[PAYLOAD] = _json(columns)
     if RECORD_KEY in payload:
         found[RECORD_KEY] = _json(payload[RECORD_KEY])
-    if text := words(payload):
-        found[WORDS] = text
+    if text := words.of_payload(payload):
+        found[words.WORDS] = text
     return found
 
 
 def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
-    """What an object's properties say: of ours the payload as it was written, of others' each property that is set."""
-    record = read_record(properties)
+    """Return an object's payload: as it was written where we wrote it, and each property that is set elsewhere."""
+    record = record_in(properties)
     if schema.ours and isinstance(properties.get(PAYLOAD), str):
         columns = dict(json.loads(properties[PAYLOAD]))
     else:
@@ -72,8 +67,13 @@ def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
     return columns if record is None else {**columns, RECORD_KEY: record}
 
 
-def read_record(properties: Mapping[str, Any]) -> Any:
-    """What stands in `_cir`; None if there is nothing that can be read."""
+def read_record(found: Any) -> SyncRecord | None:
+    """Return the record that sync keeps about an object; None if there is none that can be read."""
+    return SyncRecord.read({RECORD_KEY: record_in(found.properties)})
+
+
+def record_in(properties: Mapping[str, Any]) -> Any:
+    """Return the JSON value of the property `_cir`; None if there is none that can be read."""
     text = properties.get(RECORD_KEY)
     if not isinstance(text, str):
         return text
@@ -81,6 +81,21 @@ def read_record(properties: Mapping[str, Any]) -> Any:
         return json.loads(text)
     except ValueError:
         return None
+
+
+def read_point(found: Any, schema: Schema) -> Point:
+    """An object as a point."""
+    return Point(str(found.uuid), read_vector(found.vector, schema), payload(found.properties, schema))
+
+
+def read_hit(found: Any, schema: Schema) -> Hit:
+    """An object that a search found; the score is the cosine, or the fused one of a hybrid search."""
+    distance = found.metadata.distance
+    if distance is None:
+        score = float(found.metadata.score or 0)
+    else:
+        score = 1 - float(distance) if schema.distance == "cosine" else -float(distance)
+    return Hit(str(found.uuid), score, payload(found.properties, schema))
 
 
 def read_vector(vectors: Any, schema: Schema) -> Vector | None:

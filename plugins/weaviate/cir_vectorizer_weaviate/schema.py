@@ -1,4 +1,5 @@
-"""What a Weaviate collection is made of: vectors, properties, what sync noted there, and how we make one.
+"""The schema of a Weaviate collection: its vectors and properties, our note in the description of `_cir`, and how we
+make one.
 
 A collection of ours keeps the payload whole in hidden properties beside those that filters use (see columns.py):
 
@@ -11,48 +12,24 @@ A collection of ours keeps the payload whole in hidden properties beside those t
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
+from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 from weaviate.collections.classes.config import _CollectionConfig
 
 from cir_vectorizer.collections import RECORD_KEY, Address, CreateOptions, Maker, ModelRecord
+from cir_vectorizer.collections.base import Note, choose_vector
 from cir_vectorizer.errors import AddressError, CollectionError
+from cir_vectorizer_weaviate import words
 from cir_vectorizer_weaviate.columns import Column, Columns, Path
 from cir_vectorizer_weaviate.filters import Field, kind_of
 
-PAYLOAD, WORDS, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_words", f"{RECORD_KEY}_picture"
+PAYLOAD, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_picture"
 CLIP = "multi2vec-clip"
 ON_DISK_CACHE = 10_000
 """Vectors held in memory where the rest shall stay on disk."""
-
-
-@dataclass(frozen=True)
-class Note:
-    """What we keep in the description of `_cir`."""
-
-    model: str
-    fingerprint: str
-    dim: int
-    indexed: tuple[str, ...] = ()
-    precision: str = "float32"
-
-    @classmethod
-    def read(cls, description: str | None) -> "Note | None":
-        """The note in a description; None where it is none of ours."""
-        try:
-            found = json.loads(description or "")["cir_vectorizer"]
-            precision = str(found.get("precision") or "float32")
-            names = str(found["model"]), str(found["fingerprint"])
-            return cls(*names, int(found["dim"]), tuple(found["indexed"]), precision)
-        except (ValueError, KeyError, TypeError):
-            return None
-
-    def to_description(self) -> str:
-        """Return the description that holds this note."""
-        return json.dumps({"cir_vectorizer": asdict(self)}, ensure_ascii=False)
 
 
 @dataclass
@@ -66,9 +43,9 @@ class Schema:
     """The vector's name; None in a collection from before vectors had names."""
     vectors: tuple[str, ...]
     flat: bool
-    """Whether there is no index but the list of all vectors."""
+    """True where the only index is the list of all vectors."""
     exact_cutoff: int
-    """Up to how many objects a filtered search compares with each."""
+    """Largest number of objects that a filtered search compares one by one."""
     blends_text: bool
     vectorize: Maker
     tenants: bool
@@ -79,7 +56,7 @@ class Schema:
 
     @property
     def ours(self) -> bool:
-        """Whether payloads are kept as we keep them."""
+        """True where payloads are kept as we keep them."""
         return PAYLOAD in self.properties
 
     @property
@@ -101,13 +78,18 @@ class Schema:
         return [Field(name, kind_of(self.properties[name]))]
 
 
+def capitalised(name: str) -> str:
+    """A collection's name with a capital letter first: Weaviate takes a small one for the same."""
+    return name[:1].upper() + name[1:]
+
+
 def class_name(address: Address) -> str:
     """The collection's name as Weaviate writes it: a capital letter first.
 
     Raises:
         AddressError: Weaviate takes no such name.
     """
-    name = address.collection[:1].upper() + address.collection[1:]
+    name = capitalised(address.collection)
     if not re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name):
         raise AddressError(
             f"{address} has a collection name that Weaviate refuses; take a letter first, then letters, digits and _"
@@ -125,21 +107,12 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
     dense = {
         name: each for name, each in named.items() if getattr(each.vector_index_config, "multi_vector", None) is None
     }
-    if named:
-        chosen = next(iter(dense)) if using is None and len(dense) == 1 else using
-        if chosen is None or chosen not in dense:
-            has = f"the vectors {', '.join(dense)}" if dense else "no dense vector"
-            raise CollectionError(
-                f"{address} has {has}{'' if using is None else f', and not {using!r}'}; "
-                f"{'name one with --using' if dense else 'name another collection'}"
-            )
+    chosen = choose_vector(dense if named else [""], using, address) or None
+    if chosen is not None:
         index = dense[chosen].vector_index_config
         vectorizer, settings = dense[chosen].vectorizer.vectorizer, dense[chosen].vectorizer.model
     else:
-        if using is not None:
-            raise CollectionError(f"{address} has one vector without a name, and not {using!r}; leave out --using")
-        chosen, index = None, found.vector_index_config
-        vectorizer = found.vectorizer
+        index, vectorizer = found.vector_index_config, found.vectorizer
         settings = found.vectorizer_config.model if found.vectorizer_config else {}
     maker = str(getattr(vectorizer, "value", vectorizer) or "none")
     properties = {each.name: str(each.data_type.value) for each in found.properties}
@@ -156,7 +129,7 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         blends_text=_blends_text(maker, settings or {}),
         vectorize="server" if maker == CLIP else "client",
         tenants=bool(found.multi_tenancy_config.enabled),
-        note=Note.read(record.description if record else None),
+        note=_read_note(record.description if record else None),
         properties=properties,
         columns=Columns([each for each in columns if each is not None], {name.lower() for name in properties}),
     )
@@ -184,7 +157,7 @@ def new_collection(
         quantizer=quantizer,
         vector_cache_max_objects=ON_DISK_CACHE if options.vector_on_disk else None,
     )
-    hidden = hidden_properties(Note(model.name, model.fingerprint, model.dim, options.indexed, model.precision))
+    hidden = hidden_properties(Note.of(model, options))
     if options.vectorize == "server":
         vectors = Configure.Vectors.multi2vec_clip(
             name=using,
@@ -205,7 +178,7 @@ def new_collection(
 
 def hidden_properties(note: Note | None) -> list[Property]:
     """The properties that keep the payload and what sync knows."""
-    kept = {RECORD_KEY: note.to_description() if note else None, PAYLOAD: "the columns of an object, as JSON"}
+    kept = {RECORD_KEY: description(note) if note else None, PAYLOAD: "the columns of an object, as JSON"}
     return [
         *(
             Property(
@@ -213,15 +186,21 @@ def hidden_properties(note: Note | None) -> list[Property]:
             )
             for name, text in kept.items()
         ),
-        Property(
-            name=WORDS,
-            description="all texts of an object, for keyword search",
-            data_type=DataType.TEXT,
-            tokenization=Tokenization.WORD,
-            index_filterable=False,
-            index_searchable=True,
-        ),
+        words.new_property(),
     ]
+
+
+def description(note: Note) -> str:
+    """The description that holds a note."""
+    return json.dumps(note.to_json(), ensure_ascii=False)
+
+
+def _read_note(description: str | None) -> Note | None:
+    """The note in a description; None where it is none of ours."""
+    try:
+        return Note.read(json.loads(description or ""))
+    except ValueError:
+        return None
 
 
 def _container(url: str | None, model: ModelRecord) -> str | None:
@@ -237,7 +216,7 @@ def _container(url: str | None, model: ModelRecord) -> str | None:
 
 
 def _blends_text(maker: str, settings: Mapping[str, Any]) -> bool:
-    """Whether vectors are made of more than a picture: of texts beside it, or of texts alone."""
+    """Tell whether vectors are made of more than a picture: of texts beside it, or of texts alone."""
     if maker == "none":
         return False
     others = [key for key, value in settings.items() if key.endswith("Fields") and key != "imageFields" and value]

@@ -1,15 +1,16 @@
 """The searches that Weaviate can do for us, and their hits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from weaviate.classes.query import HybridFusion, HybridVector, MetadataQuery
 from weaviate.collections import Collection
 
-from cir_vectorizer.collections import Hit, Payload
+from cir_vectorizer.collections import Hit, Payload, values_at
 from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import objects
-from cir_vectorizer_weaviate.schema import WORDS, Schema
+from cir_vectorizer_weaviate.schema import Schema
+from cir_vectorizer_weaviate.words import WORDS
 
 FIRST_WINDOW, MOST_RESULTS = 100, 10_000
 """Hits that are searched for groups at first, and at most: Weaviate's own bound (QUERY_MAXIMUM_RESULTS)."""
@@ -20,38 +21,33 @@ Search = Callable[[Collection[Any, Any], int, int], list[Hit]]
 """Hits of a collection, by how many and how many to pass over."""
 
 
-def near_vector(numbers: list[float], schema: Schema, filters: Any) -> Search:
-    """The nearest to a vector."""
-    arguments = _arguments(schema, filters)
-    return lambda remote, limit, offset: _hits(
-        remote.query.near_vector(numbers, limit=limit, offset=offset, **arguments), schema
-    )
+def nearest(near: list[float] | str, text: str | None, schema: Schema, filters: Any) -> Search:
+    """The nearest to a vector, or to what the container makes of a concept.
 
+    Args:
+        near: a vector, or a concept.
+        text: keywords, whose ranking is fused with the other by rank as in the Qdrant plugin; None for none.
+    """
+    named = {} if schema.using is None else {"target_vector": schema.using}
+    wanted = MetadataQuery(distance=True, score=True)
+    fixed = {**named, "filters": filters, "return_properties": schema.shown, "return_metadata": wanted}
 
-def near_text(concept: str, schema: Schema, filters: Any) -> Search:
-    """The nearest to what the container makes of a concept."""
-    arguments = _arguments(schema, filters)
-    return lambda remote, limit, offset: _hits(
-        remote.query.near_text(concept, limit=limit, offset=offset, **arguments), schema
-    )
+    def ask(remote: Collection[Any, Any], limit: int, offset: int) -> Any:
+        arguments = {**fixed, "limit": limit, "offset": offset}
+        if text is not None:
+            return remote.query.hybrid(
+                text,
+                vector=HybridVector.near_text(near) if isinstance(near, str) else near,
+                alpha=HALF,
+                fusion_type=HybridFusion.RANKED,
+                query_properties=[WORDS] if schema.ours else None,
+                **arguments,
+            )
+        if isinstance(near, str):
+            return remote.query.near_text(near, **arguments)
+        return remote.query.near_vector(near, **arguments)
 
-
-def hybrid(words: str, near: list[float] | str, schema: Schema, filters: Any) -> Search:
-    """Keywords, and the nearest to a vector or a concept; fused by rank as in the Qdrant plugin."""
-    arguments = _arguments(schema, filters)
-    return lambda remote, limit, offset: _hits(
-        remote.query.hybrid(
-            words,
-            vector=HybridVector.near_text(near) if isinstance(near, str) else near,
-            alpha=HALF,
-            fusion_type=HybridFusion.RANKED,
-            query_properties=[WORDS] if schema.ours else None,
-            limit=limit,
-            offset=offset,
-            **arguments,
-        ),
-        schema,
-    )
+    return lambda remote, limit, offset: [objects.read_hit(each, schema) for each in ask(remote, limit, offset).objects]
 
 
 def best_of_groups(page: Callable[[int], list[Hit]], group_by: str, limit: int, offset: int) -> list[Hit]:
@@ -76,29 +72,6 @@ def best_of_groups(page: Callable[[int], list[Hit]], group_by: str, limit: int, 
         window *= 4
 
 
-def _arguments(schema: Schema, filters: Any) -> dict[str, Any]:
-    named = {} if schema.using is None else {"target_vector": schema.using}
-    wanted = MetadataQuery(distance=True, score=True)
-    return {**named, "filters": filters, "return_properties": schema.shown, "return_metadata": wanted}
-
-
-def _hits(found: Any, schema: Schema) -> list[Hit]:
-    return [
-        Hit(str(each.uuid), _score(each.metadata, schema), objects.payload(each.properties, schema))
-        for each in found.objects
-    ]
-
-
-def _score(metadata: Any, schema: Schema) -> float:
-    """The cosine, or the fused score of a hybrid search."""
-    if metadata.distance is None:
-        return float(metadata.score or 0)
-    return 1 - float(metadata.distance) if schema.distance == "cosine" else -float(metadata.distance)
-
-
 def _group_values(payload: Payload, column: tuple[str, ...]) -> list[str | int]:
-    value: Any = payload
-    for part in column:
-        value = value.get(part) if isinstance(value, Mapping) else None
-    entries = value if isinstance(value, list) else [value]
-    return [each for each in entries if isinstance(each, str | int) and not isinstance(each, bool)]
+    values = values_at(payload, column)
+    return [each for each in values if isinstance(each, str | int) and not isinstance(each, bool)]

@@ -8,12 +8,14 @@ from weaviate.collections import Collection
 from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
 from cir_vectorizer.collections import Id
+from cir_vectorizer.collections.base import by_halves, check_written
+from cir_vectorizer.collections.connection import ATTEMPTS
 from cir_vectorizer.collections.retry import persist
-from cir_vectorizer.errors import CollectionError, PartialWriteError
-from cir_vectorizer_weaviate.connection import ATTEMPTS, may_pass, said_by
+from cir_vectorizer.errors import CollectionError
+from cir_vectorizer_weaviate.connection import may_pass, said_by
 
 MOST_OBJECTS, MOST_BYTES = 256, 16 * 2**20
-"""In one message; the server takes 100 MiB unless told otherwise, and answers only when all is vectorised."""
+"""Largest message; the server takes 100 MiB unless told otherwise, and answers only when all is vectorised."""
 
 Object = DataObject[Any, Any]
 Send = Callable[[Callable[[Collection[Any, Any]], Any]], Any]
@@ -23,7 +25,7 @@ Send = Callable[[Callable[[Collection[Any, Any]], Any]], Any]
 class _BusyError(Exception):
     """Objects that were refused for a reason that may pass."""
 
-    def __init__(self, sentences: dict[str, str]) -> None:
+    def __init__(self, sentences: dict[Id, str]) -> None:
         super().__init__("busy")
         self.sentences = sentences
 
@@ -42,12 +44,12 @@ def write(objects: Sequence[Object], send: Send, failed: dict[Id, str], total: i
 
     def once() -> None:
         nonlocal waiting
-        refused: dict[str, str] = {}
+        refused: dict[Id, str] = {}
         for lot in _lots(waiting):
             refused |= _insert(lot, send)
         busy = {uuid: sentence for uuid, sentence in refused.items() if may_pass(sentence)}
         failed.update((uuid, sentence) for uuid, sentence in refused.items() if uuid not in busy)
-        waiting = [each for each in waiting if str(each.uuid) in busy]
+        waiting = [each for each in waiting if _id_of(each) in busy]
         if busy:
             raise _BusyError(busy)
 
@@ -55,23 +57,31 @@ def write(objects: Sequence[Object], send: Send, failed: dict[Id, str], total: i
         persist(once, lambda error: isinstance(error, _BusyError), ATTEMPTS)
     except _BusyError as error:
         failed.update(error.sentences)
-    if failed:
-        raise PartialWriteError(failed, total)
+    check_written(failed, total)
 
 
-def _insert(lot: Sequence[Object], send: Send) -> dict[str, str]:
+def _insert(lot: Sequence[Object], send: Send) -> dict[Id, str]:
     """Send one message; the refused objects' sentences by id."""
-    try:
-        answer = send(lambda collection: collection.data.insert_many(list(lot)))
-    except CollectionError as error:
-        if not isinstance(error.__cause__, WeaviateInsertManyAllFailedError):
-            raise
-        said = str(error.__cause__)
-        if len(lot) == 1 or "\n" not in said:
-            return {str(each.uuid): said_by(error.__cause__) for each in lot}
-        middle = len(lot) // 2  # the client tells the reasons, but not whose each is
-        return _insert(lot[:middle], send) | _insert(lot[middle:], send)
-    return {str(lot[index].uuid): " ".join(found.message.split()) for index, found in answer.errors.items()}
+
+    def send_whole(some: Sequence[Object]) -> dict[Id, str]:
+        try:
+            answer = send(lambda collection: collection.data.insert_many(list(some)))
+        except CollectionError as error:
+            if _refusal(error) is None or "\n" in str(error.__cause__):
+                raise  # the client tells several reasons, but not whose each is
+            return {_id_of(each): said_by(error.__cause__ or error) for each in some}
+        return {_id_of(some[index]): " ".join(found.message.split()) for index, found in answer.errors.items()}
+
+    return by_halves(lot, send_whole, _refusal, _id_of)[0]
+
+
+def _refusal(error: Exception) -> str | None:
+    """The sentence with which every object of a message was refused."""
+    return said_by(error.__cause__) if isinstance(error.__cause__, WeaviateInsertManyAllFailedError) else None
+
+
+def _id_of(each: Object) -> str:
+    return str(each.uuid)
 
 
 def _lots(objects: Sequence[Object]) -> Iterator[list[Object]]:

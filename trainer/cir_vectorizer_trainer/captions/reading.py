@@ -1,35 +1,27 @@
 """Training captions from files: text, tables and JSON, cleaned and without duplicates.
 
 A table's captions stand in one column. It is named by the caller, or guessed: the only one called caption, captions,
-text, title or description, else the only one that holds text (numbers and web addresses are none). The first row of a
-.csv or .tsv file names the columns; only where it holds a web address (as in CC3M) it is a row like the others, and
-the columns are called 1, 2, and so on.
-
-Not handled: other encodings than UTF-8, and streaming of .json and gzipped .parquet, which are read whole.
+text, title or description, else the only one that holds text (numbers and web addresses are none). The tables themselves
+are read, leniently, by `cir_vectorizer.sources.rows`.
 """
 
-import csv
-import gzip
-import importlib
-import json
 import re
 import sys
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from cir_vectorizer.errors import CaptionError
+from cir_vectorizer.errors import CaptionError, SourceError
+from cir_vectorizer.sources.base import Failure
+from cir_vectorizer.sources.rows import Rows, json_kind, reading, table_rows, table_suffix, text_lines
 
+SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 STDIN = "-"
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description")
 
 _UNCLEAN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _NOT_TEXT = re.compile(r"\s*(?:https?://\S*|[-+]?[\d.,]+(?:e[-+]?\d+)?|)\s*", re.IGNORECASE)
-_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -97,174 +89,67 @@ def _count(number: int, noun: str) -> str:
 
 
 def _captions_of(source: str, column: str | None) -> Iterator[str]:
-    if source == STDIN:
-        yield from _lines(sys.stdin.buffer, "standard input")
-        return
-    path = Path(source)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    kind = (suffixes[:-1] if zipped else suffixes)[-1:]
-    read = _READERS.get(kind[0] if kind else "")
-    if read is None:
+    try:
+        if source == STDIN:
+            yield from text_lines(sys.stdin.buffer, "standard input")
+        elif table_suffix(source) is not None:
+            yield from _from_table(table_rows(Path(source), strict=False), source, column)
+        else:
+            yield from _from_text(Path(source), source)
+    except SourceError as error:
+        raise CaptionError(str(error)) from error
+
+
+def _from_text(path: Path, source: str) -> Iterator[str]:
+    name = path.name.lower()
+    zipped = name.endswith(".gz")
+    if not name.removesuffix(".gz").endswith(".txt"):
         raise CaptionError(
-            f"{source} is of no kind that captions are read from; its name must end in one of "
-            f"{', '.join(_READERS)}, each also with .gz"
+            f"{source} is of no kind that captions are read from; its name must end in one of {', '.join(SUFFIXES)}, each "
+            "also with .gz"
         )
-    with _explained(source), path.open("rb") as file:
-        stream: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
-        yield from read(stream, source, column)
+    if path.is_dir():
+        raise CaptionError(f"{source} is a folder; name the caption files in it")
+    if not path.exists():
+        raise CaptionError(f"{source} does not exist; check the path")
+    with reading(source, lambda: path.open("rb"), zipped) as stream:
+        yield from text_lines(stream, source)
 
 
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    """Turns what the standard library raises about a file into a CaptionError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise CaptionError(f"{source} does not exist; check the path") from error
-    except IsADirectoryError as error:
-        raise CaptionError(f"{source} is a folder; name the caption files in it") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CaptionError(f"{source} is damaged or not gzipped ({error}); fetch or pack it again") from error
-    except OSError as error:
-        raise CaptionError(f"{source} cannot be read ({error.strerror or error}); check its permissions") from error
-
-
-def _lines(stream: Iterable[bytes], source: str) -> Iterator[str]:
-    for number, line in enumerate(stream, 1):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise CaptionError(
-                f"{source}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x}); save the file as UTF-8, "
-                f"for example with `iconv -f WINDOWS-1252 -t UTF-8` (or `-f UTF-16`)"
-            ) from error
-        yield text.removeprefix("\ufeff") if number == 1 else text
-
-
-# --- kinds of files ------------------------------------------------------------------------------
-
-
-def _read_text(stream: IO[bytes], source: str, column: str | None) -> Iterator[str]:  # noqa: ARG001
-    return _lines(stream, source)
-
-
-def _read_csv(stream: IO[bytes], source: str, column: str | None, delimiter: str = ",") -> Iterator[str]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader((line.replace("\0", " ") for line in _lines(stream, source)), delimiter=delimiter)
-    rows = (row for row in reader if row)
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        leading = list(islice(rows, 1))
-        if any(map(_ADDRESS.match, header)):
-            leading.insert(0, header)
-            header = [str(number) for number, _ in enumerate(header, 1)]
-        if not leading:
+def _from_table(rows: Rows, source: str, column: str | None) -> Iterator[str]:
+    name: str | None = None
+    if not rows.is_json:  # each row of JSON names its own columns
+        sample = rows.sample()
+        if sample is None:
             return
-        sample = dict(zip(header, leading[-1], strict=False))
-        at = header.index(_choose_column(sample, header, column, source))
-        for row in chain(leading, rows):
-            yield _cell(row, at, header, f"{source}, line {reader.line_num}")
-    except csv.Error as error:
-        raise CaptionError(f"{source}, line {reader.line_num}: {error}; save the table anew") from error
-
-
-def _read_tsv(stream: IO[bytes], source: str, column: str | None) -> Iterator[str]:
-    return _read_csv(stream, source, column, "\t")
-
-
-def _cell(row: list[str], at: int, header: list[str], where: str) -> str:
-    if any(row[len(header) :]):
-        raise CaptionError(
-            f"{where}: {len(row)} fields under {_count(len(header), 'column')}; "
-            "put captions that hold the separator in double quotes"
-        )
-    text = row[at] if at < len(row) else ""
-    if "\n" in text and "\t" in text:
-        raise CaptionError(
-            f'{where}: a field that begins with " runs over several rows; close that quote, or write it twice'
-        )
-    return text
-
-
-def _read_jsonl(stream: IO[bytes], source: str, column: str | None) -> Iterator[str]:
-    def values() -> Iterator[tuple[str, Any]]:
-        for number, line in enumerate(_lines(stream, source), 1):
-            where = f"{source}, line {number}"
-            yield where, _parse(line.strip(), where) if line.strip() else None
-
-    return _from_json(values(), source, column)
-
-
-def _read_json(stream: IO[bytes], source: str, column: str | None) -> Iterator[str]:
-    found = _parse("".join(_lines(stream, source)), source)
-    if not isinstance(found, list):
-        raise CaptionError(
-            f"{source} holds {_named(found)}; a list of strings or of objects is needed, "
-            "for example the list inside it in a file of its own"
-        )
-    return _from_json(((f"{source}, item {number}", item) for number, item in enumerate(found, 1)), source, column)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = "" if error.lineno == 1 else f", line {error.lineno}"
-        raise CaptionError(f"{where}{line}: not JSON ({error.msg}, column {error.colno}); mend or drop it") from error
-    except RecursionError as error:
-        raise CaptionError(f"{where}: JSON nested too deeply for captions") from error
-
-
-def _from_json(values: Iterable[tuple[str, Any]], source: str, column: str | None) -> Iterator[str]:
-    key = None
+        name = _choose_column(sample, rows.columns(), column, source)
     seen: dict[str, None] = {}
-    for where, value in values:
-        if isinstance(value, dict):
-            if key is None and (column is None or column in value):
-                key = _choose_column(value, list(value), column, source)
-            if key is None:
-                seen |= dict.fromkeys(value)
-            value = None if key is None else value.get(key)
-        yield from _texts(value, where)
-    if seen and key is None:
+    for number, row in rows.read(name):
+        if isinstance(row, Failure):
+            raise CaptionError(str(row))
+        value = row
+        if isinstance(row, dict):
+            if name is None and (column is None or column in row):
+                name = _choose_column(row, list(row), column, source)
+            if name is None:
+                seen |= dict.fromkeys(row)
+            value = None if name is None else row.get(name)
+        for text in _texts(value, rows.place(number)):
+            if rows.untyped and "\n" in text and "\t" in text:
+                raise CaptionError(
+                    f'{rows.place(number)}: a field that begins with " runs over several rows; close that quote, or write '
+                    "it twice"
+                )
+            yield text
+    if seen and name is None:
         _choose_column({}, list(seen), column, source)
 
 
 def _texts(value: Any, where: str) -> Iterator[str]:
     for text in value if isinstance(value, list) else [value]:
         if text is not None and not isinstance(text, str):
-            raise CaptionError(f"{where}: {_named(text)} where a caption should be; name another column")
+            raise CaptionError(f"{where}: {json_kind(text)} where a caption should be; name another column")
         yield text or ""
-
-
-def _named(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
-    return names.get(type(value), "a number" if isinstance(value, float) else "null")
-
-
-def _read_parquet(stream: IO[bytes], source: str, column: str | None) -> Iterator[str]:
-    try:
-        arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise CaptionError(
-            f"{source}: reading .parquet needs pyarrow; install it with `pip install 'cir-vectorizer[train]'`"
-        ) from error
-    try:
-        table = parquet.ParquetFile(arrow.BufferReader(stream.read()) if isinstance(stream, gzip.GzipFile) else stream)
-        fields = {field.name: field.type for field in table.schema_arrow}
-        textual = {name: "text" if _is_text(arrow.types, kind) else 0 for name, kind in fields.items()}
-        name = _choose_column(textual, list(fields), column, source)
-        for number, batch in enumerate(table.iter_batches(columns=[name])):
-            for value in batch.column(0).to_pylist():
-                yield from _texts(value, f"{source}, column {name!r}, batch {number}")
-    except arrow.ArrowException as error:
-        raise CaptionError(f"{source} is no readable Parquet file ({error}); write it again") from error
-
-
-def _is_text(types: Any, kind: Any) -> bool:
-    inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind) else kind
-    return bool(types.is_string(inner) or types.is_large_string(inner))
 
 
 def _choose_column(sample: Mapping[str, Any], columns: list[str], column: str | None, source: str) -> str:
@@ -287,13 +172,3 @@ def _holds_text(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(_holds_text, value))
     return isinstance(value, str) and not _NOT_TEXT.fullmatch(value)
-
-
-_READERS = {
-    ".txt": _read_text,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-}

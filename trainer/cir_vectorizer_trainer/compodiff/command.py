@@ -1,6 +1,5 @@
 """`cir-vectorizer train-compodiff` and `cir-vectorizer make-triplets`."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence, needs
 from cir_vectorizer.errors import SourceError
 
 if TYPE_CHECKING:
-    from cir_vectorizer.backbones import Backbone
+    from cir_vectorizer.backbones import Backbone, TextEncoder
     from cir_vectorizer_trainer.compodiff.folder import Folder
     from cir_vectorizer_trainer.compodiff.tables import Tables
-    from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Progress
+    from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer
+    from cir_vectorizer_trainer.progress import Progress
 
 _TABLE = click.Path(path_type=Path, dir_okay=False)
 _SHOWN_FAILURES = 10
@@ -77,7 +77,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 @click.option("--half", is_flag=True, help="Write the weights in half precision: a file of half the size.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
 @DEVICE_OPTION
-@fail_with_sentence
+@needs("train")
 def train_compodiff(
     pairs: Path | None, triplets: Path | None, pair_columns: list[str], triplet_columns: list[str], folder: Path,
     model: str, text_model: str | None, prior_steps: int | None, steps: int, batch_size: int, draws: int,
@@ -102,46 +102,39 @@ def train_compodiff(
     from cir_vectorizer_trainer.compodiff.folder import Folder, Sizes, default_lr, new_network, noise_scale
     from cir_vectorizer_trainer.compodiff.frozen import assemble
     from cir_vectorizer_trainer.compodiff.tables import Tables
-    from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Settings
+    from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Hyperparameters
+    from cir_vectorizer_trainer.progress import say_result, say_resumed
 
     tables = Tables()
     if pairs:
         tables.read_pairs(pairs, pair_columns)
     if triplets:
         tables.read_triplets(triplets, triplet_columns)
-    backbone = models.load(model, device).backbone
-    text_backbone = models.load(text_model, device).backbone if text_model else None
-    target = Folder(folder, model, backbone, text_backbone, half)
-    texts_of = text_backbone or backbone
+    backbone = models.load(model, device, parts=()).backbone
+    text = models.load(text_model, device, parts=()).backbone.text if text_model else None
+    target = Folder(folder, model, backbone, text, half)
+    reader = text or backbone.text
     try:
         kept = target.kept_pictures() if resume else None
-        data, embedded = assemble(tables, backbone, texts_of, masks, seed, kept=kept, on_pictures=_picture_lines())
+        data, embedded = assemble(tables, backbone, reader, masks, seed, kept=kept, on_pictures=_picture_lines())
     finally:
         _report(tables)
     target.keep_pictures(embedded)
-    settings = Settings(
+    hyperparameters = Hyperparameters(
         batch_size=batch_size, draws=draws, rows_per_text=rows_per_text, seed=seed, lr=lr or default_lr(backbone),
         decay="constant" if constant_lr else "cosine",
     )  # fmt: skip
     network = new_network(
-        backbone, texts_of, Sizes(depth, heads, head_dim), seed, noise_scale(backbone, data, noise_strength)
+        backbone, reader, Sizes(depth, heads, head_dim), seed, noise_scale(backbone, data, noise_strength)
     )
-    trainer = CompoDiffTrainer(network, data, settings)
+    trainer = CompoDiffTrainer(network, data, hyperparameters)
     if resume:
         target.resume(trainer)
-        click.echo(f"resuming after step {trainer.step:,}", err=True)
+        say_resumed(trainer)
     if prior_steps is None:
         prior_steps = trainer.prior_steps if resume else _PRIOR_STEPS * ("pairs" in trainer.examples)
-    _say_what(trainer, backbone, texts_of)
-    finished = _run(trainer, target, prior_steps, steps)
-    first, best = trainer.history[0], trainer.best_validation
-    if best is not None:
-        click.echo(
-            f"validation loss {first.loss:.5f} before, {best.loss:.5f} at its best (step {best.step:,})", err=True
-        )
-    if not finished:
-        click.echo(f"stopped and saved after step {trainer.step:,}; go on with --resume", err=True)
-        sys.exit(130)
+    _say_what(trainer, backbone, reader)
+    say_result(trainer, _run(trainer, target, prior_steps, steps))
     click.echo(str(folder))
 
 
@@ -180,13 +173,13 @@ def make_triplets(table: Path, out: Path, columns: list[str], image_column: str 
 
 def _run(trainer: "CompoDiffTrainer", folder: "Folder", prior_steps: int, steps: int) -> bool:
     from cir_vectorizer_trainer.compodiff.folder import train
-    from cir_vectorizer_trainer.phi.command import Units, watched
+    from cir_vectorizer_trainer.progress import Units, watched
 
     def note(progress: "Progress") -> str:
         tasks = ", ".join(f"{task} {loss:.4f}" for task, loss in progress.validation.tasks.items())
-        return f"{progress.stage}  loss {progress.loss:.4f}  validation {progress.validation.loss:.4f} ({tasks})"
+        return f"{progress.validation.stage}  loss {progress.loss:.4f}  validation {progress.validation.loss:.4f} ({tasks})"
 
-    rows = trainer.settings.batch_size * trainer.settings.draws
+    rows = trainer.hyperparameters.batch_size * trainer.hyperparameters.draws
     return watched(
         lambda show, stop: train(trainer, folder, prior_steps, steps, show, stop),
         Units("rows", rows, trainer.step, prior_steps + steps),
@@ -194,7 +187,7 @@ def _run(trainer: "CompoDiffTrainer", folder: "Folder", prior_steps: int, steps:
     )
 
 
-def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text_backbone: "Backbone") -> None:
+def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text: "TextEncoder") -> None:
     config = trainer.network.config
     size = sum(parameter.numel() for parameter in trainer.network.parameters())
     counts = ", ".join(
@@ -202,7 +195,7 @@ def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text_backbone: 
         for task, examples in trainer.data.tasks().items()
     )
     click.echo(
-        f"pictures by {backbone.spec}, texts by {text_backbone.spec}, on {backbone.device}; {counts}; network of "
+        f"pictures by {backbone.spec}, texts by {text.spec}, on {backbone.device}; {counts}; network of "
         f"{size / 1e6:,.1f} M parameters (depth {config.depth}, heads {config.heads}, head dim {config.head_dim}); "
         f"noise of deviation {config.noise_scale:g}",
         err=True,

@@ -1,6 +1,6 @@
-"""What CompoDiff is trained on, as tensors: examples of three tasks, their split and their order."""
+"""Examples that CompoDiff is trained on, as tensors: three tasks, their split and their order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -76,6 +76,35 @@ def rows_of(table: Tensor, index: Tensor) -> Tensor:
     """Rows of a table as float32, zeros where the index is `NOTHING`."""
     found = table[index.clamp(min=0)].float()
     return found * (index >= 0).to(found).view(-1, *[1] * (table.ndim - 1))
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Return the examples of all parts, in order."""
+    return Examples(
+        torch.cat([part.text for part in parts]),
+        torch.cat([part.target for part in parts]),
+        torch.cat([part.column("reference") for part in parts]),
+        torch.cat([part.column("mask") for part in parts]),
+    )
+
+
+def without(examples: Examples, shares: tuple[float, float, float], empty: int, generator: torch.Generator) -> Examples:
+    """Return examples of which some lost a condition, so that the network learns to do without it.
+
+    Args:
+        shares: of the examples, those that lose their text, their reference, and both. The mask stays.
+        empty: number of the empty text, which replaces a lost one.
+    """
+    chance = torch.rand(len(examples), generator=generator)
+    text, image, both = shares
+    loses_text = (chance < text) | (chance >= 1 - both)
+    loses_image = (chance >= text) & (chance < text + image) | (chance >= 1 - both)
+    return Examples(
+        examples.text.masked_fill(loses_text, empty),
+        examples.target,
+        examples.column("reference").masked_fill(loses_image, NOTHING),
+        examples.mask,
+    )
 
 
 def split(data: Data, share: float, most: int, seed: int) -> tuple[dict[Task, Examples], dict[Task, Examples]]:

@@ -1,9 +1,6 @@
 """A training of CompoDiff and the model folder that it writes and goes on from."""
 
 import math
-import os
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +8,17 @@ from typing import Any
 import torch
 
 from cir_vectorizer import models
-from cir_vectorizer.backbones import Backbone, BackboneSpec
+from cir_vectorizer.backbones import Backbone, BackboneSpec, TextEncoder
 from cir_vectorizer.composers.compodiff.checkpoint import save_network
 from cir_vectorizer.composers.compodiff.knobs import Knobs
 from cir_vectorizer.composers.compodiff.network import Network, NetworkConfig
-from cir_vectorizer.errors import ModelError, first_line
-from cir_vectorizer.models import published
+from cir_vectorizer.errors import ModelError
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer_trainer.compodiff.examples import Data
 from cir_vectorizer_trainer.compodiff.frozen import Embedded
-from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Progress
+from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer
+from cir_vectorizer_trainer.progress import OnProgress, ShouldStop, train_and_save
+from cir_vectorizer_trainer.state import read_state, resume_from, write_state
 
 STATE_FILE = "compodiff-training.pt"
 PICTURES_FILE = "compodiff-pictures.pt"
@@ -41,17 +39,15 @@ class Sizes:
     head_dim: int | None = None
 
 
-def new_network(
-    backbone: Backbone, text_backbone: Backbone, sizes: Sizes, seed: int, noise_scale: float = 1.0
-) -> Network:
-    """Return an untrained network for these backbones, on the first one's device."""
+def new_network(backbone: Backbone, text: TextEncoder, sizes: Sizes, seed: int, noise_scale: float = 1.0) -> Network:
+    """Return an untrained network for these encoders, on the backbone's device."""
     wide = backbone.dim >= WIDE
     config = NetworkConfig(
         dim=backbone.dim,
         depth=sizes.depth or (12 if wide else 4),
         heads=sizes.heads or (16 if wide else 8),
         head_dim=sizes.head_dim or (64 if wide else 32),
-        text_width=text_backbone.text.width,
+        text_width=text.facts.width,
         noise_scale=noise_scale,
     )
     with torch.random.fork_rng():
@@ -69,7 +65,7 @@ def noise_scale(backbone: Backbone, data: Data, strength: float | None) -> float
     """
     if strength is None and is_openai(backbone.spec):
         return 1.0
-    targets = torch.cat([examples.target for examples in data.tasks().values()]).unique()
+    targets = torch.unique(torch.cat([examples.target for examples in data.tasks().values()]))
     mean_norm = data.embeddings[targets].float().norm(dim=-1).mean().item()
     scale = (NOISE_STRENGTH if strength is None else strength) * mean_norm / math.sqrt(backbone.dim)
     return float(f"{scale:.3g}")
@@ -91,14 +87,14 @@ class Folder:
 
     Attributes:
         model: whose backbone it is for; if a model folder, its other composers go into the new one.
-        text_backbone: whose states are read, where that is another.
+        text: the encoder whose states are read, where it is not the one of `backbone`.
         half: whether the weights are written in half precision.
     """
 
     path: Path
     model: str
     backbone: Backbone
-    text_backbone: Backbone | None = None
+    text: TextEncoder | None = None
     half: bool = False
 
     def save(self, trainer: CompoDiffTrainer, complete: bool) -> None:
@@ -114,25 +110,19 @@ class Folder:
             "knobs": Knobs().to_record(),
             "training": _training_record(trainer, complete),
         }
-        if self.text_backbone is not None:
-            record["text_backbone"] = models.text_backbone_record(self.text_backbone)
+        if self.text is not None:
+            record["text_backbone"] = models.text_encoder_record(self.text)
         composers = {"compodiff": (record, lambda path: save_network(path, best, dtype))}
-        models.save(self.path, self.backbone, composers, beside=_folder_of(self.model))
-        self._write(STATE_FILE, trainer.state())
+        models.save(self.path, self.backbone, composers, beside=models.folder_of(self.model))
+        write_state(self.path / STATE_FILE, trainer.state())
 
     def resume(self, trainer: CompoDiffTrainer) -> None:
         """Make a trainer go on from what was saved here.
 
         Raises:
-            ModelError: nothing was, or a run on other data, models or settings.
+            ModelError: nothing was, or a run on other data, models or hyperparameters.
         """
-        path = self.path / STATE_FILE
-        if not path.is_file():
-            raise ModelError(f"{self.path} holds no {STATE_FILE} to resume from; run without --resume")
-        try:
-            trainer.load_state(_read(path))
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
+        resume_from(self.path / STATE_FILE, trainer.load_state)
 
     def keep_pictures(self, embedded: Embedded) -> None:
         """Keep picture embeddings, so that a resumed run need not compute them again.
@@ -141,24 +131,15 @@ class Folder:
             ModelError: the folder cannot be written.
         """
         failures = [(each.path, each.reason, each.sentence) for each in embedded.failures]
-        self._write(PICTURES_FILE, {**vars(embedded), "failures": failures})
+        write_state(self.path / PICTURES_FILE, {**vars(embedded), "failures": failures})
 
     def kept_pictures(self) -> Embedded | None:
         """What `keep_pictures` kept; None if nothing readable."""
         try:
-            kept = _read(self.path / PICTURES_FILE)
+            kept = read_state(self.path / PICTURES_FILE)
         except ModelError:
             return None
         return Embedded(**{**kept, "failures": [Failure(*each) for each in kept["failures"]]})
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        draft = self.path / f".{name}"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            torch.save(content, draft)
-            os.replace(draft, self.path / name)
-        except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a file cannot be opened or is full
-            raise ModelError(f"{self.path / name} cannot be written ({error}); make room, or correct --out") from error
 
 
 def train(
@@ -166,27 +147,19 @@ def train(
     folder: Folder,
     prior_steps: int,
     steps: int,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: OnProgress = lambda _: None,
+    should_stop: ShouldStop = lambda: False,
 ) -> bool:
     """Run a trainer to its end, saving after validations (a minute apart or more) and when `should_stop` says so.
 
     Returns:
         Whether all steps were done.
     """
-    validations, saved = len(trainer.history), -math.inf
-    for progress in trainer.run(prior_steps, steps):
-        on_progress(progress)
-        if progress.step == prior_steps + steps:
-            break
-        if should_stop():
-            folder.save(trainer, complete=False)
-            return False
-        if len(trainer.history) > validations and time.monotonic() - saved > SAVE_EVERY_S:
-            folder.save(trainer, complete=False)
-            validations, saved = len(trainer.history), time.monotonic()
-    folder.save(trainer, complete=True)
-    return True
+    run = trainer.run(prior_steps, steps)
+    return train_and_save(
+        trainer, run, prior_steps + steps, lambda complete: folder.save(trainer, complete), on_progress, should_stop,
+        SAVE_EVERY_S,
+    )  # fmt: skip
 
 
 def _training_record(trainer: CompoDiffTrainer, complete: bool) -> dict[str, Any]:
@@ -194,7 +167,7 @@ def _training_record(trainer: CompoDiffTrainer, complete: bool) -> dict[str, Any
     best = trainer.best_validation or first
     counts: dict[str, Any] = {task: len(examples) for task, examples in trainer.data.tasks().items()}
     return {
-        **asdict(trainer.settings),
+        **asdict(trainer.hyperparameters),
         **counts,
         "validation": {task: len(examples) for task, examples in trainer.held_out.items()},
         "prior_steps": min(trainer.step, trainer.prior_steps),
@@ -210,18 +183,3 @@ def _training_record(trainer: CompoDiffTrainer, complete: bool) -> dict[str, Any
 def _number(loss: float) -> float | None:
     """As JSON knows numbers; a stage without held-out examples has no loss."""
     return loss if math.isfinite(loss) else None
-
-
-def _folder_of(model: str) -> Path | None:
-    """The folder that a model's name stands for."""
-    if model == "tiny":
-        return published.TINY_FOLDER
-    return published.store() / model if model in published.PUBLISHED else Path(model)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # truncated archives and foreign pickles raise many kinds
-        raise ModelError(f"{path} cannot be read ({first_line(error)}); delete it and train anew") from error
-    return state

@@ -13,15 +13,15 @@ from random import Random
 import torch
 from torch import Tensor
 
-from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.composers.base import text_row
+from cir_vectorizer.backbones import Backbone, TextEncoder
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.pictures.masks import MAP_SIDE, Mask, load_mask
 from cir_vectorizer.query import MaskRef
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
-from cir_vectorizer.sources.base import Failure, Picture, cause
+from cir_vectorizer.redaction import cause
+from cir_vectorizer.sources.base import Failure, SourcePicture
 from cir_vectorizer_trainer.compodiff.examples import Data, Examples
 from cir_vectorizer_trainer.compodiff.tables import Tables
 
@@ -61,7 +61,7 @@ class _Boxes:
 def assemble(
     tables: Tables,
     backbone: Backbone,
-    text_backbone: Backbone,
+    text: TextEncoder,
     masks: int = 4,
     seed: int = 0,
     states_bytes: int = STATES_BYTES,
@@ -97,25 +97,25 @@ def assemble(
         raise SourceError("no row is left to train on; see the reasons above, and correct the pictures' paths")
     data = Data(
         embeddings=embedded.embeddings,
-        states=text_states(tables.texts, text_backbone, states_bytes),
+        states=text_states(tables.texts, text, states_bytes),
         empty=0,
         pairs=pairs,
         triplets=triplets,
         masked=_masked(pairs, boxes, len(tables.pictures)),
         masks=torch.stack([mask.map for mask in boxes.masks]) if boxes.masks else None,
-        digest=PartsDigest(tables.digest, digest, text_backbone.text_fingerprint).hexdigest(),
+        digest=PartsDigest(tables.digest, digest, text.fingerprint).hexdigest(),
     )
     return data, embedded
 
 
-def text_states(texts: Sequence[str], backbone: Backbone, most_bytes: int) -> Tensor | Callable[[Tensor], Tensor]:
+def text_states(texts: Sequence[str], encoder: TextEncoder, most_bytes: int) -> Tensor | Callable[[Tensor], Tensor]:
     """Half-precision states of texts, (n, context_length, width), or what encodes them when they are asked for."""
-    facts = backbone.text
-    rows = [text_row(backbone.tokenizer, facts, text)[0] for text in texts]
+    facts = encoder.facts
+    rows = [encoder.tokenizer.row(text) for text in texts]
 
     @torch.no_grad()
     def encode(index: Tensor) -> Tensor:
-        return torch.cat([backbone.encode_states([rows[i] for i in part]) for part in torch.split(index, _TEXTS)])
+        return torch.cat([encoder.encode_states([rows[i] for i in part]) for part in torch.split(index, _TEXTS)])
 
     if 2 * len(rows) * facts.context_length * facts.width > most_bytes:
         return encode
@@ -169,7 +169,11 @@ def _digest(tables: Tables, backbone: Backbone, boxes: _Boxes) -> str:
 
 @torch.no_grad()
 def _embed(
-    pictures: Sequence[Picture], backbone: Backbone, boxes: _Boxes, digest: str, on_pictures: Callable[[int, int], None]
+    pictures: Sequence[SourcePicture],
+    backbone: Backbone,
+    boxes: _Boxes,
+    digest: str,
+    on_pictures: Callable[[int, int], None],
 ) -> Embedded:
     """Read, decode and mask on threads; encode in batches of whole and masked pictures together."""
     variants = boxes.variants.shape[1]
@@ -200,7 +204,7 @@ def _embed(
     return Embedded(digest, embeddings, readable, failures)
 
 
-def _decoded(pictures: Sequence[Picture], backbone: Backbone, boxes: _Boxes) -> Iterator[Tensor | Failure]:
+def _decoded(pictures: Sequence[SourcePicture], backbone: Backbone, boxes: _Boxes) -> Iterator[Tensor | Failure]:
     """For each picture in order its pixels, whole and then masked, (1 + v, 3, height, width), or why there are none."""
     masks_of = {
         int(picture): [boxes.masks[i] for i in row]

@@ -12,10 +12,10 @@ from typing import Any
 
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Failure, Picture
+from cir_vectorizer.sources.base import Failure, SourcePicture
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import Places
-from cir_vectorizer.sources.rows import SUFFIXES, Row, Rows
+from cir_vectorizer.sources.rows import Row, table_rows
 from cir_vectorizer.sources.table import IMAGE_COLUMNS
 from cir_vectorizer.sources.web import Web
 from cir_vectorizer_trainer.captions.reading import CAPTION_COLUMNS, clean
@@ -44,7 +44,7 @@ class Tables:
     """
 
     def __init__(self, web: Web | None = None) -> None:
-        self.pictures: list[Picture] = []
+        self.pictures: list[SourcePicture] = []
         self.texts: list[str] = [""]
         self.pairs = (array("i"), array("i"))
         self.triplets = (array("i"), array("i"), array("i"))
@@ -98,13 +98,13 @@ class Tables:
     ) -> Iterator[list[int]]:
         """The numbers of each row's pictures and text, in the order of the roles."""
         rows = table_rows(path)
-        found = choose_columns(str(path), rows.columns()[0], roles, option, columns)
+        found = choose_columns(str(path), rows.columns(), roles, option, columns)
         places = Places(str(path.resolve().parent), self._web)
         for number, row in rows:
             if isinstance(row, Failure):
                 self.fail(row)
                 continue
-            numbers = self._numbers(f"{path}, row {number:,}", row, found, places)
+            numbers = self._numbers(rows.place(number), row, found, places)
             if numbers is not None:
                 at = list(roles).index("text")
                 for text in numbers[at]:
@@ -148,20 +148,6 @@ class Tables:
         if number == len(self.pictures):
             self.pictures.append(picture)
         return [number]
-
-
-def table_rows(path: Path) -> Rows:
-    """The rows of a table.
-
-    Raises:
-        SourceError: it is of no kind that is read, or missing.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise SourceError(f"{path} is no table that is read here; its name must end in one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise SourceError(f"{path} does not exist, or is no file; check the path")
-    return Rows(str(path), suffix, lambda: path.open("rb"))
 
 
 def choose_columns(

@@ -3,38 +3,38 @@
 Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion" (TMLR 2024), section 4. Stage 1 draws a
 picture's embedding from its text. Stage 2 mixes three tasks in each batch: triplets (picture and text to another
 picture), masked pictures (the hidden part to be filled in, with the caption), and stage 1's.
-
-What costs most is the context: 77 text states through every layer's keys and values. So an example is noised several
-times and its context computed once, and examples of a batch that share a text share its keys and values.
 """
 
 import copy
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cir_vectorizer.composers.compodiff.network import MASK_SIDE, Network
-from cir_vectorizer.composers.compodiff.schedule import STEPS, cosine_schedule
+from cir_vectorizer.composers.compodiff.network import Network
+from cir_vectorizer.composers.compodiff.schedule import cosine_schedule
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ModelError, SourceError
-from cir_vectorizer_trainer.compodiff.denoise import denoise
-from cir_vectorizer_trainer.compodiff.examples import NOTHING, TASKS, Data, Examples, Task, rows_of, shuffled, split
+from cir_vectorizer_trainer.compodiff.examples import TASKS, Data, Examples, Task, joined, shuffled, split, without
+from cir_vectorizer_trainer.compodiff.loss import Batch, denoising_losses, draw_noise
+from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.progress import Progress, Validation
+from cir_vectorizer_trainer.state import check_same_run, seed_of_step, weights_of
 
 Stage = Literal["prior", "composed"]
 MOST_VALIDATION = 512
 """Examples of a task that validate, at most."""
 VALIDATION_DRAWS = 4
 """Times at which each of them is noised."""
+_REFUSALS = {"data": "belongs to other pairs, triplets, models or sizes of the network; give those, or start anew"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Hyperparameters:
     """Hyperparameters.
 
     Attributes:
@@ -73,43 +73,10 @@ class Settings:
     validate_every: int = 250
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Mean squared error on the held-out part after `step` steps, of each task and in a batch's proportions."""
-
-    step: int
-    stage: Stage
-    loss: float
-    tasks: dict[Task, float]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands: after `step` steps, with the last batch's loss and the newest validation.
-
-    `rows` counts noised embeddings that went through the network.
-    """
-
-    step: int
-    stage: Stage
-    rows: int
-    loss: float
-    validation: Validation
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Examples, and for each its times (n, draws) and noises (n, draws, dim)."""
-
-    examples: Examples
-    times: Tensor
-    noise: Tensor
-
-
 class CompoDiffTrainer:
     """Trains a network; the moving average of its weights is what is validated, kept and saved.
 
-    A run is a function of data, settings and step count: a step's order, times, noise and dropped conditions are drawn
+    A run is a function of data, hyperparameters and step count: a step's order, times, noise and dropped conditions are drawn
     from (seed, step) alone, so a resumed run equals an uninterrupted one bit for bit on a CPU.
 
     Args:
@@ -126,18 +93,22 @@ class CompoDiffTrainer:
         SourceError: too few different pictures to hold some out.
     """
 
-    def __init__(self, network: Network, data: Data, settings: Settings | None = None) -> None:
+    def __init__(self, network: Network, data: Data, hyperparameters: Hyperparameters | None = None) -> None:
         self.network = network.train()
         self.ema = copy.deepcopy(network).requires_grad_(False).eval()
         self.data = data
-        self.settings = settings or Settings()
-        self.device = network.project_out.weight.device
+        self.hyperparameters = hyperparameters or Hyperparameters()
         self._schedule = cosine_schedule()
-        self.examples, self.held_out = split(data, self.settings.validation_share, MOST_VALIDATION, self.settings.seed)
+        self.examples, self.held_out = split(
+            data, self.hyperparameters.validation_share, MOST_VALIDATION, self.hyperparameters.seed
+        )
         self._validation = {task: self._validation_batch(task, rows) for task, rows in self.held_out.items()}
-        self._orders: dict[Task, tuple[int, Tensor]] = {}
-        self.optimizer = _optimizer(network, self.settings)
-        self.digest = self._digest()
+        self._passes = {
+            task: Passes(len(rows), lambda number, task=task: self._order(task, number))  # type: ignore[misc]
+            for task, rows in self.examples.items()
+        }
+        self.optimizer = _optimizer(network, self.hyperparameters)
+        self.material = {"data": self._digest()}
         self.step = 0
         self.prior_steps = 0
         self.total: int | None = None
@@ -165,10 +136,10 @@ class CompoDiffTrainer:
             loss = self._train_step(stage, total)
             self.step += 1
             ends = self.step in (prior_steps, total)
-            if ends or self.step % self.settings.validate_every == 0:
+            if ends or self.step % self.hyperparameters.validate_every == 0:
                 self._validate(stage)
-            rows = self.step * self.settings.batch_size * self.settings.draws
-            yield Progress(self.step, stage, rows, loss, self.history[-1])
+            rows = self.step * self.hyperparameters.batch_size * self.hyperparameters.draws
+            yield Progress(self.step, rows, loss, self.history[-1])
             if self.step == prior_steps and steps:
                 self._validate("composed")
 
@@ -179,10 +150,10 @@ class CompoDiffTrainer:
         return network
 
     def state(self) -> dict[str, Any]:
-        """All that a run goes on from, for `torch.save`."""
+        """Return all that a run goes on from, for `torch.save`."""
         return {
-            "digest": self.digest,
-            "settings": asdict(self.settings),
+            "material": self.material,
+            "settings": asdict(self.hyperparameters),
             "step": self.step,
             "prior_steps": self.prior_steps,
             "total": self.total,
@@ -198,22 +169,14 @@ class CompoDiffTrainer:
         """Go on from a `state`.
 
         Raises:
-            ModelError: it is of other data, another network or other settings.
+            ModelError: it is of other data, another network or other hyperparameters.
         """
-        if state.get("digest") != self.digest:
-            raise ModelError(
-                "the saved run belongs to other pairs, triplets, models or sizes of the network; give those, or start anew"
-            )
-        for name, value in asdict(self.settings).items():
-            if (saved := state["settings"][name]) != value:
-                raise ModelError(
-                    f"the saved run had {name.replace('_', '-')} {saved}, not {value}; go on with that value"
-                )
+        check_same_run(state, self.material, _REFUSALS, asdict(self.hyperparameters))
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.prior_steps, self.best = state["step"], state["prior_steps"], state["best"]
-        self.total = state.get("total")
+        self.total = state["total"]
         self.history = [Validation(**entry) for entry in state["history"]]
         self.best_validation = Validation(**state["best_validation"]) if state["best_validation"] else None
 
@@ -227,7 +190,7 @@ class CompoDiffTrainer:
                 f"the saved run had {self.prior_steps:,} steps of stage 1 and is past {min(prior_steps, self.step):,}; "
                 f"go on with --prior-steps {self.prior_steps}"
             )
-        if self.step and self.settings.decay != "constant" and self.total not in (None, prior_steps + steps):
+        if self.step and self.hyperparameters.decay != "constant" and self.total not in (None, prior_steps + steps):
             raise ModelError(
                 f"the saved run's learning rate falls to zero at step {self.total:,}, and {prior_steps + steps:,} steps "
                 f"were asked for in all; go on with {self.total:,}, or train anew"
@@ -240,13 +203,13 @@ class CompoDiffTrainer:
 
     def _train_step(self, stage: Stage, total: int) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * _rate(self.step, total, self.settings)
-        loss = self._losses(self.network, self._batch(stage)).mean()
+            group["lr"] = self.hyperparameters.lr * _rate(self.step, total, self.hyperparameters)
+        loss = denoising_losses(self.network, self.data, self._schedule, self._batch(stage)).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.hyperparameters.clip)
         self.optimizer.step()
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        decay = min(self.hyperparameters.ema, (1 + self.step) / (10 + self.step))
         averaged: list[Tensor] = list(self.ema.parameters())
         torch._foreach_lerp_(averaged, [each.detach() for each in self.network.parameters()], 1 - decay)
         found = loss.item()
@@ -254,130 +217,70 @@ class CompoDiffTrainer:
             raise ModelError(f"the loss is {found} at step {self.step + 1:,}; train anew with a lower learning rate")
         return found
 
-    def _losses(self, network: Network, batch: _Batch) -> Tensor:
-        """Mean squared errors of a batch, (n, draws)."""
-        examples, device = batch.examples, self.device
-        n, draws = batch.times.shape
-        text, which_text = torch.unique(examples.text, return_inverse=True)
-        mask, which_mask = torch.unique(examples.column("mask"), return_inverse=True)
-        target = self.data.embeddings[examples.target].to(device, torch.float32).repeat_interleave(draws, 0)
-        times = batch.times.flatten().to(device)
-        noised = self._schedule.noised(target, batch.noise.flatten(0, 1).to(device), times)
-        image = rows_of(self.data.embeddings, examples.column("reference")).to(device)
-        with self._autocast():
-            # index_select: the gradient of indexing adds up in another order at every run, on several threads
-            context = (
-                network.embed_texts(self._states(text).to(device)).index_select(0, which_text.to(device)),
-                image.unsqueeze(1),
-                network.embed_masks(self._masks(mask).to(device)).index_select(0, which_mask.to(device)),
-            )
-            drawn = denoise(network, noised, network.embed_times(times), torch.cat(context, dim=1))
-        return (drawn.float() - target).square().mean(1).view(n, draws)
-
-    def _states(self, text: Tensor) -> Tensor:
-        states = self.data.states
-        return (states[text] if isinstance(states, Tensor) else states(text)).float()
-
-    def _masks(self, mask: Tensor) -> Tensor:
-        masks = self.data.masks
-        return rows_of(torch.zeros(1, MASK_SIDE, MASK_SIDE) if masks is None else masks, mask)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
-
     # --- what goes into a step -----------------------------------------------------------------------
 
-    def _batch(self, stage: Stage) -> _Batch:
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+    def _batch(self, stage: Stage) -> Batch:
+        generator = torch.Generator().manual_seed(seed_of_step(self.hyperparameters.seed, self.step))
         parts = []
         for task, count in self._counts(stage).items():
             before = min(self.step, self.prior_steps) * self._counts("prior").get(task, 0)
             before += max(0, self.step - self.prior_steps) * self._counts("composed").get(task, 0)
-            parts.append(self.examples[task][self._picked(task, before, count)])
-        examples = Examples(
-            torch.cat([part.text for part in parts]),
-            torch.cat([part.target for part in parts]),
-            torch.cat([part.column("reference") for part in parts]),
-            torch.cat([part.column("mask") for part in parts]),
-        )
-        return self._noised(self._dropped(examples, generator), self.settings.draws, generator)
+            parts.append(self.examples[task][self._passes[task].indices(before, count)])
+        hyperparameters = self.hyperparameters
+        shares = hyperparameters.drop_text, hyperparameters.drop_image, hyperparameters.drop_both
+        examples = without(joined(parts), shares, self.data.empty, generator)
+        return self._noised(examples, hyperparameters.draws, generator)
 
     def _counts(self, stage: Stage) -> dict[Task, int]:
         """How many examples of each task a batch of a stage has."""
-        size = self.settings.batch_size
+        size = self.hyperparameters.batch_size
         if stage == "prior":
             return {"pairs": size}
-        shares = {task: share for task, share in zip(TASKS, self.settings.shares, strict=True) if task in self.examples}
+        shares = {
+            task: share for task, share in zip(TASKS, self.hyperparameters.shares, strict=True) if task in self.examples
+        }
         whole = sum(shares.values())
         if not whole:
             raise SourceError("no task that has examples has a share of the batches; change the shares")
         ends = [round(size * sum(list(shares.values())[:i]) / whole) for i in range(len(shares) + 1)]
         return {task: end - start for task, start, end in zip(shares, ends, ends[1:], strict=False)}
 
-    def _picked(self, task: Task, at: int, count: int) -> Tensor:
-        """The rows of a task from the `at`-th on, through one shuffled pass after the other."""
-        rows = len(self.examples[task])
-        picked: list[Tensor] = []
-        while count:
-            part = self._order(task, at // rows)[at % rows : at % rows + count]
-            picked.append(part)
-            at, count = at + len(part), count - len(part)
-        return torch.cat([torch.empty(0, dtype=torch.long), *picked])
+    def _order(self, task: Task, number: int) -> Tensor:
+        seed = hashlib.sha256(f"{self.hyperparameters.seed}/{task}/{number}".encode()).digest()[:7]
+        generator = torch.Generator().manual_seed(int.from_bytes(seed, "big"))
+        return shuffled(self.examples[task].text, self.hyperparameters.rows_per_text, generator)
 
-    def _order(self, task: Task, epoch: int) -> Tensor:
-        if self._orders.get(task, (None,))[0] != epoch:
-            seed = int.from_bytes(hashlib.sha256(f"{self.settings.seed}/{task}/{epoch}".encode()).digest()[:7], "big")
-            generator = torch.Generator().manual_seed(seed)
-            self._orders[task] = epoch, shuffled(self.examples[task].text, self.settings.rows_per_text, generator)
-        return self._orders[task][1]
-
-    def _dropped(self, examples: Examples, generator: torch.Generator) -> Examples:
-        """Examples of which some lost their text, their reference or both."""
-        chance = torch.rand(len(examples), generator=generator)
-        text, image, both = self.settings.drop_text, self.settings.drop_image, self.settings.drop_both
-        loses_text = (chance < text) | (chance >= 1 - both)
-        loses_image = (chance >= text) & (chance < text + image) | (chance >= 1 - both)
-        return Examples(
-            examples.text.masked_fill(loses_text, self.data.empty),
-            examples.target,
-            examples.column("reference").masked_fill(loses_image, NOTHING),
-            examples.mask,
-        )
-
-    def _noised(self, examples: Examples, draws: int, generator: torch.Generator) -> _Batch:
-        """Times and noise: the times of an example are spread, one in each part of the schedule."""
-        at = (torch.rand(len(examples), draws, generator=generator) + torch.arange(draws)) / draws
-        times = (at * STEPS).long().clamp(max=STEPS - 1)
-        noise = torch.randn(*times.shape, self.network.config.dim, generator=generator)
-        return _Batch(examples, times, self.network.config.noise_scale * noise)
+    def _noised(self, examples: Examples, draws: int, generator: torch.Generator) -> Batch:
+        config = self.network.config
+        return draw_noise(examples, draws, config.dim, config.noise_scale, generator)
 
     # --- validation ----------------------------------------------------------------------------------
 
-    def _validation_batch(self, task: Task, rows: Examples) -> _Batch:
+    def _validation_batch(self, task: Task, rows: Examples) -> Batch:
         return self._noised(
-            rows, VALIDATION_DRAWS, torch.Generator().manual_seed(self.settings.seed + TASKS.index(task))
+            rows, VALIDATION_DRAWS, torch.Generator().manual_seed(self.hyperparameters.seed + TASKS.index(task))
         )
 
     @torch.no_grad()
     def _validate(self, stage: Stage) -> None:
-        tasks: dict[Task, float] = {}
+        tasks: dict[str, float] = {}
         for task, batch in self._validation.items():
             if stage == "composed" or task == "pairs":
-                size = max(1, self.settings.batch_size * self.settings.draws // VALIDATION_DRAWS)
+                size = max(1, self.hyperparameters.batch_size * self.hyperparameters.draws // VALIDATION_DRAWS)
                 parts = [
-                    self._losses(self.ema, _Batch(batch.examples[part], batch.times[part], batch.noise[part]))
+                    denoising_losses(self.ema, self.data, self._schedule, batch[part])
                     for part in torch.split(torch.arange(len(batch.examples)), size)
                 ]
                 tasks[task] = torch.cat(parts).mean().item()
-        shares = self._counts(stage)
-        whole = sum(shares.get(task, 0) for task in tasks)
-        loss = sum(tasks[task] * shares.get(task, 0) for task in tasks) / whole if whole else math.nan
-        found = Validation(self.step, stage, loss, tasks)
+        counts = {task: count for task, count in self._counts(stage).items() if task in tasks}
+        whole = sum(counts.values())
+        loss = sum(tasks[task] * count for task, count in counts.items()) / whole if whole else math.nan
+        found = Validation(self.step, loss, stage, tasks)
         self.history.append(found)
         best = self.best_validation
         if best is None or best.stage != stage or not loss >= best.loss:
             self.best_validation = found
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.ema.state_dict().items()}
+            self.best = weights_of(self.ema)
 
     def _digest(self) -> str:
         digest = PartsDigest(self.data.digest, repr((self.network.config, self.data.embeddings.shape)))
@@ -388,22 +291,19 @@ class CompoDiffTrainer:
         return digest.hexdigest()
 
 
-def _optimizer(network: Network, settings: Settings) -> torch.optim.AdamW:
+def _optimizer(network: Network, hyperparameters: Hyperparameters) -> torch.optim.AdamW:
     """AdamW; only the matrices of linear layers decay."""
     decaying = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
     groups: list[dict[str, Any]] = [
         {"params": [each for each in network.parameters() if id(each) in decaying]},
         {"params": [each for each in network.parameters() if id(each) not in decaying], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, lr=hyperparameters.lr, weight_decay=hyperparameters.weight_decay, fused=True)
 
 
-def _rate(step: int, total: int, settings: Settings) -> float:
-    """The learning rate of a step, as a part of the setting."""
-    rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    if settings.decay == "constant":
+def _rate(step: int, total: int, hyperparameters: Hyperparameters) -> float:
+    """Return the learning rate of a step, as a part of the hyperparameter."""
+    rise = min(1.0, (step + 1) / hyperparameters.warmup) if hyperparameters.warmup else 1.0
+    if hyperparameters.decay == "constant":
         return rise
     return rise * (1 + math.cos(math.pi * step / total)) / 2
-
-
-__all__ = ["CompoDiffTrainer", "Data", "Examples", "Progress", "Settings", "Validation"]

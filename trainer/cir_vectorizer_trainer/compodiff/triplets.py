@@ -28,10 +28,10 @@ import numpy.typing as npt
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.pictures import is_url
-from cir_vectorizer.sources.rows import Rows
+from cir_vectorizer.sources.rows import Rows, table_rows
 from cir_vectorizer.sources.table import IMAGE_COLUMNS
 from cir_vectorizer_trainer.captions.reading import clean
-from cir_vectorizer_trainer.compodiff.tables import choose_columns, table_rows
+from cir_vectorizer_trainer.compodiff.tables import choose_columns
 
 OUT_SUFFIXES = (".csv", ".tsv", ".jsonl")
 MOST_VALUES = 200
@@ -95,7 +95,7 @@ class Catalog:
             SourceError: the table cannot be read, lacks a column, or has no attribute.
         """
         rows = table_rows(path)
-        there = rows.columns()[0]
+        there = rows.columns()
         given = [image_column] if image_column else []
         image = choose_columns(str(path), there, {"image": IMAGE_COLUMNS}, "--image-column", given)["image"]
         if missing := [name for name in columns if name not in there]:

@@ -10,41 +10,44 @@ Only captions without any keyword have their one random word drawn once instead 
 """
 
 import math
-import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
-from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, Phi, save_phi
+from cir_vectorizer.composers.lincir import PROMPT, Phi, save_phi
 from cir_vectorizer.digests import PartsDigest
-from cir_vectorizer.errors import CaptionError, ModelError, first_line
-from cir_vectorizer_trainer.captions.keywords import Tagger, all_keyword_spans, masked_pieces, prepare
+from cir_vectorizer.errors import CaptionError
+from cir_vectorizer_trainer.captions.keywords import Tagger
+from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.loss import add_noise, self_masking_loss
+from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
+from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of, write_state
 
 STATE_FILE = "training.pt"
 BLOCK = 4096
 """Captions whose original embeddings are computed together."""
 VALIDATE_EVERY = 100
 """Steps between two validations."""
-_OTHER_MATERIAL = {
+_REFUSALS = {
     "backbone": "was trained over another text encoder; give its model, or another --out",
     "captions": "belongs to other captions; give those, or another --out",
     "order": "belongs to the same captions in another order, of which other ones were held out; give them in that order, "
     "or another --out",
     "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger, or give another --out",
 }
-"""Why a saved run cannot be gone on with, by the part of its material that differs."""
+"""Reasons why a saved run is not resumed, by the part of its material that differs."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Hyperparameters:
     """Hyperparameters; the defaults are the published recipe's.
 
     Attributes:
@@ -61,79 +64,10 @@ class Settings:
     validation_share: float = 0.05
 
 
-@dataclass(frozen=True)
-class Example:
-    """A caption as two token rows: itself, and with its keywords replaced by markers."""
-
-    original: TokenRow
-    masked: TokenRow
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands: after `step` steps, with the last batch's loss and the newest validation loss."""
-
-    step: int
-    captions: int
-    loss: float
-    validation_loss: float | None
-
-
-def make_examples(captions: Sequence[str], backbone: Backbone, tagger: Tagger, rng: random.Random) -> list[Example]:
-    """Tokenise captions and their masked forms.
-
-    A caption is cut to the context first, so both forms say the same; a masked form that lost every marker becomes
-    "a photo of $".
-    """
-    facts, tokenizer = backbone.text, backbone.tokenizer
-    originals: list[TokenRow] = []
-    texts: list[str] = []
-    for caption in captions:
-        text = prepare(caption)
-        tokens = tokenizer.encode(text, facts.context_length - 2)
-        originals.append(TokenRow((facts.start_id, *tokens.ids, facts.end_id)))
-        texts.append(tokenizer.decode(tokens.ids) if tokens.cut else text)
-    bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), backbone)
-    examples = []
-    for original, text, spans in zip(originals, texts, all_keyword_spans(texts, tagger, rng), strict=True):
-        masked = _marked_row(masked_pieces(text, spans), backbone)
-        examples.append(Example(original, masked if masked.slots else bare))
-    return examples
-
-
-def _marked_row(pieces: Sequence[str], backbone: Backbone) -> TokenRow:
-    facts = backbone.text
-    ids: list[int] = []
-    slots: list[tuple[int, int]] = []
-    for position, piece in enumerate(pieces):
-        if position:
-            slots.append((len(ids) + 1, 0))
-            ids.append(facts.marker_id)
-        ids += backbone.tokenizer.encode(piece, facts.context_length).ids
-    room = facts.context_length - 2
-    return TokenRow((facts.start_id, *ids[:room], facts.end_id), tuple(slot for slot in slots if slot[0] <= room))
-
-
-def self_masking_loss(
-    backbone: Backbone, phi: nn.Module, masked: Sequence[TokenRow], originals: Tensor, noised: Tensor
-) -> Tensor:
-    """Mean squared error between the masked captions' embeddings, read with Φ(noised) at their markers, and
-    the originals; both (n, dim) and unnormalised, mean over all elements."""
-    rows = [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(masked)]
-    return F.mse_loss(backbone.encode_text(rows, phi(noised)), originals)
-
-
-def add_noise(embeddings: Tensor, scale: float, generator: torch.Generator | None = None) -> Tensor:
-    """e + scale · u · g with u ~ U(0, 1) one for each row and g ~ N(0, I). (n, dim) -> (n, dim)"""
-    u = torch.rand(len(embeddings), 1, generator=generator)
-    g = torch.randn(embeddings.shape, generator=generator)
-    return embeddings + scale * (u * g).to(embeddings.device)
-
-
 class PhiTrainer:
     """Trains Φ for one backbone on one list of captions.
 
-    A run is a function of its captions, its settings and the step count: order, noise and dropout of a step are
+    A run is a function of its captions, its hyperparameters and the step count: order, noise and dropout of a step are
     drawn from (seed, step) alone, so a resumed run equals an uninterrupted one bit for bit on a CPU.
 
     Args:
@@ -151,7 +85,7 @@ class PhiTrainer:
         backbone: Backbone,
         captions: Sequence[str],
         tagger: Tagger,
-        settings: Settings,
+        hyperparameters: Hyperparameters,
         beside: Path | None = None,
     ) -> None:
         if len(captions) < 2:
@@ -160,16 +94,16 @@ class PhiTrainer:
                 "give a file with more product texts"
             )
         self.backbone = backbone
-        self.settings = settings
+        self.hyperparameters = hyperparameters
         self.tagger = tagger
         self.beside = beside
         shuffled = list(captions)
-        rng = random.Random(settings.seed)
+        rng = random.Random(hyperparameters.seed)
         rng.shuffle(shuffled)
-        held_out = min(2048, max(1, round(settings.validation_share * len(shuffled))))
+        held_out = min(2048, max(1, round(hyperparameters.validation_share * len(shuffled))))
         self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
         self.material = {
-            "backbone": backbone.text_fingerprint,
+            "backbone": backbone.text.fingerprint,
             "captions": PartsDigest(*sorted(captions)).hexdigest(),
             "order": PartsDigest(*captions).hexdigest(),
             "tagger": tagger.name,
@@ -182,20 +116,20 @@ class PhiTrainer:
         first = self._block(0)
         mean_norm = first.norm(dim=-1).mean().item()
         self.published_strength = math.sqrt(backbone.dim) / mean_norm
-        strength = self.published_strength if settings.noise_strength is None else settings.noise_strength
+        strength = self.published_strength if hyperparameters.noise_strength is None else hyperparameters.noise_strength
         self.noise_strength = strength
         self.noise_scale = strength / self.published_strength
         with torch.random.fork_rng():
-            torch.manual_seed(settings.seed)
-            self.phi = Phi(backbone.dim, backbone.text.width).to(backbone.device)
+            torch.manual_seed(hyperparameters.seed)
+            self.phi = Phi(backbone.dim, backbone.text.facts.width).to(backbone.device)
         self.optimizer = torch.optim.AdamW(
-            self.phi.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=True
+            self.phi.parameters(), lr=hyperparameters.lr, weight_decay=hyperparameters.weight_decay, foreach=True
         )
         self.step = 0
-        self.best_loss = math.inf
-        self.best_step = 0
-        self.best = self._weights()
-        self.history: list[tuple[int, float]] = []
+        self.best = weights_of(self.phi)
+        self.best_validation: Validation | None = None
+        self.history: list[Validation] = []
+        self._passes = Passes(len(self.examples), self._order)
 
     def run(self, steps: int) -> Iterator[Progress]:
         """Train until `steps` steps are done in all, reporting after each.
@@ -210,124 +144,113 @@ class PhiTrainer:
             self.step += 1
             if self.step % VALIDATE_EVERY == 0 or self.step == steps:
                 self._validate()
-            yield Progress(self.step, self.step * self.settings.batch_size, loss, self.history[-1][1])
+            yield Progress(self.step, self.step * self.hyperparameters.batch_size, loss, self.history[-1])
+
+    def picked(self, step: int) -> list[int]:
+        """Return the indices of a step's examples."""
+        size = self.hyperparameters.batch_size
+        picked: list[int] = self._passes.indices(step * size, size).tolist()
+        return picked
 
     def save(self, folder: Path, complete: bool) -> None:
-        """Write the model folder with the best weights, and the state to resume from."""
-        state = {
-            "material": self.material,
-            "settings": asdict(self.settings),
-            "step": self.step,
-            "history": self.history,
-            "best_loss": self.best_loss,
-            "best_step": self.best_step,
-            "best": self.best,
-            "phi": self._weights(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        """Write the model folder with the best weights, and the state to resume from.
+
+        Raises:
+            ModelError: it cannot be written.
+        """
+        first = self.history[0]
+        validated = self.best_validation or first
         record = {
             "prompt": PROMPT,
             "training": {
-                **asdict(self.settings),
+                **asdict(self.hyperparameters),
                 "captions": len(self.captions),
                 "validation_captions": len(self.validation_captions),
                 "tagger": self.tagger.name,
                 "steps": self.step,
                 "complete": complete,
                 "noise_strength": self.noise_strength,
-                "first_validation_loss": self.history[0][1],
-                "best_validation_loss": self.best_loss,
-                "best_step": self.best_step,
+                "first_validation_loss": first.loss,
+                "best_validation_loss": validated.loss,
+                "best_step": validated.step,
             },
         }
-        best = Phi(self.backbone.dim, self.backbone.text.width)
+        best = Phi(self.backbone.dim, self.backbone.text.facts.width)
         best.load_state_dict(self.best)
         models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, best))}, self.beside)
-        draft = folder / f".{STATE_FILE}"
-        torch.save(state, draft)
-        os.replace(draft, folder / STATE_FILE)
+        write_state(folder / STATE_FILE, self.state())
 
     def resume(self, folder: Path) -> None:
-        """Continue from the state in `folder`.
+        """Go on from the state in `folder`.
 
         Raises:
             ModelError: no state there, or one of other captions, the same in another order, another tagger, backbone or
-                other settings.
+                other hyperparameters.
         """
-        path = folder / STATE_FILE
-        if not path.is_file():
-            raise ModelError(f"{folder} holds no {STATE_FILE} to resume from; run without --resume")
-        try:
-            state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
-        except Exception as error:  # truncated archives and foreign pickles raise many kinds
-            raise ModelError(f"{path} cannot be read ({first_line(error)}); delete it and train anew") from error
-        if "material" not in state:
-            raise ModelError(
-                f"{path} was saved by release 0.1.0, which did not note the order of the captions nor the tagger, so it "
-                "cannot be gone on with; train anew without --resume"
-            )
-        for name, value in self.material.items():
-            if (saved := state["material"][name]) != value:
-                raise ModelError(f"{path} {_OTHER_MATERIAL[name].format(saved=saved, here=value)}")
-        for name, value in asdict(self.settings).items():
-            if state["settings"][name] != value:
-                raise ModelError(
-                    f"{path} was trained with {name.replace('_', '-')} {state['settings'][name]}, not {value}; resume with that value"
-                )
+        resume_from(folder / STATE_FILE, self.load_state)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a run goes on from, for `torch.save`."""
+        return {
+            "material": self.material,
+            "settings": asdict(self.hyperparameters),
+            "step": self.step,
+            "history": [asdict(entry) for entry in self.history],
+            "best_validation": asdict(self.best_validation) if self.best_validation else None,
+            "best": self.best,
+            "phi": weights_of(self.phi),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`.
+
+        Raises:
+            ModelError: it is of other material or other hyperparameters.
+        """
+        check_same_run(state, self.material, _REFUSALS, asdict(self.hyperparameters))
         self.phi.load_state_dict(state["phi"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history = state["step"], [tuple(entry) for entry in state["history"]]
-        self.best, self.best_loss, self.best_step = state["best"], state["best_loss"], state["best_step"]
+        self.step, self.best = state["step"], state["best"]
+        self.history = [Validation(**entry) for entry in state["history"]]
+        self.best_validation = Validation(**state["best_validation"]) if state["best_validation"] else None
 
     def _train_step(self) -> float:
-        picked = self._batch(self.step)
+        picked = self.picked(self.step)
         originals = self._originals_of(picked).to(self.backbone.device)
         self.phi.train()
         with torch.random.fork_rng(devices=self._cuda_devices()):
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+            torch.manual_seed(seed_of_step(self.hyperparameters.seed, self.step))
             noised = add_noise(originals, self.noise_scale)
             loss = self_masking_loss(
                 self.backbone, self.phi, [self.examples[i].masked for i in picked], originals, noised
             )
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.item()
 
     @torch.no_grad()
     def _validate(self) -> None:
         self.phi.eval()
-        generator = torch.Generator().manual_seed(self.settings.seed)
+        generator = torch.Generator().manual_seed(self.hyperparameters.seed)
         total = 0.0
-        for start in range(0, len(self.validation), self.settings.batch_size):
-            rows = [example.masked for example in self.validation[start : start + self.settings.batch_size]]
+        for start in range(0, len(self.validation), self.hyperparameters.batch_size):
+            rows = [example.masked for example in self.validation[start : start + self.hyperparameters.batch_size]]
             originals = self._validation_originals[start : start + len(rows)].to(self.backbone.device)
             noised = add_noise(originals, self.noise_scale, generator)
             total += len(rows) * self_masking_loss(self.backbone, self.phi, rows, originals, noised).item()
         loss = total / len(self.validation)
-        self.history.append((self.step, loss))
-        if loss < self.best_loss:
-            self.best_loss, self.best_step, self.best = loss, self.step, self._weights()
+        self.history.append(Validation(self.step, loss))
+        if self.best_validation is None or loss < self.best_validation.loss:
+            self.best_validation, self.best = self.history[-1], weights_of(self.phi)
 
-    def _batch(self, step: int) -> list[int]:
-        """Indices of a step: pass 0 goes through the (shuffled) captions in order, later ones are shuffled anew."""
-        size, count = self.settings.batch_size, len(self.examples)
-        picked: list[int] = []
-        at = step * size
-        while len(picked) < size:
-            order = self._order(at // count)
-            part = order[at % count : at % count + size - len(picked)]
-            picked += part
-            at += len(part)
-        return picked
-
-    def _order(self, epoch: int) -> list[int]:
-        if getattr(self, "_ordered", None) != epoch:
-            self._ordered = epoch
-            self._epoch_order = list(range(len(self.examples)))
-            if epoch:
-                random.Random(f"{self.settings.seed}/{epoch}").shuffle(self._epoch_order)
-        return self._epoch_order
+    def _order(self, number: int) -> Tensor:
+        """Return the order of a pass: the captions' own, which is shuffled, and from the second pass on a new one."""
+        order = list(range(len(self.examples)))
+        if number:
+            random.Random(f"{self.hyperparameters.seed}/{number}").shuffle(order)
+        return torch.tensor(order)
 
     def _originals_of(self, picked: Sequence[int]) -> Tensor:
         for block in sorted({i // BLOCK for i in picked}):
@@ -343,10 +266,7 @@ class PhiTrainer:
 
     @torch.no_grad()
     def _encode(self, rows: Sequence[TokenRow]) -> Tensor:
-        return self.backbone.encode_text(rows).cpu()
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.phi.state_dict().items()}
+        return self.backbone.text.encode_text(rows).cpu()
 
     def _cuda_devices(self) -> list[torch.device]:
         return [self.backbone.device] if self.backbone.device.type == "cuda" else []
@@ -356,22 +276,14 @@ def train(
     trainer: PhiTrainer,
     steps: int,
     folder: Path,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: OnProgress = lambda _: None,
+    should_stop: ShouldStop = lambda: False,
 ) -> bool:
     """Run a trainer to `steps`, saving after each validation and when `should_stop` says so.
 
     Returns:
         Whether all steps were done.
     """
-    validations = len(trainer.history)
-    for progress in trainer.run(steps):
-        on_progress(progress)
-        if should_stop() and trainer.step < steps:
-            trainer.save(folder, complete=False)
-            return False
-        if len(trainer.history) > validations and trainer.step < steps:
-            validations = len(trainer.history)
-            trainer.save(folder, complete=False)
-    trainer.save(folder, complete=True)
-    return True
+    return train_and_save(
+        trainer, trainer.run(steps), steps, lambda complete: trainer.save(folder, complete), on_progress, should_stop
+    )

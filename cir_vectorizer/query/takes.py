@@ -1,10 +1,12 @@
 """What a composer reads of a query. The doors, the page, the API's description, search and warm-up all go by it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery
+from typing_extensions import Self
+
+from cir_vectorizer.query.composed import MAX_REFERENCES, ComposedQuery
 
 Use = Literal["required", "optional", "ignored", "refused"]
 """How a composer treats a field of the query; an ignored one may be there and changes nothing."""
@@ -72,6 +74,12 @@ class Takes:
     def to_json(self) -> dict[str, Any]:
         """Return all of this by name, for answers and records."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote, of this version or a later one; the default where an earlier one wrote nothing."""
+        known = {each.name: content[each.name] for each in fields(cls) if each.name in content}
+        return cls(**{**known, "options": tuple(known.get("options", ()))})
 
 
 def _given(query: ComposedQuery) -> Mapping[str, bool]:

@@ -4,8 +4,8 @@
     CPU tasks       read, hash, decode and preprocess
     actors          run the model, one for each GPU; without GPUs, one for each two cores, which then read too
 
-What must be looked at is decided for the whole source first and kept in Ray's object store, which spills to disk; then
-one pipeline of Ray Data takes it through. A task that dies with its machine is run again elsewhere by Ray. Every
+Ray first lists every picture to read and keeps the list in its object store, which spills to disk; then one pipeline of
+Ray Data reads and encodes them. A task that dies with its machine is run again elsewhere by Ray. Every
 machine needs cir-vectorizer, the model under the same name, and the pictures at the same paths or URLs.
 """
 
@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import Self
 
+from cir_vectorizer import extras
 from cir_vectorizer.collections import Point
 from cir_vectorizer.errors import BackboneMismatch, CirError, ModelError
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sync.compare import Candidate, Outcome, Work
-from cir_vectorizer.sync.encode import to_points
-from cir_vectorizer.sync.run import BATCH_SIZE, FAR_WORKERS, decode
+from cir_vectorizer.sync.compare import Candidate, Decision, Outcome
+from cir_vectorizer.sync.encode import FAR_WORKERS, Encoder, decode, to_points
+from cir_vectorizer.sync.run import BATCH_SIZE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,8 +45,8 @@ KNOCK_S = 10.0
 OUTCOME, PIXELS, EMBEDDING = "outcome", "pixels", "embedding"
 
 
-class RayEngine:
-    """An engine for `sync`; enter it to connect, or to start a Ray of this machine, and leave it to disconnect.
+class RayDecoders:
+    """Decoders for `sync` on Ray: enter them to connect, or to start a Ray of this machine; leave them to disconnect.
 
     Args:
         vectorizer: the model; actors load it by its name.
@@ -55,7 +56,8 @@ class RayEngine:
         workers: threads that read in each task; if None, one, or 16 for pictures elsewhere.
 
     Raises:
-        ModelError: Ray is not installed, or cannot be reached.
+        MissingExtraError: Ray is not installed.
+        ModelError: Ray cannot be reached.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class RayEngine:
         batch_size: int = BATCH_SIZE,
         workers: int | None = None,
     ) -> None:
-        self.encoder = _ByEmbedding(vectorizer.limits)
+        self.encoder: Encoder = _ByEmbedding(vectorizer.limits)
         backbone = vectorizer.backbone
         self._preprocess: Callable[..., Any] = getattr(backbone, "transform", backbone.preprocess)
         folder = Path(vectorizer.name)
@@ -81,13 +83,10 @@ class RayEngine:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-            import ray.data
-        except ImportError as error:
-            raise ModelError(
-                f"Ray is not installed ({error}); pip install 'cir-vectorizer[ray]', or leave out --engine ray"
-            ) from error
+        extras.require("ray", "--engine ray", "leave it out")
+        import ray
+        import ray.data
+
         if not ray.is_initialized():
             address = self._address or os.environ.get("RAY_ADDRESS") or "local"
             # an actor takes one core, and somebody must read for it
@@ -112,7 +111,7 @@ class RayEngine:
             ray.shutdown()
             self._started = False
 
-    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Work | Failure, None, None]:
+    def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
         blocks: list[Any] = []
         waiting: list[Candidate] = []
         count = 0
@@ -130,14 +129,14 @@ class RayEngine:
         if blocks:
             yield from self._settled(blocks, count, far)
 
-    def _settled(self, blocks: list[Any], count: int, far: bool) -> Generator[Work | Failure, None, None]:
+    def _settled(self, blocks: list[Any], count: int, far: bool) -> Generator[Decision | Failure, None, None]:
         done = 0
         try:
             for table in self._pipeline(blocks, far).iter_batches(batch_size=None, batch_format="pyarrow"):
                 for row in table.to_pylist():
                     done += 1
-                    outcome: Work | Failure = pickle.loads(row[OUTCOME])  # noqa: S301  made by our own tasks
-                    if row[EMBEDDING] is not None and isinstance(outcome, Work):
+                    outcome: Decision | Failure = pickle.loads(row[OUTCOME])  # noqa: S301  made by our own tasks
+                    if row[EMBEDDING] is not None and isinstance(outcome, Decision):
                         outcome = replace(outcome, prepared=np.frombuffer(row[EMBEDDING], np.float32))
                     yield outcome
         except GeneratorExit:
@@ -166,7 +165,7 @@ class RayEngine:
         return (
             ray.data.from_arrow_refs(blocks)
             .map_batches(
-                partial(_read, encoder=_Reader(self.encoder.limits, self._preprocess), threads=threads),
+                partial(_read, encoder=_Preparing(self.encoder.limits, self._preprocess), threads=threads),
                 batch_size=self._batch_size,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
@@ -184,7 +183,7 @@ class RayEngine:
 
 
 class _ByEmbedding:
-    """The encoder of the process that writes: what is prepared is the embedding, (dim,)."""
+    """The encoder of the process that writes; it is given (dim,) embeddings."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -192,13 +191,13 @@ class _ByEmbedding:
     def prepare(self, content: bytes) -> Any:
         raise TypeError("pictures are prepared on Ray's workers")
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
-        return to_points(works, [work.prepared for work in works])
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
+        return to_points(decisions, [decision.prepared for decision in decisions])
 
 
 @dataclass
-class _Reader:
-    """The encoder of a reading task: it prepares, and others go on."""
+class _Preparing:
+    """The encoder of a reading task, which prepares pictures and makes no objects."""
 
     limits: Limits
     preprocess: Callable[..., Any]
@@ -206,17 +205,17 @@ class _Reader:
     def prepare(self, content: bytes) -> Any:
         return self.preprocess(open_image(content, self.limits)).numpy()
 
-    def points(self, works: Sequence[Work]) -> Iterator[Point | Failure]:
+    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         raise TypeError("objects are made where the collection is written")
 
 
-def _read(table: "pa.Table", encoder: _Reader, threads: int) -> "pa.Table":
-    """Candidates -> their outcomes, and the pixels of those to encode."""
+def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
+    """Turn candidates into outcomes, with the pixels of those to encode."""
     candidates: list[Candidate] = [pickle.loads(each) for each in table.column("candidate").to_pylist()]  # noqa: S301
     with ThreadPoolExecutor(threads, "cir-decode") as pool:
         outcomes = list(pool.map(partial(decode, encoder=encoder), candidates))
-    pixels = [each.prepared if isinstance(each, Work) else None for each in outcomes]
-    bare = [replace(each, prepared=None) if isinstance(each, Work) else each for each in outcomes]
+    pixels = [each.prepared if isinstance(each, Decision) else None for each in outcomes]
+    bare = [replace(each, prepared=None) if isinstance(each, Decision) else each for each in outcomes]
     columns: dict[str, Sequence[bytes | None]] = {
         OUTCOME: [pickle.dumps(each) for each in bare],
         PIXELS: [None if each is None else pickle.dumps(each) for each in pixels],
@@ -230,7 +229,7 @@ class _Encode:
     def __init__(self, name: str, device: str | None, fingerprint: str) -> None:
         from cir_vectorizer.models import load
 
-        self._vectorizer = load(name, device)
+        self._vectorizer = load(name, device, parts=())
         if self._vectorizer.fingerprint != fingerprint:
             raise BackboneMismatch(
                 f"model {name!r} has other weights on a Ray worker than here (fingerprint "
@@ -251,7 +250,7 @@ class _Encode:
 
 
 def _knock(address: str) -> None:
-    """Ray itself takes minutes to say that nobody is there.
+    """Check that something listens at the address; Ray itself takes minutes to find out.
 
     Raises:
         OSError: nobody listens at HOST:PORT.
@@ -262,7 +261,7 @@ def _knock(address: str) -> None:
 
 
 def _kept(candidates: Sequence[Candidate]) -> Any:
-    """Candidates in Ray's object store."""
+    """Put candidates into Ray's object store."""
     import ray
 
     return ray.put(_table(candidate=[pickle.dumps(each) for each in candidates]))
@@ -275,7 +274,7 @@ def _table(**columns: Sequence[bytes | None]) -> "pa.Table":
 
 
 def _said(error: BaseException) -> str:
-    """What an error says, in one line; of one from a worker, what went wrong there."""
+    """Return the last line of an error; for one from a worker, of its cause there."""
     cause: BaseException = error
     with contextlib.suppress(AttributeError):
         while True:

@@ -1,4 +1,4 @@
-"""What a run of sync would do: nothing is written, no picture is decoded, no model is needed."""
+"""A dry run of sync: nothing is written, no picture is decoded, no model is needed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -7,18 +7,19 @@ from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, e
 from cir_vectorizer.errors import BackboneMismatch
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
 from cir_vectorizer.sources.base import Failure, Source
-from cir_vectorizer.sync.compare import Candidate, Comparer, Known, Outcome, Work, owner
+from cir_vectorizer.sync.compare import Candidate, Comparer, Decision, Known, Outcome, owner_digest
+from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, must_reembed
 from cir_vectorizer.sync.report import Report
-from cir_vectorizer.sync.run import FAR_WORKERS, compare_all, read
+from cir_vectorizer.sync.run import compare_all
 
 LINES = 20
 
 
 @dataclass
-class Plan:
-    """What would be done: the report that a run would write (as far as pictures can be read), and the first lines.
+class DryRun:
+    """The result of a dry run: the report that a run would write (as far as pictures can be read), and its first lines.
 
     `refusal` says why nothing would be removed, where that is so.
     """
@@ -37,7 +38,7 @@ class Plan:
             self.more += 1
 
 
-def plan(
+def dry_run(
     source: Source,
     collection: Collection,
     model: ModelRecord,
@@ -47,8 +48,8 @@ def plan(
     prune: bool = False,
     yes: bool = False,
     reembed: bool = False,
-) -> Plan:
-    """Tell what `sync` or `reembed` with the same arguments would do.
+) -> DryRun:
+    """Find out what `sync` or `reembed` with the same arguments would do.
 
     Pictures whose size or time changed are read and hashed, none is decoded: a damaged one shows in the run itself.
 
@@ -56,14 +57,14 @@ def plan(
         SourceError, CollectionError: the source or the collection cannot be read.
         BackboneMismatch: the collection was filled by another backbone, and `reembed` is False.
     """
-    made = Plan(Report(source.name, str(collection.address), str(model)))
+    made = DryRun(Report(source.name, str(collection.address), str(model)))
     report, expected = made.report, source.count()
     if reembed and must_reembed(collection, model):
         collection = beside(collection, model)
         made.say(f"embed everything anew into {collection.address}, then let it take over {report.collection}")
-    comparer = Comparer(collection, model, owner(source_name or source.identity))
+    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
     if collection.info() is None:
-        comparer.known = Known((), comparer.made_by)
+        comparer.known = Known((), comparer.owner)
     else:
         try:
             ensure(collection, model, create or CreateOptions())
@@ -93,22 +94,22 @@ def plan(
     return made
 
 
-def _decided(outcome: Outcome) -> Work | Failure:
+def _decided(outcome: Outcome) -> Decision | Failure:
     if not isinstance(outcome, Candidate):
         return outcome
     if outcome.known is None:
-        return Work(outcome.item, "added")
+        return Decision(outcome.item, "added")
     found = read(outcome, DEFAULT_LIMITS)
-    return found if isinstance(found, Work | Failure) else Work(outcome.item, "picture")
+    return found if isinstance(found, Decision | Failure) else Decision(outcome.item, "picture")
 
 
-def _note(made: Plan, work: Work) -> None:
+def _note(made: DryRun, decision: Decision) -> None:
     report = made.report
-    setattr(report, work.counter, getattr(report, work.counter) + 1)
-    if work.change in report.changes:
-        report.changes[work.change] += 1
-    if work.change in ("added", "picture"):
+    setattr(report, decision.counter, getattr(report, decision.counter) + 1)
+    if decision.change in report.changes:
+        report.changes[decision.change] += 1
+    if decision.change in ("added", "picture"):
         report.encoded += 1
-        made.say(f"{'add' if work.change == 'added' else 'encode':8} {work.item.name}")
-    elif work.change == "payload":
-        made.say(f"payload  {work.item.name}")
+        made.say(f"{'add' if decision.change == 'added' else 'encode':8} {decision.item.name}")
+    elif decision.change == "payload":
+        made.say(f"payload  {decision.item.name}")

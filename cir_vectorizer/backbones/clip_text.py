@@ -1,0 +1,164 @@
+"""The text side that all CLIPs share: ragged rows, pseudo-tokens and the fingerprint."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain, groupby
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cir_vectorizer.backbones.base import BackboneSpec
+from cir_vectorizer.backbones.fingerprint import EncoderFacts, encoder_fingerprint
+from cir_vectorizer.backbones.packed import ON_CPU, ON_GPU, Pack, Piece, TextTower, packs
+from cir_vectorizer.backbones.text import TextFacts, TokenRow
+from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+
+
+class TextTowers(Protocol):
+    """The calls by which the text tower of a library differs from another's; an `nn.Module` too."""
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """(n, length) ids -> (n, length, width), before positions are added."""
+        ...
+
+    def encode_tokens(self, embeddings: Tensor, ends: Tensor) -> Tensor:
+        """(n, length, width) and the (n,) end positions -> (n, dim) projected, by the library's own tower."""
+        ...
+
+    def text_tower(self) -> TextTower | None:
+        """The text tower in parts, for packed rows; None where its layers are not of the common form."""
+        ...
+
+    def encode_states(self, embeddings: Tensor, ends: Tensor) -> Tensor:
+        """(n, length, width) and the (n,) end positions -> (n, length, width) after the last norm."""
+        ...
+
+    def text_facts(self) -> EncoderFacts:
+        """Weights and layers of the text encoder, for the fingerprint."""
+        ...
+
+
+class ClipTextEncoder:
+    """The text encoder of a CLIP of any library.
+
+    Args:
+        spec: the backbone that it belongs to.
+        towers: implements `TextTowers`; frozen, on `device` and in `dtype` by the time that rows are read.
+        facts: of the tower.
+        dim: length of an embedding.
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        towers: nn.Module,
+        facts: TextFacts,
+        dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.spec = spec
+        self.facts = facts
+        self.tokenizer = ClipTokenizer(facts.context_length)
+        self.dim = dim
+        self.device = device
+        self.dtype = dtype
+        self._towers: Any = towers
+        self._sizes = ON_CPU if device.type == "cpu" else ON_GPU
+
+    @cached_property
+    def fingerprint(self) -> str:
+        tower, row = self._towers.text_facts(), self.facts
+        facts = {
+            **tower.facts,
+            "tokenizer": self.tokenizer.fingerprint,
+            "row": [row.context_length, row.start_id, row.end_id, row.pad_id],
+            "causal": row.causal,
+            "pooling": row.pooling,
+        }
+        return encoder_fingerprint("text", self._towers.state_dict(), replace(tower, facts=facts))
+
+    def encode_text(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
+        if not rows:
+            return torch.empty(0, self.dim, device=self.device)
+        if pseudo_tokens is None and any(row.slots for row in rows):
+            raise ValueError("rows with slots need pseudo_tokens")
+        tower = self._towers.text_tower() if self.facts.rows_may_be_cut else None
+        encoded = self._encode_packed(tower, rows, pseudo_tokens) if tower else self._encode_padded(rows, pseudo_tokens)
+        order: list[int] = []
+        parts: list[Tensor] = []
+        for indices, embeddings in encoded:
+            order += indices
+            parts.append(embeddings)
+        back = torch.empty(len(order), dtype=torch.long)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return torch.cat(parts)[back.to(self.device)].float()
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        embeddings: Tensor = self._towers.embed_tokens(ids.to(self.device))
+        return embeddings
+
+    def encode_states(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
+        ids, ends = self._padded(rows, self.facts.context_length)
+        slots = [(n * ids.shape[1] + at, which) for n, row in enumerate(rows) for at, which in row.slots]
+        embeddings = self._embed(ids.flatten().tolist(), slots, pseudo_tokens)
+        states: Tensor = self._towers.encode_states(embeddings.view(*ids.shape, -1), ends)
+        return states.float()
+
+    def _padded(self, rows: Sequence[TokenRow], length: int) -> tuple[Tensor, Tensor]:
+        """Ids (n, length) and end positions (n,), on the device."""
+        pad = (self.facts.pad_id,)
+        ids = torch.tensor([row.ids + pad * (length - len(row.ids)) for row in rows])
+        ends = torch.tensor([len(row.ids) - 1 for row in rows])
+        return ids.to(self.device), ends.to(self.device)
+
+    def _encode_packed(
+        self, tower: TextTower, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Indices of rows and their embeddings.
+
+        Nothing before a row's first pseudo-token depends on it, so that is read once for all rows that share it, and
+        without a graph; unless it saves less than the further pass costs.
+        """
+        starts = [min((at for at, _ in row.slots), default=1) for row in rows]
+        prefixes = sorted(dict.fromkeys(row.ids[:start] for row, start in zip(rows, starts, strict=True)), key=len)
+        kept: list[Tensor] | None = None
+        kept_at: dict[tuple[int, ...], int] = {(): 0}
+        if sum(starts) - sum(map(len, prefixes)) < self._sizes.one_pass:
+            starts = [0] * len(rows)
+        else:
+            pack = Pack([[Piece(ids) for ids in same] for _, same in groupby(prefixes, len)], self.facts.pad_id)
+            kept_at = dict(zip(prefixes, pack.offsets, strict=True))
+            with torch.no_grad():
+                kept = pack.keys_values(tower, self._embed(pack.ids, (), None))
+        pieces = [
+            Piece(row.ids[start:], tuple((at - start, i) for at, i in row.slots), start, kept_at[row.ids[:start]])
+            for row, start in zip(rows, starts, strict=True)
+        ]
+        for groups in packs([len(piece.ids) for piece in pieces], self._sizes):
+            pack = Pack([[pieces[i] for i in group] for group in groups], self.facts.pad_id)
+            embeddings = self._embed(pack.ids, pack.slots, pseudo_tokens)
+            yield [i for group in groups for i in group], pack.embed(tower, embeddings, kept)
+
+    def _encode_padded(
+        self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Indices of rows and their embeddings, by the library's own tower."""
+        full = self.facts.context_length
+        lengths = [len(row.ids) if self.facts.rows_may_be_cut else full for row in rows]
+        for group in chain.from_iterable(packs(lengths, replace(self._sizes, group=self._sizes.one_pass))):
+            length = lengths[group[-1]]
+            ids, ends = self._padded([rows[i] for i in group], length)
+            slots = [(n * length + at, which) for n, i in enumerate(group) for at, which in rows[i].slots]
+            embeddings = self._embed(ids.flatten().tolist(), slots, pseudo_tokens)
+            yield group, self._towers.encode_tokens(embeddings.view(*ids.shape, -1), ends)
+
+    def _embed(self, ids: Sequence[int], slots: Sequence[tuple[int, int]], pseudo_tokens: Tensor | None) -> Tensor:
+        """Token embeddings (len(ids), width), with pseudo-tokens at their (position, index)."""
+        embeddings = self.embed_tokens(torch.tensor(ids))
+        if slots and pseudo_tokens is not None:
+            at, which = torch.tensor(slots, device=self.device).unbind(1)
+            embeddings = embeddings.index_put((at,), pseudo_tokens.to(embeddings.dtype)[which])
+        return embeddings

@@ -1,0 +1,145 @@
+"""Protocol of a text encoder: a tokenizer that builds whole rows, and the tower that reads them.
+
+Composers are handed a text encoder and know nothing else of the tower. A composer that changes the query side wraps
+one; a tower that is not CLIP's says in its facts how it attends and pools.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from cir_vectorizer.backbones.base import BackboneSpec
+
+Pooling = Literal["end", "first", "last", "mean"]
+"""The state that becomes a text's embedding: the one at the end token, at the first or the last position of the padded
+row, or the mean over the row."""
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """What a composer must know of a text tower."""
+
+    context_length: int
+    width: int
+    """Width t of a token embedding, and so of a pseudo-token."""
+    start_id: int
+    end_id: int
+    pad_id: int
+    marker_id: int
+    """The token that stands where a pseudo-token goes."""
+    causal: bool
+    pooling: Pooling
+
+    @property
+    def rows_may_be_cut(self) -> bool:
+        """Whether a row that stops right after its end token gives the same vector as a padded one."""
+        return self.causal and self.pooling == "end"
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One text, ready for the tower: ids from start to end token, unpadded.
+
+    Attributes:
+        slots: (position, index) pairs: the token embedding at that position is replaced by the pseudo-token of that
+            index.
+        cut: whether the text was longer than the context; equal rows may differ in it.
+    """
+
+    ids: tuple[int, ...]
+    slots: tuple[tuple[int, int], ...] = ()
+    cut: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a text, without start and end; `cut` tells whether text was left out."""
+
+    ids: tuple[int, ...]
+    cut: bool = False
+
+
+class RowTooLong(ValueError):
+    """Raised by `Tokenizer.marked_row`: the row is `excess` tokens longer than the context."""
+
+    def __init__(self, excess: int) -> None:
+        super().__init__(f"the row is {excess} tokens too long")
+        self.excess = excess
+
+
+class Tokenizer(Protocol):
+    """Text -> token rows that fit the tower's context. Safe on threads."""
+
+    context_length: int
+    vocab_size: int
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the vocabulary and of the rules that make tokens of it (hex)."""
+        ...
+
+    def encode(self, text: str, limit: int) -> Tokens:
+        """Tokenise `text` without start and end, at most `limit` ids."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text that these ids spell."""
+        ...
+
+    def row(self, text: str) -> TokenRow:
+        """Build the row of a plain text, cut to the context length."""
+        ...
+
+    def marked_row(self, pieces: Sequence[str | int], shorten: Sequence[int] | None = None) -> TokenRow:
+        """Build a row of texts and markers, where pseudo-tokens go.
+
+        Each piece is tokenised apart, so a marker never melts into the punctuation beside it and no character of a
+        text becomes one.
+
+        Args:
+            pieces: texts, and indices of pseudo-tokens.
+            shorten: positions in `pieces` of the texts that lose their end, one after the other, if the row is too long.
+                With None the row ends where the context does, and markers beyond it are lost.
+
+        Raises:
+            RowTooLong: the row is too long even so.
+        """
+        ...
+
+
+class TextEncoder(Protocol):
+    """A frozen text encoder. Embeddings are (n, dim) float32, projected and **not** normalised."""
+
+    spec: "BackboneSpec"
+    """The backbone that it belongs to."""
+    facts: TextFacts
+    tokenizer: Tokenizer
+    dim: int
+    device: "torch.device"
+    dtype: "torch.dtype"
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the tower and its tokenizer (hex)."""
+        ...
+
+    def embed_tokens(self, ids: "Tensor") -> "Tensor":
+        """(n, length) ids -> (n, length, width) token embeddings: what pseudo-tokens are compared with."""
+        ...
+
+    def encode_text(self, rows: Sequence[TokenRow], pseudo_tokens: "Tensor | None" = None) -> "Tensor":
+        """Ragged rows -> (n, dim); `pseudo_tokens` is (m, width), and gradients flow back to it."""
+        ...
+
+    def encode_states(self, rows: Sequence[TokenRow], pseudo_tokens: "Tensor | None" = None) -> "Tensor":
+        """Rows -> (n, context_length, width): all states after the last norm, rows padded with `pad_id`.
+
+        `pseudo_tokens` as in `encode_text`. Nothing attends to the padding; its own states are kept, since networks were trained on them.
+        """
+        ...

@@ -1,0 +1,334 @@
+"""The work of `cir-vectorizer sync`: one run, a dry run, or one round after another with --watch."""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import click
+
+from cir_vectorizer import extras
+from cir_vectorizer.cli.common import check_model_is_possible, served_model
+from cir_vectorizer.cli.progress import progress
+from cir_vectorizer.errors import CirError
+
+if TYPE_CHECKING:
+    from cir_vectorizer.client import ServedModel
+    from cir_vectorizer.collections import Collection, CreateOptions, Id, ModelRecord
+    from cir_vectorizer.models.vectorizer import Vectorizer
+    from cir_vectorizer.sources import Source, Web
+    from cir_vectorizer.sync import Report
+    from cir_vectorizer.sync.ray_decoders import RayDecoders
+
+PARTIAL = 3
+"""Exit status when the run is complete but some pictures failed."""
+INTERRUPTED = 130
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class SyncArguments:
+    """The command's arguments, each under the name that click gives it."""
+
+    source: str
+    address: str
+    model: str
+    device: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    image_column: str | None
+    id_column: str | None
+    private_urls: bool
+    source_name: str | None
+    prune: bool
+    yes: bool
+    dry_run: bool
+    reembed: bool
+    watching: bool
+    interval: float
+    batch_size: int
+    workers: int | None
+    engine: Literal["threads", "ray"]
+    ray_address: str | None
+    report_path: Path | None
+    api_key: str | None
+    using: str | None
+    tenant: str | None
+    grpc: bool
+    grpc_port: int | None
+    on_disk: bool
+    quantization: Literal["none", "scalar", "binary"]
+    indexed: tuple[str, ...]
+    vectorize: Literal["client", "server"]
+    service_url: str | None
+    service: str | None
+
+
+def run_sync(given: SyncArguments) -> None:
+    """Do what the arguments say.
+
+    Raises:
+        click.UsageError: two arguments do not go together.
+        CirError: the run cannot go on.
+    """
+    from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection, parse_address
+
+    if not given.dry_run:
+        check_model_is_possible(given.service, given.device)
+    place = parse_address(given.address)
+    report_path = given.report_path or Path(f"{place.collection}-sync-report.json")
+    if not report_path.absolute().parent.is_dir():
+        raise click.UsageError(
+            f"the report's folder {report_path.parent} does not exist; make it, or give another --report"
+        )
+    if given.service_url and given.vectorize != "server":
+        raise click.UsageError("--service-url goes with --vectorize server; give both or none")
+    if given.ray_address and given.engine != "ray":
+        raise click.UsageError("--ray-address goes with --engine ray; give both or none")
+    if given.engine == "ray" and given.vectorize == "server":
+        raise click.UsageError("--engine ray makes vectors here, and --vectorize server has the server do it; give one")
+    if given.service and given.engine == "ray":
+        raise click.UsageError(
+            "--engine ray runs the model on the cluster, and --service is a model elsewhere; give one"
+        )
+    if given.engine == "ray":
+        extras.require("ray", "--engine ray")
+    if given.vectorize == "server":
+        extras.require("models", "--vectorize server, which checks pictures here,")
+    opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port)
+    creating = CreateOptions(given.on_disk, given.quantization, given.indexed, given.vectorize, given.service_url)
+    with contextlib.closing(open_collection(place, given.api_key, opening)) as collection:
+        task = _Task(given, collection, creating, report_path)
+        if given.watching:
+            task.watch(given.interval)
+        with contextlib.closing(task.opened()) as listing:
+            if given.dry_run:
+                task.dry_run(listing)
+            else:
+                task.run_once(listing)
+
+
+@dataclass
+class _Task:
+    """One call of the command, with its collection opened."""
+
+    given: SyncArguments
+    collection: "Collection"
+    creating: "CreateOptions"
+    report_path: Path
+
+    @cached_property
+    def web(self) -> "Web":
+        from cir_vectorizer.sources import Web
+
+        return Web(self.given.private_urls)
+
+    @cached_property
+    def vectorizer(self) -> "Vectorizer | ServedModel | ModelRecord":
+        """The model, or a service's; its record alone where the server makes the vectors."""
+        from cir_vectorizer.models import describe, folder_of, has_record, load
+
+        given = self.given
+        if given.service is not None:
+            return served_model(given.service, given.model, retries=20, seconds=600.0)
+        if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
+            return describe(given.model)
+        device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own
+        return load(given.model, device, parts=())
+
+    def opened(self) -> "Source":
+        """The source; a collection on the target's own server or directory shares its connection."""
+        from cir_vectorizer.collections import parse_address, same_collection, same_place
+        from cir_vectorizer.errors import SourceError
+        from cir_vectorizer.sources import CollectionSource, names_collection, open_source
+
+        given, target = self.given, self.collection.address
+        if names_collection(given.source):
+            there = parse_address(given.source)
+            if same_place(there, target):
+                same = same_collection(there, target)
+                if same and not given.reembed:
+                    raise SourceError(
+                        f"{there} is the collection to write to as well; give another --to, or --reembed to have it "
+                        "embedded anew with another model"
+                    )
+                opening = replace(self.collection.options, using=None, tenant=None)
+                collection = self.collection if same else self.collection.beside(there.collection, opening)
+                return CollectionSource(collection, self.web, given.image_column, keep_owners=same, lent=True)
+        return open_source(
+            given.source,
+            given.image_column,
+            given.id_column,
+            include=given.include,
+            exclude=given.exclude,
+            web=self.web,
+        )
+
+    def dry_run(self, listing: "Source") -> None:
+        """Print what a run would do."""
+        from cir_vectorizer.collections import ModelRecord
+        from cir_vectorizer.models import describe, folder_of, has_record
+        from cir_vectorizer.sync import dry_run
+
+        given = self.given
+        recorded = given.service is None and has_record(folder_of(given.model))
+        model = describe(given.model) if recorded else ModelRecord.of(self.vectorizer)
+        made = dry_run(
+            listing,
+            self.collection,
+            model,
+            create=self.creating,
+            reembed=given.reembed,
+            source_name=given.source_name,
+            prune=given.prune,
+            yes=given.yes,
+        )
+        _print_failures(made.report)
+        for line in made.lines:
+            click.echo(line)
+        if made.more:
+            click.echo(f"… and {made.more:,} more")
+        click.echo(f"Nothing was written. A run would give: {_counts(made.report, given.prune)}")
+        if made.refusal is not None:
+            click.echo(f"Note: {made.refusal}", err=True)
+
+    def run_once(self, listing: "Source") -> None:
+        """Sync, print and write the report, and exit with the status that fits."""
+        from cir_vectorizer.sync import Report
+
+        report = Report()
+        try:
+            self._run(listing, report)
+        except KeyboardInterrupt:
+            click.echo(f"Stopped. {self._summary(report)} Run the same command to go on.", err=True)
+            report.write(self.report_path)
+            sys.exit(INTERRUPTED)
+        except CirError:
+            if report.complete:
+                _print_failures(report)
+                click.echo(self._summary(report))
+            if report.complete or report.handled:
+                with contextlib.suppress(CirError):  # what ended the run says more
+                    report.write(self.report_path)
+            raise
+        _print_failures(report)
+        click.echo(self._summary(report))
+        report.write(self.report_path)
+        click.echo(f"Report: {self.report_path}", err=True)
+        if report.failed:
+            sys.exit(PARTIAL)
+
+    def watch(self, interval: float) -> NoReturn:
+        """Sync whenever the source changed, until Ctrl-C."""
+        from cir_vectorizer.sync import Report, watch
+
+        current, last_error = Report(), ""
+        shown: Report | None = None
+
+        def one_round(listing: "Source") -> "Report":
+            nonlocal current
+            current = Report()
+            self._run(listing, current)
+            return current
+
+        def tell(outcome: "Report | CirError") -> None:
+            nonlocal last_error
+            if isinstance(outcome, CirError):
+                if str(outcome) != last_error:
+                    if current.complete and current is not shown:
+                        show(current)
+                    click.echo(f"error: {outcome} (looking again every {interval:g} s)", err=True)
+                last_error = str(outcome)
+                return
+            last_error = ""
+            show(outcome)
+
+        def show(report: "Report") -> None:
+            nonlocal shown
+            shown = report
+            _print_failures(report)
+            click.echo(self._summary(report))
+            report.write(self.report_path)
+
+        _ = self.vectorizer
+        click.echo(f"Watching {self.given.source} every {interval:g} s; Ctrl-C ends it.", err=True)
+        try:
+            watch(self.opened, one_round, interval, tell)
+        except KeyboardInterrupt:
+            if current.handled and not current.complete:
+                with contextlib.suppress(CirError):  # the next run tells the same
+                    current.write(self.report_path)
+            click.echo("Stopped.", err=True)
+        sys.exit(INTERRUPTED)
+
+    def _run(self, listing: "Source", report: "Report") -> None:
+        from cir_vectorizer.sources import CollectionSource
+        from cir_vectorizer.sync import RunOptions, reembed, sync
+
+        def copy(wanted: "Callable[[Id], bool]") -> "Source":
+            return CollectionSource(self.collection, self.web, keep_owners=True, wanted=wanted, lent=True)
+
+        given, vectorizer = self.given, self.vectorizer
+        with self._decoders() as decoders, progress() as show:
+            options: RunOptions = {
+                "batch_size": given.batch_size,
+                "workers": given.workers,
+                "create": self.creating,
+                "source_name": given.source_name,
+                "prune": given.prune,
+                "yes": given.yes,
+                "report": report,
+                "on_progress": show,
+                "decoders": decoders,
+            }
+            if given.reembed:
+                reembed(listing, self.collection, vectorizer, copy, **options)
+            else:
+                sync(listing, self.collection, vectorizer, **options)
+
+    def _decoders(self) -> "AbstractContextManager[RayDecoders | None]":
+        """Return what decodes and encodes, where that is not this process."""
+        if self.given.engine != "ray":
+            return contextlib.nullcontext()
+        from cir_vectorizer.client import ServedModel
+        from cir_vectorizer.collections import ModelRecord
+        from cir_vectorizer.sync.ray_decoders import RayDecoders
+
+        assert not isinstance(self.vectorizer, ModelRecord | ServedModel)
+        given = self.given
+        return RayDecoders(self.vectorizer, given.ray_address, given.device, given.batch_size, given.workers)
+
+    def _summary(self, report: "Report") -> str:
+        skipped = f"; {report.skipped:,} files are no pictures or not wanted" if report.skipped else ""
+        adopted = (
+            f"; {report.changes['source']:,} objects of another source are of this one now (sources that share names or "
+            "ids need collections of their own)"
+            if report.changes["source"]
+            else ""
+        )
+        switched = f"; {report.collection} answers with {report.model} now" if report.switched else ""
+        rate = f", {report.encoded / report.seconds:.1f} pictures/s" if report.encoded and report.seconds else ""
+        counts = _counts(report, self.given.prune)
+        return f"{counts}{skipped}{adopted}{switched} ({report.seconds:.1f} s{rate})."
+
+
+def _counts(report: "Report", pruned: bool) -> str:
+    counts = {
+        "added": report.added,
+        "changed": report.changed,
+        "unchanged": report.unchanged,
+        **({"removed": report.removed} if pruned else {}),
+        "failed": len(report.failed),
+    }
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _print_failures(report: "Report") -> None:
+    for failure in report.failed[:FAILURES_SHOWN]:
+        click.echo(str(failure), err=True)
+    if len(report.failed) > FAILURES_SHOWN:
+        click.echo(f"… and {len(report.failed) - FAILURES_SHOWN:,} more", err=True)

@@ -1,0 +1,90 @@
+"""A model of a running service in the place of a local one, for `sync` and `search`; needs no torch and no Pillow."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cir_vectorizer.client.conversation import Errors, Vectors
+from cir_vectorizer.client.http import Client
+from cir_vectorizer.errors import ImageError, ModelError, ServiceError
+from cir_vectorizer.query.takes import Takes
+from cir_vectorizer.query.wire import Composed, Query
+
+_REFUSED_PICTURE = (400, 413, 422)
+
+
+class ServedModel:
+    """A model that a service runs, with what `sync` and `search` ask of a local `Vectorizer`.
+
+    Attributes:
+        name: as the service calls it.
+        fingerprint: of its picture encoder (hex), which each request names, so that another model is refused.
+        former_fingerprint: the one that releases up to 0.1.0 noted; empty if the service does not say it.
+        dim: length of its vectors.
+        precision: of its weights.
+        default_composer: runs queries that name none.
+        takes: for each composer, the fields and options of a query that it reads.
+
+    Args:
+        client: asks the service; not closed here.
+        name: a model, `model/composer`, either with `@fingerprint`, or an alias; the service's default if None.
+
+    Raises:
+        ModelError: the service has no such model.
+        ServiceError: the service cannot be asked.
+    """
+
+    def __init__(self, client: Client, name: str | None = None) -> None:
+        listed = client.models()
+        entry, composer = _find(listed, name)
+        self.name = str(entry["id"])
+        self.fingerprint = str(entry["fingerprint"])
+        self.former_fingerprint = str(entry.get("former_fingerprint") or "")
+        self.dim = int(entry["dim"])
+        self.precision = str(entry.get("precision") or "float32")
+        self.takes = {str(each["name"]): Takes.from_json(each.get("takes", {})) for each in entry.get("composers", ())}
+        self.default_composer = composer or str(entry["default_composer"])
+        asked = name or self.name
+        self._asked = asked if "@" in asked else f"{asked}@{self.fingerprint[:12]}"
+        self._client = client
+
+    def compose(self, queries: Sequence[Query]) -> Composed:
+        """Return the unit vectors of composed queries, (n, dim), and notes; raises as `Client.compose`."""
+        return self._client.compose(queries, model=self._asked)
+
+    def embed_picture(self, content: bytes) -> Vectors:
+        """Return the unnormalised (dim,) embedding of an encoded picture.
+
+        Raises:
+            ImageError: the service refuses the picture.
+            ServiceError: the service cannot be asked, or failed.
+        """
+        errors: Errors = {}
+        embeddings = self._client.embed_images([content], model=self._asked, errors=errors)
+        error = errors.get(0)
+        if error is None:
+            embedding: Vectors = embeddings[0]
+            return embedding
+        if isinstance(error, ServiceError) and error.status in _REFUSED_PICTURE:
+            raise ImageError("service", str(error)) from error
+        raise error
+
+
+def _find(listed: dict[str, Any], name: str | None) -> tuple[dict[str, Any], str]:
+    """Return the entry of /v1/models that a name means, and the composer that it asks for, or ""."""
+    entries: list[dict[str, Any]] = listed.get("data", [])
+    if name is None:
+        chosen = next((entry for entry in entries if entry.get("default")), None)
+        if chosen is None:
+            raise ModelError("the service names no default model; is it cir-vectorizer?")
+        return chosen, ""
+    head, _, composer = name.partition("/")
+    model = head.partition("@")[0]
+    composer = composer.partition("@")[0]
+    aliases: dict[str, str] = listed.get("aliases", {})
+    if model in aliases and not composer:
+        model, _, composer = aliases[model].partition("/")
+    for entry in entries:
+        if entry["id"] == model:
+            return entry, composer
+    served = ", ".join([*(str(entry["id"]) for entry in entries), *aliases])
+    raise ModelError(f"the service has no model {name!r}; give --model with one that it has: {served}")

@@ -1,0 +1,275 @@
+"""The part of a collection that is the same in every database: plugins derive theirs from `BaseCollection`."""
+
+import base64
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from typing_extensions import Self
+
+from cir_vectorizer.collections.addresses import Address
+from cir_vectorizer.collections.connection import ATTEMPTS, ClientT, Connection
+from cir_vectorizer.collections.protocol import Collection, CreateOptions, OpenOptions
+from cir_vectorizer.collections.records import Id, Info, Maker, ModelRecord, Point, SyncRecord
+from cir_vectorizer.errors import CollectionError, PartialWriteError
+
+NOTE_KEY = "cir_vectorizer"
+"""The key of our note in what a database keeps about a collection."""
+
+Page = list[tuple[Id, SyncRecord | None]]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Note:
+    """Note that a collection of ours keeps about the model that fills it, and about how it was made.
+
+    `dim` is None in notes of releases up to 0.1.0 in Qdrant.
+    """
+
+    model: str
+    fingerprint: str
+    dim: int | None = None
+    vectorize: Maker = "client"
+    indexed: tuple[str, ...] = ()
+    precision: str = "float32"
+
+    @classmethod
+    def of(cls, model: ModelRecord, options: CreateOptions) -> "Note":
+        """Return the note of a new collection."""
+        return cls(model.name, model.fingerprint, model.dim, options.vectorize, options.indexed, model.precision)
+
+    @classmethod
+    def read(cls, kept: Any) -> "Note | None":
+        """Return the note in what a database keeps about a collection; None where another program made it."""
+        found = kept.get(NOTE_KEY) if isinstance(kept, Mapping) else None
+        if not isinstance(found, Mapping) or not {"model", "fingerprint"} <= found.keys():
+            return None
+        dim = found.get("dim")
+        return cls(
+            str(found["model"]),
+            str(found["fingerprint"]),
+            None if dim is None else int(dim),
+            "server" if found.get("vectorize") == "server" else "client",
+            tuple(found.get("indexed") or ()),
+            str(found.get("precision") or "float32"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values for the database to keep."""
+        return {NOTE_KEY: {**asdict(self), "indexed": list(self.indexed)}}
+
+    def by(self, model: ModelRecord) -> "Note":
+        """Return the same note about another model."""
+        return replace(self, model=model.name, fingerprint=model.fingerprint, precision=model.precision)
+
+
+class Schema(Protocol):
+    """The part of a collection's schema that is asked for here."""
+
+    @property
+    def note(self) -> Note | None: ...
+
+
+SchemaT = TypeVar("SchemaT", bound=Schema)
+
+
+class BaseCollection(ABC, Generic[ClientT, SchemaT]):
+    """A collection of a database: its name, its connection, and its schema, which is read once and forgotten on errors.
+
+    Subclasses implement the rest of `cir_vectorizer.collections.Collection`; the contracts are written there.
+    """
+
+    page_size: int
+    """Objects a page of a scan."""
+
+    def __init__(self, address: Address, options: OpenOptions, connection: Connection[ClientT]) -> None:
+        self.address = address
+        self.options = options
+        self._connection = connection
+        self._name = self.name_of(address)
+        self._known: SchemaT | None = None
+
+    def name_of(self, address: Address) -> str:
+        """Return the collection's name as the database writes it."""
+        return address.collection
+
+    @abstractmethod
+    def _exists(self) -> bool:
+        """Tell whether the collection (or the tenant) is there."""
+
+    @abstractmethod
+    def _read_schema(self) -> SchemaT:
+        """Read the schema from the database."""
+
+    @abstractmethod
+    def _describe(self, schema: SchemaT) -> Info:
+        """Return what is there, without the model that the note names."""
+
+    @abstractmethod
+    def _write_note(self, note: Note) -> None:
+        """Keep a note in place of the one there."""
+
+    @abstractmethod
+    def _page(self, limit: int, after: Any) -> tuple[Page, Any]:
+        """Return ids and sync records of some objects, and where the next page begins: None where there is none.
+
+        Args:
+            after: where the page begins; None for the first one.
+        """
+
+    @abstractmethod
+    def _behind(self, client: ClientT, name: str) -> str | None:
+        """Return the collection that a name, which may be an alias, stands for."""
+
+    @abstractmethod
+    def _switch(self, client: ClientT, old: str | None, new: str) -> None:
+        """Make the name an alias of `new` in place of `old`, with all of the old one's aliases, and remove `old`."""
+
+    @abstractmethod
+    def _remove(self, client: ClientT, real: str) -> None:
+        """Remove the collection `real` (with a tenant: that tenant alone), and the name if it is an alias of it."""
+
+    def info(self) -> Info | None:
+        self._known = None
+        if not self._exists():
+            return None
+        schema = self._schema
+        info, note = self._describe(schema), schema.note
+        if note is not None:
+            return replace(info, model=note.model, fingerprint=note.fingerprint, precision=note.precision)
+        page, _ = self._page(1, None)  # some servers keep no note, but each object has its record
+        first = page[0][1] if page else None
+        if first is None:
+            return info
+        return replace(info, model="a model whose name was not kept", fingerprint=first.fingerprint)
+
+    def remember(self, model: ModelRecord) -> None:
+        if (note := self._schema.note) is not None:
+            self._write_note(note.by(model))
+            self._known = None
+
+    def scan(self) -> Iterator[tuple[Id, SyncRecord | None]]:
+        after = None
+        while True:
+            page, after = self._page(self.page_size, after)
+            yield from page
+            if after is None:
+                return
+
+    def beside(self, name: str, options: OpenOptions | None = None) -> Self:
+        return type(self)(replace(self.address, collection=name), options or self.options, self._connection)
+
+    def take_over(self, other: Collection) -> None:
+        def switch(client: ClientT) -> None:
+            old, new = self._behind(client, self._name), self._behind(client, self.name_of(other.address))
+            if new is None:
+                raise CollectionError(f"there is no collection {other.address}; nothing was switched")
+            if old != new:
+                self._switch(client, old, new)
+
+        self._call(switch)
+        self._known = None
+
+    def drop(self) -> None:
+        def remove(client: ClientT) -> None:
+            if (real := self._behind(client, self._name)) is not None:
+                self._remove(client, real)
+
+        self._call(remove)
+        self._known = None
+
+    def close(self) -> None:
+        self._connection.close()
+        self._known = None
+
+    @property
+    def _schema(self) -> SchemaT:
+        if self._known is None:
+            self._known = self._read_schema()
+        return self._known
+
+    def _call(self, work: Callable[[ClientT], _T], attempts: int = ATTEMPTS) -> _T:
+        try:
+            return self._connection.call(work, self._name, attempts)
+        except CollectionError:
+            self._known = None  # it may have been replaced by another one
+            raise
+
+
+def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> str:
+    """Return the name of the vector that is searched: `using`, or the only one there is.
+
+    Args:
+        dense: names of the dense vectors, "" for one without a name.
+
+    Raises:
+        CollectionError: there is no such vector, or several and none was named.
+    """
+    known = list(dense)
+    if using is None and len(known) == 1:
+        return known[0]
+    if using is not None and using in known:
+        return using
+    names = [name for name in known if name]
+    has = f"the vectors {', '.join(names)}" if names else "one vector without a name" if known else "no dense vector"
+    remedy = "name one with --using" if names else "leave out --using" if known else "name another collection"
+    raise CollectionError(f"{address} has {has}{'' if using is None else f', and not {using!r}'}; {remedy}")
+
+
+def picture_to_vectorize(point: Point, by_server: bool) -> str:
+    """Return the picture, in base64, that the database's server is to make a point's vector of.
+
+    Args:
+        by_server: whether the collection was made for that.
+
+    Raises:
+        ValueError: the point has no picture, or the collection takes vectors alone; a sentence for that object.
+    """
+    if point.picture is None or not by_server:
+        raise ValueError(
+            "it comes without a vector, and the collection was not made for the server to make it; write the "
+            "vector, or make the collection with --vectorize server"
+        )
+    return base64.b64encode(point.picture).decode("ascii")
+
+
+def by_halves(
+    batch: Sequence[_T],
+    send: Callable[[Sequence[_T]], Mapping[Id, str]],
+    refusal: Callable[[Exception], str | None],
+    id_of: Callable[[_T], Id],
+) -> tuple[dict[Id, str], Exception | None]:
+    """Send a batch; where it is refused whole, find by halving which of its objects are to blame.
+
+    Args:
+        send: sends objects, and returns a sentence for each that was refused alone; the others are written.
+        refusal: the sentence of an error with which a batch was refused; None for any other error, which is raised.
+
+    Returns:
+        A sentence for each refused object by its id, and the first error among them.
+    """
+    try:
+        return dict(send(batch)), None
+    except (CollectionError, ValueError) as error:
+        sentence = refusal(error)
+        if sentence is None:
+            raise
+        if len(batch) == 1:
+            return {id_of(batch[0]): sentence}, error
+    middle = len(batch) // 2
+    first, first_cause = by_halves(batch[:middle], send, refusal, id_of)
+    second, second_cause = by_halves(batch[middle:], send, refusal, id_of)
+    return first | second, first_cause or second_cause
+
+
+def check_written(failed: Mapping[Id, str], total: int, cause: Exception | None = None) -> None:
+    """Raise for the refused objects of a batch, if there are any.
+
+    Raises:
+        PartialWriteError: names them.
+    """
+    if failed:
+        raise PartialWriteError(failed, total) from cause

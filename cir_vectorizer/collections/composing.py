@@ -1,0 +1,104 @@
+"""The body of `composed(...)`, the helper that each plugin has for applications: parts of a query become a checked one.
+
+References by id are read with the database's own client, which the plugin does; here their vectors are chosen.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from cir_vectorizer.collections.records import Id
+from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as a database's client read it.
+
+    Attributes:
+        vectors: by name, in whatever form the client has; dense ones are lists of numbers.
+        record: the value of `RECORD_KEY` in its payload, if there is any.
+    """
+
+    vectors: Mapping[str, Any]
+    record: Any = None
+
+
+Read = Callable[[list[Id]], Mapping[str, Stored]]
+"""Reads objects; those that are there, by `str(id)`."""
+
+
+@dataclass(frozen=True)
+class StoredReferences:
+    """Objects of a collection that serve as reference pictures.
+
+    Args:
+        collection: its name.
+        read: reads objects.
+        using: name of the vector; None for the only one, or for `unnamed`.
+        unnamed: what the database calls a vector without a name.
+    """
+
+    collection: str
+    read: Read
+    using: str | None
+    unnamed: str = ""
+
+    def get(self, ids: Sequence[Id]) -> tuple[list[dict[str, Any]], str | None]:
+        """Return a reference for each id, and the fingerprint of the backbone that made them, where sync noted it.
+
+        Raises:
+            CollectionError: an object is missing or has no such vector.
+        """
+        found = self.read(list(ids))
+        made, fingerprint = [], None
+        for id_ in ids:
+            stored = found.get(str(id_))
+            if stored is None:
+                raise CollectionError(f"collection {self.collection!r} has no object {id_}; correct image_id")
+            record = stored.record if isinstance(stored.record, Mapping) else {}
+            fingerprint = fingerprint or record.get("fingerprint")
+            norm = record.get("norm")
+            known = isinstance(norm, int | float) and norm > 0
+            made.append(object_reference(self._vector(id_, stored), norm if known else None))
+        return made, fingerprint
+
+    def _vector(self, id_: Id, stored: Stored) -> list[float]:
+        dense = {name: each for name, each in stored.vectors.items() if is_vector(each)}
+        name = self.using
+        if name is None:
+            name = next(iter(dense)) if len(dense) == 1 else self.unnamed
+        if name not in dense:
+            names = f"; it has {', '.join(dense)}, so name one by using=…" if dense else ""
+            raise CollectionError(f"object {id_} of collection {self.collection!r} has no such dense vector{names}")
+        return list(dense[name])
+
+
+def compose_query(
+    image: Any, image_id: Any, stored: StoredReferences | None, needs: str, **parts: Any
+) -> tuple[ComposedQuery, str | None]:
+    """Return the checked query of an application, and the fingerprint that its stored references were made with.
+
+    Args:
+        image: one picture, or several.
+        image_id: one id, several, or None.
+        stored: where the objects are; None if the application does not say.
+        needs: the arguments of `composed` that say so.
+        parts: the other fields of `ComposedQuery`.
+
+    Raises:
+        QueryError: names the field at fault and the fix.
+        ImageError: a file cannot be read, or a string is neither base64 nor a URL.
+        CollectionError: an object is missing or has no such vector.
+    """
+    pictures, fingerprint = references(image), None
+    if image_id is not None:
+        if stored is None:
+            raise QueryError("image_id", f"is known only where a collection is at hand; give {needs} too")
+        ids = [image_id] if isinstance(image_id, str | int | UUID) else list(image_id)
+        found, fingerprint = stored.get([str(id_) if isinstance(id_, UUID) else id_ for id_ in ids])
+        pictures += found
+    return read_query({"image": pictures or None, **parts}), fingerprint

@@ -1,0 +1,194 @@
+"""Records of model folders: the content of `model.json`, checked, and read without loading weights.
+
+Imports no torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cir_vectorizer.backbones import BackboneSpec
+from cir_vectorizer.collections import ModelRecord
+from cir_vectorizer.errors import ModelError, first_line
+from cir_vectorizer.models import published
+
+if TYPE_CHECKING:
+    from cir_vectorizer.backbones import Backbone
+
+FILE = "model.json"
+FORMAT = 2
+"""Version of model.json: 1 had one fingerprint for both encoders, of an earlier form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderRecord(ModelRecord):
+    """The record of a model folder.
+
+    Attributes:
+        folder: where it was read.
+        backbone: the spec that its backbone is loaded by.
+        token_width: width of the text tower's token embeddings.
+        text_fingerprint: of the text encoder; None in folders of release 0.1.0, whose one fingerprint is of both.
+        mean_image_norm: mean length of unnormalised picture embeddings, where it is known.
+        composers: JSON record of each composer, by name.
+        default_composer: runs queries that name none.
+    """
+
+    folder: Path
+    backbone: BackboneSpec
+    token_width: int
+    text_fingerprint: str | None
+    mean_image_norm: float | None
+    composers: Mapping[str, Mapping[str, Any]]
+    default_composer: str
+
+    def is_of(self, backbone: "Backbone") -> bool:
+        """Tell whether the folder was made over this backbone: both encoders are the same."""
+        if self.text_fingerprint is None:
+            return self.fingerprint == backbone.former_fingerprint
+        return (self.fingerprint, self.text_fingerprint) == (backbone.fingerprint, backbone.text.fingerprint)
+
+    def differing(self, backbone: "Backbone") -> tuple[str, str]:
+        """Return the recorded fingerprint and the backbone's own, of the encoder that is another one."""
+        if self.text_fingerprint is None:
+            return self.fingerprint, backbone.former_fingerprint
+        if self.fingerprint != backbone.fingerprint:
+            return self.fingerprint, backbone.fingerprint
+        return self.text_fingerprint, backbone.text.fingerprint
+
+
+def folder_of(name: str) -> Path:
+    """Return where the model folder of that name is or would be: packaged, in the store, or the folder itself."""
+    if name == "tiny":
+        return published.TINY_FOLDER
+    return published.store() / name if name in published.PUBLISHED else Path(name)
+
+
+def has_record(folder: Path) -> bool:
+    """Tell whether a folder is a model folder of ours."""
+    return (folder / FILE).is_file()
+
+
+def describe(name: str) -> FolderRecord:
+    """Read the record of a model; loads no weights.
+
+    Args:
+        name: a model folder of ours, or a built-in name.
+
+    Raises:
+        ModelError: no such model; a published one that is not fetched; or a backbone alone, which has no record.
+    """
+    folder = folder_of(name)
+    if has_record(folder):
+        return read_folder(folder, name)
+    if name in published.PUBLISHED:
+        raise ModelError(f"{name!r} is not fetched yet; run `cir-vectorizer models pull {name}`")
+    raise ModelError(
+        f"{name!r} is backbone {foreign_spec(name)} without a model folder, so what it is can only be told from its "
+        "weights; load it, or make a folder of it with `cir-vectorizer train`"
+    )
+
+
+def read_folder(folder: Path, name: str | None = None) -> FolderRecord:
+    """Read and check a folder's model.json.
+
+    Args:
+        name: what the model is called; the folder's path if None.
+
+    Raises:
+        ModelError: as `read_record`.
+    """
+    record = read_record(folder)
+    backbone = record["backbone"]
+    return FolderRecord(
+        str(folder) if name is None else name,
+        backbone["fingerprint"],
+        backbone["dim"],
+        backbone.get("former_fingerprint", ""),
+        folder=folder,
+        backbone=BackboneSpec(backbone["loader"], backbone["name"], backbone["options"]),
+        token_width=backbone["token_width"],
+        text_fingerprint=backbone.get("text_fingerprint"),
+        mean_image_norm=backbone.get("mean_image_norm"),
+        composers=record["composers"],
+        default_composer=record.get("default_composer") or "sum",
+    )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the checked content of a folder's model.json.
+
+    Raises:
+        ModelError: missing, not JSON, or of a later format.
+    """
+    path = folder / FILE
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] > FORMAT:
+            raise ModelError(
+                f"{path} has format {record['format']}, this version reads up to {FORMAT}; update cir-vectorizer"
+            )
+        _check_record(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} is no model record ({type(error).__name__}: {first_line(error)}); point at a folder that "
+            "`cir-vectorizer train` wrote"
+        ) from error
+    return record
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """Raise an error of Python's own where a part is missing or of another kind."""
+    backbone = record["backbone"]
+    for name in ("loader", "name", "fingerprint"):
+        if not isinstance(backbone[name], str):
+            raise TypeError(f"backbone.{name} is no text")
+    for name in ("dim", "token_width"):
+        if not isinstance(backbone[name], int):
+            raise TypeError(f"backbone.{name} is no whole number")
+    if not all(isinstance(value, str) for value in backbone["options"].values()):
+        raise TypeError("backbone.options are not all texts")
+    for name, entry in record["composers"].items():
+        if not (isinstance(entry["file"], str) and isinstance(entry["sha256"], str)):
+            raise TypeError(f"file or sha256 of composer {name!r} is no text")
+        if Path(entry["file"]).name != entry["file"]:
+            raise ValueError(f"composer {name!r} has its file {entry['file']!r} outside the folder")
+
+
+def spec_record(spec: BackboneSpec) -> dict[str, Any]:
+    """Return a backbone's spec as model.json holds it."""
+    return {"loader": spec.loader, "name": spec.name, "options": dict(spec.options)}
+
+
+def foreign_spec(name: str) -> BackboneSpec:
+    """Return the backbone that a name stands for which is no model of ours.
+
+    Raises:
+        ModelError: neither a folder of a known library nor `loader:name`.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        for file, loader in (("modules.json", "sentence-transformers"), ("config.json", "transformers")):
+            if (folder / file).is_file():
+                return BackboneSpec(loader, str(folder.resolve()))
+        raise ModelError(
+            f"folder {name} holds no model: no model.json, config.json or modules.json; point at a model folder"
+        )
+    if ":" in name:
+        return BackboneSpec.parse(name)
+    raise ModelError(
+        f"no model {name!r}: no such folder, and the built-in names are {', '.join(published.names())}; "
+        "backbones alone are written loader:name, for example open_clip:ViT-B-32,pretrained=openai"
+    )
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

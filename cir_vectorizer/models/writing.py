@@ -1,0 +1,155 @@
+"""Writer of model folders: the one place that writes `model.json`.
+
+A folder is written file by file so that a reader never sees half a model: weights go under a name that contains their
+hash, `model.json` is replaced last.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cir_vectorizer.backbones import Backbone, BackboneSpec, TextEncoder, load_backbone
+from cir_vectorizer.composers.lincir import PIC2WORD_PROMPT, load_phi, save_phi
+from cir_vectorizer.errors import ModelError
+from cir_vectorizer.files import replace_file
+from cir_vectorizer.models import published
+from cir_vectorizer.models.record import FILE, FORMAT, has_record, read_folder, sha256, spec_record
+
+
+def save(
+    folder: Path,
+    backbone: Backbone,
+    composers: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None]]],
+    beside: Path | None = None,
+) -> None:
+    """Write a model folder; a reader sees the old model or the new one, never a mixture.
+
+    Args:
+        folder: made if missing.
+        backbone: recorded by its spec and fingerprint; its weights are not copied.
+        composers: by name, a JSON record (prompt, training, …) and a function that writes the weights to a path.
+        beside: a model folder over the same backbone, perhaps this one: its other composers and its default stay.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        entries, default = _kept(beside, backbone, composers, folder)
+        for name, (record, write) in composers.items():
+            draft = folder / f".{name}.safetensors"
+            write(draft)
+            draft.chmod(0o644)
+            digest = sha256(draft)
+            file = f"{name}-{digest[:12]}.safetensors"
+            os.replace(draft, folder / file)
+            entries[name] = {**record, "file": file, "sha256": digest}
+        model = {
+            "format": FORMAT,
+            "backbone": {
+                **spec_record(backbone.spec),
+                "dim": backbone.dim,
+                "token_width": backbone.text.facts.width,
+                "mean_image_norm": backbone.mean_image_norm,
+                "fingerprint": backbone.fingerprint,
+                "text_fingerprint": backbone.text.fingerprint,
+                "former_fingerprint": backbone.former_fingerprint,
+            },
+            "composers": entries,
+            "default_composer": default or next(iter(entries)),
+        }
+        replace_file(folder / FILE, (json.dumps(model, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
+    kept = {entry["file"] for entry in entries.values()}
+    for name in entries:
+        for path in folder.glob(f"{name}-*.safetensors"):
+            if path.name not in kept:
+                with contextlib.suppress(OSError):  # an old file left behind harms nothing
+                    path.unlink()
+
+
+def _kept(
+    beside: Path | None, backbone: Backbone, replaced: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, Any], str | None]:
+    """Return the entries of a folder's composers that are not replaced, their files copied, and its default composer.
+
+    A composer whose file is missing is left out.
+    """
+    if beside is None or not has_record(beside):
+        return {}, None
+    record = read_folder(beside)
+    if not record.is_of(backbone):
+        return {}, None
+    entries = {}
+    for name, entry in record.composers.items():
+        file, there = folder / entry["file"], beside / entry["file"]
+        if name in replaced or not (file.exists() or there.exists()):
+            continue
+        entries[name] = dict(entry)
+        if not file.exists():
+            draft = folder / f".{entry['file']}"
+            shutil.copyfile(there, draft)
+            os.replace(draft, file)
+    lost = record.composers.keys() - entries.keys() - replaced.keys()
+    return entries, None if record.default_composer in lost else record.default_composer
+
+
+def text_encoder_record(encoder: TextEncoder) -> dict[str, Any]:
+    """Return the text encoder of another backbone as a composer's record holds it."""
+    return {**spec_record(encoder.spec), "fingerprint": encoder.fingerprint}
+
+
+def pull(name: str) -> Path:
+    """Fetch a published model and make it a model folder in the store.
+
+    Raises:
+        ModelError: no such name, or no network; then it says which file to put where.
+    """
+    files = published.fetch(name)
+    entry = published.PUBLISHED[name]
+    folder = files[0].parent
+    source = folder if entry.composer == "compodiff" else files[0]
+    text = BackboneSpec.parse(entry.text_backbone) if entry.text_backbone else None
+    return import_checkpoint(source, BackboneSpec.parse(entry.backbone), folder, text)
+
+
+def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None) -> Path:
+    """Make a model folder of a published checkpoint and its backbone; a folder's other composers stay.
+
+    Args:
+        source: a file of Φ (LinCIR, SEARLE, Pic2Word), or a folder of CompoDiff: config.json and weights.
+        spec: the backbone of the index.
+        text_spec: CompoDiff: the backbone whose text states it reads, where that is another.
+
+    Raises:
+        CheckpointError: the files do not fit the backbones.
+        ModelError: the folder holds composers over another backbone.
+    """
+    backbone = load_backbone(spec)
+    if has_record(folder) and not (there := read_folder(folder)).is_of(backbone):
+        raise ModelError(
+            f"{folder} holds composers over backbone {there.backbone}, and this one is {spec}; name another --out"
+        )
+    record: dict[str, Any] = {"source": source.name}
+    if not source.is_dir():
+        phi = load_phi(source, backbone)
+        if hasattr(phi, "fc_out"):
+            record["prompt"] = PIC2WORD_PROMPT
+        save(folder, backbone, {"lincir": (record, lambda path: save_phi(path, phi))}, beside=folder)
+        return folder
+    from cir_vectorizer.composers.compodiff.checkpoint import load_network, save_network
+    from cir_vectorizer.composers.compodiff.composer import CompoDiff
+
+    network = load_network(source)
+    text = load_backbone(text_spec, backbone.device).text if text_spec else None
+    CompoDiff(backbone, network, text)
+    record["network"] = network.config.to_record()
+    if text is not None:
+        record["text_backbone"] = text_encoder_record(text)
+    save(folder, backbone, {"compodiff": (record, lambda path: save_network(path, network))}, beside=folder)
+    return folder

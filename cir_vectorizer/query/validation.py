@@ -1,0 +1,32 @@
+"""Pydantic's findings in the words of our own errors."""
+
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+
+class Finding(NamedTuple):
+    """A field that pydantic refuses.
+
+    Attributes:
+        path: names of fields and positions in lists, outermost first.
+        message: pydantic's, or that of our own validator.
+        unknown: True if there is no such field.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    unknown: bool
+
+    @property
+    def problem(self) -> str:
+        """The message as it goes on after the field's name."""
+        text = self.message.removeprefix("Input ")  # how pydantic begins most of its own
+        return text[:1].lower() + text[1:]
+
+
+def first_finding(error: ValidationError) -> Finding:
+    """Return the first field at fault."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    own = first.get("ctx", {}).get("error")  # what one of our validators raised
+    return Finding(first["loc"], first["msg"] if own is None else str(own), first["type"] == "extra_forbidden")

@@ -1,0 +1,24 @@
+"""Text that may be printed, logged or recorded: without user, password or signature, and always valid UTF-8."""
+
+import re
+
+
+def without_user(text: str) -> str:
+    """Return a URL, or a text that holds some, without user, password or key before the host."""
+    return re.sub(r"//[^/]*@", "//", text)
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without user and password, and without its query, which is mostly a signature."""
+    return without_user(url).partition("?")[0]
+
+
+def printable(name: str) -> str:
+    """Return a file name that can be written as UTF-8; what cannot becomes "?"."""
+    return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
+
+
+def cause(error: Exception) -> str:
+    """Return an error's first line, in lower case and without credentials, for the middle of a sentence."""
+    text: str = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", without_user(text.splitlines()[0])).lower()

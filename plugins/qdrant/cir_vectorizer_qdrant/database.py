@@ -1,0 +1,38 @@
+"""Qdrant as the core knows it: addresses, the server's version and key, and how to open a collection."""
+
+from cir_vectorizer.collections import Address, Database, Lack, OpenOptions
+from cir_vectorizer.errors import AddressError, CollectionError
+from cir_vectorizer_qdrant.collection import QdrantCollection
+from cir_vectorizer_qdrant.connection import QdrantConnection
+
+
+def open_collection(address: Address, options: OpenOptions = OpenOptions()) -> QdrantCollection:
+    """Open a collection that connects at its first call.
+
+    Raises:
+        AddressError: TLS was asked for an embedded collection.
+        CollectionError: a tenant was asked for.
+    """
+    if address.path is not None and address.scheme == "qdrants":
+        raise AddressError(f"{address} asks for TLS on an embedded collection; write qdrant:{address.path}/…")
+    if options.tenant is not None:
+        raise CollectionError(
+            f"{address} is a Qdrant collection, which has no tenants; leave out --tenant, and give each tenant a "
+            "collection or a payload column to filter by"
+        )
+    return QdrantCollection(address, options, QdrantConnection(address, options, QDRANT))
+
+
+QDRANT = Database(
+    name="Qdrant",
+    open=open_collection,
+    ports={"qdrant": 6333, "qdrants": 6333},
+    key_variable="QDRANT_API_KEY",
+    key_header=("api-key", "{}"),
+    version_path="/",
+    container_setting="QDRANT__INFERENCE__ADDRESS",
+    lacks=(
+        Lack((1, 10), "problem", "the query interface, so no search works"),
+        Lack((1, 16), "warning", "the collection's metadata, so what sync noted in its objects alone tells the model"),
+    ),
+)

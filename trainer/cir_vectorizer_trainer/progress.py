@@ -1,0 +1,169 @@
+"""Progress of a training: what it reports, the loop that saves now and then, and the lines that a terminal shows."""
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import click
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Loss on the held-out part after `step` steps.
+
+    Attributes:
+        stage: where a training has several, the one that was validated.
+        tasks: where a training has several, each one's loss; `loss` weighs them as a batch does.
+    """
+
+    step: int
+    loss: float
+    stage: str = ""
+    tasks: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a run after `step` steps: the last batch's loss and the newest validation.
+
+    Attributes:
+        rows: embeddings that were trained on so far: captions, or noised pictures.
+    """
+
+    step: int
+    rows: int
+    loss: float
+    validation: Validation
+
+
+class Trainer(Protocol):
+    """The part of a trainer that saving and showing its progress need.
+
+    Attributes:
+        step: steps done.
+        history: every validation.
+        best_validation: the one with the lowest loss, whose weights are kept; None before the first.
+    """
+
+    step: int
+    history: list[Validation]
+    best_validation: Validation | None
+
+
+OnProgress = Callable[[Progress], None]
+ShouldStop = Callable[[], bool]
+
+
+def train_and_save(
+    trainer: Trainer,
+    run: Iterable[Progress],
+    total: int,
+    save: Callable[[bool], None],
+    on_progress: OnProgress,
+    should_stop: ShouldStop,
+    save_every_s: float = 0.0,
+) -> bool:
+    """Go through a run to step `total`, saving after validations and when `should_stop` says so.
+
+    Args:
+        save: called with whether the run is complete.
+        save_every_s: seconds between two saves of a run that goes on, at least.
+
+    Returns:
+        Whether all steps were done.
+    """
+    validations, saved = len(trainer.history), -math.inf
+    for progress in run:
+        on_progress(progress)
+        if progress.step == total:
+            break
+        if should_stop():
+            save(False)
+            return False
+        if len(trainer.history) > validations and time.monotonic() - saved > save_every_s:
+            save(False)
+            validations, saved = len(trainer.history), time.monotonic()
+    save(True)
+    return True
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of a progress bar: `per_step` things called `name` a step, from step `first` to step `total`."""
+
+    name: str
+    per_step: int
+    first: int
+    total: int
+
+
+def watched(run: Callable[[OnProgress, ShouldStop], bool], units: Units, note: Callable[[Progress], str]) -> bool:
+    """Drive a training with a progress bar (lines where there is no terminal) and a soft Ctrl-C.
+
+    Args:
+        run: trains; is given a function to call with each progress and one that says when to stop.
+        note: text to show of a progress beside its rate.
+
+    Returns:
+        The result of `run`: whether all steps were done.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    stopping: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        if stopping:
+            signal.signal(number, signal.default_int_handler)
+            raise KeyboardInterrupt
+        stopping.append(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    started = printed = time.monotonic()
+    try:
+        with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("training", total=units.total, completed=units.first, note="")
+
+            def show(progress: Progress) -> None:
+                nonlocal printed
+                now = time.monotonic()
+                rate = (progress.step - units.first) * units.per_step / (now - started)
+                line = f"{rate:,.0f} {units.name}/s  {note(progress)}"
+                bar.update(task, completed=progress.step, note=line)
+                if not console.is_terminal and (now - printed > 10 or progress.step == units.total):
+                    printed = now
+                    left = (units.total - progress.step) * units.per_step / rate
+                    click.echo(f"step {progress.step:,}/{units.total:,}  {line}  {left:,.0f} s left", err=True)
+
+            return run(show, lambda: bool(stopping))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say_resumed(trainer: Trainer) -> None:
+    """Print the step after which a resumed run goes on."""
+    click.echo(f"resuming after step {trainer.step:,}", err=True)
+
+
+def say_result(trainer: Trainer, finished: bool) -> None:
+    """Print the first and the best validation loss; end with status 130 if the run was stopped."""
+    if (best := trainer.best_validation) is not None:
+        first = trainer.history[0].loss
+        click.echo(f"validation loss {first:.5f} before, {best.loss:.5f} at its best (step {best.step:,})", err=True)
+    if not finished:
+        click.echo(f"stopped and saved after step {trainer.step:,}; go on with --resume", err=True)
+        sys.exit(130)

@@ -1,0 +1,99 @@
+"""Saved state of a training: written whole or not at all, and resumed only on the same material.
+
+A run is a function of its material, its hyperparameters and its step count: what a step draws depends on (seed, step)
+alone, so a resumed run equals an uninterrupted one bit for bit on a CPU.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cir_vectorizer.errors import ModelError, first_line
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state at `path`; a state that stood there stays until the new one is complete.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(state), draft)
+        os.replace(draft, path)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a file cannot be opened or is full
+        raise ModelError(f"{path} cannot be written ({error}); make room, or correct --out") from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the state at `path`, on the CPU.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path.parent} holds no {path.name} to resume from; run without --resume")
+    try:
+        state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # truncated archives and foreign pickles raise many kinds
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); delete it and train anew") from error
+    return state
+
+
+def check_same_run(
+    state: Mapping[str, Any],
+    material: Mapping[str, str],
+    refusals: Mapping[str, str],
+    hyperparameters: Mapping[str, Any],
+) -> None:
+    """Check that a saved run may go on with what there is now.
+
+    Args:
+        state: saved with the keys `material` and `settings`.
+        material: digests and names of all that the run is trained on.
+        refusals: for each part of the material the sentence to refuse another one with, without its subject; `{saved}`
+            and `{here}` in it become the two values.
+        hyperparameters: by name.
+
+    Raises:
+        ModelError: the saved run has other material or other hyperparameters.
+    """
+    if "material" not in state:
+        raise ModelError(
+            "the saved run was saved by release 0.1.0, which did not note all that a run depends on, so it cannot be "
+            "resumed; train anew without --resume"
+        )
+    for name, here in material.items():
+        if (saved := state["material"].get(name)) != here:
+            raise ModelError(f"the saved run {refusals[name].format(saved=saved, here=here)}")
+    for name, here in hyperparameters.items():
+        if (saved := state["settings"][name]) != here:
+            raise ModelError(f"the saved run had {name.replace('_', '-')} {saved}, not {here}; resume with that value")
+
+
+def resume_from(path: Path, load_state: Callable[[Mapping[str, Any]], None]) -> None:
+    """Read the state at `path` and hand it to a trainer's `load_state`.
+
+    Raises:
+        ModelError: there is none, it cannot be read, or it belongs to another run; names the file.
+    """
+    state = read_state(path)
+    try:
+        load_state(state)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's weights on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+def seed_of_step(seed: int, step: int) -> int:
+    """Return the seed of all that a step draws."""
+    return seed * 1_000_003 + step
