@@ -65,7 +65,11 @@ def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, f
 @click.argument("name")
 @fail_with_sentence
 def show(name: str) -> None:
-    """Print the record of a built-in model or a model folder as JSON, with what each of its composers takes."""
+    """Print the record of a built-in model or a model folder as JSON.
+
+    With the extra `models` installed, it has all composers that the model gets here, and says what each of them takes.
+    """
+    from cir_vectorizer import extras
     from cir_vectorizer.models import composer_kinds, folder_of, has_record, read_record
 
     folder = folder_of(name)
@@ -77,9 +81,12 @@ def show(name: str) -> None:
             )
         )
         return
-    record, kinds = read_record(folder), composer_kinds()
-    shown = {name: {} for name, kind in kinds.items() if kind.weightless} | record["composers"]
-    for composer, entry in shown.items():
-        kind = kinds.get(entry.get("kind", composer))
-        shown[composer] = {**entry, "takes": kind.takes.to_json() if kind is not None else None}
-    click.echo(json.dumps({**record, "composers": shown}, indent=2, ensure_ascii=False))
+    record = read_record(folder)
+    if not extras.missing("models"):  # composers are read from their classes, which need torch
+        kinds = composer_kinds()
+        shown = {name: {} for name, kind in kinds.items() if kind.weightless} | record["composers"]
+        for composer, said in shown.items():
+            kind = kinds.get(said.get("kind", composer))
+            shown[composer] = {**said, "takes": kind.takes.to_json() if kind is not None else None}
+        record = {**record, "composers": shown}
+    click.echo(json.dumps(record, indent=2, ensure_ascii=False))

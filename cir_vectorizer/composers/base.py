@@ -16,10 +16,8 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from cir_vectorizer.backbones import Backbone, TextEncoder, Tokenizer, TokenRow
-from cir_vectorizer.backbones.text import RowTooLong
-from cir_vectorizer.errors import QueryError
 from cir_vectorizer.pictures.masks import Mask
-from cir_vectorizer.query import TEXT_SLOT, ComposedQuery
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.takes import Takes
 
 
@@ -110,35 +108,6 @@ class Composer(ABC):
             For each picture (word, cosine) from near to far; an empty list if pictures do not become words.
         """
         return []
-
-
-def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:
-    """Build the row of a template, split by `query.check_template`; its slots index the query's references from 0.
-
-    A "$" in the text stays literal. `$` with several references becomes one marker for each, joined by "and". If the
-    row is too long the text is cut first, then what follows the last marker.
-
-    Raises:
-        QueryError: the template is too long even so.
-    """
-    filled: list[str | int] = []
-    shorten: list[int] = []
-    for piece in pieces:
-        if isinstance(piece, int):
-            which = [piece - 1] if piece else list(range(references))
-            filled += [part for index in which for part in ("and", index)][1:]
-            continue
-        before, slot, after = piece.partition(TEXT_SLOT)
-        filled.append(before)
-        if slot:
-            shorten = [len(filled)]
-            filled += [text, after.replace(TEXT_SLOT, text)]
-    try:
-        return tokenizer.marked_row(filled, [*shorten, len(filled) - 1])
-    except RowTooLong as error:
-        raise QueryError(
-            "template", f"is {error.excess} tokens too long for this model's {tokenizer.context_length}; shorten it"
-        ) from error
 
 
 def cut_note(field_name: str, tokenizer: Tokenizer) -> str:

@@ -15,19 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones import Backbone, TextEncoder, TokenRow
-from cir_vectorizer.composers.base import (
-    Composer,
-    Plan,
-    cut_note,
-    encode_rows,
-    mean_direction,
-    prompt_row,
-)
+from cir_vectorizer.backbones import Backbone, TextEncoder, Tokenizer, TokenRow
+from cir_vectorizer.backbones.text import RowTooLong
+from cir_vectorizer.composers.base import Composer, Plan, cut_note, encode_rows, mean_direction
 from cir_vectorizer.composers.checkpoints import read_weights
 from cir_vectorizer.composers.words import nearest_words
 from cir_vectorizer.errors import CheckpointError, QueryError
-from cir_vectorizer.query import ComposedQuery, check_template
+from cir_vectorizer.query import TEXT_SLOT, ComposedQuery, check_template
 from cir_vectorizer.query.takes import Takes
 
 PROMPT = "a photo of $ that {text}"
@@ -159,6 +153,35 @@ class LinCIR(Composer):
     @torch.inference_mode()
     def explain(self, references: Tensor, words: int) -> list[list[tuple[str, float]]]:
         return nearest_words(self.backbone.text, self.phi(references.to(self.backbone.device).float()), words)
+
+
+def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:
+    """Build the row of a template, split by `query.check_template`; its slots index the query's references from 0.
+
+    A "$" in the text stays literal. `$` with several references becomes one marker for each, joined by "and". If the
+    row is too long the text is cut first, then what follows the last marker.
+
+    Raises:
+        QueryError: the template is too long even so.
+    """
+    filled: list[str | int] = []
+    shorten: list[int] = []
+    for piece in pieces:
+        if isinstance(piece, int):
+            which = [piece - 1] if piece else list(range(references))
+            filled += [part for index in which for part in ("and", index)][1:]
+            continue
+        before, slot, after = piece.partition(TEXT_SLOT)
+        filled.append(before)
+        if slot:
+            shorten = [len(filled)]
+            filled += [text, after.replace(TEXT_SLOT, text)]
+    try:
+        return tokenizer.marked_row(filled, [*shorten, len(filled) - 1])
+    except RowTooLong as error:
+        raise QueryError(
+            "template", f"is {error.excess} tokens too long for this model's {tokenizer.context_length}; shorten it"
+        ) from error
 
 
 def _turn(query: ComposedQuery, has_text: bool) -> float:

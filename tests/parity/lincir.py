@@ -16,8 +16,7 @@ from cir_vectorizer.backbones import BackboneSpec, TokenRow
 from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.backbones import transformers as transformers_loader
 from cir_vectorizer.backbones.clip import ClipBackbone
-from cir_vectorizer.composers.base import prompt_row
-from cir_vectorizer.composers.lincir import load_phi
+from cir_vectorizer.composers.lincir import load_phi, prompt_row
 from cir_vectorizer_trainer.phi.loss import self_masking_loss
 from tests.parity.file import distance, part
 

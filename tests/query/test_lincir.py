@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from cir_vectorizer.backbones import BackboneSpec, load_backbone
-from cir_vectorizer.composers.base import prompt_row
-from cir_vectorizer.composers.lincir import LinCIR, Phi, Pic2WordMapper, load_phi, save_phi
+from cir_vectorizer.composers.lincir import LinCIR, Phi, Pic2WordMapper, load_phi, prompt_row, save_phi
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ImageError, ModelError, QueryError
 from cir_vectorizer.models import Vectorizer, import_checkpoint, load, read_record, save
 from cir_vectorizer.query import check_template
