@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     """Import torch only when something that needs it is asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    extras.require("models", "a model")
+    extras.require("models", "a local model")
     module = "vectorizer" if name in ("Composed", "Job", "Vectorizer") else "folder"
     return getattr(import_module(f"{__name__}.{module}"), name)
