@@ -6,6 +6,8 @@ Importing this and `describe` load no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cir_vectorizer import extras
+
 if TYPE_CHECKING:
     from cir_vectorizer.models.folder import composer_kinds, load
     from cir_vectorizer.models.record import FolderRecord, describe, folder_of, has_record, read_record
@@ -41,8 +43,14 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what takes long, torch above all, only when it is asked for."""
+    """Import what takes long, torch above all, only when it is asked for.
+
+    Raises:
+        MissingExtraError: it needs torch, and the extra `models` is not installed.
+    """
     for module, names in _HOMES.items():
         if name in names:
+            if module != "record":
+                extras.require("models", "a local model")
             return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
