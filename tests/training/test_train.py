@@ -125,6 +125,14 @@ def test_resume_refuses_other_captions_other_settings_and_an_empty_folder(captio
     assert "other captions" in train("--captions", caption_file, "--out", out, "--batch-size", 16, "--resume").output
 
 
+def test_resume_refuses_a_damaged_state(caption_file, tmp_path):
+    (tmp_path / "training.pt").write_bytes(b"junk")
+    result = train("--captions", caption_file, "--out", tmp_path, "--resume")
+    assert result.exit_code == 1
+    assert "training.pt cannot be read" in result.output
+    assert "delete it and train anew" in result.output
+
+
 def test_resume_refuses_the_same_captions_in_another_order(caption_file, tmp_path):
     """Another order holds out other captions: most of those that validate would have been trained on."""
     out = ("--out", tmp_path / "model", "--batch-size", 16)
