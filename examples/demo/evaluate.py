@@ -44,10 +44,14 @@ def rank(vectors: Vectors, queries: Sequence[Query], index: Vectors, count: int)
     """The nearest `count` pictures for each query, its reference left out. (queries, count)"""
     similarity = unit(vectors) @ index.T
     similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
+    if count == 1:  # the same picture without sorting all: of equal ones the first
+        return similarity.argmax(axis=1)[:, None]
     return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
 
 
-def score(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors) -> Hits:
+def score(
+    vectors: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors, ks: Sequence[int] = KS
+) -> Hits:
     """Rank the catalog for each query vector, the reference removed.
 
     A hit is any other picture with exactly the target's attributes.
@@ -55,10 +59,11 @@ def score(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product
     Args:
         vectors: (queries, dim).
         index: (products, dim) unit vectors.
+        ks: how many of the first results are looked at.
     """
-    top = rank(vectors, queries, index, max(KS))
+    top = rank(vectors, queries, index, max(ks))
     good = np.array([[products[i] == query.target for i in row] for row, query in zip(top, queries, strict=True)])
-    return Hits({k: good[:, :k].any(axis=1) for k in KS})
+    return Hits({k: good[:, :k].any(axis=1) for k in ks})
 
 
 def text_vectors(vectorizer: Vectorizer, queries: Sequence[Query], prompted: bool) -> Vectors:
@@ -91,7 +96,7 @@ def sweep_sum(
         for weight in np.round(np.arange(-1, 1.0001, 0.05), 2):
             for as_unit in (False, True):
                 trial = BestSum(float(weight), float(round(1 - abs(weight), 2)), as_unit, prompted, 0.0)
-                hits = score(sum_vectors(images, texts, trial), queries, products, index)
+                hits = score(sum_vectors(images, texts, trial), queries, products, index, ks=(1,))
                 value = float(np.mean(hits.at[1]))
                 if best is None or value > best.validation:
                     best = BestSum(trial.image_weight, trial.text_weight, as_unit, prompted, value)

@@ -100,7 +100,7 @@ def stop_under_load() -> None:
         client.start()
     time.sleep(1.0)
     service.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    wait_for(lambda: service.ask("GET", "/.well-known/ready")[0] == 503, 60)
     status, body = service.ask("GET", "/.well-known/ready")
     assert (status, json.loads(body)["error"]) == (503, "stopping; new work goes elsewhere")
     assert service.ask("GET", "/.well-known/live")[0] == 204

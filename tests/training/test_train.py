@@ -25,6 +25,8 @@ from cir_vectorizer_trainer.phi.loss import add_noise, self_masking_loss
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from examples.demo.catalog import SEEN, caption
 
+RESUMED = ("--batch-size", 16, "--seed", 3)
+
 
 def captions(count: int = 300) -> list[str]:
     rng = random.Random(0)
@@ -33,9 +35,21 @@ def captions(count: int = 300) -> list[str]:
 
 @pytest.fixture
 def caption_file(tmp_path) -> Path:
-    path = tmp_path / "captions.txt"
+    return write_captions(tmp_path)
+
+
+def write_captions(folder: Path) -> Path:
+    path = folder / "captions.txt"
     path.write_text("\n".join(captions()), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of a run of 150 steps in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(*RESUMED, "--captions", write_captions(folder), "--out", folder / "whole", "--steps", 150)
+    return folder / "whole"
 
 
 def train(*arguments, **kwargs):
@@ -70,13 +84,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(caption_fi
 
 
 @pytest.mark.parametrize("first", [7, 100, 130])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(caption_file, tmp_path, first):
-    common = ("--captions", caption_file, "--batch-size", 16, "--seed", 3)
-    train(*common, "--out", tmp_path / "whole", "--steps", 150)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(caption_file, uninterrupted, tmp_path, first):
+    common = ("--captions", caption_file, *RESUMED)
     train(*common, "--out", tmp_path / "parts", "--steps", first)
     result = train(*common, "--out", tmp_path / "parts", "--steps", 150, "--resume")
     assert result.exit_code == 0, result.output
-    whole, parts = (torch.load(tmp_path / name / "training.pt", weights_only=True) for name in ("whole", "parts"))
+    whole, parts = (torch.load(run / "training.pt", weights_only=True) for run in (uninterrupted, tmp_path / "parts"))
     assert same(whole["phi"], parts["phi"])
     assert whole["step"] == parts["step"] == 150
 
@@ -110,6 +123,14 @@ def test_resume_refuses_other_captions_other_settings_and_an_empty_folder(captio
     )
     caption_file.write_text("a red dress\na blue hat\n")
     assert "other captions" in train("--captions", caption_file, "--out", out, "--batch-size", 16, "--resume").output
+
+
+def test_resume_refuses_a_damaged_state(caption_file, tmp_path):
+    (tmp_path / "training.pt").write_bytes(b"junk")
+    result = train("--captions", caption_file, "--out", tmp_path, "--resume")
+    assert result.exit_code == 1
+    assert "training.pt cannot be read" in result.output
+    assert "delete it and train anew" in result.output
 
 
 def test_resume_refuses_the_same_captions_in_another_order(caption_file, tmp_path):

@@ -1,4 +1,4 @@
-"""Which words of a caption are masked: maximal runs of adjectives, nouns, names and determiners.
+"""Keywords of a caption, which are masked: maximal runs of adjectives, nouns, names and determiners.
 
 "a red dress with long sleeves" becomes "$ with $" (LinCIR's self-masking projection, https://arxiv.org/abs/2312.01998).
 
@@ -46,7 +46,7 @@ _EDGES = frozenset({"", "mark"})
 
 
 def prepare(caption: str) -> str:
-    """A caption as it is trained on: lower-cased, "$" removed, `<person>` written person, whitespace collapsed."""
+    """Return a caption as it is trained on: lower-cased, "$" removed, `<person>` written person, whitespace collapsed."""
     return " ".join(caption.lower().replace(MARKER, "").replace("<person>", "person").split())
 
 
@@ -55,10 +55,10 @@ class Tagger(Protocol):
 
     @property
     def name(self) -> str:
-        """How a training record names this tagger, for example `builtin` or `spacy:en_core_web_sm`."""
+        """Name of this tagger in a training record, for example `builtin` or `spacy:en_core_web_sm`."""
 
     def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
-        """Universal POS tags of each row of lower-case words and punctuation marks, as long as the row."""
+        """Yield the universal POS tags of each row of lower-case words and punctuation marks, as long as the row."""
 
 
 class BuiltinTagger:
@@ -183,7 +183,7 @@ _SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_
 
 
 def best_tagger() -> Tagger:
-    """spaCy's smallest installed English model, which is also the published choice, else the built-in tagger."""
+    """Return spaCy's smallest installed English model, which is also the published choice, else the built-in tagger."""
     if find_spec("spacy") is None:
         return BuiltinTagger()
     import spacy
@@ -196,14 +196,14 @@ def best_tagger() -> Tagger:
 
 
 def keyword_spans(caption: str, tagger: Tagger, rng: random.Random | None = None) -> list[Span]:
-    """Where the keywords of one prepared caption stand; see `all_keyword_spans`."""
+    """Return the places of one prepared caption's keywords; see `all_keyword_spans`."""
     return next(all_keyword_spans([caption], tagger, rng))
 
 
 def all_keyword_spans(
     captions: Iterable[str], tagger: Tagger, rng: random.Random | None = None
 ) -> Iterator[list[Span]]:
-    """Character offsets (start, end) of the keyword runs of each prepared caption, in order and disjoint.
+    """Yield the character offsets (start, end) of each prepared caption's keyword runs, in order and disjoint.
 
     Args:
         captions: as `prepare` returns them; consumed one batch of the tagger ahead at most.
@@ -240,7 +240,7 @@ def _runs(tokens: list[re.Match[str]], tags: list[str]) -> list[Span]:
 
 
 def masked_pieces(caption: str, spans: Sequence[Span]) -> list[str]:
-    """The text around the spans: n spans leave n + 1 pieces, and a marker goes between each two."""
+    """Return the text around the spans: n spans leave n + 1 pieces, and a marker goes between each two."""
     ends = [0, *(end for _, end in spans)]
     starts = [*(start for start, _ in spans), len(caption)]
     return [caption[end:start] for end, start in zip(ends, starts, strict=True)]

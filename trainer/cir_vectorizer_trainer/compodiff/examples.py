@@ -39,14 +39,14 @@ class Examples:
         return Examples(self.text[rows], self.target[rows], *picked)
 
     def column(self, name: Literal["reference", "mask"]) -> Tensor:
-        """`reference` or `mask`, `NOTHING` where it is None."""
+        """Return `reference` or `mask`, all `NOTHING` where it is None."""
         found: Tensor | None = getattr(self, name)
         return torch.full_like(self.text, NOTHING) if found is None else found
 
 
 @dataclass(frozen=True)
 class Data:
-    """What there is to train on; tensors may lie on the host.
+    """Training data of all tasks; tensors may lie on the host.
 
     Attributes:
         embeddings: (p, dim) unnormalised picture embeddings, of whole and of masked pictures.
@@ -54,7 +54,7 @@ class Data:
         empty: which text is the empty string.
         pairs, triplets, masked: a task's examples; None if there are none.
         masks: (k, 64, 64) different masks, 1 where the picture may change.
-        digest: what a run on other pictures or texts is told by; indices are compared in any case.
+        digest: differs for other pictures or texts; indices are compared in any case.
     """
 
     embeddings: Tensor
@@ -67,13 +67,13 @@ class Data:
     digest: str = ""
 
     def tasks(self) -> dict[Task, Examples]:
-        """The tasks that have examples."""
+        """Return the tasks that have examples."""
         found = {task: cast(Examples | None, getattr(self, task)) for task in TASKS}
         return {task: examples for task, examples in found.items() if examples is not None and len(examples)}
 
 
 def rows_of(table: Tensor, index: Tensor) -> Tensor:
-    """Rows of a table as float32, zeros where the index is `NOTHING`."""
+    """Return rows of a table as float32, zeros where the index is `NOTHING`."""
     found = table[index.clamp(min=0)].float()
     return found * (index >= 0).to(found).view(-1, *[1] * (table.ndim - 1))
 
@@ -108,7 +108,7 @@ def without(examples: Examples, shares: tuple[float, float, float], empty: int, 
 
 
 def split(data: Data, share: float, most: int, seed: int) -> tuple[dict[Task, Examples], dict[Task, Examples]]:
-    """Examples to train on and to validate by, which share no target picture.
+    """Return the examples to train on and those to validate by, which share no target picture.
 
     Each task has a part in both, where it has two different targets. One whose targets are all held out is trained on
     whole.
@@ -144,7 +144,7 @@ def split(data: Data, share: float, most: int, seed: int) -> tuple[dict[Task, Ex
 
 
 def shuffled(text: Tensor, together: int, generator: torch.Generator) -> Tensor:
-    """A random order of rows in which up to `together` rows of one text follow one another."""
+    """Return a random order of rows in which up to `together` rows of one text follow one another."""
     order = torch.randperm(len(text), generator=generator)
     if together == 1:
         return order

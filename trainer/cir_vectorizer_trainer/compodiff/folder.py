@@ -77,18 +77,18 @@ def is_openai(spec: BackboneSpec) -> bool:
 
 
 def default_lr(backbone: Backbone) -> float:
-    """The learning rate that goes with the default size."""
+    """Return the learning rate that goes with the default size."""
     return 1e-4 if backbone.dim >= WIDE else 1e-3
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where a trainer's model goes.
+    """Model folder that a training writes and goes on from.
 
     Attributes:
-        model: whose backbone it is for; if a model folder, its other composers go into the new one.
-        text: the encoder whose states are read, where it is not the one of `backbone`.
-        half: whether the weights are written in half precision.
+        model: name of the model whose backbone is trained for; the other composers of its folder go into the new one.
+        text: encoder whose states are read; None for the one of `backbone`.
+        half: write the weights in half precision.
     """
 
     path: Path
@@ -134,7 +134,7 @@ class Folder:
         write_state(self.path / PICTURES_FILE, {**vars(embedded), "failures": failures})
 
     def kept_pictures(self) -> Embedded | None:
-        """What `keep_pictures` kept; None if nothing readable."""
+        """Return the embeddings that `keep_pictures` kept; None if there are none that can be read."""
         try:
             kept = read_state(self.path / PICTURES_FILE)
         except ModelError:
@@ -181,5 +181,5 @@ def _training_record(trainer: CompoDiffTrainer, complete: bool) -> dict[str, Any
 
 
 def _number(loss: float) -> float | None:
-    """As JSON knows numbers; a stage without held-out examples has no loss."""
+    """Return a loss as JSON knows numbers: None for a stage without held-out examples."""
     return loss if math.isfinite(loss) else None

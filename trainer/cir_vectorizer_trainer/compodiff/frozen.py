@@ -1,4 +1,4 @@
-"""What the frozen encoders give to CompoDiff's training, computed once: picture embeddings and text states.
+"""Picture embeddings and text states for CompoDiff's training, computed once by the frozen encoders.
 
 Not handled: more pictures than their embeddings have room in memory ((1 + masks) · dim · 4 bytes each).
 """
@@ -51,7 +51,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class _Boxes:
-    """Which pictures are masked, and where: `variants` (d, v) says which of the masks each of them gets."""
+    """Masks of the described pictures: `variants` (d, v) numbers the masks that each of them gets."""
 
     described: Tensor
     variants: Tensor
@@ -68,7 +68,7 @@ def assemble(
     kept: Embedded | None = None,
     on_pictures: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[Data, Embedded]:
-    """All that there is to train on. Pictures that cannot be read are noted in `tables` and their rows left out.
+    """Return all examples of the tables. Pictures that cannot be read are noted in `tables` and their rows left out.
 
     Args:
         masks: masked variants of each picture that has a text.

@@ -144,7 +144,7 @@ class CompoDiffTrainer:
                 self._validate("composed")
 
     def best_network(self) -> Network:
-        """A network of its own, on the CPU, with the best weights."""
+        """Return a new network on the CPU with the best weights."""
         network = copy.deepcopy(self.ema).cpu()
         network.load_state_dict(self.best or self.ema.state_dict())
         return network
@@ -232,7 +232,7 @@ class CompoDiffTrainer:
         return self._noised(examples, hyperparameters.draws, generator)
 
     def _counts(self, stage: Stage) -> dict[Task, int]:
-        """How many examples of each task a batch of a stage has."""
+        """Return the number of examples of each task in a batch of a stage."""
         size = self.hyperparameters.batch_size
         if stage == "prior":
             return {"pairs": size}
