@@ -9,7 +9,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
-import orjson
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,6 +17,7 @@ from cir_vectorizer.collections import Collection
 from cir_vectorizer.errors import CirError
 from cir_vectorizer.service import logs
 from cir_vectorizer.service.app import create_app
+from cir_vectorizer.service.http.problems import RefusedError, refusal
 from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.service.state import Loader, Service
 
@@ -34,9 +34,10 @@ class _Protocol(HttpToolsProtocol):
     """HTTP as uvicorn speaks it; what is no HTTP is refused with a JSON sentence too."""
 
     def send_400_response(self, msg: str) -> None:
-        body = orjson.dumps({"error": "this is not a valid HTTP request"})
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        refused = RefusedError(400, "http", "this is not a valid HTTP request", {"connection": "close"})
+        answer = refusal(refused).response()
+        head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(answer.body))
         self.transport.close()
 
 
