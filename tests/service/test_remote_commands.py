@@ -11,6 +11,8 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.client import Client, Patience, ServedModel
 from cir_vectorizer.collections import open_collection
 from cir_vectorizer.errors import BackboneMismatch, ImageError, ModelError, ServiceError
+from cir_vectorizer.sources import open_source
+from cir_vectorizer.sync import Report, sync
 from tests.support.indexing import draw, table
 from tests.support.serving import serving
 
@@ -117,9 +119,6 @@ class TestSync:
         assert "give --reembed" in result.output
 
     def test_a_service_that_ends_ends_the_run(self, photos, shop):
-        from cir_vectorizer.sources import open_source
-        from cir_vectorizer.sync import Report, sync
-
         report = Report()
         with serving() as running, Client(running.url, patience=Patience(retries=0)) as client:
             model = ServedModel(client)
@@ -129,20 +128,19 @@ class TestSync:
         assert (report.added, report.complete, report.failed) == (0, False, [])
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, tiny):
+    """A folder with six pictures, and their collection at index/shop."""
+    folder = tmp_path_factory.mktemp("shop")
+    for i in range(6):
+        draw(folder / f"{i}.png", i)
+    collection = open_collection(f"qdrant:{folder}/index/shop")
+    sync(open_source(folder), collection, tiny)
+    collection.close()
+    return folder
+
+
 class TestSearch:
-    @pytest.fixture(scope="class")
-    def shop(self, tmp_path_factory, tiny):
-        from cir_vectorizer.sources import open_source
-        from cir_vectorizer.sync import sync
-
-        folder = tmp_path_factory.mktemp("shop")
-        for i in range(6):
-            draw(folder / f"{i}.png", i)
-        collection = open_collection(f"qdrant:{folder}/index/shop")
-        sync(open_source(folder), collection, tiny)
-        collection.close()
-        return folder
-
     @pytest.mark.parametrize(
         "query",
         [
@@ -154,9 +152,9 @@ class TestSearch:
             ["--image", "2.png", "--like", "3.png", "--unlike", "4.png"],
         ],
     )
-    def test_finds_what_a_local_model_finds(self, command, service, shop, monkeypatch, query):
-        monkeypatch.chdir(shop)
-        asked = ["search", "--in", f"qdrant:{shop}/index/shop", *query, "--json"]
+    def test_finds_what_a_local_model_finds(self, command, service, searched, monkeypatch, query):
+        monkeypatch.chdir(searched)
+        asked = ["search", "--in", f"qdrant:{searched}/index/shop", *query, "--json"]
         local = command(*asked, "--model", "tiny")
         without_model(monkeypatch)
         remote = command(*asked, "--service", service.url)
@@ -166,14 +164,16 @@ class TestSearch:
         assert [hit["payload"] for hit in theirs] == [hit["payload"] for hit in mine]
         np.testing.assert_allclose([hit["score"] for hit in theirs], [hit["score"] for hit in mine], atol=1e-5)
 
-    def test_an_id_is_a_reference_too(self, command, service, shop):
-        to = f"qdrant:{shop}/index/shop"
-        first = json.loads(command("search", "--in", to, "--image", shop / "0.png", "--json").stdout.splitlines()[0])
+    def test_an_id_is_a_reference_too(self, command, service, searched):
+        to = f"qdrant:{searched}/index/shop"
+        first = json.loads(
+            command("search", "--in", to, "--image", searched / "0.png", "--json").stdout.splitlines()[0]
+        )
         found = command("search", "--in", to, "--id", first["id"], "--service", service.url, "--json")
         assert json.loads(found.stdout.splitlines()[0])["id"] == first["id"]
 
-    def test_the_model_names_one_of_the_services(self, command, service, shop):
-        to = f"qdrant:{shop}/index/shop"
+    def test_the_model_names_one_of_the_services(self, command, service, searched):
+        to = f"qdrant:{searched}/index/shop"
         asked = ["search", "--in", to, "--text", "a hat", "--service", service.url, "--json"]
         for name in ("tiny", "tiny/sum", "lincir"):
             assert command(*asked, "--model", name).exit_code == 0
@@ -190,15 +190,15 @@ class TestSearch:
             (["--service", "nonsense"], 1, "the service's address is no URL"),
         ],
     )
-    def test_what_cannot_be_is_a_sentence(self, command, service, shop, more, status, sentence):
-        to = f"qdrant:{shop}/index/shop"
+    def test_what_cannot_be_is_a_sentence(self, command, service, searched, more, status, sentence):
+        to = f"qdrant:{searched}/index/shop"
         result = command("search", "--in", to, "--text", "a hat", "--service", service.url, *more)
         assert result.exit_code == status
         assert sentence in result.stderr
 
-    def test_a_wrong_key_is_a_sentence(self, command, service, shop, monkeypatch):
+    def test_a_wrong_key_is_a_sentence(self, command, service, searched, monkeypatch):
         monkeypatch.setenv("CIR_API_KEY", "wrong")
-        result = command("search", "--in", f"qdrant:{shop}/index/shop", "--text", "a", "--service", service.url)
+        result = command("search", "--in", f"qdrant:{searched}/index/shop", "--text", "a", "--service", service.url)
         assert result.exit_code == 1
         assert result.stderr.startswith("error: ")
 
