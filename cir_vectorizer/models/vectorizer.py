@@ -279,11 +279,11 @@ class Vectorizer:
             return given
         if ref.url is not None:
             return EncodedPicture(label, url=ref.url, mask=mask)
+        field = "" if label == THE_PICTURE else label
         label = label if ref.path is None else str(ref.path)
         try:
             return EncodedPicture.of(label, read_reference(ref, self.limits, allow_paths), mask)
         except ImageError as error:
-            field = f"image.{position}"
             raise error.at(field, said=f"{label} ") from error.__cause__
 
     def _decoded(self, picture: EncodedPicture) -> Tensor:

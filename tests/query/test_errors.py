@@ -38,6 +38,7 @@ def test_the_codes_never_change():
         "OverloadError": "overload",
         "DeviceError": "device",
         "DeviceFullError": "device-memory",
+        "MissingExtraError": "missing-extra",
         "ServiceError": "service",
     }
 

@@ -367,7 +367,7 @@ def test_a_refusal_without_a_key_carries_data(service):
 
 
 def test_a_crash_is_a_sentence_with_a_request_id(service, monkeypatch):
-    monkeypatch.setattr(service.service.engine, "text", lambda *_: 1 / 0)
+    monkeypatch.setattr(service.service.engine.vectorizers["tiny"], "plan_text", lambda *_: 1 / 0)
     answer = service.post("/vectorize", {"texts": ["red"]}, headers={**KEY, "x-request-id": "mine-1"})
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("something went wrong")
