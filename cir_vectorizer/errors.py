@@ -92,7 +92,7 @@ class CirError(Exception):
         return changed
 
     def _copy(self) -> Self:
-        """Return a copy, since several callers that wait for the same work may be raised the same error."""
+        """Return a copy, since one error may be raised in several callers that wait for the same work."""
         copied = copy.copy(self).with_traceback(self.__traceback__)
         copied.__cause__ = self.__cause__
         return copied

@@ -64,7 +64,7 @@ class Tokens:
 
 
 class RowTooLong(ValueError):
-    """Raised by `Tokenizer.marked_row`: the row is `excess` tokens longer than the context."""
+    """A row that is `excess` tokens longer than the context; raised by `Tokenizer.marked_row`."""
 
     def __init__(self, excess: int) -> None:
         super().__init__(f"the row is {excess} tokens too long")

@@ -1,4 +1,4 @@
-"""Requests of a client and their answers, without a network; `http` sends them.
+"""Requests of a client and their answers, without a network; http.py sends them.
 
 Each method of `Talk` is a generator: it yields a `Send` or a `Sleep`, receives the outcome, and returns the result. So
 the blocking and the asynchronous client share every decision: batches, retries, splitting.
@@ -286,7 +286,7 @@ def _culprit(error: ServiceError, items: str, count: int) -> int | None:
 
 
 def _moved(error: ServiceError, items: str, position: int, said: str | None = None) -> ServiceError:
-    """Return the error of a request's item with the caller's `position` of that item; `said` as in `within`."""
+    """Return the error of a request's item as one of the caller's item at `position`; `said` as in `within`."""
     inner = ".".join(error.field.split(".")[2:])
     item = ServiceError(error.item_error or error.problem, error.status, error.code, inner)
     return item.within(items, position, said)

@@ -36,7 +36,7 @@ class NotPublicError(ImageError):
 
 
 class Fetcher:
-    """Fetches pictures over http and https.
+    """A fetcher of pictures over http and https.
 
     Args:
         hosts: allowed host names (`*.shop.example` for all subdomains); every public host if empty. A port other than

@@ -76,7 +76,7 @@ _OTHERS = [
 ]
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]|[\xc0\xc1\xf5-\xff]")
-"""Bytes that no UTF-8 text file has."""
+"""Bytes that never occur in a UTF-8 text file."""
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _SCAN = b"\xff\xda"

@@ -362,7 +362,7 @@ def _kind(value: Any) -> str:
 def _query_error(
     error: ValidationError, within: str | None = None, owner: type[BaseModel] = ComposedQuery
 ) -> QueryError:
-    """Convert pydantic's first finding about the model `owner`, which is an item of the list `within` unless None."""
+    """Convert pydantic's first finding about the model `owner`; `within` names the list that holds it, if any."""
     found = first_finding(error)
     path = [str(part) for part in (() if within is None else (within,)) + found.path]
     index = next((part for part in found.path if isinstance(part, int)), None) if within is not None else None
