@@ -279,7 +279,7 @@ class TestUrlsInATable:
             assert Web(True).stamp(f"{address}/a.jpg") is None
             report = self.sync(shop, tiny, source)
         assert counts(report) == only(unchanged=1, failed=1)
-        assert "redirects to what is no URL; give the picture's own address" in str(report.failed[0])
+        assert "redirects to an invalid URL; give the picture's own address" in str(report.failed[0])
 
     def test_a_port_that_there_cannot_be_fails_alone(self, photos, shop, tiny, tmp_path):
         report = self.sync(shop, tiny, table(tmp_path / "catalog.csv", [{"image": "http://127.0.0.1:99999/a.jpg"}]))
