@@ -90,7 +90,7 @@ class _Arithmetic(Composer):
 
 
 class ImageOnly(_Arithmetic):
-    """Image search: the text is not looked at."""
+    """Image search: the text is ignored."""
 
     takes = Takes(image="required", text="ignored", negative_text="ignored", options=("weights.image",))
     default_weights = (1.0, 0.0, 0.0)
@@ -101,7 +101,7 @@ class ImageOnly(_Arithmetic):
 
 
 class TextOnly(_Arithmetic):
-    """Text search: the picture is not looked at."""
+    """Text search: the picture is ignored."""
 
     takes = Takes(image="ignored", text="required", negative_text="ignored", options=("weights.text",))
     default_weights = (0.0, 1.0, 0.0)
@@ -117,7 +117,7 @@ class TextOnly(_Arithmetic):
 class WeightedSum(_Arithmetic):
     """image · w_image + text · w_text − negative text · w_negative, on unit vectors; weights may be negative.
 
-    `options.keep` is w_image, and 1 − keep is w_text, unless `options.weights` says otherwise.
+    `options.keep` sets w_image to keep and w_text to 1 − keep; `options.weights` overrides it.
     """
 
     takes = Takes(negative_text="optional", options=("keep", "weights.image", "weights.text", "weights.negative"))

@@ -27,12 +27,12 @@ class Plan:
 
     Attributes:
         query: what was asked.
-        rows: the texts to encode; what each is for is the composer's own business.
+        rows: the texts to encode; the composer decides what each is for.
         notes: sentences for the caller, for example that a text was cut.
-        units: estimated work beside other plans of the same composer; the texts' tokens if left out.
+        units: estimated work relative to other plans of the same composer; the texts' tokens if left out.
         squash: whether the pictures are squashed to a square before the model sees them.
-        mask: the query's, read for this model; set by the vectorizer.
-        own: what else the composer wants to find again in `compose`.
+        mask: the query's mask, read for this model; set by the vectorizer.
+        own: further data that the composer needs in `compose`.
     """
 
     query: ComposedQuery
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Of its texts."""
+        """Number of tokens of its texts."""
         return sum(len(row.ids) for row in self.rows)
 
 
@@ -60,7 +60,7 @@ class Composer(ABC):
 
     Attributes:
         takes: the fields and options of a query that it reads. `prepare` is given no query that does not fit.
-        weightless: whether it needs no weights; then every model has it, and `load` gets an empty record.
+        weightless: true if it needs no weights; then every model has it, and `load` gets an empty record.
     """
 
     takes: Takes
@@ -98,7 +98,7 @@ class Composer(ABC):
         """Compile the networks for their device: a slower start, faster queries. By default there is nothing to compile."""
 
     def explain(self, references: Tensor, words: int) -> list[list[tuple[str, float]]]:
-        """Name the words nearest to what each picture became; by default none. Called on a host thread.
+        """Name the words nearest to what the model made of each picture; by default none. Called on a host thread.
 
         Args:
             references: (k, dim) unnormalised picture embeddings of one query, on the host.
@@ -111,7 +111,7 @@ class Composer(ABC):
 
 
 def cut_note(field_name: str, tokenizer: Tokenizer) -> str:
-    """The sentence that tells a caller of a cut text."""
+    """Return the sentence that tells a caller that a text was cut."""
     return f"{field_name}: longer than the model's {tokenizer.context_length} tokens; its end was left out"
 
 
@@ -121,6 +121,6 @@ def encode_rows(encoder: TextEncoder, rows: Sequence[TokenRow], pseudo_tokens: T
 
 
 def mean_direction(references: Sequence[Tensor], dim: int) -> Tensor:
-    """For each query the unit mean of its unit picture embeddings; zeros where it has none. (n, dim)"""
+    """Return each query's mean picture embedding, a unit vector made of unit vectors; zeros without pictures. (n, dim)"""
     rows = [F.normalize(r.float(), dim=-1).mean(0) if len(r) else torch.zeros(dim, device=r.device) for r in references]
     return F.normalize(torch.stack(rows), dim=-1)

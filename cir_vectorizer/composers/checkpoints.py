@@ -1,4 +1,4 @@
-"""Reading weights files from outside: nothing is unpickled but tensors."""
+"""Reader of weights files from elsewhere: it unpickles tensors only."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ from cir_vectorizer.errors import CheckpointError, first_line
 
 
 def read_weights(path: Path) -> Mapping[str, Any]:
-    """What a .safetensors or PyTorch file holds, by name.
+    """Read the entries of a .safetensors or PyTorch file, by name.
 
     Raises:
-        CheckpointError: missing, truncated, no weights file, or more than tensors inside.
+        CheckpointError: the file is missing, truncated or no weights file, or holds more than tensors.
     """
     if not path.is_file():
         raise CheckpointError(f"no weights file {path}; check the path or run `cir-vectorizer models pull`")
@@ -25,7 +25,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(
             f"{path} is truncated or no weights file ({first_line(error)}); download it again"
         ) from error
-    except Exception as error:  # torch.load refuses foreign pickles with UnpicklingError of several makes
+    except Exception as error:  # torch.load rejects foreign pickles with several kinds of UnpicklingError
         raise CheckpointError(
             f"{path} holds more than tensors and is not loaded; use a file of weights only"
         ) from error

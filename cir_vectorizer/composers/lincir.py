@@ -1,7 +1,7 @@
 """LinCIR: a picture's embedding becomes a pseudo-word that is read inside a prompt.
 
 Gu et al., "Language-only Efficient Training of Zero-shot Composed Image Retrieval" (CVPR 2024). The
-same composer runs SEARLE's and Pic2Word's networks, which differ in their layers only.
+same composer runs SEARLE's and Pic2Word's networks, which differ only in their layers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,19 +64,19 @@ class Pic2WordMapper(nn.Module):
 
 
 class LinCIR(Composer):
-    """Composer: prompt with pseudo-words, read by a text encoder.
+    """Composer that puts pseudo-words into a prompt, which a text encoder reads.
 
-    A negative text subtracts its direction: the unit vector of the prompt with the negative text, less that of the
+    A negative text subtracts its direction: the unit vector of the prompt with the negative text minus that of the
     prompt without text, times `options.weights.negative` (default `NEGATIVE_WEIGHT`).
 
-    `options.keep` of 0.5 changes nothing; above it the vector turns towards the pictures' own, until at 1 it is theirs,
-    below it towards the bare text's, until at 0 it is that.
+    `options.keep` of 0.5 changes nothing. Above 0.5 the vector turns towards the pictures' mean embedding, which it
+    equals at 1; below 0.5 it turns towards the bare text's vector, which it equals at 0.
 
     Args:
         backbone: the encoder that Φ was trained for.
         phi: network from unnormalised image embeddings to pseudo-tokens.
         prompt: template for queries with text.
-        text: the encoder that reads prompts, in the space of `backbone`; the one of `backbone` if None.
+        text: the encoder that reads prompts, in the space of `backbone`; `backbone.text` if None.
     """
 
     takes = Takes(negative_text="optional", template="optional", options=("keep", "weights.negative"))
@@ -91,7 +91,7 @@ class LinCIR(Composer):
 
     @classmethod
     def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "LinCIR":
-        """From a model folder. Raises CheckpointError when the weights do not fit."""
+        """Load Φ from a model folder. Raises CheckpointError if the weights do not fit."""
         prompt = record.get("prompt", PROMPT)
         check_template(prompt, 1, has_text=True)
         return cls(backbone, load_phi(folder / record["file"], backbone), prompt)
@@ -158,11 +158,11 @@ class LinCIR(Composer):
 def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:
     """Build the row of a template, split by `query.check_template`; its slots index the query's references from 0.
 
-    A "$" in the text stays literal. `$` with several references becomes one marker for each, joined by "and". If the
-    row is too long the text is cut first, then what follows the last marker.
+    A "$" in the text stays literal. With several references, `$` becomes one marker for each, joined by "and". If the
+    row is too long, the text is cut first, then the words after the last marker.
 
     Raises:
-        QueryError: the template is too long even so.
+        QueryError: the template is still too long.
     """
     filled: list[str | int] = []
     shorten: list[int] = []
@@ -185,7 +185,7 @@ def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: in
 
 
 def _turn(query: ComposedQuery, has_text: bool) -> float:
-    """How far `keep` turns a query: 1 is all the way to its pictures, -1 to its text; 0 where there is no such part."""
+    """Return how far `keep` turns a query: 1 fully to its pictures, -1 fully to its text; 0 if that part is missing."""
     turn = 0.0 if query.options.keep is None else 2 * query.options.keep - 1
     return turn if (query.image if turn > 0 else has_text) else 0.0
 
@@ -198,10 +198,10 @@ def save_phi(path: Path, phi: nn.Module) -> None:
 def load_phi(path: Path, backbone: Backbone) -> nn.Module:
     """Load Φ from a safetensors file of ours or a published checkpoint of LinCIR, SEARLE or Pic2Word.
 
-    The family is told by the names inside the file. Nothing is unpickled but tensors.
+    The names inside the file tell the family. Only tensors are unpickled.
 
     Raises:
-        CheckpointError: missing or truncated file, another family, or widths of another backbone.
+        CheckpointError: the file is missing or truncated, of another family, or made for a backbone of other widths.
     """
     weights = _phi_weights(path)
     if any(name.startswith("fc_out.") for name in weights):

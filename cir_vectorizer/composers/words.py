@@ -1,4 +1,4 @@
-"""Pseudo-tokens read as words: the vocabulary's words that lie nearest to them."""
+"""Words for pseudo-tokens: the words of the vocabulary that are nearest to them."""
 
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ from cir_vectorizer.backbones import TextEncoder, Tokenizer
 
 
 def nearest_words(encoder: TextEncoder, pseudo_tokens: Tensor, count: int) -> list[list[tuple[str, float]]]:
-    """Return the words whose token embeddings are most like (k, width) pseudo-tokens: (word, cosine), near to far."""
+    """Return the words whose embeddings are nearest to each of (k, width) pseudo-tokens: (word, cosine), nearest first."""
     ids, words = _vocabulary(encoder.tokenizer)
     table = F.normalize(encoder.embed_tokens(ids.to(encoder.device)[None])[0].float(), dim=-1)
     nearest = []
@@ -24,7 +24,7 @@ def nearest_words(encoder: TextEncoder, pseudo_tokens: Tensor, count: int) -> li
 
 @lru_cache(maxsize=8)
 def _vocabulary(tokenizer: Tokenizer) -> tuple[Tensor, list[str]]:
-    """Return the tokens that are whole English words of three letters or more; seconds of work the first time."""
+    """Return the tokens that are whole words of three or more English letters; the first call takes seconds."""
     ids, words = [], []
     for number in range(tokenizer.vocab_size):
         word = tokenizer.decode([number])

@@ -1,4 +1,4 @@
-"""How much may wait: work is promised a turn, waits in line for one, or is refused."""
+"""Admission control: work is admitted, waits in line for room, or is rejected."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from cir_vectorizer.errors import OverloadError
 NEARLY_FULL = 0.98
 
 Promises = list[tuple[BatchQueue, int]]
-"""Queues that a piece of work will pass, and how many units it brings to each."""
+"""Queues that a piece of work will pass through, and how many units it adds to each."""
 
 
 @dataclass(eq=False)
@@ -27,8 +27,8 @@ class Admission:
 
     Args:
         queues: all queues of the device.
-        bounds: seconds that may wait in the lane of searches and in that of updates. One request is always let in
-            where nothing waits, however large it is.
+        bounds: largest backlog in seconds of the lane of searches and of that of updates. A lane without backlog
+            admits any request, however large.
     """
 
     def __init__(self, queues: Sequence[BatchQueue], bounds: tuple[float, float]) -> None:
@@ -37,17 +37,17 @@ class Admission:
         self._lines: tuple[deque[_Waiting], deque[_Waiting]] = (deque(), deque())
 
     def backlog(self, lane: Lane) -> float:
-        """Estimated seconds of all that is admitted to a lane and not done."""
+        """Return the estimated seconds of work that a lane has admitted and not finished."""
         return sum(queue.backlog(lane) for queue in self._queues)
 
     async def enter(self, promises: Promises, lane: Lane, wait: float) -> None:
-        """Be admitted, in the order of arrival.
+        """Wait to be admitted, in the order of arrival.
 
         Args:
-            wait: seconds to wait for room before being refused.
+            wait: seconds to wait for room before being rejected.
 
         Raises:
-            OverloadError: more than the bound waits already, and did so for `wait` seconds.
+            OverloadError: there was no room within `wait` seconds.
         """
         line = self._lines[lane]
         if not line and self._fits(promises, lane):
@@ -72,16 +72,16 @@ class Admission:
             timer.cancel()
 
     def leave(self, promises: Promises, lane: Lane) -> None:
-        """Note that admitted work is done, or will not be."""
+        """Note that admitted work has finished, failed or been cancelled."""
         _promise(promises, lane, -1)
         self._let_in(lane)
 
     def refusal(self, lane: Lane) -> OverloadError:
-        """The error for work that finds no room."""
+        """Return the error for work that finds no room."""
         return OverloadError(min(60, max(1, math.ceil(self.backlog(lane)))))
 
     def full(self, lane: Lane) -> bool:
-        """Whether there is so little room that a request need not even be read."""
+        """Tell whether a lane is so nearly full that a request can be rejected before it is read."""
         return bool(self._lines[lane]) or self.backlog(lane) > NEARLY_FULL * self._bounds[lane]
 
     def _fits(self, promises: Promises, lane: Lane) -> bool:

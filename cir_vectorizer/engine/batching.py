@@ -1,7 +1,8 @@
-"""Many small pieces of work that wait become few large batches on one thread; two lanes, neither of which starves.
+"""Dynamic batching on one thread: many small pieces of work become few large batches, in two lanes that never starve.
 
-The device's thread takes a batch whenever it is free, so nothing waits while it is idle, and what arrives while
-it is busy is the next batch. Knows nothing of models: a queue is told how its batches run.
+The device's thread takes a batch whenever it is free, so nothing waits while it is idle, and all work that arrives
+while it is busy goes into the next batches. This module knows nothing of models: each queue gets a function that runs
+its batches.
 """
 
 import asyncio
@@ -21,37 +22,37 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 SLOWEST_DECAY = 8.0
-"""Seconds of work that a queue's speed is averaged over."""
+"""Seconds of recent work over which a queue's speed is averaged."""
 
 MAX_WINDOW = 0.01
-"""Longest time in seconds that a batch waits for more to come."""
+"""Longest time in seconds that a batch waits for more pieces."""
 
 
 class Lane(IntEnum):
-    """Searches go before updates, but updates keep a share."""
+    """Priority of work: searches go before updates, but updates keep a share of the time."""
 
     SEARCH = 0
     UPDATE = 1
 
 
 class Observer(Protocol):
-    """What the service's metrics want to know; every call is cheap and comes from any thread."""
+    """Receiver of events for the service's metrics; its methods are cheap and are called from any thread."""
 
     def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
-        """A batch ran for `seconds`; its pieces had waited `waits` seconds since they were put in the queue."""
+        """Note that a batch ran for `seconds`; `waits` are the seconds that its pieces waited in the queue."""
         ...
 
     def dropped(self, count: int) -> None:
-        """So many pieces of work were dropped because nobody waits for them any more."""
+        """Note that `count` pieces of work were dropped because nobody waits for them any more."""
         ...
 
     def cache(self, hits: int, misses: int) -> None:
-        """Pictures whose embedding was known, and pictures that are new."""
+        """Count pictures whose embedding was cached (`hits`) or was not (`misses`)."""
         ...
 
 
 class Share:
-    """Which lane is next: searches, until updates are owed a whole turn.
+    """Choice of the next lane: searches, until updates are owed a whole turn.
 
     Args:
         of_updates: share of the time that updates get while both lanes wait, between 0 and 1.
@@ -62,25 +63,25 @@ class Share:
         self._owed = 0.0
 
     def choose(self, searches: bool, updates: bool, update_cost: float) -> Lane | None:
-        """The next lane, given which lanes wait and what the next turn of an update would cost."""
+        """Return the next lane, given which lanes wait and what an update's next turn would cost."""
         if not updates:
             self._owed = 0.0
             return Lane.SEARCH if searches else None
         return Lane.SEARCH if searches and self._owed < update_cost else Lane.UPDATE
 
     def charge(self, lane: Lane, cost: float, both_wait: bool) -> None:
-        """Note that a turn of `lane` took `cost` while `both_wait`; a lane alone runs for free."""
+        """Note that a turn of `lane` cost `cost`; it counts only if both lanes were waiting."""
         if both_wait:
             self._owed = max(0.0, self._owed - cost) if lane is Lane.UPDATE else self._owed + cost * self._rate
 
 
 class HostPool:
-    """Threads for work on the host: searches first, every fifth turn an update's.
+    """Threads for work on the host: searches go first, but every fifth turn is an update's.
 
     Args:
-        threads: how many.
+        threads: number of threads.
         prepare: called once on each thread.
-        name: of the threads.
+        name: prefix of the threads' names.
     """
 
     def __init__(self, threads: int, prepare: Callable[[], None], name: str = "cir-host") -> None:
@@ -93,7 +94,7 @@ class HostPool:
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
     async def run(self, lane: Lane, call: Callable[..., Result], *arguments: Any) -> Result:
-        """The result of `call` on one of the threads; work whose caller is cancelled while it waits is not begun."""
+        """Run `call` on one of the threads and return its result; if cancelled while it waits, it is not run."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         with self._ready:
@@ -102,7 +103,7 @@ class HostPool:
         return await future
 
     def close(self) -> None:
-        """End the threads after what they do now."""
+        """End the threads after their present calls."""
         with self._ready:
             self._open = False
             self._ready.notify_all()
@@ -126,10 +127,10 @@ class HostPool:
                 continue
             try:
                 outcome: tuple[Any, BaseException | None] = (call(*arguments), None)
-            except BaseException as error:  # the caller's to handle, on its own thread
+            except BaseException as error:  # raised again on the caller's own thread
                 outcome = (None, error)
             _call_soon(loop, _settle, [future], [outcome[1] or outcome[0]])
-            del task, call, arguments, future, outcome  # a waiting thread holds no picture
+            del task, call, arguments, future, outcome  # so that an idle thread keeps no picture in memory
 
 
 @dataclass(eq=False)
@@ -143,13 +144,13 @@ class Piece:
 
 
 class BatchQueue:
-    """What waits for one stage of one model.
+    """Queue of the pieces that wait for one stage of one model.
 
     Args:
         name: for metrics and logs.
-        run: turns payloads into as many results, in order; called on the device's thread only.
-        limit: most pieces a batch.
-        seconds_per_batch: how long a batch should last at most, which keeps searches from waiting behind it.
+        run: turns payloads into as many results, in order; called only on the device's thread.
+        limit: largest number of pieces in a batch.
+        seconds_per_batch: longest time that a batch should take, so that searches do not wait long behind it.
     """
 
     def __init__(
@@ -175,17 +176,17 @@ class BatchQueue:
 
     @property
     def seconds_per_unit(self) -> float:
-        """Time that a unit takes when there is enough to do, seen lately; a guess before anything was seen."""
+        """Recently measured time of a unit under load; a guess before the first measurement."""
         return self._seconds / self._units if self._units else 0.001
 
     def promise(self, lane: Lane, units: float) -> None:
-        """Note that `units` will come to this queue, or with a minus that they are done."""
+        """Note that `units` will come to this queue or, if negative, that they are done."""
         if not any(self._promised):
             self._busy_since = time.monotonic()
         self._promised[lane] = max(0.0, self._promised[lane] + units)
 
     def backlog(self, lane: Lane) -> float:
-        """Estimated seconds of all that was promised a turn and is not done, in the queue or on the way to it."""
+        """Return the estimated seconds of promised work that is not done, in the queue or on its way there."""
         return self._promised[lane] * self.seconds_per_unit
 
     def learn(self, seconds: float, units: float) -> None:
@@ -195,7 +196,7 @@ class BatchQueue:
         self._units = self._units * keep + units
 
     def drop_abandoned(self) -> int:
-        """Forget the pieces at the head of each lane that nobody waits for. Returns how many."""
+        """Drop the pieces at the head of each lane that nobody waits for; return their number."""
         count = 0
         for lane in self.waiting:
             while lane and lane[0].future.done():
@@ -204,22 +205,22 @@ class BatchQueue:
         return count
 
     def window(self, lane: Lane, now: float) -> float:
-        """Seconds worth waiting for a fuller batch: a fraction of what the last batch took, and only right after it.
+        """Return the seconds to wait for a fuller batch: a fraction of the last batch's time, and only right after it.
 
-        Clients that got their answers together will ask again together; without this, batches of one and of all
-        would alternate.
+        Clients that were answered together ask again together; without this wait, batches of one piece would
+        alternate with batches of all the others.
         """
         if len(self.waiting[lane]) >= min(self._usual * 0.75, self.limit):
             return 0.0
         return min(MAX_WINDOW, self._lasted / 4) - (now - self._ended)
 
     def cost_of_next(self, lane: Lane) -> float:
-        """Estimated seconds of the lane's next batch."""
+        """Return the estimated seconds of the lane's next batch."""
         units = sum(piece.units for piece, _ in zip(self.waiting[lane], range(self.limit), strict=False))
         return min(units * self.seconds_per_unit, self.seconds_per_batch)
 
     def take(self, lane: Lane) -> tuple[list[Piece], int]:
-        """The next batch of a lane, and how many abandoned pieces were dropped on the way."""
+        """Take a lane's next batch; also return how many abandoned pieces were dropped on the way."""
         batch: list[Piece] = []
         seconds, dropped = 0.0, 0
         waiting = self.waiting[lane]
@@ -236,8 +237,7 @@ class BatchQueue:
         return batch, dropped
 
     def finished(self, batch: Sequence[Piece], began: float, ended: float, last_ended: float) -> None:
-        """Learn from a batch that ran: its size, and the speed if there was more to do; then time that the device had
-        to wait for the host counts too."""
+        """Learn from a batch that ran: its size and, under load, its speed, including the device's wait for the host."""
         units = sum(piece.units for piece in batch)
         if sum(self._promised) > units:
             self.learn(ended - min(began, max(last_ended, self._busy_since)), units)
@@ -248,10 +248,10 @@ class BatchQueue:
 
 
 class Device:
-    """The one thread that runs batches of all queues.
+    """The one thread that runs the batches of all queues.
 
     Args:
-        loop: where results are delivered.
+        loop: event loop on which results are delivered.
         observer: told of each batch.
         prepare: called once on the thread.
         out_of_memory: tells whether an error means that a batch was too large, and frees what can be freed.
@@ -266,7 +266,7 @@ class Device:
     ) -> None:
         self.queues: list[BatchQueue] = []
         self.failures = 0
-        """Batches in a row of which not one piece came through, for reasons that do not lie in what was asked."""
+        """Number of batches in a row whose pieces all failed, and not because of the requests' content."""
         self._loop = loop
         self._observer = observer
         self._prepare = prepare
@@ -287,7 +287,7 @@ class Device:
         return piece.future
 
     def depth(self, lane: Lane) -> int:
-        """How many pieces wait in a lane."""
+        """Return the number of pieces that wait in a lane."""
         return sum(len(queue.waiting[lane]) for queue in self.queues)
 
     def close(self) -> None:
@@ -318,7 +318,7 @@ class Device:
             del batch
 
     def _choose(self) -> tuple[BatchQueue, Lane, bool] | None:
-        """The lane whose turn it is, and in it the queue whose first piece is oldest."""
+        """Return the queue with the oldest piece in the lane whose turn it is, that lane, and whether both lanes wait."""
         if dropped := sum(queue.drop_abandoned() for queue in self.queues):
             self._observer.dropped(dropped)
         first = [self._oldest(lane) for lane in Lane]
@@ -349,7 +349,7 @@ class Device:
         _call_soon(self._loop, _settle, [piece.future for piece in batch], results)
 
     def _attempt(self, queue: BatchQueue, payloads: Sequence[Any]) -> list[Any]:
-        """Results, or for a piece its error: a batch that fails is halved until the cause is alone."""
+        """Return a result or an error for each piece; a batch that fails is halved until the culprit is alone."""
         try:
             return list(queue.run(payloads))
         except Exception as error:

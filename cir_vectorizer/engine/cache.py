@@ -9,11 +9,11 @@ _Value = TypeVar("_Value")
 
 
 class ByteCache(Generic[_Key, _Value]):
-    """Values by key within a budget of bytes; the least recently used is dropped first.
+    """Values by key within a budget of bytes; the least recently used is evicted first.
 
     Args:
         budget: bytes that all values together may take; 0 keeps none.
-        size: bytes that a value takes.
+        size: returns the bytes that a value takes.
     """
 
     def __init__(self, budget: int, size: Callable[[_Value], int]) -> None:
@@ -26,13 +26,13 @@ class ByteCache(Generic[_Key, _Value]):
         return key in self._entries
 
     def get(self, key: _Key) -> _Value | None:
-        """Return the value of a key, which is then the most recently used; None if there is none."""
+        """Return a key's value, which becomes the most recently used; None if it is not cached."""
         if (found := self._entries.get(key)) is not None:
             self._entries.move_to_end(key)
         return found
 
     def put(self, key: _Key, value: _Value) -> None:
-        """Keep a value, unless the key has one, and drop others until all fit the budget."""
+        """Keep a value, unless the key has one, and evict values until all fit the budget."""
         if key not in self._entries:
             self._entries[key] = value
             self.bytes += self._size(value)

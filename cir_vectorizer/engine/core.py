@@ -1,9 +1,9 @@
-"""Many small concurrent requests become few large batches on the device; one engine for all models and doors.
+"""The engine: one for all models and doors, it turns many small concurrent requests into few large batches.
 
-A request's way: a vectorizer plans `Work` on a host thread (tokenise, base64, hash); `run` admits it or refuses, embeds
-its pictures unless they are in the cache (decode and resize on host threads, then the model's picture queue), then runs
-the queue of its stage. Cancelling `run` drops what has not reached the device: that is how clients that have gone and
-deadlines that have passed cost nothing.
+The path of a request: a vectorizer plans `Work` on a host thread (tokenise, base64, hash); `run` admits or rejects it,
+embeds its pictures unless they are cached (decode and resize on host threads, then the model's picture queue), then
+puts it into the queue of its stage. Cancelling `run` drops all work that has not reached the device, so clients that
+left and deadlines that passed cost nothing more.
 """
 
 import asyncio
@@ -36,26 +36,26 @@ Vector = npt.NDArray[np.float32]
 """An embedding or a query vector, (dim,)."""
 
 CALL = "call"
-"""The queue of anything else that the device's thread does."""
+"""Name of the queue for all other calls on the device's thread."""
 
 MOST_FETCHED = 16
-"""Pictures by URL that are fetched, or wait with their bytes for their embedding, at a time."""
+"""Largest number of pictures by URL that are being fetched, or are fetched and wait to be embedded."""
 EMBEDDING_OVERHEAD = 400
-"""Bytes that Python takes to keep one embedding, beside its numbers."""
+"""Bytes of memory that Python needs to keep an embedding, without its numbers."""
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How much may wait, and what is kept.
+    """Bounds of the engine's queues, batches and cache.
 
     Attributes:
-        host_threads: threads that decode and tokenise; as many as there are cores if None.
-        max_search_wait: seconds of searches that may be waiting before more are refused.
-        max_update_wait: seconds of updates likewise.
-        cache_bytes: room for picture embeddings.
-        picture_batch: most pictures in a batch; for the device if None.
-        text_batch: most texts or queries in a batch.
-        seconds_per_batch: how long a batch should last at most.
+        host_threads: number of threads that decode and tokenise; one for each core if None.
+        max_search_wait: seconds of searches that may wait before more are rejected.
+        max_update_wait: seconds of updates that may wait before more are rejected.
+        cache_bytes: size of the cache for picture embeddings.
+        picture_batch: largest number of pictures in a batch; depends on the device if None.
+        text_batch: largest number of texts or queries in a batch; depends on the device if None.
+        seconds_per_batch: longest time that a batch should take.
     """
 
     host_threads: int | None = None
@@ -69,7 +69,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit vector (dim,), and for a picture alone the length that its embedding had."""
+    """A unit vector (dim,) and, for a picture alone, the length of its unnormalised embedding."""
 
     vector: Vector
     norm: float = 1.0
@@ -77,7 +77,7 @@ class Answer:
 
 @dataclass(eq=False)
 class _Flight:
-    """A picture on its way to an embedding, and how many requests wait for it."""
+    """A picture that is being embedded, and the number of requests that wait for it."""
 
     task: "asyncio.Task[Vector]"
     lane: Lane
@@ -85,13 +85,13 @@ class _Flight:
 
 
 class Engine:
-    """Runs the models for all doors. Make it, and call its coroutines, on one event loop.
+    """Runs the models for all doors. Create it, and call its coroutines, on one event loop.
 
     Args:
         vectorizers: by the name that they are served under.
-        options: how much may wait, and what is kept.
+        options: bounds of queues, batches and cache.
         observer: told of batches, drops and cache hits.
-        fetch: brings the picture at a URL; None refuses URLs.
+        fetch: downloads the picture at a URL; if None, URLs are rejected.
     """
 
     def __init__(
@@ -144,22 +144,24 @@ class Engine:
                 queue.learn(seconds, sample.units * count)
 
     def close(self) -> None:
-        """End the threads; what was accepted should be finished before."""
+        """End the threads; call it only after all accepted work has finished."""
         self._pool.close()
         self.device.close()
 
     async def host(self, call: Callable[..., Result], *arguments: Any, lane: Lane = Lane.SEARCH) -> Result:
-        """The result of `call` on a host thread."""
+        """Run `call` on a host thread and return its result."""
         return await self._pool.run(lane, call, *arguments)
 
     async def run(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
-        """Answers in order, or for a piece of work that failed its error. Cancel it to drop what has not run.
+        """Run work; return the answers in order, with an error in place of each that failed.
+
+        Cancelling it drops the work that has not run.
 
         Args:
-            wait: seconds to wait for room before refusing.
+            wait: seconds to wait for room before rejecting.
 
         Raises:
-            OverloadError: more than the bound waits already.
+            OverloadError: there was no room within `wait` seconds.
         """
         if not works:
             return []
@@ -178,11 +180,11 @@ class Engine:
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     async def embeddings(self, work: Work, lane: Lane) -> list[Vector]:
-        """The unnormalised embeddings of a piece of work's pictures."""
+        """Return the unnormalised (dim,) embeddings of the pictures of a piece of work."""
         return list(await asyncio.gather(*(self._embedding(work.model, picture, lane) for picture in work.pictures)))
 
     async def with_bytes(self, query: ComposedQuery) -> ComposedQuery:
-        """The query with fetched bytes in place of URLs; each is fetched once.
+        """Return the query with the pictures' bytes in place of URLs; each URL is fetched once.
 
         Raises:
             ImageError: a picture cannot be fetched.
@@ -198,17 +200,17 @@ class Engine:
         return query.model_copy(update={"image": image})
 
     async def call(self, model: str, function: Callable[[], Result]) -> Result:
-        """The result of `function` on the device's thread."""
+        """Run `function` on the device's thread and return its result."""
         result: Result = await self.device.submit(self._queues[model, CALL], Lane.SEARCH, function, 1)
         return result
 
     def seconds(self, model: str, stage: str) -> float:
-        """Return the estimated time of one usual piece of work in a full batch of a stage, without its pictures'."""
+        """Return the estimated seconds of one typical piece of work in a stage's full batch, without its pictures."""
         return self._queues[model, stage].seconds_per_unit * self._sample_units.get((model, stage), 1)
 
     @property
     def cached_bytes(self) -> int:
-        """Size of the embeddings that are kept."""
+        """Size of the cached embeddings."""
         return self._cache.bytes
 
     def _left(self, promises: Promises, lane: Lane, task: object) -> None:
@@ -256,13 +258,13 @@ class Engine:
         return await self._fetch(url)
 
     async def _shared(self, model: str, picture: EncodedPicture, lane: Lane) -> Vector:
-        """The embedding from the cache, from a flight that is under way, or from a new flight."""
+        """Return the embedding from the cache, from a flight under way, or from a new flight."""
         key = (model, picture.digest)
         if (known := self._cache.get(key)) is not None:
             self._observer.cache(1, 0)
             return known
         flight = self._flights.get(key)
-        if flight is None or flight.lane > lane:  # a search does not sit in an update's seat
+        if flight is None or flight.lane > lane:  # a search does not wait for an update's flight
             self._observer.cache(0, 1)
             flight = _Flight(asyncio.ensure_future(self._embed(key, picture, lane)), lane)
             self._flights[key] = flight
@@ -283,7 +285,7 @@ class Engine:
         async with self._ahead[model, lane]:
             pixels = await self._pool.run(lane, self.vectorizers[model].decode, picture)
             embedding = await self._on_device(self._queues[model, PICTURE], lane, pixels, 1)
-        self._cache.put(key, embedding.copy())  # the row alone, not its batch
+        self._cache.put(key, embedding.copy())  # a view would keep the whole batch in memory
         return embedding
 
     async def _on_device(self, queue: BatchQueue, lane: Lane, payload: Any, units: int) -> Vector:
@@ -320,20 +322,20 @@ def _compose(
 
 
 def _seconds(queue: BatchQueue, payloads: Sequence[Any]) -> float:
-    """Return the seconds that a batch takes."""
+    """Run a batch and return the seconds that it took."""
     began = time.monotonic()
     queue.run(payloads)
     return time.monotonic() - began
 
 
 def _use_threads(count: int) -> None:
-    """Let PyTorch use so many cores from this thread; asking first makes it forget what other threads set."""
+    """Let PyTorch use `count` cores from this thread; the getter is called first because it drops other threads' settings."""
     torch.get_num_threads()
     torch.set_num_threads(count)
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Tell whether a batch was too large for the device; frees what can be freed."""
+    """Tell whether a batch was too large for the device; if so, free the memory that can be freed."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         torch.cuda.empty_cache()
         return True
@@ -347,5 +349,5 @@ def _labelled(label: str, error: ImageError) -> ImageError:
 def _checked(vector: Vector) -> Vector:
     length = float(np.linalg.norm(vector))
     if not (math.isfinite(length) and length > 1e-6):
-        raise QueryError("", "the model makes no usable vector of this; change its weights or numbers")
+        raise QueryError("", "the vector is zero or not finite; change the query's weights or its vector")
     return vector

@@ -1,4 +1,4 @@
-"""A composed query taken apart: the query without each of its parts."""
+"""Parts of a composed query, each with the query without it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from cir_vectorizer.composers import Takes
 from cir_vectorizer.query import ComposedQuery
 
 MAX_WORDS = 40
-"""Words of a text that are dropped in turn; the rest stays."""
+"""Largest number of words of a text that are left out in turn; later words are not."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Part:
 
 
 def parts_of(query: ComposedQuery, takes: Takes) -> list[Part]:
-    """Return each picture, each word of the text and the negative text, where what is left is still a query.
+    """Return each picture, each word of the text and the negative text, if the rest is still a query.
 
     Args:
-        takes: of the composer that runs the query and what is left of it.
+        takes: the fields that the query's composer takes, which the rest must fit.
     """
     return [part for part in _parts(query) if takes.fits(part.without)]
 

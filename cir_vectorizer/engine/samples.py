@@ -1,4 +1,4 @@
-"""Work for the warm-up: for each stage of a model something that it can run."""
+"""Sample work for the warm-up: one piece for each stage of a model."""
 
 import io
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _TEXT = "a dress that is red and has long sleeves"
 
 @dataclass(frozen=True)
 class Sample:
-    """A stage, the payload of one piece in its queue, and the units that the piece counts."""
+    """Sample work for a stage: the payload of one piece in its queue, and the piece's units."""
 
     stage: str
     payload: Any
@@ -30,7 +30,7 @@ def samples(vectorizer: Vectorizer) -> Iterator[Sample]:
     """Yield one sample for each stage that the engine has a queue for.
 
     Raises:
-        ModelError: a composer refuses a query that fits what it says it takes.
+        ModelError: a composer rejects a query that its `takes` allows.
     """
     red = Image.new("RGB", (64, 64), "red")
     yield Sample(PICTURE, vectorizer.preprocess(red), 1)
@@ -52,7 +52,7 @@ def samples(vectorizer: Vectorizer) -> Iterator[Sample]:
 
 
 def _query(takes: Takes, picture: ImageRef) -> ComposedQuery:
-    """Return a usual query: a picture and a text where the composer reads them, and all else that it needs."""
+    """Return a typical query: a picture and a text if the composer reads them, and whatever else it requires."""
     return ComposedQuery(
         image=(picture,) if takes.reads("image") else (),
         text=_TEXT if takes.reads("text") else None,

@@ -1,6 +1,6 @@
-"""Model folders and published models: their records, and the vectorizer that each becomes.
+"""Model folders and published models: their records, and the vectorizers that they load as.
 
-Importing this and `describe` load no torch.
+Neither importing this package nor `describe` loads torch.
 """
 
 from importlib import import_module
@@ -43,10 +43,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what takes long, torch above all, only when it is asked for.
+    """Import slow modules, torch above all, only when a name of theirs is used.
 
     Raises:
-        MissingExtraError: it needs torch, and the extra `models` is not installed.
+        MissingExtraError: the name needs torch, and the extra `models` is not installed.
     """
     for module, names in _HOMES.items():
         if name in names:

@@ -1,4 +1,4 @@
-"""Model folders and bare backbones, loaded: the vectorizer that each becomes."""
+"""Loader of model folders and bare backbones: it makes a vectorizer of each."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -28,13 +28,14 @@ def load(
     Args:
         name: a model folder of ours, a built-in name (`cir-vectorizer models list`), a folder of transformers,
             sentence-transformers or open_clip, or `loader:name,key=value`.
-        device: for example `cuda:1`; the best one present if None.
-        dtype: of the backbone's weights; float32 unless on a GPU.
-        parts: names of the composers whose weights are loaded: None for all, `()` for none. Files of others may be
-            missing. Composers without weights are always there; one of them is the default if the model's own is not.
+        device: for example `cuda:1`; the best available one if None.
+        dtype: precision of the backbone's weights; float32 unless on a GPU.
+        parts: names of the composers whose weights are loaded: None for all, `()` for none. The files of the others
+            may be missing. Composers without weights are always loaded; `sum`, one of them, is the default if the
+            model's own default is not loaded.
 
     Raises:
-        ModelError: says what was looked for and what to do.
+        ModelError: the model cannot be found or read; the message says where it was looked for and what to do.
         CheckpointError: a file of a part is missing or damaged.
     """
     folder = folder_of(name)
@@ -76,7 +77,7 @@ def _load_folder(
 def _chosen(
     composers: Mapping[str, Mapping[str, Any]], parts: Collection[str] | None, name: str
 ) -> dict[str, Mapping[str, Any]]:
-    """Return the records of the composers that are asked for."""
+    """Return the records of the composers in `parts`; of all if None."""
     if parts is None:
         return dict(composers)
     if unknown := [part for part in parts if part not in composers]:
@@ -114,13 +115,13 @@ def composer_kinds() -> dict[str, type[Composer]]:
     """Return the installed composers by name: our own and those of other packages.
 
     Raises:
-        ModelError: an entry point of the group cannot be imported, or names no `Composer`.
+        ModelError: an entry point cannot be imported or is no `Composer`.
     """
     kinds: dict[str, type[Composer]] = {}
     for point in extras.plugins("cir_vectorizer.composers").values():
         try:
             kind = point.load()
-        except Exception as error:  # anything that a package of somebody else does while it is imported
+        except Exception as error:  # somebody else's package may raise anything while it is imported
             raise ModelError(
                 f"composer {point.name!r} ({point.value}) cannot be imported ({type(error).__name__}: "
                 f"{first_line(error)}); update or uninstall its package"

@@ -1,6 +1,6 @@
 """Built-in model names: the packaged `tiny`, and published weights by hub id.
 
-Weights that are fetched live in `store()`, one folder a name, and are read from there ever after.
+Weights are downloaded once, into `store()`, which has one folder for each name.
 """
 
 import os
@@ -14,7 +14,7 @@ TINY_FOLDER = Path(__file__).parents[1] / "weights" / "tiny"
 
 @dataclass(frozen=True)
 class Published:
-    """Where published weights come from, and what they belong to."""
+    """Published weights: their source on the hub, and the composer and backbone that they belong to."""
 
     composer: str
     backbone: str
@@ -22,7 +22,7 @@ class Published:
     files: tuple[str, ...]
     about: str
     text_backbone: str | None = None
-    """Where texts are read by another model than the pictures."""
+    """Backbone that reads the texts, if it is not the one for pictures."""
 
 
 PUBLISHED: dict[str, Published] = {
@@ -42,26 +42,26 @@ PUBLISHED: dict[str, Published] = {
         "transformers:laion/CLIP-ViT-bigG-14-laion2B-39B-b160k,tower=text",
     ),
 }
-"""The trained Φ of ViT-H/14 and ViT-bigG/14 load as files: `cir-vectorizer models import`."""
+"""Published models by name; the published Φ of ViT-H/14 and ViT-bigG/14 are imported as files: `models import`."""
 
 
 def names() -> list[str]:
-    """All built-in model names."""
+    """Return all built-in model names."""
     return ["tiny", *PUBLISHED]
 
 
 def store() -> Path:
-    """Folder of fetched models: $CIR_MODELS, else cir-vectorizer/models in the user's cache folder."""
+    """Return the folder of downloaded models: $CIR_MODELS, else cir-vectorizer/models in the user's cache folder."""
     if folder := os.environ.get("CIR_MODELS"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cir-vectorizer" / "models"
 
 
 def fetch(name: str) -> list[Path]:
-    """The files of a published model in the store, fetched from the hub (with a progress bar) where missing.
+    """Return a published model's files in the store; missing ones are downloaded from the hub, with a progress bar.
 
     Raises:
-        ModelError: unknown name; or no network, and then says which file to put where.
+        ModelError: the name is unknown, or there is no network; then the message says which file to put where.
     """
     if name not in PUBLISHED:
         raise ModelError(f"no published model {name!r}; there are {', '.join(PUBLISHED)}")
@@ -75,7 +75,7 @@ def fetch(name: str) -> list[Path]:
 
         try:
             hf_hub_download(entry.repo, file, local_dir=folder)
-        except Exception as error:  # the hub library raises requests', httpx's and its own kinds
+        except Exception as error:  # the hub library raises errors of requests, of httpx and of its own
             raise ModelError(
                 f"{file} of {name!r} could not be fetched from the hub ({first_line(error)}); "
                 f"download it elsewhere from {entry.repo} and put it at {path}"

@@ -1,4 +1,4 @@
-"""Records of model folders: the content of `model.json`, checked, and read without loading weights.
+"""Records of model folders: the checked content of `model.json`, read without loading weights.
 
 Imports no torch.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "model.json"
 FORMAT = 2
-"""Version of model.json: 1 had one fingerprint for both encoders, of an earlier form."""
+"""Version of model.json; version 1 had one fingerprint for both encoders, computed in an older way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,12 @@ class FolderRecord(ModelRecord):
     """The record of a model folder.
 
     Attributes:
-        folder: where it was read.
-        backbone: the spec that its backbone is loaded by.
+        folder: path of the model folder.
+        backbone: the spec that loads its backbone.
         token_width: width of the text tower's token embeddings.
-        text_fingerprint: of the text encoder; None in folders of release 0.1.0, whose one fingerprint is of both.
-        mean_image_norm: mean length of unnormalised picture embeddings, where it is known.
+        text_fingerprint: fingerprint of the text encoder; None in folders of release 0.1.0, which have one fingerprint
+            for both encoders.
+        mean_image_norm: mean length of unnormalised picture embeddings, if known.
         composers: JSON record of each composer, by name.
         default_composer: runs queries that name none.
     """
@@ -46,13 +47,13 @@ class FolderRecord(ModelRecord):
     default_composer: str
 
     def is_of(self, backbone: "Backbone") -> bool:
-        """Tell whether the folder was made over this backbone: both encoders are the same."""
+        """Tell whether the folder was made for this backbone, that is, whether both encoders are the same."""
         if self.text_fingerprint is None:
             return self.fingerprint == backbone.former_fingerprint
         return (self.fingerprint, self.text_fingerprint) == (backbone.fingerprint, backbone.text.fingerprint)
 
     def differing(self, backbone: "Backbone") -> tuple[str, str]:
-        """Return the recorded fingerprint and the backbone's own, of the encoder that is another one."""
+        """Return the recorded fingerprint and the backbone's own, for the encoder that differs."""
         if self.text_fingerprint is None:
             return self.fingerprint, backbone.former_fingerprint
         if self.fingerprint != backbone.fingerprint:
@@ -61,7 +62,7 @@ class FolderRecord(ModelRecord):
 
 
 def folder_of(name: str) -> Path:
-    """Return where the model folder of that name is or would be: packaged, in the store, or the folder itself."""
+    """Return the path of a model's folder, present or not: the packaged one, one in the store, or the name as a path."""
     if name == "tiny":
         return published.TINY_FOLDER
     return published.store() / name if name in published.PUBLISHED else Path(name)
@@ -79,7 +80,7 @@ def describe(name: str) -> FolderRecord:
         name: a model folder of ours, or a built-in name.
 
     Raises:
-        ModelError: no such model; a published one that is not fetched; or a backbone alone, which has no record.
+        ModelError: no such model; a published model that is not downloaded; or a bare backbone, which has no record.
     """
     folder = folder_of(name)
     if has_record(folder):
@@ -96,7 +97,7 @@ def read_folder(folder: Path, name: str | None = None) -> FolderRecord:
     """Read and check a folder's model.json.
 
     Args:
-        name: what the model is called; the folder's path if None.
+        name: the model's name; the folder's path if None.
 
     Raises:
         ModelError: as `read_record`.
@@ -122,7 +123,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Return the checked content of a folder's model.json.
 
     Raises:
-        ModelError: missing, not JSON, or of a later format.
+        ModelError: the file is missing, is not JSON, or has a later format.
     """
     path = folder / FILE
     try:
@@ -141,7 +142,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _check_record(record: dict[str, Any]) -> None:
-    """Raise an error of Python's own where a part is missing or of another kind."""
+    """Raise KeyError, TypeError or ValueError if a part is missing or has the wrong type."""
     backbone = record["backbone"]
     for name in ("loader", "name", "fingerprint"):
         if not isinstance(backbone[name], str):
@@ -164,10 +165,10 @@ def spec_record(spec: BackboneSpec) -> dict[str, Any]:
 
 
 def foreign_spec(name: str) -> BackboneSpec:
-    """Return the backbone that a name stands for which is no model of ours.
+    """Return the backbone for a name that is neither a model folder of ours nor a built-in name.
 
     Raises:
-        ModelError: neither a folder of a known library nor `loader:name`.
+        ModelError: the name is neither a folder of a known library nor `loader:name`.
     """
     folder = Path(name)
     if folder.is_dir():

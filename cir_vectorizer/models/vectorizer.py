@@ -1,4 +1,4 @@
-"""The vectorizer: a backbone and its composers turn pictures, texts and composed queries into vectors of one space."""
+"""The vectorizer: it turns pictures, texts and composed queries into vectors of one space."""
 
 import copy
 import math
@@ -32,11 +32,11 @@ class Vectorizer:
     """A backbone and its composers: pictures, texts and composed queries become vectors of one space.
 
     Args:
-        name: what the model is called in messages.
+        name: the model's name in messages.
         backbone: the frozen encoder that the collection is indexed with.
         composers: by name.
         default_composer: runs queries that name none.
-        limits: what pictures may be.
+        limits: limits on the pictures that are accepted.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Vectorizer:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the picture encoder (hex), which an index is known by."""
+        """Fingerprint of the picture encoder (hex), which identifies an index."""
         return self.backbone.fingerprint
 
     @property
@@ -77,7 +77,7 @@ class Vectorizer:
 
     @property
     def mean_image_norm(self) -> float | None:
-        """Mean length of unnormalised picture embeddings, where it is known."""
+        """Mean length of unnormalised picture embeddings; None if unknown."""
         return self.backbone.mean_image_norm
 
     def preprocess(self, image: Image.Image) -> Tensor:
@@ -95,31 +95,31 @@ class Vectorizer:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Plain texts -> (n, dim) unit vectors; what is over the context length is left out."""
+        """Plain texts -> (n, dim) unit vectors; a text's end beyond the context length is left out."""
         encoder = self.backbone.text
         return _to_numpy(encode_rows(encoder, [encoder.tokenizer.row(text) for text in texts]))
 
     def served_as(self, name: str, limits: Limits) -> "Vectorizer":
-        """Return the same model under another name and with other limits of pictures."""
+        """Return the same model under another name and with other limits for pictures."""
         served = copy.copy(self)
         served.name, served.limits = name, limits
         return served
 
     @property
     def takes(self) -> Mapping[str, Takes]:
-        """For each composer, the fields and options of a query that it reads."""
+        """Fields and options of a query that each composer reads, by the composer's name."""
         return {name: composer.takes for name, composer in self.composers.items()}
 
     @property
     def stages(self) -> Mapping[str, Composer]:
-        """The composer of each stage that runs one: that of plain texts, and the model's own."""
+        """Composers by stage: the one for plain texts, and the model's own."""
         return {TEXT: self._text_only, **{composer_stage(name): each for name, each in self.composers.items()}}
 
     def plan(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = False) -> Work:
         """Check a query, tokenise its texts and read its pictures' bytes, all on the host; safe on threads.
 
         Args:
-            allow_paths: whether local files are read; never for what came over a network.
+            allow_paths: read local files; never for queries that came over a network.
 
         Raises:
             QueryError: names the field at fault.
@@ -158,11 +158,11 @@ class Vectorizer:
         return Work(self.name, PICTURE, self._image_only, plan, (self._read(0, ref, label, allow_paths),))
 
     def pixels(self, image: Image.Image, mask: Mask | None = None) -> Tensor:
-        """RGB picture -> (3, height, width) as `preprocess`, zero where the mask says that it may change."""
+        """RGB picture -> (3, height, width), as `preprocess`, but zero where the mask hides it."""
         return self.preprocess(image) if mask is None else mask.pixels(self, image)
 
     def given_embedding(self, position: int, ref: ImageRef, mask: Mask | None = None) -> Tensor | None:
-        """The unnormalised (dim,) embedding of a query's picture that is given as a vector; None if it is a picture.
+        """Return the unnormalised (dim,) embedding of a reference given as a vector; None if it is a picture.
 
         Raises:
             QueryError: the vector does not fit, or the reference is an id.
@@ -228,7 +228,7 @@ class Vectorizer:
         return Composed(self.run(works), [list(work.notes) for work in works])
 
     def explain(self, work: Work, embeddings: Sequence[Vectors], words: int) -> list[list[tuple[str, float]]]:
-        """Name the words nearest to what each picture of a query became; the default composer reads plain pictures.
+        """Name the words nearest to what the composer made of each picture; for a picture alone, the default composer.
 
         Args:
             embeddings: (dim,) unnormalised, one for each of the work's pictures.
@@ -246,7 +246,7 @@ class Vectorizer:
         """Read a picture's pixels, (3, height, width), zero where its mask hides them; safe on threads.
 
         Raises:
-            ImageError: it cannot be decoded, or has still to be fetched.
+            ImageError: the picture cannot be decoded, or is a URL.
         """
         if picture.url is not None:
             raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")

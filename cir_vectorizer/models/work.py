@@ -1,4 +1,4 @@
-"""One wanted vector, prepared on the host: what a vectorizer plans, and runs at once or the engine in batches."""
+"""Planned work: one wanted vector, prepared on the host. The vectorizer runs it at once, or the engine in batches."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.pictures.masks import Mask
 
 PICTURE, TEXT = "picture", "text"
-"""Stages of plain searches; a composed query's is `composer_stage` of its composer's name."""
+"""Stages of plain searches; a composed query's stage is `composer_stage` of its composer's name."""
 
 THE_PICTURE = "the picture"
-"""The name in messages of a picture that is not part of a composed query."""
+"""Name, in messages, of a picture that is not part of a composed query."""
 
 
 def composer_stage(name: str) -> str:
@@ -22,12 +22,12 @@ def composer_stage(name: str) -> str:
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """An encoded picture and the digest of what the model sees of it, or the address that it is fetched from.
+    """An encoded picture and the digest of everything that its embedding depends on, or the URL to fetch it from.
 
     Attributes:
-        label: names it in messages.
-        digest: of the bytes, and of the mask where there is one; empty until a picture by URL is fetched.
-        mask: part of the picture that the model must not see.
+        label: names the picture in messages.
+        digest: of the bytes and, if there is one, the mask; empty until a picture by URL is fetched.
+        mask: hides a part of the picture from the model.
     """
 
     label: str
@@ -44,14 +44,14 @@ class EncodedPicture:
 
 @dataclass(frozen=True)
 class Work:
-    """One wanted vector, prepared on the host.
+    """Preparation of one wanted vector, done on the host.
 
     Attributes:
         model: name of the vectorizer that planned it.
-        stage: the last step: `PICTURE` for a picture alone, `TEXT` for a text alone, else the composer's.
+        stage: the last step: `PICTURE` for a picture alone, `TEXT` for a text alone, else the composer's stage.
         composer: runs `plan`.
         composer_name: the composer's name in the model; None for a plain search.
-        pictures: encoded, or (dim,) unnormalised embeddings where the query gave a vector.
+        pictures: encoded pictures, or (dim,) unnormalised embeddings where the query gave a vector.
     """
 
     model: str

@@ -1,7 +1,7 @@
 """Writer of model folders: the one place that writes `model.json`.
 
-A folder is written file by file so that a reader never sees half a model: weights go under a name that contains their
-hash, `model.json` is replaced last.
+Files are written in an order that never shows a reader half a model: the names of weights contain their hash, and
+`model.json` is replaced last.
 """
 
 import contextlib
@@ -29,10 +29,11 @@ def save(
     """Write a model folder; a reader sees the old model or the new one, never a mixture.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         backbone: recorded by its spec and fingerprint; its weights are not copied.
         composers: by name, a JSON record (prompt, training, …) and a function that writes the weights to a path.
-        beside: a model folder over the same backbone, perhaps this one: its other composers and its default stay.
+        beside: a model folder over the same backbone, perhaps `folder` itself, whose other composers and default
+            composer are kept.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -76,9 +77,9 @@ def save(
 def _kept(
     beside: Path | None, backbone: Backbone, replaced: Mapping[str, Any], folder: Path
 ) -> tuple[dict[str, Any], str | None]:
-    """Return the entries of a folder's composers that are not replaced, their files copied, and its default composer.
+    """Copy the composers of `beside` that are not replaced; return their entries and the default composer.
 
-    A composer whose file is missing is left out.
+    Composers whose file is missing are left out.
     """
     if beside is None or not has_record(beside):
         return {}, None
@@ -100,15 +101,15 @@ def _kept(
 
 
 def text_encoder_record(encoder: TextEncoder) -> dict[str, Any]:
-    """Return the text encoder of another backbone as a composer's record holds it."""
+    """Return the entry of a composer's record for a text encoder that belongs to another backbone."""
     return {**spec_record(encoder.spec), "fingerprint": encoder.fingerprint}
 
 
 def pull(name: str) -> Path:
-    """Fetch a published model and make it a model folder in the store.
+    """Download a published model and make it a model folder in the store.
 
     Raises:
-        ModelError: no such name, or no network; then it says which file to put where.
+        ModelError: there is no such name, or no network; then the message says which file to put where.
     """
     files = published.fetch(name)
     entry = published.PUBLISHED[name]
@@ -119,12 +120,12 @@ def pull(name: str) -> Path:
 
 
 def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None) -> Path:
-    """Make a model folder of a published checkpoint and its backbone; a folder's other composers stay.
+    """Make a model folder from a published checkpoint and its backbone; the folder's other composers are kept.
 
     Args:
         source: a file of Φ (LinCIR, SEARLE, Pic2Word), or a folder of CompoDiff: config.json and weights.
         spec: the backbone of the index.
-        text_spec: CompoDiff: the backbone whose text states it reads, where that is another.
+        text_spec: for CompoDiff, the backbone whose text states it reads, if it is another one.
 
     Raises:
         CheckpointError: the files do not fit the backbones.

@@ -39,11 +39,11 @@ _PUBLISHED_NAMES = (
     ("text_projection.", "to_text_embeds.0."),
     ("relative_bias.", "transformer.rel_pos_bias.relative_attention_bias."),
 )
-"""What is written here -> what is written there, applied in order."""
+"""Part of our name -> the same part of the published name; applied in order."""
 
 
 def published_name(name: str) -> str:
-    """A parameter's name in published checkpoints, without `PREFIX`."""
+    """Return a parameter's name in published checkpoints, without `PREFIX`."""
     for ours, theirs in _PUBLISHED_NAMES:
         name = name.replace(ours, theirs, 1)
     return f"transformer.{name}" if name.startswith(("norm.", "project_out.")) else name
@@ -59,13 +59,13 @@ def save_network(path: Path, network: Network, dtype: torch.dtype = torch.float3
 
 
 def load_network(source: Path, config: Mapping[str, Any] | None = None) -> Network:
-    """The network in a weights file, or in a folder of the published layout (weights sharded or not).
+    """Load the network from a weights file, or from a folder of the published layout (weights sharded or not).
 
     Args:
         config: `NetworkConfig.to_record()`; None reads the published config.json in the folder.
 
     Raises:
-        CheckpointError: missing, truncated or foreign files; a weight of another shape is named.
+        CheckpointError: a file is missing, truncated or foreign, or a weight has another shape; it is named.
     """
     weights = {
         name.removeprefix(PREFIX): tensor.float()
@@ -151,7 +151,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _check_table(source: Path, name: str, tensor: Tensor) -> bool:
-    """Compare a noise table of the file with ours; the file's own is never used."""
+    """Check that a noise table of the file equals ours. Always returns False, because the file's table is never used."""
     ours = getattr(cosine_schedule(), name.removeprefix(_SCHEDULE_PREFIX), None)
     if ours is not None and (
         tensor.shape != ours.shape or not torch.allclose(tensor.float(), ours, rtol=1e-2, atol=1e-3)

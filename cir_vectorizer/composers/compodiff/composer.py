@@ -1,4 +1,4 @@
-"""What a composed query becomes for CompoDiff: conditions, noise, and the wanted picture's embedding.
+"""CompoDiff's composer: turns a query into conditions and noise, and draws the wanted picture's embedding.
 
 Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion" (TMLR 2024).
 """
@@ -25,32 +25,32 @@ from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.takes import Takes
 
 MOST_DRAWS = 16
-"""Queries in one batch of the sampler: each keeps keys and values of its context for every layer."""
+"""Largest number of queries in a batch of the sampler: each keeps its context's keys and values for every layer."""
 UNITS_PER_STEP = 4
-"""Cost of one evaluation beside one token of a text, roughly; only the sum is measured."""
+"""Rough cost of one evaluation of the network, in tokens of text; only their sum is measured."""
 
 
 @dataclass(frozen=True)
 class _Wish:
-    """A plan's numbers: knobs, and the seed of its noise."""
+    """Settings of one query: its knobs and the seed of its noise."""
 
     knobs: Knobs
     seed: int
 
 
 class CompoDiff(Composer):
-    """Composer: draws the embedding of the wanted picture.
+    """Composer that draws the embedding of the wanted picture.
 
-    Takes a picture (of several, the mean of their embeddings), a text, a negative text and a mask. Text alone draws
-    from the text (the prior); a picture alone draws a variation of it. The noise comes from `options.seed`; without
-    one, from a digest of the query's texts, so that the same query gives the same ranking however its picture is
-    sent. A query's vector does not depend on what else is in its batch.
+    Takes pictures (the mean of their embeddings), a text, a negative text and a mask. Text alone draws from the text
+    (the prior); a picture alone draws a variation of it. The noise comes from `options.seed` or, without one, from a
+    digest of the query's texts, so that the same query gives the same ranking however its picture is sent. A query's
+    vector does not depend on the rest of its batch.
 
     Args:
-        backbone: the encoder of the index: its picture embeddings are what is drawn.
-        network: trained for that space.
-        text: the encoder whose states the network reads; the one of `backbone` if None.
-        knobs: of queries that ask for nothing else.
+        backbone: the encoder of the index; the drawn embeddings lie in its picture space.
+        network: the denoising network, trained for that space.
+        text: the encoder whose states the network reads; `backbone.text` if None.
+        knobs: defaults, which a query's options override.
     """
 
     takes = Takes(
@@ -87,7 +87,7 @@ class CompoDiff(Composer):
 
     @classmethod
     def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "CompoDiff":
-        """From a model folder. Raises CheckpointError when the weights do not fit."""
+        """Load CompoDiff from a model folder. Raises CheckpointError if the weights do not fit."""
         text = None
         if spec := record.get("text_backbone"):
             text_spec = BackboneSpec(spec["loader"], spec["name"], spec["options"])
@@ -104,7 +104,7 @@ class CompoDiff(Composer):
     def compile(self) -> None:
         """Compile the network for its device, with CUDA graphs on a GPU: a slower start, faster queries.
 
-        Batches are then filled up to the sampler's `SIZES`, so that few programs are built.
+        Batches are then padded to the sampler's `SIZES`, so that few programs are built.
         """
         mode = "reduce-overhead" if self.backbone.device.type == "cuda" else "default"
         self._denoise = torch.compile(self.network.pack(False), mode=mode, dynamic=False)
@@ -164,7 +164,7 @@ class CompoDiff(Composer):
         return F.normalize(torch.stack(vectors), dim=-1)
 
     def _states(self, rows: Sequence[TokenRow]) -> Tensor:
-        """(n, 77, text_width) of texts; those of the empty one, which most queries have as negative text, are kept."""
+        """Return the texts' states, (n, 77, text_width); the empty text's, most queries' negative text, are cached."""
         if self._empty not in rows:
             return self.text.encode_states(rows)
         if self._empty_states is None:
@@ -176,7 +176,7 @@ class CompoDiff(Composer):
 
 
 def _noise(wish: _Wish, dim: int) -> Tensor:
-    """(steps, samples, dim), of a generator of its own on the host: the same on every device and in every batch."""
+    """Return (steps, samples, dim) noise; its own generator on the host makes it equal on all devices and in all batches."""
     generator = torch.Generator().manual_seed(wish.seed)
     return torch.randn(wish.knobs.steps, wish.knobs.samples, dim, generator=generator)
 

@@ -1,4 +1,4 @@
-"""CompoDiff's quality knobs, named as in the paper, and the plain control above them."""
+"""CompoDiff's quality knobs, named as in the paper, and `keep`, the simple control that sets several of them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,7 +11,7 @@ from cir_vectorizer.query import Options
 
 @dataclass(frozen=True)
 class Knobs:
-    """How a query is drawn; the defaults are the published ones.
+    """Settings for drawing a query; the defaults are the published ones.
 
     Attributes:
         steps: evaluations of the network; more are slower and follow the conditions more closely. (The published
@@ -19,10 +19,10 @@ class Knobs:
         image_scale: guidance by the picture, w_I in the paper: how far to go from no picture to this one.
         text_scale: guidance by the text, w_T: how far to go from the picture alone to the picture with the text.
         source_weight: share of the reference's own embedding in the result.
-        samples: embeddings that are drawn and averaged.
-        squash: whether a picture without a mask is squashed to a square too, as the published code does. It then has
-            another embedding than the same picture in the index, so a reference sent as a picture and the same one
-            named by its object differ.
+        samples: number of embeddings that are drawn and averaged.
+        squash: whether a picture without a mask is squashed to a square too, as the published code does. Its embedding
+            then differs from the one in the index, so the same reference gives another result when it is sent as a
+            picture than when it is named by its object.
     """
 
     steps: int = 9
@@ -34,7 +34,7 @@ class Knobs:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:
-        """From a model's record; what it leaves out is as published."""
+        """Read the knobs of a model's record; missing ones get the published defaults."""
         names = [each.name for each in fields(cls) if each.name in record]
         found = cls(**{name: type(getattr(cls, name))(record[name]) for name in names})
         if found.steps < 1 or found.samples < 1:
@@ -42,13 +42,13 @@ class Knobs:
         return found
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the knobs as a JSON object."""
         return asdict(self)
 
     def asked(self, options: Options) -> Self:
-        """These knobs with a query's own wishes: `keep` first, then what is named.
+        """Return these knobs with a query's options applied; explicit options override `keep`.
 
-        `keep` of 0.5 changes nothing. Below it the picture's guidance and its share in the result fall to nothing;
+        `keep` of 0.5 changes nothing. Below it the picture's guidance and its share in the result fall, to zero at 0;
         above it both rise, until at 1 the result is the picture itself.
         """
         knobs = self

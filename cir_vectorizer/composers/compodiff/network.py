@@ -1,4 +1,4 @@
-"""CompoDiff's denoising network: from a noised embedding, its time and a context, the clean embedding.
+"""CompoDiff's denoising network: it predicts the clean embedding from a noised one, its time and a context.
 
 Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion" (TMLR 2024). Two tokens, [noised
 embedding, time], attend to themselves and to a context of 79: 77 states of the text tower, the reference picture, the
@@ -23,18 +23,18 @@ COSINE_SCALE = 16.0
 BIAS_BUCKETS = 32
 TOKENS = 2
 PACKED_FOR_ROWS = 12
-"""Of one query: three branches of two samples of two tokens."""
+"""Number of rows for one query: three branches of two samples of two tokens."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of a network and the length of its noise; the defaults are those of the published one."""
+    """Sizes of a network and the scale of its noise; the defaults are those of the published one."""
 
     dim: int = 768
     """Width of a picture's embedding and of the network."""
     depth: int = 12
     heads: int = 16
-    """Of the self-attention; the cross-attention always has 8."""
+    """Heads of the self-attention; the cross-attention always has 8."""
     head_dim: int = 64
     text_width: int = 1280
     """Width of the text tower's states."""
@@ -42,7 +42,7 @@ class NetworkConfig:
     """Standard deviation of the noise, in the unit of the embeddings."""
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the sizes as a JSON object."""
         return asdict(self)
 
 
@@ -54,7 +54,7 @@ class Linear(nn.Linear):
         self._packed: Tensor | None = None
 
     def pack(self, wanted: bool) -> None:
-        """Keep a second copy of the weights, in the order in which a CPU's product with few rows reads them."""
+        """Keep a second copy of the weights, laid out for fast products with few rows on a CPU; drop it if not wanted."""
         possible = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         if wanted and possible and self.weight.device.type == "cpu" and self.weight.dtype == torch.float32:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), PACKED_FOR_ROWS)
@@ -81,7 +81,7 @@ class Gain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.stable:
             x = x / x.amax(dim=-1, keepdim=True)
-        eps = 1e-5 if self.g.dtype == torch.float32 else 1e-3  # under autocast x may be half and the gain is not
+        eps = 1e-5 if self.g.dtype == torch.float32 else 1e-3  # the gain's dtype: under autocast x may be half
         return F.layer_norm(x, x.shape[-1:], self.g, None, eps)
 
 
@@ -89,7 +89,7 @@ class SelfAttention(nn.Module):
     """Attention of the two tokens to themselves and a learnt null token: one key and value for all heads.
 
     Logits are 16 · cosine plus a bias by distance. (The published code also multiplies queries by 16 before it
-    normalises them, which changes no bit.) `queries` bounds how many tokens' outputs are wanted.
+    normalises them, which changes no bit.) `queries` is the number of tokens whose outputs are wanted.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -114,7 +114,7 @@ class SelfAttention(nn.Module):
         q, k, v = self._rotate(q), self._rotate(kv[:, :, :1]).squeeze(2), kv[:, :, 1]
         null = self.null_kv.to(x.dtype).expand(n, 2, self.head_dim)
         k, v = F.normalize(torch.cat([null[:, :1], k], dim=1), dim=-1), torch.cat([null[:, 1:], v], dim=1)
-        # All heads share the keys, so that the heads of a token are queries like its neighbours.
+        # All heads share the keys, so heads and tokens can be flattened into one axis of queries.
         out = F.scaled_dot_product_attention(
             F.normalize(q, dim=-1).flatten(1, 2).unsqueeze(1),
             k.unsqueeze(1),
@@ -158,7 +158,8 @@ class CrossAttention(nn.Module):
         return self.null_kv[:, None, None, None, :].expand(2, n, CROSS_HEADS, 1, self.head_dim)
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        """(n, tokens, dim) -> the same; `memory` is (2, m, 8, 1 + length, head_dim), each for n / m rows in turn."""
+        """(n, tokens, dim) -> the same; each of the m contexts of `memory`, (2, m, 8, 1 + length, head_dim), serves the
+        next n / m rows."""
         n, tokens, _ = x.shape
         m = memory.shape[1]
         q = self.to_q(self.norm(x)).view(m, -1, CROSS_HEADS, self.head_dim).transpose(1, 2)
@@ -226,13 +227,13 @@ class Network(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Precision of the weights."""
         return self.project_out.weight.dtype
 
     def pack(self, wanted: bool = True) -> Self:
         """Lay the weights out for sampling: on a CPU, in float32, one query then takes about half the time.
 
-        Costs the memory of the weights again; weights that change afterwards are not seen.
+        Doubles the memory of the weights; later changes of the weights have no effect.
         """
         for module in self.modules():
             if isinstance(module, Linear):
@@ -255,11 +256,11 @@ class Network(nn.Module):
         return self.mask_mlp(masks.to(self.dtype).flatten(1)).unsqueeze(1)  # type: ignore[no-any-return]
 
     def remember(self, *parts: tuple[Tensor, Tensor]) -> list[Tensor]:
-        """For each layer the keys and values of n contexts, (2, n, 8, 1 + length, head_dim), the null token first.
+        """Return each layer's keys and values of n contexts, (2, n, 8, 1 + length, head_dim), the null token first.
 
         Args:
-            parts: pieces of the context in order, each its different tokens (m, length, dim) and which of them each
-                of the n contexts has, (n,). A piece that many contexts share is computed once.
+            parts: pieces of the context in order. Each is its m different values as tokens, (m, length, dim), and for
+                each of the n contexts the index of its value, (n,). A value that many contexts share is computed once.
         """
         memories = []
         for attention in self._cross_attentions:
@@ -268,22 +269,22 @@ class Network(nn.Module):
         return memories
 
     def remember_whole(self, states: Tensor, images: Tensor, masks: Tensor) -> list[Tensor]:
-        """`remember` of one context a row: (n, 77, text_width), (n, 1, dim) and (n, 64, 64)."""
+        """Return `remember` of n contexts, one a row: (n, 77, text_width), (n, 1, dim) and (n, 64, 64)."""
         all_ = torch.arange(len(states), device=states.device)
         tokens = (self.embed_texts(states), images.to(self.dtype), self.embed_masks(masks))
         return self.remember(*((each, all_) for each in tokens))
 
     def forward(self, x: Tensor, times: Tensor, memories: Sequence[Tensor], whole: bool = False) -> Tensor:
-        """The predicted clean embeddings.
+        """Predict the clean embeddings.
 
         Args:
             x: (n, dim) noised embeddings.
-            times: (n, dim) of `embed_times`.
-            memories: of `remember`, over m contexts; rows 0 … n/m − 1 have the first context, and so on.
-            whole: also run the last layer for the time token, of which nothing is read.
+            times: (n, dim), made by `embed_times`.
+            memories: made by `remember` over m contexts; rows 0 … n/m − 1 have the first context, and so on.
+            whole: also run the last layer for the time token, whose output is not used.
 
         Returns:
-            (n, dim) of the weights' dtype.
+            (n, dim) in the weights' dtype.
         """
         hidden = torch.stack([x.to(self.dtype), times], dim=1)
         bias = self._bias()
@@ -293,7 +294,7 @@ class Network(nn.Module):
         return self.project_out(self.norm(hidden[:, 0]))  # type: ignore[no-any-return]
 
     def _bias(self) -> Tensor:
-        """(heads, 2, 3): by how far behind the query a key stands, the null token counted as key 0."""
+        """Return the bias (heads, 2, 3), by the key's distance behind the query; the null token is key 0."""
         queries, keys = torch.arange(TOKENS)[:, None], torch.arange(TOKENS + 1)
         buckets = (queries - keys).clamp(min=0)
         return self.relative_bias.weight[buckets].permute(2, 0, 1)

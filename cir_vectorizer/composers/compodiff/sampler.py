@@ -1,7 +1,7 @@
 """Sampling: a pure function of the network, conditions, times and noise.
 
-DDIM with eta 1 and classifier-free guidance over two conditions (the CompoDiff paper, section 4), as published: where
-DDIM has ᾱ of a time the published sampler has ᾱ of the time before it, while the noise prediction has ᾱ itself.
+DDIM with eta 1 and classifier-free guidance over two conditions (the CompoDiff paper, section 4), as in the published
+code: where DDIM uses ᾱ of a time, that code uses ᾱ of the time before it, except in the noise prediction.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,20 +17,20 @@ Denoiser = Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]
 """`Network.forward`, perhaps compiled."""
 
 SIZES = (4, 8, 16, 32, 48)
-"""Contexts in a batch that a compiled network meets: each size has a program of its own, so there must be few."""
+"""Batch sizes, in contexts, of a compiled network; few, because each needs a program of its own."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One query's way through the sampler.
+    """Conditions and noise of one query.
 
     Attributes:
-        text, negative: which of the batch's texts it has.
-        mask: which of the batch's masks it has.
+        text, negative: indices into the batch's texts.
+        mask: index into the batch's masks.
         image: (dim,) unnormalised embedding of the reference; None draws from the text alone.
         image_scale, text_scale: guidance.
         noise: (evaluations, samples, dim): row 0 is the start, the others are added after one evaluation each.
-            Samples are as many in all draws of a batch.
+            All draws of a batch have the same number of samples.
     """
 
     text: int
@@ -43,7 +43,7 @@ class Draw:
 
     @property
     def evaluations(self) -> int:
-        """How often the network is asked."""
+        """Number of evaluations of the network."""
         return len(self.noise)
 
 
@@ -56,14 +56,14 @@ def sample(
     denoise: Denoiser | None = None,
     sizes: Sequence[int] = (),
 ) -> Tensor:
-    """Draw picture embeddings, all draws in one batch; those with fewer evaluations join when theirs begin.
+    """Draw picture embeddings, all draws in one batch; draws with fewer evaluations join later, so all end together.
 
     Args:
         states: (m, 77, text_width) states of the different texts.
         masks: (k, 64, 64) different masks, 1 where the picture may change.
-        denoise: asked in place of the network.
-        sizes: contexts in a batch that the network may be given, rising; a batch is filled up to the next of them. A
-            draw has two contexts, or three with a picture. Batches are as they come if empty.
+        denoise: runs in place of the network.
+        sizes: allowed batch sizes in contexts, ascending; a batch is padded to the next one. A draw has two contexts,
+            or three with a picture. If empty, batches are not padded.
 
     Returns:
         (draws, samples, dim) unnormalised embeddings, float32.
@@ -91,7 +91,7 @@ def sample(
 
 
 class _Guidance:
-    """The guided prediction: branches, samples and draws in one batch, contexts remembered once."""
+    """The guided prediction: branches, samples and draws in one batch; contexts are remembered once."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class _Guidance:
         image_of: list[int] = []
         mask_of: list[int] = []
         self._branches: list[tuple[int, int, int]] = []
-        """For each draw where its contexts are: with everything, with the picture only, with nothing."""
+        """Positions of each draw's contexts: with everything, with the picture only, with nothing."""
         for draw in draws:
             picture = 0
             if draw.image is not None:
@@ -136,27 +136,27 @@ class _Guidance:
         self._at = torch.tensor(self._branches, device=device)
 
     def __call__(self, x: Tensor, times: Tensor) -> Tensor:
-        """(n, samples, dim) of the first n draws at times embedded as (n, dim) -> the clean embeddings, guided."""
+        """Predict the guided clean embeddings of the first n draws, (n, samples, dim), at times embedded as (n, dim)."""
         n, samples, dim = x.shape
         contexts = self._size(self._branches[n - 1][2] + 1)
         of = self._draw_of[:contexts].clamp(max=n - 1)
         embedded = times[of].repeat_interleave(samples, 0)
         memories = [memory[:, :contexts] for memory in self._memories]
         if self._sizes:
-            memories = [memory.contiguous() for memory in memories]  # strides count as part of a shape
+            memories = [memory.contiguous() for memory in memories]  # torch.compile recompiles for new strides
         out = self._denoise(x[of].reshape(-1, dim), embedded, memories).float().view(contexts, samples, dim)
         full, picture, nothing = out[self._at[:n].T]
         guided: Tensor = nothing + (full - picture) * self._text_scale[:n] + (picture - nothing) * self._image_scale[:n]
         return guided
 
     def _size(self, contexts: int) -> int:
-        """The next of the sizes; the number itself where there is none."""
+        """Return the smallest size that holds so many contexts; the number itself if there is none."""
         return next((size for size in self._sizes if size >= contexts), contexts)
 
 
 @dataclass(frozen=True)
 class _Now:
-    """The numbers of one step for n draws, (n, 1, 1) but `time`, which is embedded as (n, dim)."""
+    """Coefficients of one step for n draws: `time` is embedded, (n, dim); the others are (n, 1, 1)."""
 
     time: Tensor
     reciprocal: Tensor
@@ -167,7 +167,7 @@ class _Now:
 
 
 class _Tables:
-    """The numbers of every step of every draw."""
+    """Coefficients of every step of every draw."""
 
     def __init__(self, network: Network, schedule: Schedule, draws: Sequence[Draw], device: torch.device) -> None:
         longest = draws[0].evaluations
@@ -186,6 +186,6 @@ class _Tables:
         self._numbers = torch.stack(columns).to(device)
 
     def at(self, left: int, active: int) -> _Now:
-        """The step with so many evaluations left, for the first draws."""
+        """Return the step with `left` evaluations left, for the first `active` draws."""
         step = self._longest - left
         return _Now(self._time[:active, step], *self._numbers[:, :active, step, None, None])

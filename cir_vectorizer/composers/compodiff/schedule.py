@@ -1,4 +1,4 @@
-"""The noise schedule that CompoDiff was trained under, and the times that its sampler visits."""
+"""The noise schedule that CompoDiff was trained with, and the times that its sampler visits."""
 
 import math
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class Schedule:
     sqrt_recipm1_alphas_cumprod: Tensor
 
     def noised(self, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """(n, dim) clean embeddings and noise at (n,) times -> (n, dim) noised embeddings."""
+        """Add noise to clean embeddings, both (n, dim), at (n,) times."""
         share = self.alphas_cumprod.to(clean)[times][:, None]
         return share.sqrt() * clean + (1 - share).sqrt() * noise
 
 
 def cosine_schedule() -> Schedule:
-    """Nichol and Dhariwal's cosine schedule, s = 0.008, over 1,000 times, betas clipped at 0.999."""
+    """Return Nichol and Dhariwal's cosine schedule: s = 0.008, 1,000 times, betas clipped at 0.999."""
     at = torch.linspace(0, STEPS, STEPS + 1, dtype=torch.float64) / STEPS
     shape = torch.cos((at + _OFFSET) / (1 + _OFFSET) * math.pi / 2) ** 2
     betas = (1 - shape[1:] / shape[:-1]).clamp(0, _LARGEST_BETA)
@@ -44,10 +44,10 @@ def cosine_schedule() -> Schedule:
 
 
 def times(evaluations: int) -> list[int]:
-    """The times of so many evaluations of the network, from noise to picture, and −1 at the end.
+    """Return the time of each evaluation of the network, from noise to picture, and −1 at the end.
 
     Raises:
-        ValueError: not between 1 and 1,000.
+        ValueError: `evaluations` is not between 1 and 1,000.
     """
     if not 1 <= evaluations <= STEPS:
         raise ValueError(f"{evaluations} evaluations; the schedule has room for 1 to {STEPS}")
