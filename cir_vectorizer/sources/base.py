@@ -16,8 +16,8 @@ PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .avif .heic .heif .tif .tiff .bmp .jp2 .j2k .jpx .mpo .ppm .pgm .pbm .pnm "
     ".svg .eps .psd .ico .tga .jxl .dng .cr2 .cr3 .nef .arw".split()
 )
-"""Suffixes of files that a folder's listing takes for pictures. Formats in the second row cannot be read; their files are
-listed so that they are reported as failures rather than silently skipped."""
+"""Suffixes of files that a folder's listing takes for pictures. Formats in the second row cannot be read; their files
+are listed so that they are reported as failures rather than silently skipped."""
 
 _NAMESPACE = hashlib.sha1(uuid.UUID("8a1b7a3e-52c6-5f0e-9d3c-6c1f1f0f6d0b").bytes, usedforsecurity=False)
 
