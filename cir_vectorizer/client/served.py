@@ -64,9 +64,14 @@ class ServedModel:
         if error is None:
             embedding: Vectors = embeddings[0]
             return embedding
-        if isinstance(error, ServiceError) and error.status in _REFUSED_PICTURE:
+        if isinstance(error, ServiceError) and _blames_picture(error):
             raise ImageError("service", str(error)) from error
         raise error
+
+
+def _blames_picture(error: ServiceError) -> bool:
+    """Tell whether the service refused the picture; services up to 0.1.0 say so by the status alone."""
+    return error.code == "image" or (error.code == "service" and error.status in _REFUSED_PICTURE)
 
 
 def _find(listed: dict[str, Any], name: str | None) -> tuple[dict[str, Any], str]:
