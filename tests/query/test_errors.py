@@ -180,3 +180,15 @@ def test_such_code_would_be_found():
         )
     )
     assert reading.lines == [3, 4, 5, 6]
+
+
+def test_a_query_of_a_batch_is_named_by_its_position(tiny, tmp_path):
+    good = {"text": "red"}
+    with pytest.raises(QueryError) as caught:
+        tiny.compose([good, {"text": "red", "composer": "none"}])
+    assert (caught.value.field, caught.value.index) == ("composer", 1)
+    (broken := tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(ImageError) as refused:
+        tiny.compose([good, good, {"image": broken, "text": "red"}])
+    assert (refused.value.field, refused.value.index) == ("image.0", 2)
+    assert str(refused.value).startswith(f"{broken} ")
