@@ -1,4 +1,4 @@
-"""Order of a training's examples: one pass over all of them after the other, each in an order of its own."""
+"""Order of a training's examples: pass after pass over all of them, each in its own order."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class Passes:
-    """Indices of examples, counted on through pass after pass, so that a run can begin anywhere.
+    """Endless sequence of example indices, pass after pass, in which a run can begin anywhere.
 
     Args:
-        count: examples of a pass; at least one.
-        order: the order of a pass, (count,) int64, by its number; a function of the number alone.
+        count: number of examples in a pass; at least one.
+        order: returns the order of a pass, (count,) int64, for its number; it must depend only on the number.
     """
 
     def __init__(self, count: int, order: Callable[[int], Tensor]) -> None:
@@ -20,7 +20,7 @@ class Passes:
         self._newest: tuple[int, Tensor] | None = None
 
     def indices(self, at: int, count: int) -> Tensor:
-        """Return `count` indices from the `at`-th on, (count,) int64."""
+        """Return `count` indices, starting with the `at`-th; (count,) int64."""
         picked: list[Tensor] = [torch.empty(0, dtype=torch.long)]
         while count:
             part = self._order_of(at // self.count)[at % self.count : at % self.count + count]

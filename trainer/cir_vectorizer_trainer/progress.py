@@ -1,4 +1,4 @@
-"""Progress of a training: what it reports, the loop that saves now and then, and the lines that a terminal shows."""
+"""Progress of a training: its reports, the loop that saves it from time to time, and the lines that a terminal shows."""
 
 import math
 import signal
@@ -16,8 +16,8 @@ class Validation:
     """Loss on the held-out part after `step` steps.
 
     Attributes:
-        stage: where a training has several, the one that was validated.
-        tasks: where a training has several, each one's loss; `loss` weighs them as a batch does.
+        stage: the stage that was validated; empty if the training has only one.
+        tasks: loss of each task, if the training has several; `loss` weights them by their share of a batch.
     """
 
     step: int
@@ -31,7 +31,7 @@ class Progress:
     """State of a run after `step` steps: the last batch's loss and the newest validation.
 
     Attributes:
-        rows: embeddings that were trained on so far: captions, or noised pictures.
+        rows: number of embeddings trained on so far: captions, or noised pictures.
     """
 
     step: int
@@ -41,12 +41,12 @@ class Progress:
 
 
 class Trainer(Protocol):
-    """The part of a trainer that saving and showing its progress need.
+    """The part of a trainer that is needed to save it and to show its progress.
 
     Attributes:
         step: steps done.
         history: every validation.
-        best_validation: the one with the lowest loss, whose weights are kept; None before the first.
+        best_validation: the one with the lowest loss, whose weights are kept; None before the first validation.
     """
 
     step: int
@@ -67,14 +67,14 @@ def train_and_save(
     should_stop: ShouldStop,
     save_every_s: float = 0.0,
 ) -> bool:
-    """Go through a run to step `total`, saving after validations and when `should_stop` says so.
+    """Run a training to step `total`, or until `should_stop` returns True; save after validations and at the end.
 
     Args:
-        save: called with whether the run is complete.
-        save_every_s: seconds between two saves of a run that goes on, at least.
+        save: called with True if the run is complete, else with False.
+        save_every_s: least seconds between two saves of a run that goes on.
 
     Returns:
-        Whether all steps were done.
+        True if all steps were done.
     """
     validations, saved = len(trainer.history), -math.inf
     for progress in run:
@@ -93,7 +93,7 @@ def train_and_save(
 
 @dataclass(frozen=True)
 class Units:
-    """Units of a progress bar: `per_step` things called `name` a step, from step `first` to step `total`."""
+    """Units of a progress bar: a step has `per_step` units called `name`; the bar goes from step `first` to `total`."""
 
     name: str
     per_step: int
@@ -102,14 +102,14 @@ class Units:
 
 
 def watched(run: Callable[[OnProgress, ShouldStop], bool], units: Units, note: Callable[[Progress], str]) -> bool:
-    """Drive a training with a progress bar (lines where there is no terminal) and a soft Ctrl-C.
+    """Run a training with a progress bar (lines if there is no terminal); the first Ctrl-C stops it after a save.
 
     Args:
-        run: trains; is given a function to call with each progress and one that says when to stop.
-        note: text to show of a progress beside its rate.
+        run: trains; it gets a function to call with each progress and one that returns True when it should stop.
+        note: returns the text to show beside the rate.
 
     Returns:
-        The result of `run`: whether all steps were done.
+        The result of `run`: True if all steps were done.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -155,7 +155,7 @@ def watched(run: Callable[[OnProgress, ShouldStop], bool], units: Units, note: C
 
 
 def say_resumed(trainer: Trainer) -> None:
-    """Print the step after which a resumed run goes on."""
+    """Print the step after which a resumed run continues."""
     click.echo(f"resuming after step {trainer.step:,}", err=True)
 
 

@@ -1,7 +1,7 @@
-"""Saved state of a training: written whole or not at all, and resumed only on the same material.
+"""Saved state of a training: it is written whole or not at all, and resumed only on the same material.
 
-A run is a function of its material, its hyperparameters and its step count: what a step draws depends on (seed, step)
-alone, so a resumed run equals an uninterrupted one bit for bit on a CPU.
+A run is a function of its material, its hyperparameters and its step count: a step's random numbers depend only on
+(seed, step), so on a CPU a resumed run equals an uninterrupted one bit for bit.
 """
 
 import os
@@ -16,25 +16,25 @@ from cir_vectorizer.errors import ModelError, first_line
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state at `path`; a state that stood there stays until the new one is complete.
+    """Write a state to `path`; an older state there is replaced only when the new one is complete.
 
     Raises:
-        ModelError: it cannot be written.
+        ModelError: the state cannot be written.
     """
     draft = path.with_name(f".{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(dict(state), draft)
         os.replace(draft, path)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a file cannot be opened or is full
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if a file cannot be opened or the disk is full
         raise ModelError(f"{path} cannot be written ({error}); make room, or correct --out") from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the state at `path`, on the CPU.
+    """Read the state at `path`; its tensors are on the CPU.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: the state is missing or cannot be read.
     """
     if not path.is_file():
         raise ModelError(f"{path.parent} holds no {path.name} to resume from; run without --resume")
@@ -51,13 +51,13 @@ def check_same_run(
     refusals: Mapping[str, str],
     hyperparameters: Mapping[str, Any],
 ) -> None:
-    """Check that a saved run may go on with what there is now.
+    """Check that a saved run may be resumed with the present material and hyperparameters.
 
     Args:
-        state: saved with the keys `material` and `settings`.
-        material: digests and names of all that the run is trained on.
-        refusals: for each part of the material the sentence to refuse another one with, without its subject; `{saved}`
-            and `{here}` in it become the two values.
+        state: a saved state with the keys `material` and `settings`.
+        material: digests and names of everything that the run is trained on.
+        refusals: for each part of the material, the error sentence (without its subject) if it differs; `{saved}` and
+            `{here}` in it are replaced by the two values.
         hyperparameters: by name.
 
     Raises:
@@ -65,8 +65,8 @@ def check_same_run(
     """
     if "material" not in state:
         raise ModelError(
-            "the saved run was saved by release 0.1.0, which did not note all that a run depends on, so it cannot be "
-            "resumed; train anew without --resume"
+            "the run was saved by release 0.1.0, which did not record everything that a run depends on, so it cannot "
+            "be resumed; train anew without --resume"
         )
     for name, here in material.items():
         if (saved := state["material"].get(name)) != here:
@@ -77,10 +77,10 @@ def check_same_run(
 
 
 def resume_from(path: Path, load_state: Callable[[Mapping[str, Any]], None]) -> None:
-    """Read the state at `path` and hand it to a trainer's `load_state`.
+    """Read the state at `path` and pass it to a trainer's `load_state`.
 
     Raises:
-        ModelError: there is none, it cannot be read, or it belongs to another run; names the file.
+        ModelError: the state is missing, cannot be read or belongs to another run; the message names the file.
     """
     state = read_state(path)
     try:
@@ -95,5 +95,5 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def seed_of_step(seed: int, step: int) -> int:
-    """Return the seed of all that a step draws."""
+    """Return the seed for all random numbers of a step."""
     return seed * 1_000_003 + step

@@ -1,11 +1,10 @@
-"""Keywords of a caption, which are masked: maximal runs of adjectives, nouns, names and determiners.
+"""Keywords of a caption, which training masks: maximal runs of adjectives, nouns, names and determiners.
 
 "a red dress with long sleeves" becomes "$ with $" (LinCIR's self-masking projection, https://arxiv.org/abs/2312.01998).
 
-Two deliberate differences from the published code, which replaces a run's text wherever it occurs:
-runs are word offsets here, so that masking "art" leaves "party" whole, and no run is skipped when another one's
-text is gone already; and a word is what stands between spaces and punctuation, so that "t-shirt" and "men's" are
-one word each.
+Two things deliberately differ from the published code, which replaces a run's text wherever it occurs. Runs are word
+offsets here, so that masking "art" leaves "party" whole, and no run is skipped because its text was already replaced
+with another run. And hyphens and apostrophes do not split words, so that "t-shirt" and "men's" are one word each.
 """
 
 import random
@@ -28,10 +27,11 @@ _BREAKING = (
     "\u3008-\u3020\u3030\ufe00-\ufe1f\ufe30-\ufe6f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufffc\ufffd"
     "\U0001f000-\U0001faff\U000e0000-\U000e007f"
 )
-"""Punctuation, symbols and emoji: each stands alone and ends a run. All else, accents and CJK included, makes words."""
+"""Punctuation, symbols and emoji: each is a token of its own and ends a run. All other characters, accents and CJK
+included, form words."""
 _LETTERS = rf"[^\s{_BREAKING}]+"
 _TOKEN = re.compile(rf"({_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?)|\S")
-"""Group 1 is a word; a token without it is a mark."""
+"""A token; group 1 is set if it is a word and not a mark."""
 
 
 _FIXED = {
@@ -46,12 +46,12 @@ _EDGES = frozenset({"", "mark"})
 
 
 def prepare(caption: str) -> str:
-    """Return a caption as it is trained on: lower-cased, "$" removed, `<person>` written person, whitespace collapsed."""
+    """Return a caption in the form that is trained on: lower case, no "$", `<person>` as person, whitespace collapsed."""
     return " ".join(caption.lower().replace(MARKER, "").replace("<person>", "person").split())
 
 
 class Tagger(Protocol):
-    """Names the part of speech of words."""
+    """Tagger of words with their part of speech."""
 
     @property
     def name(self) -> str:
@@ -62,9 +62,9 @@ class Tagger(Protocol):
 
 
 class BuiltinTagger:
-    """Tags English captions by word lists, endings and neighbouring words; needs no download, keeps no state.
+    """Tags English captions by word lists, endings and neighbouring words; needs no download and keeps no state.
 
-    Other languages come out as nouns. It does not parse: a noun used as a verb far from its subject is missed.
+    Words of other languages become nouns. It does not parse: a noun used as a verb far from its subject is missed.
     """
 
     name = "builtin"
@@ -87,8 +87,8 @@ class BuiltinTagger:
 
 
 def _in_context(kinds: list[str], tags: list[str], at: int, opener: str) -> str:
-    """The tag of a word whose kind leaves a choice; `opener` is the kind of what stands before the adjectives
-    that lead up to it."""
+    """Return the tag of a word whose kind allows several; `opener` is the kind of the word before the adjectives that
+    precede it."""
     before, after, tag_before = kinds[at - 1], kinds[at + 1], tags[at - 1]
     subject = before == "subject" or (before == "that" and tag_before == "PRON")
     owned = tag_before == "DET" or before == "possessive"
@@ -183,7 +183,8 @@ _SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_
 
 
 def best_tagger() -> Tagger:
-    """Return spaCy's smallest installed English model, which is also the published choice, else the built-in tagger."""
+    """Return a tagger with spaCy's smallest installed English model, else the built-in one; the published code uses
+    spaCy's smallest."""
     if find_spec("spacy") is None:
         return BuiltinTagger()
     import spacy
@@ -196,7 +197,7 @@ def best_tagger() -> Tagger:
 
 
 def keyword_spans(caption: str, tagger: Tagger, rng: random.Random | None = None) -> list[Span]:
-    """Return the places of one prepared caption's keywords; see `all_keyword_spans`."""
+    """Return the offsets of one prepared caption's keywords; see `all_keyword_spans`."""
     return next(all_keyword_spans([caption], tagger, rng))
 
 
@@ -206,9 +207,9 @@ def all_keyword_spans(
     """Yield the character offsets (start, end) of each prepared caption's keyword runs, in order and disjoint.
 
     Args:
-        captions: as `prepare` returns them; consumed one batch of the tagger ahead at most.
-        rng: draws the one space-separated word that stands in for a caption without keywords; without it, and for
-            a caption without words, there are no spans.
+        captions: prepared by `prepare`; read at most one batch of the tagger ahead.
+        rng: draws one space-separated word of a caption without keywords, to be masked instead; if None, or if the
+            caption has no words, there are no spans.
     """
     queue: deque[tuple[str, list[re.Match[str]]]] = deque()
 
@@ -240,13 +241,13 @@ def _runs(tokens: list[re.Match[str]], tags: list[str]) -> list[Span]:
 
 
 def masked_pieces(caption: str, spans: Sequence[Span]) -> list[str]:
-    """Return the text around the spans: n spans leave n + 1 pieces, and a marker goes between each two."""
+    """Return the n + 1 pieces of text around n spans; a marker goes between each two pieces."""
     ends = [0, *(end for _, end in spans)]
     starts = [*(start for start, _ in spans), len(caption)]
     return [caption[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
 def mask_keywords(caption: str, tagger: Tagger, rng: random.Random) -> list[str]:
-    """Prepare one caption and return the text around its keywords; `"$".join` of it reads as the paper prints it."""
+    """Prepare one caption and return the text around its keywords; joined by "$" it is the form printed in the paper."""
     caption = prepare(caption)
     return masked_pieces(caption, keyword_spans(caption, tagger, rng))

@@ -1,8 +1,8 @@
-"""English words as picture and product captions use them: what kind of word each one is.
+"""Lexicon of the English words in picture and product captions, with the kind of each word.
 
 A kind is finer than a tag, because the tag of many words depends on their neighbours ("a *dress*", "*dressed* in",
-"*show* a", "the *show*"): `keywords.BuiltinTagger` settles those. A word that no list knows is judged by its ending;
-what is left is a noun, which in captions is nearly always right, also for other languages.
+"*show* a", "the *show*"); `keywords.BuiltinTagger` chooses their tag. The kind of a word in no list comes from its
+ending; any other word is a noun, which in captions is nearly always right, also for other languages.
 """
 
 import re
@@ -44,7 +44,7 @@ _LISTS: dict[str, str] = {
     "num": "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand "
     "million billion",
-    # adjectives: only those that no ending tells, for the words whose tag hangs on a following adjective
+    # adjectives that no ending reveals; some words' tag depends on whether an adjective follows
     "adj": "red white black blue green yellow orange pink purple brown grey gray navy beige tan teal gold golden "
     "silver cream ivory maroon burgundy turquoise khaki olive coral lavender peach mustard charcoal "
     "magenta violet indigo crimson scarlet aqua mint rose nude taupe bronze copper bright dark light pale "
@@ -63,7 +63,7 @@ _LISTS: dict[str, str] = {
     "western eastern northern southern scary hairy less-formal mature dull bold sleek posh quiet loud "
     "opposite distant noble broad secret stark drab royal junior unisex generic plus separate secure "
     "super closest cleaner drier sharp crisp rugged lush sparse blurry",
-    # participles that name a property of the thing shown, also where they follow "is" or stand alone
+    # participles that name a property of the thing shown, even if they follow "is" or stand alone
     "adjed": "colored coloured collared sleeved striped stripped patterned patterened printed checked checkered "
     "chequered dotted spotted speckled fitted belted shaped ruffled necked flared faded multicolored "
     "multicoloured toned buttoned pleated layered tiered pocketed strapped lined gathered draped ruched "
@@ -83,7 +83,7 @@ _LISTS: dict[str, str] = {
     "adjing": "fitting revealing flattering flowing matching contrasting plunging slimming glowing shimmering "
     "striking amazing interesting charming stunning living vending dining dinning measuring overlapping "
     "concealing gleaming sparkling dazzling outgoing breathtaking surprising appealing sliding",
-    # nouns whose ending would say otherwise
+    # nouns with an ending of another kind
     "noun": "bed seed weed speed breed shed sled feed reed deed greed tweed steed moped biped seaweed hundred "
     "thing string ring king wing spring sling bling ceiling building clothing lettering wording coloring "
     "colouring lighting flooring shelving setting wedding evening morning piping lining railing awning "
@@ -182,7 +182,7 @@ KINDS = _build()
 
 
 def kind_of(word: str) -> str:
-    """The kind of a lower-case word, by list or by ending; "mark" where it holds no letter and no digit."""
+    """Return the kind of a lower-case word, by list or by ending; "mark" if it has neither letter nor digit."""
     if not any(map(str.isalnum, word)):
         return "mark"
     word = word.replace("’", "'")

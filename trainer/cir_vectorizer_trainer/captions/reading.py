@@ -1,8 +1,8 @@
 """Training captions from files: text, tables and JSON, cleaned and without duplicates.
 
-A table's captions stand in one column. It is named by the caller, or guessed: the only one called caption, captions,
-text, title or description, else the only one that holds text (numbers and web addresses are none). The tables themselves
-are read, leniently, by `cir_vectorizer.sources.rows`.
+A table has its captions in one column. The caller names it, or it is guessed: the only column called caption, captions,
+text, title or description, else the only one that holds text (numbers and web addresses are not text). Tables are
+read, leniently, by `cir_vectorizer.sources.rows`.
 """
 
 import re
@@ -30,9 +30,9 @@ class CaptionSet:
 
     Args:
         captions: cleaned, each once, in the order of first appearance.
-        read: how many were found: `len(captions) + blank + duplicates`.
-        blank: how many of them were empty.
-        duplicates: how many of them repeated an earlier one.
+        read: number of captions found: `len(captions) + blank + duplicates`.
+        blank: number of empty ones.
+        duplicates: number of those that repeat an earlier one.
     """
 
     captions: list[str]
@@ -41,7 +41,7 @@ class CaptionSet:
     duplicates: int
 
     def summary(self) -> str:
-        """One sentence with the four counts."""
+        """Return a sentence with the four counts."""
         return (
             f"{_count(len(self.captions), 'caption')} out of {self.read:,} read: "
             f"left out {self.blank:,} blank and {_count(self.duplicates, 'duplicate')}."
@@ -49,16 +49,16 @@ class CaptionSet:
 
 
 def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionSet:
-    """Read all captions of `sources`, one after the other.
+    """Read all captions of `sources`, one source after another.
 
     Args:
-        sources: paths that end in .txt (one caption a line), .csv, .tsv, .jsonl, .json (a list of strings or objects)
-            or .parquet, each also with .gz; or "-" for standard input, one caption a line.
-        column: the column or key that holds the captions of tables; a list of strings in it gives several captions.
+        sources: paths that end in .txt (one caption a line), .csv, .tsv, .jsonl, .ndjson, .json (a list of strings or
+            objects) or .parquet, each also with .gz; or "-" for standard input, one caption a line.
+        column: the tables' column or key that holds the captions; a list of strings in it gives several captions.
 
     Raises:
-        CaptionError: a source is missing, damaged, not UTF-8 or of another kind, its column is unknown, or no caption
-            was found in any source.
+        CaptionError: a source is missing, damaged, not UTF-8 or of another kind; its column is unknown; or no source
+            holds a caption.
     """
     unique: dict[str, None] = {}
     read = blank = 0
@@ -80,7 +80,7 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
 
 
 def clean(text: str) -> str:
-    """`text` without control characters and lone surrogates, its whitespace collapsed."""
+    """Remove control characters and lone surrogates from `text` and collapse its whitespace."""
     return " ".join(_UNCLEAN.sub(" ", text).split())
 
 
@@ -105,8 +105,8 @@ def _from_text(path: Path, source: str) -> Iterator[str]:
     zipped = name.endswith(".gz")
     if not name.removesuffix(".gz").endswith(".txt"):
         raise CaptionError(
-            f"{source} is of no kind that captions are read from; its name must end in one of {', '.join(SUFFIXES)}, each "
-            "also with .gz"
+            f"{source} is not a kind of file that captions are read from; its name must end in one of "
+            f"{', '.join(SUFFIXES)}, each also with .gz"
         )
     if path.is_dir():
         raise CaptionError(f"{source} is a folder; name the caption files in it")
@@ -150,7 +150,7 @@ def _texts(value: Any, where: str) -> Iterator[str]:
 
 
 def _choose_column(sample: Mapping[str, Any], columns: list[str], column: str | None, source: str) -> str:
-    """The column that holds captions; `sample` has one value of each, to tell text from other things."""
+    """Return the column that holds captions; `sample` has a value of each column, to tell which hold text."""
     if column is not None:
         if column in columns:
             return column

@@ -28,8 +28,18 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 
 
 @click.command("train-compodiff", short_help="Train CompoDiff on pictures with texts, and on triplets.")
-@click.option("--pairs", type=_TABLE, metavar="FILE", help="Table of pictures with texts: csv, tsv, jsonl or parquet.")
-@click.option("--triplets", type=_TABLE, metavar="FILE", help="Table of reference pictures, texts and target pictures.")
+@click.option(
+    "--pairs",
+    type=_TABLE,
+    metavar="FILE",
+    help="Table of pictures with texts: .csv, .tsv, .jsonl, .ndjson, .json or .parquet, also gzipped (.gz).",
+)
+@click.option(
+    "--triplets",
+    type=_TABLE,
+    metavar="FILE",
+    help="Table of reference pictures, texts and target pictures; the same kinds of file.",
+)
 @click.option("--pair-columns", callback=_names, metavar="IMAGE,TEXT", help="Columns of --pairs.  [default: by name]")
 @click.option(
     "--triplet-columns",
@@ -41,10 +51,10 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
 @MODEL_OPTION
-@click.option("--text-model", metavar="NAME|DIR", help="Whose text tower is read.  [default: --model's]")
+@click.option("--text-model", metavar="NAME|DIR", help="Model whose text tower is used.  [default: --model's]")
 @click.option("--prior-steps", type=click.IntRange(0), help="Steps of stage 1.  [default: 2,000 with --pairs, else 0]")
 @click.option(
-    "--steps", type=click.IntRange(0), default=10_000, show_default=True, help="Steps of stage 2, after stage 1's."
+    "--steps", type=click.IntRange(0), default=10_000, show_default=True, help="Steps of stage 2, after stage 1."
 )
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Examples a step.")
 @click.option(
@@ -52,14 +62,14 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="Times at which each example is noised a step.",
+    help="Number of times at which a step noises each example.",
 )
 @click.option(
     "--rows-per-text",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Examples of one text in a batch together: fewer texts to read a step.",
+    help="Examples with the same text that go into a batch together: fewer texts to compute a step.",
 )
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of AdamW.  [default: by the width]")
 @click.option("--constant-lr", is_flag=True, help="Do not lower the learning rate towards the end.")
@@ -71,8 +81,12 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 )
 @click.option("--masks", type=click.IntRange(0), default=4, show_default=True, help="Masked variants of each picture.")
 @click.option("--depth", type=click.IntRange(1, 64), help="Layers.  [default: 12 from width 512 on, else 4]")
-@click.option("--heads", type=click.IntRange(1, 64), help="Of self-attention.  [default: 16 from width 512 on, else 8]")
-@click.option("--head-dim", type=click.IntRange(2, 256), help="[default: 64 from width 512 on, else 32]")
+@click.option(
+    "--heads", type=click.IntRange(1, 64), help="Heads of self-attention.  [default: 16 from width 512 on, else 8]"
+)
+@click.option(
+    "--head-dim", type=click.IntRange(2, 256), help="Width of a head.  [default: 64 from width 512 on, else 32]"
+)
 @click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True)
 @click.option("--half", is_flag=True, help="Write the weights in half precision: a file of half the size.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
@@ -88,7 +102,7 @@ def train_compodiff(
 
     Stage 1 draws a picture's embedding from its text. Stage 2 learns to change a picture by words (triplets) and to fill
     in what a mask hides. A part of the target pictures is held out; the weights with the lowest loss on it are kept.
-    Pictures that cannot be read are reported and left out. Ctrl-C saves and stops, and --resume goes on.
+    Pictures that cannot be read are reported and left out. Ctrl-C saves and stops; --resume continues.
 
     \b
     cir-vectorizer make-triplets products.csv --out triplets.csv
@@ -148,12 +162,14 @@ def train_compodiff(
     help="Attributes that may differ; all others are not compared.  [default: columns with few different values]",
 )
 @click.option("--image-column", metavar="NAME", help="Column of the pictures.  [default: by name]")
-@click.option("--count", type=click.IntRange(1), default=20_000, show_default=True, help="Triplets, at most.")
+@click.option("--count", type=click.IntRange(1), default=20_000, show_default=True, help="Largest number of triplets.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @fail_with_sentence
 def make_triplets(table: Path, out: Path, columns: list[str], image_column: str | None, count: int, seed: int) -> None:
-    """Make training triplets from a catalog's TABLE (csv, tsv, jsonl or parquet): pairs of products that differ in one
-    attribute or two and agree in the others, with words that say in which: "in red instead of blue, striped".
+    """Make training triplets from a catalog's TABLE: pairs of products that differ in one or two attributes and agree in
+    the others, with a text that names the difference: "in red instead of blue, striped".
+
+    TABLE is a .csv, .tsv, .jsonl, .ndjson, .json or .parquet file, also gzipped (.gz).
 
     \b
     cir-vectorizer make-triplets products.csv --columns colour,pattern --out triplets.csv
@@ -203,7 +219,7 @@ def _say_what(trainer: "CompoDiffTrainer", backbone: "Backbone", text: "TextEnco
 
 
 def _picture_lines() -> Callable[[int, int], None]:
-    """Says every ten seconds how many pictures are embedded."""
+    """Return a function that prints every ten seconds how many pictures are embedded."""
     printed = time.monotonic()
 
     def show(done: int, total: int) -> None:

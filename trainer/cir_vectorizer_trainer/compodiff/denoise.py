@@ -1,8 +1,8 @@
-"""CompoDiff's network as training runs it: the same function, in another order of multiplication.
+"""CompoDiff's network for training: the same function with its multiplications in another order.
 
 `Network.forward` reads keys and values of the context, which a sampler computes once and reads often. In training every
-context is read by few rows and changes at every step. There it is cheaper to leave the context as it is, and to bring
-the two queries of a row to it: q · (W t) = (Wᵀ q) · t, and Σ a (W t) = W (Σ a t). No key and no value is computed.
+context is read by few rows and changes at every step. There it is cheaper to leave the context as it is and to project
+the two queries of a row instead: q · (W t) = (Wᵀ q) · t, and Σ a (W t) = W (Σ a t). No key or value is computed.
 """
 
 from typing import cast
@@ -14,11 +14,11 @@ from cir_vectorizer.composers.compodiff.network import CROSS_HEADS, TOKENS, Cros
 
 
 def denoise(network: Network, x: Tensor, times: Tensor, context: Tensor) -> Tensor:
-    """The predicted clean embeddings, as `network(x, times, network.remember(...))` up to rounding.
+    """Predict the clean embeddings; equals `network(x, times, network.remember(...))` up to rounding.
 
     Args:
         x: (n, dim) noised embeddings.
-        times: (n, dim) of `Network.embed_times`.
+        times: (n, dim), made by `Network.embed_times`.
         context: (m, length, dim) tokens of m contexts; rows 0 … n/m − 1 have the first context, and so on.
 
     Returns:
@@ -37,7 +37,7 @@ def denoise(network: Network, x: Tensor, times: Tensor, context: Tensor) -> Tens
 
 
 def _attend(attention: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
-    """Cross-attention of (n, tokens, dim) to (m, length, dim)."""
+    """Return the cross-attention of `x`, (n, tokens, dim), to `context`, (m, length, dim)."""
     n, tokens, dim = x.shape
     m = len(context)
     rows = n // m * tokens

@@ -12,7 +12,7 @@ from cir_vectorizer.errors import SourceError
 Task = Literal["pairs", "triplets", "masked"]
 TASKS: tuple[Task, ...] = ("pairs", "triplets", "masked")
 NOTHING = -1
-"""The index of a reference or a mask that an example does not have."""
+"""Index that means that an example has no reference or no mask."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Examples:
     """The examples of a task, each as indices, (n,) int64.
 
     Attributes:
-        text: which text goes in.
-        target: which embedding is to be drawn.
-        reference: which embedding the picture condition is, or `NOTHING`; None if no example has one.
-        mask: which mask goes in, or `NOTHING`; None if no example has one.
+        text: index of the text condition.
+        target: index of the embedding to draw.
+        reference: index of the embedding that is the picture condition, or `NOTHING`; None if no example has one.
+        mask: index of the mask condition, or `NOTHING`; None if no example has one.
     """
 
     text: Tensor
@@ -39,22 +39,22 @@ class Examples:
         return Examples(self.text[rows], self.target[rows], *picked)
 
     def column(self, name: Literal["reference", "mask"]) -> Tensor:
-        """Return `reference` or `mask`, all `NOTHING` where it is None."""
+        """Return `reference` or `mask`; if it is None, `NOTHING` for each example."""
         found: Tensor | None = getattr(self, name)
         return torch.full_like(self.text, NOTHING) if found is None else found
 
 
 @dataclass(frozen=True)
 class Data:
-    """Training data of all tasks; tensors may lie on the host.
+    """Training data of all tasks; tensors may be on the host.
 
     Attributes:
         embeddings: (p, dim) unnormalised picture embeddings, of whole and of masked pictures.
         states: (m, 77, text_width) states of the different texts, or a function from (k,) indices to (k, 77, text_width).
-        empty: which text is the empty string.
-        pairs, triplets, masked: a task's examples; None if there are none.
+        empty: index of the empty text.
+        pairs, triplets, masked: examples of each task; None if there are none.
         masks: (k, 64, 64) different masks, 1 where the picture may change.
-        digest: differs for other pictures or texts; indices are compared in any case.
+        digest: identifies pictures and texts when a run is resumed; the examples' indices are compared in any case.
     """
 
     embeddings: Tensor
@@ -73,7 +73,7 @@ class Data:
 
 
 def rows_of(table: Tensor, index: Tensor) -> Tensor:
-    """Return rows of a table as float32, zeros where the index is `NOTHING`."""
+    """Return rows of a table as float32; zeros where the index is `NOTHING`."""
     found = table[index.clamp(min=0)].float()
     return found * (index >= 0).to(found).view(-1, *[1] * (table.ndim - 1))
 
@@ -89,11 +89,11 @@ def joined(parts: Sequence[Examples]) -> Examples:
 
 
 def without(examples: Examples, shares: tuple[float, float, float], empty: int, generator: torch.Generator) -> Examples:
-    """Return examples of which some lost a condition, so that the network learns to do without it.
+    """Return the examples, some without a condition, so that the network learns to do without it.
 
     Args:
-        shares: of the examples, those that lose their text, their reference, and both. The mask stays.
-        empty: number of the empty text, which replaces a lost one.
+        shares: shares of the examples that lose their text, their reference, or both. The mask stays.
+        empty: index of the empty text, which replaces a lost one.
     """
     chance = torch.rand(len(examples), generator=generator)
     text, image, both = shares
@@ -108,10 +108,10 @@ def without(examples: Examples, shares: tuple[float, float, float], empty: int, 
 
 
 def split(data: Data, share: float, most: int, seed: int) -> tuple[dict[Task, Examples], dict[Task, Examples]]:
-    """Return the examples to train on and those to validate by, which share no target picture.
+    """Return the examples to train on and those to validate with; no target picture is in both.
 
-    Each task has a part in both, where it has two different targets. One whose targets are all held out is trained on
-    whole.
+    Each task with two or more different targets has some held out. A task whose targets are all held out is not
+    validated: all of its examples are trained on.
     """
     tasks = data.tasks()
     targets = torch.unique(torch.cat([torch.empty(0, dtype=torch.long), *(each.target for each in tasks.values())]))
@@ -144,7 +144,7 @@ def split(data: Data, share: float, most: int, seed: int) -> tuple[dict[Task, Ex
 
 
 def shuffled(text: Tensor, together: int, generator: torch.Generator) -> Tensor:
-    """Return a random order of rows in which up to `together` rows of one text follow one another."""
+    """Return a random order of rows in which up to `together` rows with the same text follow one another."""
     order = torch.randperm(len(text), generator=generator)
     if together == 1:
         return order

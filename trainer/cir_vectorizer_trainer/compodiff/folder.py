@@ -1,4 +1,4 @@
-"""A training of CompoDiff and the model folder that it writes and goes on from."""
+"""The model folder that a training of CompoDiff writes and resumes from."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -23,11 +23,11 @@ from cir_vectorizer_trainer.state import read_state, resume_from, write_state
 STATE_FILE = "compodiff-training.pt"
 PICTURES_FILE = "compodiff-pictures.pt"
 SAVE_EVERY_S = 60.0
-"""Seconds between two saves of a run that goes on; a state is five times as large as the weights."""
+"""Least seconds between two saves of a run that goes on; a state is five times as large as the weights."""
 NOISE_STRENGTH = 1.4
-"""Default for spaces other than OpenAI's: what the published noise is, about, to embeddings of its ViT-L/14."""
+"""Default strength for spaces other than OpenAI's: about that of the published noise for embeddings of its ViT-L/14."""
 WIDE = 512
-"""Picture spaces of this width and more get a network of the published size by default."""
+"""Least width of a picture space for which a new network has the published size by default."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def noise_scale(backbone: Backbone, data: Data, strength: float | None) -> float
     """Return the noise's standard deviation in the unit of the embeddings, to three digits.
 
     Args:
-        data: its target pictures say how long embeddings are.
-        strength: the same in units of mean ‖e‖/√dim. None is the published noise, of deviation 1, for OpenAI's spaces,
-            and `NOISE_STRENGTH` for others.
+        data: mean ‖e‖ is measured on its target pictures.
+        strength: the deviation in units of mean ‖e‖/√dim. None is the published noise, of deviation 1, for OpenAI's
+            spaces, and `NOISE_STRENGTH` for others.
     """
     if strength is None and is_openai(backbone.spec):
         return 1.0
@@ -77,17 +77,17 @@ def is_openai(spec: BackboneSpec) -> bool:
 
 
 def default_lr(backbone: Backbone) -> float:
-    """Return the learning rate that goes with the default size."""
+    """Return the learning rate for a network of the default size."""
     return 1e-4 if backbone.dim >= WIDE else 1e-3
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Model folder that a training writes and goes on from.
+    """Model folder that a training writes and resumes from.
 
     Attributes:
-        model: name of the model whose backbone is trained for; the other composers of its folder go into the new one.
-        text: encoder whose states are read; None for the one of `backbone`.
+        model: name of the model for whose backbone CompoDiff is trained; its other composers are copied.
+        text: encoder whose states the network reads; `backbone.text` if None.
         half: write the weights in half precision.
     """
 
@@ -101,7 +101,7 @@ class Folder:
         """Write the model folder with the best weights, and the state to resume from.
 
         Raises:
-            ModelError: it cannot be written.
+            ModelError: the folder cannot be written.
         """
         best = trainer.best_network()
         dtype = torch.float16 if self.half else torch.float32
@@ -117,15 +117,15 @@ class Folder:
         write_state(self.path / STATE_FILE, trainer.state())
 
     def resume(self, trainer: CompoDiffTrainer) -> None:
-        """Make a trainer go on from what was saved here.
+        """Make a trainer resume from the state saved here.
 
         Raises:
-            ModelError: nothing was, or a run on other data, models or hyperparameters.
+            ModelError: there is no state, or it has other data, models or hyperparameters.
         """
         resume_from(self.path / STATE_FILE, trainer.load_state)
 
     def keep_pictures(self, embedded: Embedded) -> None:
-        """Keep picture embeddings, so that a resumed run need not compute them again.
+        """Save picture embeddings, so that a resumed run need not compute them again.
 
         Raises:
             ModelError: the folder cannot be written.
@@ -134,7 +134,7 @@ class Folder:
         write_state(self.path / PICTURES_FILE, {**vars(embedded), "failures": failures})
 
     def kept_pictures(self) -> Embedded | None:
-        """Return the embeddings that `keep_pictures` kept; None if there are none that can be read."""
+        """Return the embeddings that `keep_pictures` saved; None if they are missing or cannot be read."""
         try:
             kept = read_state(self.path / PICTURES_FILE)
         except ModelError:
@@ -150,10 +150,10 @@ def train(
     on_progress: OnProgress = lambda _: None,
     should_stop: ShouldStop = lambda: False,
 ) -> bool:
-    """Run a trainer to its end, saving after validations (a minute apart or more) and when `should_stop` says so.
+    """Run a trainer to its end, or until `should_stop` returns True; save then, and after validations once a minute.
 
     Returns:
-        Whether all steps were done.
+        True if all steps were done.
     """
     run = trainer.run(prior_steps, steps)
     return train_and_save(
@@ -181,5 +181,5 @@ def _training_record(trainer: CompoDiffTrainer, complete: bool) -> dict[str, Any
 
 
 def _number(loss: float) -> float | None:
-    """Return a loss as JSON knows numbers: None for a stage without held-out examples."""
+    """Return a loss for JSON: None for NaN, the loss of a stage without held-out examples."""
     return loss if math.isfinite(loss) else None

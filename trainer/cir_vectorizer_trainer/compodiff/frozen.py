@@ -1,6 +1,6 @@
 """Picture embeddings and text states for CompoDiff's training, computed once by the frozen encoders.
 
-Not handled: more pictures than their embeddings have room in memory ((1 + masks) · dim · 4 bytes each).
+Not handled: pictures whose embeddings do not fit in memory ((1 + masks) · dim · 4 bytes a picture).
 """
 
 import os
@@ -26,21 +26,21 @@ from cir_vectorizer_trainer.compodiff.examples import Data, Examples
 from cir_vectorizer_trainer.compodiff.tables import Tables
 
 MOST_BOXES = 256
-"""Different masks that pictures are masked with."""
+"""Largest number of different masks."""
 STATES_BYTES = 4 * 2**30
-"""Room for the states of all texts; where they need more, each batch's texts are encoded anew."""
+"""Memory for the states of all texts; if they need more, each batch's texts are encoded when the batch is trained on."""
 _TEXTS = 256
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Pictures as the backbone sees them, whole and masked.
+    """Embeddings of whole and masked pictures.
 
     Attributes:
-        digest: of what they are of (hex).
-        embeddings: (p + d · v, dim) of p pictures, then v masked variants of each of the d described ones, in order.
-        readable: (p,) bool; the others' embeddings are zeros.
-        failures: why those could not be read.
+        digest: digest of the pictures' locations, the masks and the backbone (hex).
+        embeddings: (p + d · v, dim): p pictures, then v masked variants of each of the d pictures with a text, in order.
+        readable: (p,) bool, False for pictures that could not be read; their embeddings are zeros.
+        failures: reasons why they could not be read.
     """
 
     digest: str
@@ -51,7 +51,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class _Boxes:
-    """Masks of the described pictures: `variants` (d, v) numbers the masks that each of them gets."""
+    """Masks of the `described` pictures, those with a text: `variants`, (d, v), has indices of each one's masks."""
 
     described: Tensor
     variants: Tensor
@@ -71,10 +71,10 @@ def assemble(
     """Return all examples of the tables. Pictures that cannot be read are noted in `tables` and their rows left out.
 
     Args:
-        masks: masked variants of each picture that has a text.
-        states_bytes: room for text states.
-        kept: of an earlier call; used if it is of the same pictures.
-        on_pictures: told how many of how many pictures are embedded.
+        masks: number of masked variants of each picture that has a text.
+        states_bytes: memory for text states.
+        kept: result of an earlier call; used if the pictures are the same.
+        on_pictures: called with the number of embedded pictures and of all pictures.
 
     Returns:
         The data, and the embeddings to keep.
@@ -109,7 +109,7 @@ def assemble(
 
 
 def text_states(texts: Sequence[str], encoder: TextEncoder, most_bytes: int) -> Tensor | Callable[[Tensor], Tensor]:
-    """Half-precision states of texts, (n, context_length, width), or what encodes them when they are asked for."""
+    """Return half-precision states of texts, (n, context_length, width), or a function that encodes them on demand."""
     facts = encoder.facts
     rows = [encoder.tokenizer.row(text) for text in texts]
 
@@ -130,7 +130,7 @@ def _columns(columns: tuple[Sequence[int], ...]) -> Iterator[Tensor]:
 
 
 def _boxes(tables: Tables, backbone: Backbone, masks: int, seed: int) -> _Boxes:
-    """Random boxes, each side from a fifth to all of the picture's, and which pictures they hide a part of."""
+    """Draw random boxes, with sides from a fifth to all of the picture's, and which of them mask each picture."""
     described = torch.tensor(sorted(set(tables.pairs[0])), dtype=torch.long)
     count = min(MOST_BOXES, len(described) * masks)
     random = Random(f"boxes/{seed}")
@@ -145,7 +145,7 @@ def _boxes(tables: Tables, backbone: Backbone, masks: int, seed: int) -> _Boxes:
 
 
 def _masked(pairs: Examples, boxes: _Boxes, pictures: int) -> Examples:
-    """For each pair and each masked variant of its picture: the hidden part is to be filled in."""
+    """Return an example for each pair and each masked variant of its picture, whose hidden part is to be filled in."""
     variants = boxes.variants.shape[1]
     place = torch.searchsorted(boxes.described, pairs.target)
     which = torch.arange(variants)
@@ -175,7 +175,7 @@ def _embed(
     digest: str,
     on_pictures: Callable[[int, int], None],
 ) -> Embedded:
-    """Read, decode and mask on threads; encode in batches of whole and masked pictures together."""
+    """Read, decode and mask pictures on threads; encode whole and masked ones together in batches."""
     variants = boxes.variants.shape[1]
     embeddings = torch.zeros(len(pictures) + boxes.variants.numel(), backbone.dim)
     readable = torch.zeros(len(pictures), dtype=torch.bool)
@@ -205,7 +205,7 @@ def _embed(
 
 
 def _decoded(pictures: Sequence[SourcePicture], backbone: Backbone, boxes: _Boxes) -> Iterator[Tensor | Failure]:
-    """For each picture in order its pixels, whole and then masked, (1 + v, 3, height, width), or why there are none."""
+    """Yield each picture's pixels, whole and then masked, (1 + v, 3, height, width), or why it cannot be read; in order."""
     masks_of = {
         int(picture): [boxes.masks[i] for i in row]
         for picture, row in zip(boxes.described, boxes.variants.tolist(), strict=True)

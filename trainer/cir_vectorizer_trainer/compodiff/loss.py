@@ -1,7 +1,7 @@
 """Denoising loss of CompoDiff: the mean squared error of the picture embeddings that the network draws from noise.
 
-What costs most is the context: 77 text states through every layer's keys and values. So an example is noised several
-times and its context computed once, and examples of a batch that share a text share its keys and values.
+The context costs most: every layer attends to its 77 text states. So an example is noised several times while its
+context is computed once, and a text that several examples of a batch share is projected once.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +19,7 @@ from cir_vectorizer_trainer.compodiff.examples import Data, Examples, rows_of
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples, and for each its times (n, draws) and noises (n, draws, dim)."""
+    """Examples with their times, (n, draws), and noises, (n, draws, dim)."""
 
     examples: Examples
     times: Tensor
@@ -32,7 +32,7 @@ class Batch:
 def draw_noise(examples: Examples, draws: int, dim: int, scale: float, generator: torch.Generator) -> Batch:
     """Draw `draws` times and noises of deviation `scale` for each example.
 
-    The times of an example are spread, one in each part of the schedule.
+    The times of an example are spread over the schedule, one in each of `draws` equal parts.
     """
     at = (torch.rand(len(examples), draws, generator=generator) + torch.arange(draws)) / draws
     times = (at * STEPS).long().clamp(max=STEPS - 1)
@@ -51,7 +51,7 @@ def denoising_losses(network: Network, data: Data, schedule: Schedule, batch: Ba
     noised = schedule.noised(target, batch.noise.flatten(0, 1).to(device), times)
     image = rows_of(data.embeddings, examples.column("reference")).to(device)
     with _autocast(device):
-        # index_select: the gradient of indexing adds up in another order at every run, on several threads
+        # index_select, because the gradient of indexing is summed in a random order on several threads
         context = (
             network.embed_texts(_states(data, text).to(device)).index_select(0, which_text.to(device)),
             image.unsqueeze(1),

@@ -1,4 +1,4 @@
-"""Tables of pictures with texts, and of triplets: which pictures and texts there are, and which go together.
+"""Tables of pictures with texts and tables of triplets: their pictures, texts and examples.
 
 A picture's cell is what `sync` takes too: a path relative to the table, a URL, a data URI, or bytes (parquet). A text's
 cell is a text, or a list of texts, each of which makes a row. A cell that cannot be used is reported and its row left out.
@@ -26,21 +26,21 @@ TRIPLET_COLUMNS = {
     "text": ("text", "edit", "instruction", "modification", "relative_caption", "captions", "caption", "prompt"),
     "target": ("target", "target_image", "target_hard", "edited_image", "to"),
 }
-"""What a table's columns are for, and the names (in this order, in any case) by which they are guessed."""
+"""Roles of a table's columns, each with the names by which a column is guessed, in order of preference; case is ignored."""
 MOST_FAILURES = 1000
-"""Failures that are kept; all are counted."""
+"""Largest number of failures that are kept; all are counted."""
 
 
 class Tables:
-    """Pictures and texts of all tables, each once, and the rows that name them by number.
+    """Pictures and texts of all tables, each once, and the rows, which refer to them by number.
 
     Attributes:
-        pictures: the different ones.
-        texts: the different ones; the first is empty.
+        pictures: all different pictures.
+        texts: all different texts; the first is empty.
         pairs: (picture, text) numbers, one array each.
         triplets: (reference, text, target) numbers, one array each.
-        failures: rows and pictures that cannot be used, the first `MOST_FAILURES` of them.
-        failed: how many there were.
+        failures: the first `MOST_FAILURES` rows and pictures that cannot be used.
+        failed: number of all of them.
     """
 
     def __init__(self, web: Web | None = None) -> None:
@@ -58,7 +58,7 @@ class Tables:
         """Add a table of pictures with texts.
 
         Args:
-            columns: of picture and text; guessed if empty.
+            columns: columns of picture and text; guessed if empty.
 
         Raises:
             SourceError: the table cannot be read, or lacks a column.
@@ -71,7 +71,7 @@ class Tables:
         """Add a table of reference pictures, texts and target pictures.
 
         Args:
-            columns: of reference, text and target; guessed if empty.
+            columns: columns of reference, text and target; guessed if empty.
 
         Raises:
             SourceError: the table cannot be read, or lacks a column.
@@ -82,21 +82,21 @@ class Tables:
             self.triplets[2].append(target)
 
     def fail(self, failure: Failure) -> None:
-        """Take note of what cannot be used."""
+        """Note a row or picture that cannot be used."""
         self.failed += 1
         if len(self.failures) < MOST_FAILURES:
             self.failures.append(failure)
 
     @property
     def digest(self) -> str:
-        """What other pictures or texts are told by (hex)."""
+        """Digest of all pictures' locations and all texts (hex)."""
         digest = PartsDigest(str(len(self.pictures)), *(picture.location for picture in self.pictures))
         return digest.add(*self.texts).hexdigest()
 
     def _rows(
         self, path: Path, roles: dict[str, tuple[str, ...]], option: str, columns: Sequence[str]
     ) -> Iterator[list[int]]:
-        """The numbers of each row's pictures and text, in the order of the roles."""
+        """Yield the numbers of each row's pictures and text, in the order of the roles."""
         rows = table_rows(path)
         found = choose_columns(str(path), rows.columns(), roles, option, columns)
         places = Places(str(path.resolve().parent), self._web)
@@ -111,7 +111,7 @@ class Tables:
                     yield [*(each[0] for each in numbers[:at]), text, *(each[0] for each in numbers[at + 1 :])]
 
     def _numbers(self, place: str, row: Row, columns: dict[str, str], places: Places) -> list[list[int]] | None:
-        """For each role its numbers; None, and a failure noted, if a cell cannot be used."""
+        """Return the numbers for each role; if a cell cannot be used, note a failure and return None."""
         numbers = []
         for role, column in columns.items():
             cell = row.get(column)
@@ -153,10 +153,10 @@ class Tables:
 def choose_columns(
     table: str, columns: Sequence[str], roles: dict[str, tuple[str, ...]], option: str, named: Sequence[str]
 ) -> dict[str, str]:
-    """For each role its column: as named, or by a usual name.
+    """Return the column of each role: the named one, or one with a usual name.
 
     Raises:
-        SourceError: a column is missing, or cannot be guessed.
+        SourceError: a column is missing or cannot be guessed.
     """
     there = f"its columns are {', '.join(columns)}" if columns else "it has no columns at all"
     wanted = ",".join(role.upper() for role in roles)

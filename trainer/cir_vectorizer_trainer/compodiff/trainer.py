@@ -1,8 +1,8 @@
-"""Training of CompoDiff's network, in two stages, over embeddings and text states that are at hand.
+"""Training of CompoDiff's network, in two stages, on precomputed embeddings and text states.
 
 Gu et al., "CompoDiff: Versatile Composed Image Retrieval With Latent Diffusion" (TMLR 2024), section 4. Stage 1 draws a
-picture's embedding from its text. Stage 2 mixes three tasks in each batch: triplets (picture and text to another
-picture), masked pictures (the hidden part to be filled in, with the caption), and stage 1's.
+picture's embedding from its text. Stage 2 mixes three tasks in each batch: triplets (from a picture and a text to
+another picture), masked pictures (fill in the hidden part, with the caption), and the task of stage 1.
 """
 
 import copy
@@ -27,31 +27,31 @@ from cir_vectorizer_trainer.state import check_same_run, seed_of_step, weights_o
 
 Stage = Literal["prior", "composed"]
 MOST_VALIDATION = 512
-"""Examples of a task that validate, at most."""
+"""Largest number of validation examples of a task."""
 VALIDATION_DRAWS = 4
-"""Times at which each of them is noised."""
+"""Number of times at which each of them is noised."""
 _REFUSALS = {"data": "belongs to other pairs, triplets, models or sizes of the network; give those, or start anew"}
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Hyperparameters.
+    """Hyperparameters of the training.
 
     Attributes:
         batch_size: examples a step.
         draws: times and noises for each example of a step; they share the example's context, so more of them cost
-            little and make the gradient steadier.
-        rows_per_text: examples with the same text that go into a batch together, where the data has them: fewer
-            different texts a batch, so fewer keys and values to compute.
-        decay: of the learning rate after its warm-up: to zero along a cosine at the run's last step, or not at all.
+            little and make the gradient less noisy.
+        rows_per_text: number of examples with the same text that go into a batch together, if the data has them; a
+            batch then has fewer different texts to compute.
+        decay: how the learning rate falls after its warm-up: along a cosine to zero at the run's last step, or not.
         warmup: steps over which the learning rate rises.
-        clip: largest length of the gradient.
-        ema: largest decay of the weights' moving average; after n steps it is at most (1 + n) / (10 + n).
-        drop_text, drop_image, drop_both: share of the examples that lose this, for guidance; a text that is dropped
-            becomes the empty one, a picture zeros. The mask stays.
-        shares: parts of a stage 2 batch that are pairs, triplets and masked pictures; tasks without examples leave
+        clip: largest norm of the gradient.
+        ema: largest decay of the weights' moving average; after n steps the decay is at most (1 + n) / (10 + n).
+        drop_text, drop_image, drop_both: shares of the examples that lose these conditions, for guidance; a dropped
+            text becomes the empty one, a dropped picture zeros. The mask stays.
+        shares: shares of pairs, triplets and masked pictures in a batch of stage 2; tasks without examples leave
             theirs to the others.
-        validation_share: part of the target pictures held out to choose the best weights by.
+        validation_share: share of the target pictures that is held out to choose the best weights.
         validate_every: steps between two validations.
     """
 
@@ -74,19 +74,19 @@ class Hyperparameters:
 
 
 class CompoDiffTrainer:
-    """Trains a network; the moving average of its weights is what is validated, kept and saved.
+    """Trains a network; validates, keeps and saves the moving average of its weights.
 
-    A run is a function of data, hyperparameters and step count: a step's order, times, noise and dropped conditions are drawn
-    from (seed, step) alone, so a resumed run equals an uninterrupted one bit for bit on a CPU.
+    A run is a function of data, hyperparameters and step count: a step's order, times, noise and dropped conditions
+    depend only on (seed, step), so on a CPU a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         network: trained in place, on the device where it is.
 
     Attributes:
-        ema: the network with the averaged weights as they are now.
+        ema: the network with the present averaged weights.
         best: the averaged weights with the lowest validation loss of the stage.
         step: steps done, of both stages.
-        total: steps that the run is to have in all; None before it is known.
+        total: all steps of the run; None before `run`.
         history: every validation.
 
     Raises:
@@ -117,14 +117,14 @@ class CompoDiffTrainer:
         self.best_validation: Validation | None = None
 
     def run(self, prior_steps: int, steps: int) -> Iterator[Progress]:
-        """Train until `prior_steps` of stage 1 and `steps` of stage 2 are done in all, reporting after each step.
+        """Train until `prior_steps` of stage 1 and `steps` of stage 2 are done in total; yield the progress after each.
 
-        Validation comes before the first step of each stage, every `validate_every` steps and after the last.
+        Validation takes place before the first step of each stage, every `validate_every` steps and after each stage.
 
         Raises:
             SourceError: a stage has no examples.
             ModelError: the loss is no longer finite; or a resumed run is past stage 1 and had another number of steps
-                there, or its learning rate falls towards another last step.
+                there; or its learning rate falls to zero at another last step.
         """
         self._check(prior_steps, steps)
         self.prior_steps = prior_steps
@@ -150,7 +150,7 @@ class CompoDiffTrainer:
         return network
 
     def state(self) -> dict[str, Any]:
-        """Return all that a run goes on from, for `torch.save`."""
+        """Return everything needed to resume the run, for `torch.save`."""
         return {
             "material": self.material,
             "settings": asdict(self.hyperparameters),
@@ -166,10 +166,10 @@ class CompoDiffTrainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`.
+        """Resume from a `state`.
 
         Raises:
-            ModelError: it is of other data, another network or other hyperparameters.
+            ModelError: it has other data, another network or other hyperparameters.
         """
         check_same_run(state, self.material, _REFUSALS, asdict(self.hyperparameters))
         self.network.load_state_dict(state["network"])
@@ -292,7 +292,7 @@ class CompoDiffTrainer:
 
 
 def _optimizer(network: Network, hyperparameters: Hyperparameters) -> torch.optim.AdamW:
-    """AdamW; only the matrices of linear layers decay."""
+    """Return AdamW, with weight decay only for the matrices of linear layers."""
     decaying = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
     groups: list[dict[str, Any]] = [
         {"params": [each for each in network.parameters() if id(each) in decaying]},
@@ -302,7 +302,7 @@ def _optimizer(network: Network, hyperparameters: Hyperparameters) -> torch.opti
 
 
 def _rate(step: int, total: int, hyperparameters: Hyperparameters) -> float:
-    """Return the learning rate of a step, as a part of the hyperparameter."""
+    """Return the factor by which the learning rate is multiplied at a step."""
     rise = min(1.0, (step + 1) / hyperparameters.warmup) if hyperparameters.warmup else 1.0
     if hyperparameters.decay == "constant":
         return rise

@@ -1,10 +1,10 @@
-"""Triplets from a catalog: products that differ in some attributes, and words that say in which.
+"""Triplets from a catalog: pairs of products that differ in some attributes, and a text that names the difference.
 
 Every product is a tuple of attribute values. Two products that agree in all attributes but one (sometimes two) become a
-reference and a target, and the differing values a text: "in red instead of blue". Some texts leave open what the target
-is like ("in a different colour"). A value that a product lacks agrees with lacking it, and is never spoken of.
+reference and a target, and the differing values become a text: "in red instead of blue". Some texts do not say the new
+value ("in a different colour"). Two products that both lack an attribute agree in it; no text names a missing value.
 
-Wordings that the demo asks its queries in ("is red", "comes in red", "has a striped pattern", …) are left out: a model
+The wordings of the demo's queries ("is red", "comes in red", "has a striped pattern", …) are left out, so that a model
 trained on these triplets is measured with words that it has not seen.
 """
 
@@ -35,13 +35,13 @@ from cir_vectorizer_trainer.compodiff.tables import choose_columns
 
 OUT_SUFFIXES = (".csv", ".tsv", ".jsonl")
 MOST_VALUES = 200
-"""Different values of a column that is taken for an attribute without being named."""
+"""Largest number of different values in a column that is guessed to be an attribute."""
 MISSING = ""
-"""The value of a product that lacks an attribute."""
+"""Value of an attribute that a product lacks."""
 TWO_SHARE, OPEN_SHARE = 0.2, 0.1
-"""Parts of the triplets that differ in two attributes, and that leave the new value open."""
+"""Shares of the triplets that differ in two attributes, and that do not say the new value."""
 MOST_PAIRS = 10
-"""Pairs of attributes that both differ, at most: each takes about 16 bytes a product."""
+"""Largest number of pairs of attributes that may differ together: each takes about 16 bytes a product."""
 COLUMNS = ("reference", "text", "target")
 _TRIES = 20
 
@@ -58,7 +58,7 @@ _NOUN_WORDS = frozenset("category type kind product item class article garment".
 
 @dataclass(frozen=True)
 class Triplet:
-    """A reference, the words, and the target; pictures as numbers of the catalog's products."""
+    """A training triplet: the numbers of the reference and target products in the catalog, and the text."""
 
     reference: int
     text: str
@@ -71,10 +71,10 @@ class Catalog:
 
     Attributes:
         columns: names of the attributes.
-        images: each product's picture, as the table writes it.
-        values: for each attribute its different values; the first is `MISSING`.
-        codes: (products, attributes) which of them each product has.
-        left_out: rows that name no picture, or are damaged.
+        images: each product's picture, as written in the table.
+        values: different values of each attribute; the first is `MISSING`.
+        codes: (products, attributes) index of each product's value.
+        left_out: number of rows without a picture, or damaged.
     """
 
     columns: list[str]
@@ -89,10 +89,10 @@ class Catalog:
 
         Args:
             columns: the attributes; if empty, every column with 2 to `MOST_VALUES` different values that repeat.
-            image_column: guessed by name if None.
+            image_column: guessed by its name if None.
 
         Raises:
-            SourceError: the table cannot be read, lacks a column, or has no attribute.
+            SourceError: the table cannot be read, or has no such column, no picture or no attribute.
         """
         rows = table_rows(path)
         there = rows.columns()
@@ -139,15 +139,15 @@ class Catalog:
 
 
 def _value(cell: Any) -> str:
-    """A cell as it is spoken of; lists and objects are no values."""
+    """Return a cell's value as texts name it; lists and objects count as missing."""
     return clean(str(cell)).lower() if isinstance(cell, str | int | float) else MISSING
 
 
 class _Neighbours:
-    """Attribute tuples in groups that agree in all attributes but some, and have those.
+    """Attribute tuples, grouped by all attributes except the `differing` ones, none of which they lack.
 
     Attributes:
-        movable: tuples that may have a neighbour; not empty if there is any.
+        movable: tuples that may have a neighbour, which differs in all of those; empty only if no tuple has one.
     """
 
     def __init__(self, tuples: npt.NDArray[np.int32], differing: Sequence[int]) -> None:
@@ -168,7 +168,7 @@ class _Neighbours:
         self.movable = named[differs[group]].astype(np.int32)
 
     def pick(self, number: int, random: Random) -> int | None:
-        """A tuple that differs from this one in all of the attributes; None if chance finds none."""
+        """Draw a tuple that differs from this one in all of the attributes; None if `_TRIES` draws find none."""
         group = self._group[number]
         for _ in range(_TRIES):
             found = int(self._order[random.randrange(self._start[group], self._start[group + 1])])
@@ -178,7 +178,7 @@ class _Neighbours:
 
 
 def _numbered(table: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """The rows of a table as numbers, the same for the same row, without gaps."""
+    """Number the rows of a table from 0 without gaps; equal rows get the same number."""
     numbers = np.zeros(len(table), np.int64)
     for column in table.T:
         numbers = np.unique(numbers * (int(column.max(initial=0)) + 1) + column, return_inverse=True)[1].reshape(-1)
@@ -186,10 +186,10 @@ def _numbered(table: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
 
 
 class TripletMaker:
-    """Draws triplets from a catalog; the same seed draws the same.
+    """Draws triplets from a catalog; the same seed draws the same triplets.
 
     Raises:
-        SourceError: no two products differ in one attribute or two and agree in the others.
+        SourceError: no two products differ in one or two attributes and agree in the others.
     """
 
     def __init__(self, catalog: Catalog, seed: int = 0) -> None:
@@ -211,12 +211,12 @@ class TripletMaker:
 
     @property
     def useful(self) -> list[str]:
-        """Attributes in which products differ that agree in the others, alone or together."""
+        """Attributes that differ, alone or with another one, between products that agree in all others."""
         found = {each for differing, _ in (*self._one, *self._two) for each in differing}
         return [self._catalog.columns[each] for each in sorted(found)]
 
     def draw(self, count: int) -> Iterator[Triplet]:
-        """Up to `count` different triplets; fewer where the catalog has hardly more."""
+        """Yield up to `count` different triplets; fewer if more are hard to find."""
         seen: set[bytes] = set()
         missed = 0
         while len(seen) < count and missed < 1000 + 10 * len(seen):
@@ -256,7 +256,7 @@ class TripletMaker:
         return None if images[found.reference] == images[found.target] else found
 
     def _product(self, number: int) -> int:
-        """One of the products with a tuple of attributes."""
+        """Draw a product with the given tuple of attributes."""
         return int(self._products[self._random.randrange(self._start[number], self._start[number + 1])])
 
     def _value(self, attribute: int, number: int) -> str:
@@ -277,7 +277,7 @@ def _said(wording: str, column: str, old: str = "", new: str = "") -> str:
 
 
 def _split(column: str) -> list[str]:
-    """A column's name in words."""
+    """Return the words of a column's name."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", column).lower().split()
 
 
@@ -290,13 +290,13 @@ def _article(word: str) -> str:
 
 
 def write_triplets(triplets: Iterable[Triplet], catalog: Catalog, table: Path, out: Path) -> int:
-    """Write triplets as a table with the columns reference, text and target; returns how many.
+    """Write triplets as a table with the columns reference, text and target; return their number.
 
     Args:
-        table: of the catalog: its pictures' paths are relative to its folder, and in `out` to that of `out`.
+        table: the catalog's table; paths of pictures are relative to its folder, and in `out` to the folder of `out`.
 
     Raises:
-        SourceError: `out` is of no kind that is written, or cannot be written.
+        SourceError: the suffix of `out` is not supported, or `out` cannot be written.
     """
     suffix = out.suffix.lower()
     if suffix not in OUT_SUFFIXES:

@@ -18,13 +18,13 @@ MOST_STEPS = 20_000
     metavar="FILE",
     help="txt, csv, tsv, json, jsonl or parquet, also .gz; - reads lines from standard input. Repeatable.",
 )
-@click.option("--column", help="Column that holds the captions; guessed where there is no doubt.")
+@click.option("--column", help="Column that holds the captions; guessed if only one is possible.")
 @click.option(
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
 @MODEL_OPTION
 @click.option(
-    "--steps", type=click.IntRange(1), help="Steps in all.  [default: two passes, at least 2,000, at most 20,000]"
+    "--steps", type=click.IntRange(1), help="Steps in total.  [default: two passes, at least 2,000, at most 20,000]"
 )
 @click.option("--batch-size", type=click.IntRange(1), default=512, show_default=True)
 @click.option(
@@ -44,10 +44,10 @@ def train(
     sources: tuple[str, ...], column: str | None, folder: Path, model: str, steps: int | None, batch_size: int,
     lr: float, noise_strength: float | None, seed: int, resume: bool, device: str | None,
 ) -> None:  # fmt: skip
-    """Tune Φ on captions, text alone, and write a model folder.
+    """Tune Φ on captions, without pictures, and write a model folder.
 
-    A part of the captions is held out; the weights with the lowest loss on it are kept. Ctrl-C saves and stops, and
-    --resume goes on.
+    A part of the captions is held out; the weights with the lowest loss on it are kept. Ctrl-C saves and stops;
+    --resume continues.
 
     \b
     cir-vectorizer train --captions catalog.txt --out my-model

@@ -20,8 +20,8 @@ class Example:
 def make_examples(captions: Sequence[str], backbone: Backbone, tagger: Tagger, rng: random.Random) -> list[Example]:
     """Tokenise captions and their masked forms.
 
-    A caption is cut to the context first, so both forms say the same; a masked form that lost every marker becomes
-    "a photo of $".
+    A caption is first cut to the context length, so that both forms hold the same words. A masked form without any
+    marker becomes "a photo of $".
     """
     tokenizer = backbone.text.tokenizer
     originals: list[TokenRow] = []

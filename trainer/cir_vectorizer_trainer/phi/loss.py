@@ -12,14 +12,14 @@ from cir_vectorizer.backbones import Backbone, TokenRow
 def self_masking_loss(
     backbone: Backbone, phi: nn.Module, masked: Sequence[TokenRow], originals: Tensor, noised: Tensor
 ) -> Tensor:
-    """Return the mean squared error between the masked captions' embeddings, read with Φ(noised) at their markers,
-    and the originals; both (n, dim) and unnormalised, mean over all elements."""
+    """Return the mean squared error between the embeddings of the masked captions, with Φ(noised) at their markers,
+    and `originals`. Both are (n, dim) and unnormalised; the mean is over all elements."""
     rows = [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(masked)]
     return F.mse_loss(backbone.text.encode_text(rows, phi(noised)), originals)
 
 
 def add_noise(embeddings: Tensor, scale: float, generator: torch.Generator | None = None) -> Tensor:
-    """Return e + scale · u · g with u ~ U(0, 1) one for each row and g ~ N(0, I). (n, dim) -> (n, dim)"""
+    """Return e + scale · u · g, where u ~ U(0, 1) is one number for each row and g ~ N(0, I). (n, dim) -> (n, dim)"""
     u = torch.rand(len(embeddings), 1, generator=generator)
     g = torch.randn(embeddings.shape, generator=generator)
     return embeddings + scale * (u * g).to(embeddings.device)

@@ -4,9 +4,9 @@ For a caption c with its keywords replaced by one marker each, the frozen text t
 embedding e as for c itself, once Φ(e + noise) stands at every marker. The noise closes the gap between
 text and picture embeddings, so Φ never needs a picture.
 
-What differs from the reference is cost alone: rows are cut after their end token and grouped by length, the
-original embeddings are computed once, and keywords are tagged once, by word and not by substring.
-Only captions without any keyword have their one random word drawn once instead of at every pass.
+The differences from the published code only save time: rows are cut after their end token and grouped by length, the
+original embeddings are computed once, and keywords are tagged once, by word and not by substring. One of them changes
+the training: the random word that stands in for the keywords of a caption without any is drawn once, not at every pass.
 """
 
 import math
@@ -33,17 +33,17 @@ from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_st
 
 STATE_FILE = "training.pt"
 BLOCK = 4096
-"""Captions whose original embeddings are computed together."""
+"""Number of captions whose original embeddings are computed together."""
 VALIDATE_EVERY = 100
 """Steps between two validations."""
 _REFUSALS = {
     "backbone": "was trained over another text encoder; give its model, or another --out",
     "captions": "belongs to other captions; give those, or another --out",
-    "order": "belongs to the same captions in another order, of which other ones were held out; give them in that order, "
-    "or another --out",
+    "order": "belongs to the same captions in another order, so other ones were held out; give them in that order, or "
+    "another --out",
     "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger, or give another --out",
 }
-"""Reasons why a saved run is not resumed, by the part of its material that differs."""
+"""Error sentences for a saved run that cannot be resumed, by the part of its material that differs."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Hyperparameters:
 
     Attributes:
         noise_strength: scale of the noise in units of mean ‖e‖/√dim. None is the published noise,
-            N(0, I) times U(0, 1), whatever that is in this unit; the record of the run says.
-        validation_share: part of the captions held out to choose the best weights by, at most 2,048.
+            N(0, I) times U(0, 1); the run's record has its strength in this unit.
+        validation_share: part of the captions, at most 2,048, that is held out to choose the best weights.
     """
 
     batch_size: int = 512
@@ -67,14 +67,14 @@ class Hyperparameters:
 class PhiTrainer:
     """Trains Φ for one backbone on one list of captions.
 
-    A run is a function of its captions, its hyperparameters and the step count: order, noise and dropout of a step are
-    drawn from (seed, step) alone, so a resumed run equals an uninterrupted one bit for bit on a CPU.
+    A run is a function of its captions, its hyperparameters and the step count: order, noise and dropout of a step
+    depend only on (seed, step), so on a CPU a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         backbone: frozen encoder.
         captions: cleaned and without duplicates; at least two.
         tagger: finds the keywords.
-        beside: a model folder over the same backbone, whose other composers go along into the new one.
+        beside: a model folder over the same backbone, whose other composers are copied into the new folder.
 
     Raises:
         CaptionError: fewer than two captions.
@@ -132,10 +132,10 @@ class PhiTrainer:
         self._passes = Passes(len(self.examples), self._order)
 
     def run(self, steps: int) -> Iterator[Progress]:
-        """Train until `steps` steps are done in all, reporting after each.
+        """Train until `steps` steps are done in total; yield the progress after each.
 
-        Validation comes before the first step, every `VALIDATE_EVERY` steps and after the last; it keeps the best
-        weights.
+        Validation takes place before the first step, every `VALIDATE_EVERY` steps and after the last step; it keeps
+        the best weights.
         """
         if not self.history:
             self._validate()
@@ -156,7 +156,7 @@ class PhiTrainer:
         """Write the model folder with the best weights, and the state to resume from.
 
         Raises:
-            ModelError: it cannot be written.
+            ModelError: the folder cannot be written.
         """
         first = self.history[0]
         validated = self.best_validation or first
@@ -181,16 +181,16 @@ class PhiTrainer:
         write_state(folder / STATE_FILE, self.state())
 
     def resume(self, folder: Path) -> None:
-        """Go on from the state in `folder`.
+        """Resume from the state in `folder`.
 
         Raises:
-            ModelError: no state there, or one of other captions, the same in another order, another tagger, backbone or
-                other hyperparameters.
+            ModelError: there is no state, or it has other captions (or another order of them), another tagger or
+                backbone, or other hyperparameters.
         """
         resume_from(folder / STATE_FILE, self.load_state)
 
     def state(self) -> dict[str, Any]:
-        """Return all that a run goes on from, for `torch.save`."""
+        """Return everything needed to resume the run, for `torch.save`."""
         return {
             "material": self.material,
             "settings": asdict(self.hyperparameters),
@@ -203,10 +203,10 @@ class PhiTrainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`.
+        """Resume from a `state`.
 
         Raises:
-            ModelError: it is of other material or other hyperparameters.
+            ModelError: it has other material or other hyperparameters.
         """
         check_same_run(state, self.material, _REFUSALS, asdict(self.hyperparameters))
         self.phi.load_state_dict(state["phi"])
@@ -246,7 +246,7 @@ class PhiTrainer:
             self.best_validation, self.best = self.history[-1], weights_of(self.phi)
 
     def _order(self, number: int) -> Tensor:
-        """Return the order of a pass: the captions' own, which is shuffled, and from the second pass on a new one."""
+        """Return the order of a pass: for the first pass the captions' own, shuffled order; for later ones a new one."""
         order = list(range(len(self.examples)))
         if number:
             random.Random(f"{self.hyperparameters.seed}/{number}").shuffle(order)
@@ -279,10 +279,10 @@ def train(
     on_progress: OnProgress = lambda _: None,
     should_stop: ShouldStop = lambda: False,
 ) -> bool:
-    """Run a trainer to `steps`, saving after each validation and when `should_stop` says so.
+    """Run a trainer to `steps`, or until `should_stop` returns True; save after each validation and at the end.
 
     Returns:
-        Whether all steps were done.
+        True if all steps were done.
     """
     return train_and_save(
         trainer, trainer.run(steps), steps, lambda complete: trainer.save(folder, complete), on_progress, should_stop
