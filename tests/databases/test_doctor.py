@@ -96,7 +96,7 @@ class TestAnEmbeddedCollection:
         assert not problems(found)
 
     @pytest.mark.parametrize(
-        ("norm", "level", "word"), [(80.0, "warning", "mean is 80.00"), (-1.0, "problem", "no picture has")]
+        ("norm", "level", "word"), [(80.0, "warning", "mean is 80.00"), (-1.0, "problem", "not a positive number")]
     )
     def test_with_norms_that_are_not_the_models(self, shop, model, norm, level, word):
         shop.create(model)
