@@ -26,7 +26,8 @@ _NAMESPACE = hashlib.sha1(uuid.UUID("8a1b7a3e-52c6-5f0e-9d3c-6c1f1f0f6d0b").byte
 class Stamp:
     """Size in bytes and version of a picture; a picture with the same stamp counts as unchanged and is not read.
 
-    The version is the modification time in nanoseconds, or a digest of a server's version tag."""
+    The version is the modification time in nanoseconds, or a digest of a server's version tag.
+    """
 
     size: int
     version: int
@@ -134,7 +135,8 @@ class Source(Protocol):
     def still_has(self, location: str) -> bool:
         """Tell whether a picture missing from the last listing still exists, since files may move during a listing.
 
-        Always False for sources in which this cannot happen."""
+        Always False for sources in which this cannot happen.
+        """
 
     def close(self) -> None:
         """Close files and connections; safe to call twice."""

@@ -66,8 +66,8 @@ def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> Non
     if known.left > MOST_REMOVED * known.owned and not yes:
         raise PruneRefused(
             f"nothing was removed: {known.left:,} of the {known.owned:,} objects from {source.name} have left it, more "
-            f"than {MOST_REMOVED:.0%}; check that the source is whole (a folder that is not mounted is empty), then give "
-            "--yes"
+            f"than {MOST_REMOVED:.0%}; check that the source is whole (a folder that is not mounted is empty), then "
+            "give --yes"
         )
 
 
