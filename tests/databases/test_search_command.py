@@ -39,7 +39,7 @@ def search(shop, *arguments):
 
 
 def objects(shop, *arguments):
-    """What `--json` prints."""
+    """Run `search --json` and return its objects."""
     result = search(shop, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""Where pictures come from: chosen files, tables of every kind, URLs, data URIs, folders and tables elsewhere."""
+"""Sources of pictures: chosen files, tables of every kind, URLs, data URIs, and remote folders and tables."""
 
 import base64
 import contextlib
@@ -64,7 +64,7 @@ def web_server(folder, tags=None, answers=None, login=None):
 
 @pytest.fixture
 def bucket(photos):
-    """The five pictures in a store that only fsspec knows."""
+    """The five pictures in a store that only fsspec can read."""
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     memory.put(str(photos), "/bucket", recursive=True)

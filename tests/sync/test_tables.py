@@ -289,7 +289,7 @@ def test_rows_that_leave_while_the_table_is_counted_are_no_matter(photos, left):
 
         def open(self):
             self.times += 1
-            if self.times == 3:  # after the columns and the count, to look at rows of the same id
+            if self.times == 3:  # after the columns and the count: the reading that looks for rows of the same id
                 (photos / "catalog.jsonl").write_text("".join(f'{{"image": "{row["image"]}"}}\n' for row in left))
             return super().open()
 
