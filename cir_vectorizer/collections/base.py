@@ -230,8 +230,8 @@ def picture_to_vectorize(point: Point, by_server: bool) -> str:
     """
     if point.picture is None or not by_server:
         raise ValueError(
-            "it comes without a vector, and the collection was not made for the server to make it; write the "
-            "vector, or make the collection with --vectorize server"
+            "it comes without a vector, and the server makes no vectors for this collection; write the vector, or "
+            "create the collection with --vectorize server"
         )
     return base64.b64encode(point.picture).decode("ascii")
 

@@ -97,7 +97,7 @@ def compose_query(
     pictures, fingerprint = references(image), None
     if image_id is not None:
         if stored is None:
-            raise QueryError("image_id", f"is known only where a collection is at hand; give {needs} too")
+            raise QueryError("image_id", f"needs the collection that holds the object; give {needs} too")
         ids = [image_id] if isinstance(image_id, str | int | UUID) else list(image_id)
         found, fingerprint = stored.get([str(id_) if isinstance(id_, UUID) else id_ for id_ in ids])
         pictures += found

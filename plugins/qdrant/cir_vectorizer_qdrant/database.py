@@ -33,6 +33,6 @@ QDRANT = Database(
     container_setting="QDRANT__INFERENCE__ADDRESS",
     lacks=(
         Lack((1, 10), "problem", "the query interface, so no search works"),
-        Lack((1, 16), "warning", "the collection's metadata, so what sync noted in its objects alone tells the model"),
+        Lack((1, 16), "warning", "metadata of collections, so only the records in the objects tell the model"),
     ),
 )

@@ -128,7 +128,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             count = self.count()
             if count > schema.exact_cutoff:
                 raise CollectionError(
-                    f"{self.address} holds {count:,} objects, and Weaviate compares with each of at most "
+                    f"{self.address} holds {count:,} objects, and Weaviate's exact search takes at most "
                     f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index"
                 )
             filters = filters or everywhere()
@@ -302,7 +302,7 @@ def _indexed(path: tuple[str, ...], schema: Schema) -> bool:
 
 
 def _exists_already(error: BaseException) -> bool:
-    """Tell whether the server refused this because another process made the same at the same time."""
+    """Tell whether the server refused to create something because another process had just created it."""
     return error.__cause__ is not None and "already exists" in said_by(error.__cause__)
 
 
@@ -313,5 +313,5 @@ def _uuids(ids: Sequence[Id]) -> Iterator[list[str]]:
 
 
 def _exists_already(error: BaseException) -> bool:
-    """Tell whether the server refused this because another process made the same at the same time."""
+    """Tell whether the server refused to create something because another process had just created it."""
     return error.__cause__ is not None and "already exists" in said_by(error.__cause__)

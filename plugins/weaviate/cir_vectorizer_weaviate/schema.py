@@ -79,7 +79,7 @@ class Schema:
 
 
 def capitalised(name: str) -> str:
-    """Return a collection's name with a capital letter first, since Weaviate makes no difference."""
+    """Return a collection's name with a capital letter first; to Weaviate both spellings are the same."""
     return name[:1].upper() + name[1:]
 
 
