@@ -1,4 +1,4 @@
-# Everything runs in .venv; the first target that needs it makes it.
+# Everything runs in .venv, which the first target that needs it creates.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

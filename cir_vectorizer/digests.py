@@ -1,4 +1,4 @@
-"""Digests of several parts that cannot be taken for one another."""
+"""Digests over several parts in which the boundaries between parts count."""
 
 import hashlib
 from typing import Protocol
@@ -7,15 +7,15 @@ from typing_extensions import Buffer, Self
 
 
 class Hash(Protocol):
-    """A hash of `hashlib`."""
+    """A hash object of `hashlib`."""
 
     def update(self, data: Buffer, /) -> None: ...
 
 
 class PartsDigest:
-    """SHA-256 over parts, each behind its length: ("ab", "c") and ("a", "bc") have different digests.
+    """SHA-256 over parts, each preceded by its length: ("ab", "c") and ("a", "bc") have different digests.
 
-    Texts are hashed as UTF-8; characters that it lacks (lone surrogates) become "?".
+    Texts are hashed as UTF-8; characters that UTF-8 cannot encode (lone surrogates) become "?".
     """
 
     def __init__(self, *parts: bytes | str) -> None:
@@ -23,14 +23,14 @@ class PartsDigest:
         self.add(*parts)
 
     def add(self, *parts: bytes | str) -> Self:
-        """Hash further parts."""
+        """Add further parts."""
         for part in parts:
             content = part.encode("utf-8", "replace") if isinstance(part, str) else part
             self.part(len(content)).update(content)
         return self
 
     def part(self, length: int) -> Hash:
-        """Begin a part of `length` bytes, to be given to the result's `update` in as many pieces as it takes."""
+        """Begin a part of `length` bytes; pass its bytes to the result's `update`, in any number of pieces."""
         self._hash.update(length.to_bytes(8, "big"))
         return self._hash
 

@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose. Each sentence is a cause and a remedy; beside it stand data for programs.
+"""Errors that this project raises on purpose: a sentence with cause and remedy, and attributes for programs.
 
 CirError                       code               raised for
 ├── QueryError                 query              a composed query that makes no sense
@@ -11,15 +11,15 @@ CirError                       code               raised for
 ├── CollectionError            collection         a database or collection that is missing, unreachable or misshapen
 │   ├── AddressError           collection-address an address that names no collection
 │   └── PartialWriteError      partial-write      some objects of a batch were refused; `failed` says which and why
-├── OverloadError              overload           more work than the engine's bound; `retry_after` in seconds
+├── OverloadError              overload           more waiting work than the engine accepts; `retry_after` in seconds
 ├── MissingExtraError          missing-extra      a package that an extra of cir-vectorizer brings is not installed
 ├── DeviceError                device             one piece of work the device could not run; `__cause__` says why
-│   └── DeviceFullError        device-memory      one piece of work that takes more memory than the device has free
-└── ServiceError               the service's own  an answer of the service, or none; `status`, None without an answer
+│   └── DeviceFullError        device-memory      one piece of work that needs more memory than the device has free
+└── ServiceError               the service's own  a request that the service refused or failed to answer; `status`
 
-The data: `code`, a word that never changes; `field`, the dotted name of the part at fault (`options.steps`, or
+The attributes: `code`, a word that never changes; `field`, the dotted name of the part at fault (`options.steps`, or
 `queries.3.options.steps` in a request), "" for the whole; `index`, the position of the item at fault in its batch or
-list, or None; `problem`, the sentence without the names of places. `str(error)` is the whole sentence.
+list, or None; `problem`, the sentence without the names of field and item. `str(error)` is the whole sentence.
 """
 
 import copy
@@ -51,15 +51,15 @@ class CirError(Exception):
 
     @property
     def item_error(self) -> str | None:
-        """The sentence about an item alone, without its place in its list; None for an error that `within` did not place."""
+        """Sentence without the item's place in its list; None unless `within` placed this error."""
         return None if self._item is None else f"{self._part}{self.problem}"
 
     def at(self, field: str, said: str | None = None) -> Self:
-        """Return this error as one of a part: `field` stands before its own field, and in its sentence.
+        """Return a copy of this error for a part: `field` is put before its own field and before its sentence.
 
         Args:
             field: dotted name of the part, or "" for none.
-            said: what the sentence begins with, `field` and a colon if None.
+            said: prefix of the sentence; `field` and a colon if None.
         """
         placed = self._copy()
         placed.field = ".".join(filter(None, (field, self.field)))
@@ -71,12 +71,12 @@ class CirError(Exception):
         return placed
 
     def within(self, field: str, index: int, said: str | None = None) -> Self:
-        """Return this error as one of an item of the list `field`, counted from 0.
+        """Return a copy of this error for an item of the list `field`.
 
         Args:
             field: dotted name of the list.
-            index: position of the item.
-            said: what the sentence begins with, `field[index]` and a colon if None.
+            index: position of the item, counted from 0.
+            said: prefix of the sentence; `field[index]` and a colon if None.
         """
         placed = self._copy()
         placed.field = ".".join(filter(None, (field, str(index), self.field)))
@@ -86,19 +86,19 @@ class CirError(Exception):
         return placed
 
     def saying(self, problem: str) -> Self:
-        """Return this error, at the same place, with another sentence."""
+        """Return a copy of this error, at the same place, with another sentence."""
         changed = self._copy()
         changed.problem = problem
         return changed
 
     def _copy(self) -> Self:
-        """Return a copy, since one error may be raised to several who wait for the same work."""
+        """Return a copy, since one error may be raised in several callers that wait for the same work."""
         copied = copy.copy(self).with_traceback(self.__traceback__)
         copied.__cause__ = self.__cause__
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _blank, (type(self), self.args), self.__dict__  # the parameters of subclasses differ
+        return _blank, (type(self), self.args), self.__dict__  # without __init__: its parameters differ in subclasses
 
 
 def _blank(kind: type[CirError], args: tuple[Any, ...]) -> CirError:
@@ -111,7 +111,7 @@ class QueryError(CirError, ValueError):
     Args:
         field: dotted name of the part at fault, for example `options.steps`, or "" for the whole query.
         problem: cause and remedy in one sentence, without the field's name.
-        index: position of the item at fault, where `field` names one of a list.
+        index: position of the item at fault, if `field` names an item of a list.
     """
 
     code = "query"
@@ -184,8 +184,8 @@ class PartialWriteError(CollectionError):
     """Some objects of a batch were refused by the database; all others were written.
 
     Args:
-        failed: for each refused object its id and the database's sentence.
-        total: how many objects the batch had.
+        failed: the database's sentence for each refused object, by id.
+        total: number of objects in the batch.
     """
 
     code = "partial-write"
@@ -198,7 +198,7 @@ class PartialWriteError(CollectionError):
 
 
 class OverloadError(CirError):
-    """More work waits than the engine's bound allows; `retry_after` is in seconds."""
+    """More work is waiting than the engine accepts; `retry_after` is in seconds."""
 
     code = "overload"
 
@@ -214,7 +214,7 @@ class DeviceError(CirError):
 
 
 class DeviceFullError(DeviceError):
-    """One piece of work alone took more memory than the device has free."""
+    """A single piece of work needs more memory than the device has free."""
 
     code = "device-memory"
 
@@ -226,12 +226,12 @@ class MissingExtraError(CirError, ImportError):
 
 
 class ServiceError(CirError):
-    """The service refused, failed or could not be reached.
+    """The service refused a request, failed or could not be reached.
 
     Args:
-        problem: the service's sentence, or what kept it from answering.
-        status: of the HTTP answer, None if no answer came.
-        code: the service's word for what was wrong; "service" if it gave none.
+        problem: the service's sentence, or the reason why no answer came.
+        status: HTTP status of the answer; None if no answer came.
+        code: the service's error code; "service" if it gave none.
         field: dotted name of the part of the request at fault, "" for the whole.
     """
 
@@ -245,5 +245,5 @@ class ServiceError(CirError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's message, or the error's kind where it has none."""
+    """Return the first line of another library's message, or the error's type if the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

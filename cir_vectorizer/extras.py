@@ -1,4 +1,4 @@
-"""Optional parts: the packages that each extra brings, and the entry points of what is installed.
+"""Optional parts: the modules that each extra installs, and the entry points of installed packages.
 
 The base install has the query vocabulary, the client and the command line. A part that needs more calls `require` before
 it opens any file. This is the only module that reads entry points.
@@ -40,10 +40,10 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "ray": (*_MODELS, "ray", "pyarrow"),
     "heif": (*_MODELS, "pillow_heif"),
 }
-"""Modules that an extra of pyproject.toml brings, by the extra's name."""
+"""Modules that each extra of pyproject.toml installs, by the extra's name."""
 
 _NAMED = 3
-"""Missing modules that a sentence names."""
+"""Largest number of missing modules that an error names."""
 
 
 def plugins(group: str) -> Mapping[str, EntryPoint]:
@@ -61,11 +61,11 @@ def require(extra: str, need: str, instead: str = "") -> None:
 
     Args:
         extra: its name in pyproject.toml.
-        need: the subject of the sentence: what needs the packages.
-        instead: another way out, for the end of the sentence.
+        need: the part that needs the packages; begins the error's sentence.
+        instead: another remedy, for the end of the sentence.
 
     Raises:
-        MissingExtraError: some are not; names them and the command that installs them.
+        MissingExtraError: some are missing; names them and the command that installs them.
     """
     if lacking := missing(extra):
         named = ", ".join(lacking[:_NAMED]) + (f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else "")
@@ -77,4 +77,4 @@ def require(extra: str, need: str, instead: str = "") -> None:
 
 def _installed(module: str) -> bool:
     spec = find_spec(module)
-    return spec is not None and spec.origin is not None  # a folder of that name here has no origin
+    return spec is not None and spec.origin is not None  # a mere folder of that name is found too, without origin

@@ -1,4 +1,4 @@
-"""Files that a reader sees old or new, never half written."""
+"""Atomic file replacement: a reader sees the old file or the new one, never a half-written one."""
 
 import os
 import tempfile
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, then move it into its place.
+    """Write `content` to a temporary file beside `path`, then move it into place.
 
     Raises:
-        OSError: it cannot be written; what stood at `path` still stands there.
+        OSError: the file cannot be written; `path` is unchanged.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
         try:

@@ -1,20 +1,20 @@
-"""Text that may be printed, logged or recorded: without user, password or signature, and always valid UTF-8."""
+"""Text made safe to print, log or record: without user, password or signature, and always valid UTF-8."""
 
 import re
 
 
 def without_user(text: str) -> str:
-    """Return a URL, or a text that holds some, without user, password or key before the host."""
+    """Return a URL, or a text with URLs, without the user, password or key before the host."""
     return re.sub(r"//[^/]*@", "//", text)
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL without user and password, and without its query, which is mostly a signature."""
+    """Return a URL without user and password, and without its query, which is usually a signature."""
     return without_user(url).partition("?")[0]
 
 
 def printable(name: str) -> str:
-    """Return a file name that can be written as UTF-8; what cannot becomes "?"."""
+    """Return a file name as valid UTF-8; characters that cannot be encoded become "?"."""
     return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
 
 

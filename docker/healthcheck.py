@@ -8,7 +8,7 @@ import urllib.request
 scheme = "https" if os.environ.get("CIR_TLS_CERT") else "http"
 address = f"{scheme}://127.0.0.1:{os.environ.get('CIR_PORT', '8000')}/.well-known/ready"
 context = ssl.create_default_context()
-context.check_hostname = False  # it asks itself, by an address that no certificate names
+context.check_hostname = False  # the service is asked at 127.0.0.1, which no certificate names
 context.verify_mode = ssl.CERT_NONE
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
 try:

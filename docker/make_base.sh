@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a base image without a registry of images: Debian by debootstrap, imported into buildah's store.
+# Makes a base image without an image registry: Debian by debootstrap, imported into buildah's store.
 #   docker/make_base.sh [NAME]        (as root; NAME is localhost/cir-base if left out)
 set -eu
 name=${1:-localhost/cir-base}

@@ -8,7 +8,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:  # a pytest-xdist worker: several processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["tests.support.databases", "tests.support.indexing", "tests.support.servers"]
@@ -17,7 +17,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real photos, captions and recorded numbers, where there is one."""
+    """The folder with real photos, captions and recorded numbers; skips the test if it does not exist."""
     if not SHARED.is_dir():
         pytest.skip("no ../shared folder with real photos and captions beside this checkout")
     return SHARED
@@ -33,7 +33,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random CLIPModel as transformers saves it."""
+    """A folder with a small CLIPModel of random weights, as transformers saves it."""
     import torch
     from transformers import CLIPConfig, CLIPModel
 

@@ -1,4 +1,4 @@
-"""The command line starts fast, lists its commands and says what is wrong without a traceback."""
+"""The command line starts fast, lists its commands and reports errors without a traceback."""
 
 import subprocess
 import sys

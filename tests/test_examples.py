@@ -26,7 +26,7 @@ def dress(tmp_path):
 
 
 def example(name, *arguments):
-    """The lines that an example prints: a score and an id each."""
+    """Run an example and return the lines it prints: a score and an id each."""
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

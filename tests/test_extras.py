@@ -1,4 +1,4 @@
-"""Optional parts: what is missing is said before anything is opened, with the command that installs it."""
+"""Optional parts: a missing package is reported before anything is opened, with the command that installs it."""
 
 import re
 import sys

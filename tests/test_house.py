@@ -1,4 +1,4 @@
-"""The house as CONTRIBUTING.md draws it: the map is up to date, the walks are walked, and its rules hold in the code."""
+"""CONTRIBUTING.md is true: the map is up to date, real runs take the walks, and the rules hold in the code."""
 
 import re
 import subprocess

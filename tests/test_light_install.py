@@ -1,4 +1,4 @@
-"""The wheel in fresh virtual environments: small, without torch, and of use with a running service.
+"""The wheel in fresh virtual environments: small, without torch, and useful with a running service.
 
 Needs a package index that pip reaches; skips without one.
 """
@@ -22,7 +22,7 @@ from tests.test_command_line import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = ("pip", "setuptools", "wheel", "_distutils_hack", "pkg_resources")
-"""What a fresh virtual environment has by itself."""
+"""Packages of a fresh virtual environment."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -44,13 +44,13 @@ class Installation:
         return self.run("cir-vectorizer", *arguments, **environment)
 
     def run(self, program, *arguments, **environment):
-        """Run away from the checkout, so that what is imported is what is installed."""
+        """Run outside the checkout, so that the installed package is imported."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CIR_"))}
         words = [self.bin / program, *map(str, arguments)]
         return subprocess.run(words, capture_output=True, text=True, cwd=self.bin, env={**kept, **environment})
 
     def mebibytes(self):
-        """The size of all packages, without pip's and without tiny's weights."""
+        """Return the size of all packages in MiB, without pip's and without tiny's weights."""
         weights = self.packages / "cir_vectorizer" / "weights"
         files = [
             path

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
-    """The device asked for, else the first CUDA device, else Apple's, else the CPU.
+    """Return the requested device, or if None or "auto", the first CUDA device, else Apple's, else the CPU.
 
     Raises:
         ModelError: the device is unknown or not present.
@@ -54,7 +54,7 @@ def load_backbone(
     """Load the backbone that `spec` names, frozen and in evaluation mode; its weights are float32 if `dtype` is None.
 
     Raises:
-        ModelError: no such loader, or the loader cannot build the model; says what to do.
+        ModelError: the loader is unknown or cannot build the model; says what to do.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Protocol of a backbone: a picture encoder and a text encoder of one space."""
+"""Protocol of a backbone: a picture encoder and a text encoder that share one space."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """Names a backbone: loader, model name or folder, and the loader's own options.
+    """Specification of a backbone: loader, model name or folder, and the loader's own options.
 
     Written `loader:name` or `loader:name,key=value,…`, for example
     `open_clip:ViT-L-14-quickgelu,pretrained=openai`.
@@ -30,7 +30,7 @@ class BackboneSpec:
         """Read `loader:name,key=value`.
 
         Raises:
-            ModelError: an option without `=`.
+            ModelError: an option has no `=`.
         """
         loader, _, rest = text.partition(":")
         name, *pairs = rest.split(",")
@@ -47,7 +47,7 @@ class BackboneSpec:
 
 
 class Backbone(Protocol):
-    """A frozen dual encoder: the picture encoder itself, and beside it the text encoder of the same space.
+    """A frozen dual encoder: a picture encoder, and in `text` the text encoder of the same space.
 
     Embeddings are (n, dim) float32, projected and **not** normalised.
     """
@@ -61,7 +61,7 @@ class Backbone(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the picture encoder (hex), which an index is known by."""
+        """Fingerprint of the picture encoder (hex), which an index records."""
         ...
 
     @property
@@ -71,13 +71,13 @@ class Backbone(Protocol):
 
     @property
     def transform(self) -> "Callable[[Image.Image], Tensor]":
-        """`preprocess` without the weights, for other processes."""
+        """`preprocess` as a function that holds no weights, to send to other processes."""
         ...
 
     def preprocess(self, image: "Image.Image") -> "Tensor":
-        """RGB picture -> (3, height, width) float32 on the host; safe on threads."""
+        """Preprocess an RGB picture: (3, height, width) float32 on the host. Thread-safe."""
         ...
 
     def encode_images(self, pixels: "Tensor") -> "Tensor":
-        """(n, 3, height, width) -> (n, dim)."""
+        """Encode preprocessed pictures: (n, 3, height, width) -> (n, dim)."""
         ...

@@ -1,4 +1,4 @@
-"""A CLIP of any library as a backbone: its picture side, and the text encoder beside it."""
+"""A CLIP of any library as a backbone: the picture encoder, with the text encoder of clip_text.py beside it."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,28 +18,28 @@ from cir_vectorizer.errors import ModelError
 
 
 class Towers(TextTowers, Protocol):
-    """The calls by which a CLIP library differs from another; an `nn.Module` too."""
+    """Calls that each CLIP library implements in its own way, on an `nn.Module`."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """(n, 3, height, width) -> (n, dim) projected."""
+        """Encode pixels: (n, 3, height, width) -> (n, dim), projected."""
         ...
 
     def picture_facts(self) -> EncoderFacts:
-        """Weights and layers of the picture encoder, for the fingerprint."""
+        """Return weights and layers of the picture encoder, for the fingerprint."""
         ...
 
 
 class ClipBackbone:
-    """A CLIP of any library: the fingerprints and the order of things are the same for all.
+    """A CLIP of any library; the fingerprints and the order of steps are the same for all.
 
     Args:
-        spec: loader, name and options that it was loaded by.
+        spec: loader, name and options with which it was loaded.
         towers: implements `Towers`.
         text: facts of the text tower.
         dim: length of an embedding.
         transform: RGB picture -> (3, height, width) float32.
-        preprocessing: what `transform` does, as JSON values, for the fingerprint.
-        mean_image_norm: mean length of unnormalised picture embeddings, where it is known.
+        preprocessing: settings of `transform` as JSON values, for the fingerprint.
+        mean_image_norm: mean length of unnormalised picture embeddings, if known.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ClipBackbone:
         self._preprocessing = preprocessing if ratio is None else {**preprocessing, "target_pad": ratio}
         self._towers: Any = towers.requires_grad_(False).eval()
         self.text = ClipTextEncoder(spec, towers, text, dim, device, dtype)
-        if dtype != torch.float32:  # fingerprints are of the weights as published, before they are rounded
+        if dtype != torch.float32:  # compute fingerprints from the published weights, before they are rounded
             _ = self.fingerprint, self.text.fingerprint, self.former_fingerprint
         towers.to(device=device, dtype=dtype)
 
@@ -94,8 +94,8 @@ class PadThen:
     """Preprocessing that first pads a long picture with black towards a square, as SEARLE's published runs did.
 
     Args:
-        ratio: longer side by shorter side that is left as it is; 1.25 as published.
-        transform: the backbone's own preprocessing, which follows.
+        ratio: largest ratio of long to short side that is not padded; 1.25 as published.
+        transform: the backbone's own preprocessing, applied afterwards.
     """
 
     def __init__(self, ratio: float, transform: Callable[[Image.Image], Tensor]) -> None:
@@ -110,10 +110,10 @@ class PadThen:
 
 
 def _ratio(spec: BackboneSpec) -> float | None:
-    """The option `target_pad` of a spec; None if it is not there.
+    """Return the option `target_pad` of a spec, or None.
 
     Raises:
-        ModelError: it is no number from 1 on.
+        ModelError: it is not a number of at least 1.
     """
     text = spec.options.get("target_pad")
     if text is None:
@@ -128,11 +128,11 @@ def _ratio(spec: BackboneSpec) -> float | None:
 
 
 COMMON_OPTIONS = ("target_pad",)
-"""Options of every loader."""
+"""Options that every loader takes."""
 
 
 def check_options(options: Mapping[str, str], known: Sequence[str], loader: str) -> None:
-    """Refuse loader options that do not exist.
+    """Refuse unknown loader options.
 
     Raises:
         ModelError: names the option and lists the known ones.

@@ -1,4 +1,4 @@
-"""The text side that all CLIPs share: ragged rows, pseudo-tokens and the fingerprint."""
+"""The text encoder that all CLIPs share: ragged rows, pseudo-tokens and the fingerprint."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,26 +17,26 @@ from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 
 
 class TextTowers(Protocol):
-    """The calls by which the text tower of a library differs from another's; an `nn.Module` too."""
+    """Calls that the text tower of each library implements in its own way, on an `nn.Module`."""
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """(n, length) ids -> (n, length, width), before positions are added."""
+        """Embed ids: (n, length) -> (n, length, width), before positions are added."""
         ...
 
     def encode_tokens(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        """(n, length, width) and the (n,) end positions -> (n, dim) projected, by the library's own tower."""
+        """Encode with the library's own tower: (n, length, width) and (n,) end positions -> (n, dim), projected."""
         ...
 
     def text_tower(self) -> TextTower | None:
-        """The text tower in parts, for packed rows; None where its layers are not of the common form."""
+        """Return the text tower in parts, for packed rows; None if its layers do not have the common form."""
         ...
 
     def encode_states(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        """(n, length, width) and the (n,) end positions -> (n, length, width) after the last norm."""
+        """Compute all states after the last norm: (n, length, width) and (n,) end positions -> (n, length, width)."""
         ...
 
     def text_facts(self) -> EncoderFacts:
-        """Weights and layers of the text encoder, for the fingerprint."""
+        """Return weights and layers of the text encoder, for the fingerprint."""
         ...
 
 
@@ -44,9 +44,9 @@ class ClipTextEncoder:
     """The text encoder of a CLIP of any library.
 
     Args:
-        spec: the backbone that it belongs to.
-        towers: implements `TextTowers`; frozen, on `device` and in `dtype` by the time that rows are read.
-        facts: of the tower.
+        spec: spec of the backbone that it belongs to.
+        towers: implements `TextTowers`; must be frozen, on `device` and in `dtype` before rows are encoded.
+        facts: facts of the tower.
         dim: length of an embedding.
     """
 
@@ -108,7 +108,7 @@ class ClipTextEncoder:
         return states.float()
 
     def _padded(self, rows: Sequence[TokenRow], length: int) -> tuple[Tensor, Tensor]:
-        """Ids (n, length) and end positions (n,), on the device."""
+        """Return padded ids (n, length) and end positions (n,), on the device."""
         pad = (self.facts.pad_id,)
         ids = torch.tensor([row.ids + pad * (length - len(row.ids)) for row in rows])
         ends = torch.tensor([len(row.ids) - 1 for row in rows])
@@ -117,10 +117,10 @@ class ClipTextEncoder:
     def _encode_packed(
         self, tower: TextTower, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Indices of rows and their embeddings.
+        """Yield indices of rows and their embeddings.
 
-        Nothing before a row's first pseudo-token depends on it, so that is read once for all rows that share it, and
-        without a graph; unless it saves less than the further pass costs.
+        Tokens before a row's first pseudo-token do not depend on it. So rows that begin with the same tokens share one
+        pass over them, without gradients, unless this saves less than the extra pass costs.
         """
         starts = [min((at for at, _ in row.slots), default=1) for row in rows]
         prefixes = sorted(dict.fromkeys(row.ids[:start] for row, start in zip(rows, starts, strict=True)), key=len)
@@ -145,7 +145,7 @@ class ClipTextEncoder:
     def _encode_padded(
         self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Indices of rows and their embeddings, by the library's own tower."""
+        """Yield indices of rows and their embeddings, from the library's own tower."""
         full = self.facts.context_length
         lengths = [len(row.ids) if self.facts.rows_may_be_cut else full for row in rows]
         for group in chain.from_iterable(packs(lengths, replace(self._sizes, group=self._sizes.one_pass))):
@@ -156,7 +156,7 @@ class ClipTextEncoder:
             yield group, self._towers.encode_tokens(embeddings.view(*ids.shape, -1), ends)
 
     def _embed(self, ids: Sequence[int], slots: Sequence[tuple[int, int]], pseudo_tokens: Tensor | None) -> Tensor:
-        """Token embeddings (len(ids), width), with pseudo-tokens at their (position, index)."""
+        """Return token embeddings (len(ids), width); `slots` are (position, index) pairs of pseudo-tokens."""
         embeddings = self.embed_tokens(torch.tensor(ids))
         if slots and pseudo_tokens is not None:
             at, which = torch.tensor(slots, device=self.device).unbind(1)

@@ -1,11 +1,11 @@
-"""Fingerprints of a backbone: what an index, a model folder and a query name it by.
+"""Fingerprints of a backbone, by which indexes, model folders and queries identify it.
 
-A fingerprint of version 2 holds all that decides about a vector: the weights as they were published (before they are
-rounded to another precision), the preprocessing of pictures or the tokenizer of texts, and what the weights do not
-tell: activation, heads, mask and pooling. Pictures and texts have one each, since an index is made by the picture part.
+A fingerprint of version 2 covers all that determines a vector: the published weights (before they are rounded to
+another precision), the preprocessing of pictures or the tokenizer of texts, and settings that the weights do not show:
+activation, heads, mask and pooling. Each encoder has its own, since an index depends on the picture encoder only.
 
-Version 1 hashed the weights of both towers and the preprocessing alone, so that `gelu` and `quick_gelu` over the same
-weights shared one. It is still computed, to recognise what earlier releases made.
+Version 1 hashed only the weights of both towers and the preprocessing, so `gelu` and `quick_gelu` over the same weights
+shared a fingerprint. It is still computed, to recognise indexes and model folders of earlier releases.
 """
 
 import hashlib
@@ -36,16 +36,16 @@ _ACTIVATIONS = {
     "Swish": "silu",
     "Hardswish": "hardswish",
 }
-"""The same activation under the names that libraries give to its module."""
+"""Activations by class name; libraries name the same activation differently."""
 
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """One side of a backbone, for its fingerprint.
+    """Facts of one encoder of a backbone, for its fingerprint.
 
     Attributes:
-        weights: names in the state dict that begin so belong to this side.
-        facts: what decides about a vector beside the weights, as JSON values.
+        weights: prefixes of the encoder's names in the state dict.
+        facts: settings that determine a vector besides the weights, as JSON values.
     """
 
     weights: tuple[str, ...]
@@ -53,7 +53,7 @@ class EncoderFacts:
 
 
 def encoder_fingerprint(side: Literal["picture", "text"], weights: Mapping[str, Tensor], encoder: EncoderFacts) -> str:
-    """Hash one encoder: its weights among those of the state dict, as they were published, and its facts."""
+    """Hash one encoder: its facts, and its part of the published `weights` of the backbone."""
     digest = PartsDigest(VERSION, side, json.dumps(encoder.facts, sort_keys=True))
     for name, shape, content in _contents(weights):
         if name.startswith(encoder.weights):
@@ -62,7 +62,7 @@ def encoder_fingerprint(side: Literal["picture", "text"], weights: Mapping[str, 
 
 
 def former_fingerprint(weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]) -> str:
-    """Hash a backbone as version 1 did: all weights as they were published, and the preprocessing of pictures."""
+    """Hash a backbone as version 1 did: all published weights, and the preprocessing of pictures."""
     digest = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode())
     for _, shape, content in _contents(weights):
         digest.update(shape.encode())
@@ -71,7 +71,7 @@ def former_fingerprint(weights: Mapping[str, Tensor], preprocessing: Mapping[str
 
 
 def _contents(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, str, memoryview]]:
-    """Name, name with shape, and float32 bytes of each weight, in the order of names."""
+    """Yield name, name with shape, and float32 bytes of each weight, sorted by name."""
     for name, tensor in sorted(weights.items()):
         if tensor.is_floating_point():
             array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
@@ -79,7 +79,7 @@ def _contents(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, str, memoryv
 
 
 def module_facts(*modules: nn.Module | None) -> dict[str, Any]:
-    """Return what the weights of these modules do not tell: `activations` and `heads`, each kind and number once."""
+    """Return settings that the modules' weights do not show: the distinct `activations` and numbers of `heads`."""
     parts = [part for module in modules if module is not None for part in module.modules()]
     activations = {
         "gelu_tanh" if getattr(part, "approximate", "none") == "tanh" else _ACTIVATIONS[type(part).__name__]

@@ -1,7 +1,7 @@
 """Backbones of the open_clip library: every CLIP it can build that reads text with the CLIP tokenizer.
 
 Options: `pretrained` (a tag, a local weights file, or `random` for untrained weights) and `activation`
-(`quick_gelu` or `gelu`), which must be said for a local file: the file does not tell, and the wrong one
+(`quick_gelu` or `gelu`), which is required for a local file: the file does not record it, and the wrong one
 gives wrong vectors without an error.
 """
 
@@ -32,7 +32,7 @@ class OpenClipTowers(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.visual: Any = model.visual
-        text: Any = getattr(model, "text", model)  # CustomTextCLIP keeps its text tower apart
+        text: Any = getattr(model, "text", model)  # CustomTextCLIP has its text tower in `text`
         self.token_embedding = text.token_embedding
         self.positional_embedding = text.positional_embedding
         self.transformer = text.transformer
@@ -91,7 +91,7 @@ class OpenClipTowers(nn.Module):
 
 
 class OpenClipLayer:
-    """A `TextLayer` of open_clip, which keeps the weights of queries, keys and values in one."""
+    """A `TextLayer` of open_clip, which keeps the weights of queries, keys and values in one tensor."""
 
     def __init__(self, block: Any) -> None:
         self.heads: int = block.attn.num_heads
@@ -117,9 +117,9 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
     """Build the open_clip model `name`.
 
     Raises:
-        ModelError: unknown name or tag, another tokenizer or text tower than CLIP's, or an activation that is
-            not said or does not fit.
-        CheckpointError: a local weights file that does not fit the architecture.
+        ModelError: the name or tag is unknown, the tokenizer or text tower is not CLIP's, or the activation is
+            missing or does not fit.
+        CheckpointError: a local weights file does not fit the architecture.
     """
     check_options(options, ("pretrained", "activation", "seed"), "open_clip")
     config = open_clip.get_model_config(name)
@@ -167,7 +167,7 @@ def from_model(
 
 
 def check_clip_text(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse, by name, a model whose text side is not CLIP's.
+    """Refuse a model whose text encoder is not CLIP's.
 
     Raises:
         ModelError: says what the model uses instead.

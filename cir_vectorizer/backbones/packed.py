@@ -1,7 +1,7 @@
-"""A causal text tower over packed rows: linear layers see the tokens of many rows at once, attention those of one row.
+"""A causal text tower over packed rows: linear layers see tokens of many rows at once, attention those of one row only.
 
-No row is padded to another's length, and a row can go on from tokens that were read before, once for all rows that
-share them. Both leave every embedding as it is, since no token depends on a later one.
+Rows are grouped by length, which saves padding, and tokens with which several rows begin are read only once. Neither
+changes an embedding, since no token depends on a later one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,24 +14,24 @@ from torch.nn import functional as F
 
 
 class TextLayer(Protocol):
-    """One layer: norm, attention, norm, MLP. States are (tokens, width), of any rows."""
+    """A layer: norm, attention, norm, MLP. States are (tokens, width), from any rows."""
 
     heads: int
 
     def norm(self, states: Tensor) -> Tensor:
-        """What attention reads."""
+        """Return the normed states that attention reads."""
         ...
 
     def queries(self, normed: Tensor) -> Tensor:
-        """-> (tokens, width), head by head."""
+        """Return the queries, (tokens, width), head by head."""
         ...
 
     def keys_values(self, normed: Tensor) -> Tensor:
-        """-> (tokens, 2 · width): the keys head by head, then the values."""
+        """Return (tokens, 2 · width): the keys head by head, then the values."""
         ...
 
     def finish(self, states: Tensor, attended: Tensor) -> Tensor:
-        """The states that leave the layer, from those that entered it and the values that its heads attended to."""
+        """Return the layer's output, from the states that entered it and the values that its heads attended to."""
         ...
 
 
@@ -52,13 +52,13 @@ class TextTower:
 
 @dataclass(frozen=True)
 class PackSizes:
-    """In tokens.
+    """Sizes of packs and groups, in tokens.
 
     Attributes:
-        pack: the most that go through the linear layers together.
-        group: the least that go through attention together; pieces of one length do, and longer ones where these
-            are few.
-        one_pass: what costs as much as one pass over the layers does by itself.
+        pack: most tokens that go through the linear layers together.
+        group: fewest tokens that go through attention together: pieces of one length, and longer ones if these are
+            too few.
+        one_pass: tokens whose work equals the fixed cost of a pass over the layers.
     """
 
     pack: int
@@ -71,7 +71,7 @@ ON_GPU = PackSizes(pack=262_144, group=1024, one_pass=16_384)
 
 
 def packs(lengths: Sequence[int], sizes: PackSizes) -> Iterator[list[list[int]]]:
-    """Packs of groups of indices, from the shortest to the longest."""
+    """Yield packs of groups of indices, from the shortest length to the longest."""
     pack: list[list[int]] = []
     in_pack = in_group = 0
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -94,8 +94,8 @@ class Piece:
     Attributes:
         ids: the tokens.
         slots: (position in `ids`, index of a pseudo-token).
-        before: how many tokens of the row were read before.
-        kept_at: where the keys and values of these stand among those that were kept.
+        before: number of tokens of the row that were read before.
+        kept_at: position of their keys and values among all that were kept.
     """
 
     ids: tuple[int, ...]
@@ -105,12 +105,12 @@ class Piece:
 
 
 class Pack:
-    """Pieces end to end, in groups that go through attention together, padded to their longest.
+    """Pieces end to end, in groups that go through attention together; each group is padded to its longest piece.
 
     Attributes:
-        ids: of all tokens, with the padding.
+        ids: ids of all tokens, including padding.
         slots: (position in `ids`, index of a pseudo-token).
-        offsets: where each piece starts in `ids`.
+        offsets: start of each piece in `ids`.
     """
 
     def __init__(self, groups: Sequence[Sequence[Piece]], pad_id: int) -> None:
@@ -131,7 +131,7 @@ class Pack:
                 self._positions += range(piece.before, piece.before + length)
 
     def keys_values(self, tower: TextTower, embeddings: Tensor) -> list[Tensor]:
-        """(tokens, width) -> (tokens, 2 · width) of each layer, for the pieces that follow."""
+        """Return keys and values of each layer, for later pieces: (tokens, width) -> (tokens, 2 · width)."""
         states = self._placed(tower, embeddings)
         attentions = [_Attention.of(pieces, states) for pieces in self._groups]
         kept: list[Tensor] = []
@@ -143,9 +143,9 @@ class Pack:
         return kept
 
     def embed(self, tower: TextTower, embeddings: Tensor, kept: Sequence[Tensor] | None = None) -> Tensor:
-        """(tokens, width) -> (pieces, dim). The last layer runs at the last tokens alone.
+        """Embed the pieces: (tokens, width) -> (pieces, dim). The last layer runs at their last tokens only.
 
-        `kept` is what `keys_values` gave for the tokens before.
+        `kept` is the result of `keys_values` for the tokens before.
         """
         states = self._placed(tower, embeddings)
         attentions = [_Attention.of(pieces, states) for pieces in self._groups]
@@ -166,10 +166,10 @@ class Pack:
 
 @dataclass(frozen=True)
 class _Attention:
-    """How the pieces of a group attend: to tokens before, then to their own.
+    """Attention pattern of a group's pieces: to the tokens before, then to their own.
 
     Attributes:
-        before: (pieces, most tokens before), where these were kept.
+        before: (pieces, most tokens before), positions at which these tokens were kept.
         mask: (pieces, 1, queries, most tokens before + most of their own), added to the logits.
     """
 
@@ -193,7 +193,7 @@ class _Attention:
 def _attend(
     attentions: Sequence[_Attention], layer: TextLayer, normed: Tensor, keys_values: Tensor, kept: Tensor | None
 ) -> Tensor:
-    """What the heads attend to at the tokens of `normed`. -> (queries, width)"""
+    """Return the values that the heads attend to at the tokens of `normed`, (queries, width)."""
     query_counts = [a.mask.shape[0] * a.mask.shape[2] for a in attentions]
     token_counts = [a.mask.shape[0] * (a.mask.shape[3] - a.before.shape[1]) for a in attentions]
     queries = torch.split(layer.queries(normed), query_counts)

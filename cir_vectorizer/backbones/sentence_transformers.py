@@ -1,4 +1,4 @@
-"""CLIP models as sentence-transformers ships them: their inner CLIPModel is the backbone."""
+"""CLIP models of the sentence-transformers library: their inner CLIPModel is the backbone."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
     """Load the sentence-transformers model `name` (a folder or hub name, for example `clip-ViT-B-32`).
 
     Raises:
-        ModelError: not to be found, or it holds no CLIPModel.
+        ModelError: the model cannot be found, or it contains no CLIPModel.
     """
     check_options(options, (), "sentence-transformers")
     from sentence_transformers import SentenceTransformer

@@ -1,7 +1,7 @@
 """Protocol of a text encoder: a tokenizer that builds whole rows, and the tower that reads them.
 
-Composers are handed a text encoder and know nothing else of the tower. A composer that changes the query side wraps
-one; a tower that is not CLIP's says in its facts how it attends and pools.
+Composers receive a text encoder and know nothing else of the tower. A composer that changes the query side wraps the
+encoder; a tower that is not CLIP's describes in its facts how it attends and pools.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ row, or the mean over the row."""
 
 @dataclass(frozen=True)
 class TextFacts:
-    """What a composer must know of a text tower."""
+    """Facts of a text tower that composers need."""
 
     context_length: int
     width: int
@@ -30,24 +30,24 @@ class TextFacts:
     end_id: int
     pad_id: int
     marker_id: int
-    """The token that stands where a pseudo-token goes."""
+    """Placeholder token at the position of a pseudo-token."""
     causal: bool
     pooling: Pooling
 
     @property
     def rows_may_be_cut(self) -> bool:
-        """Whether a row that stops right after its end token gives the same vector as a padded one."""
+        """True if a row that stops right after its end token gives the same vector as a padded one."""
         return self.causal and self.pooling == "end"
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One text, ready for the tower: ids from start to end token, unpadded.
+    """A text ready for the tower: ids from start to end token, unpadded.
 
     Attributes:
         slots: (position, index) pairs: the token embedding at that position is replaced by the pseudo-token of that
             index.
-        cut: whether the text was longer than the context; equal rows may differ in it.
+        cut: True if the text was longer than the context; ignored when rows are compared.
     """
 
     ids: tuple[int, ...]
@@ -57,14 +57,14 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of a text, without start and end; `cut` tells whether text was left out."""
+    """Token ids of a text, without start and end; `cut` is True if text was left out."""
 
     ids: tuple[int, ...]
     cut: bool = False
 
 
 class RowTooLong(ValueError):
-    """Raised by `Tokenizer.marked_row`: the row is `excess` tokens longer than the context."""
+    """A row that is `excess` tokens longer than the context; raised by `Tokenizer.marked_row`."""
 
     def __init__(self, excess: int) -> None:
         super().__init__(f"the row is {excess} tokens too long")
@@ -72,7 +72,7 @@ class RowTooLong(ValueError):
 
 
 class Tokenizer(Protocol):
-    """Text -> token rows that fit the tower's context. Safe on threads."""
+    """A tokenizer that builds token rows for the tower's context. Thread-safe."""
 
     context_length: int
     vocab_size: int
@@ -81,7 +81,7 @@ class Tokenizer(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the vocabulary and of the rules that make tokens of it (hex)."""
+        """Digest of the vocabulary and the tokenising rules (hex)."""
         ...
 
     def encode(self, text: str, limit: int) -> Tokens:
@@ -97,18 +97,18 @@ class Tokenizer(Protocol):
         ...
 
     def marked_row(self, pieces: Sequence[str | int], shorten: Sequence[int] | None = None) -> TokenRow:
-        """Build a row of texts and markers, where pseudo-tokens go.
+        """Build a row of texts, and of markers at the positions of pseudo-tokens.
 
-        Each piece is tokenised apart, so a marker never melts into the punctuation beside it and no character of a
-        text becomes one.
+        Each piece is tokenised separately, so a marker never merges with punctuation beside it, and no character of a
+        text becomes a marker.
 
         Args:
             pieces: texts, and indices of pseudo-tokens.
-            shorten: positions in `pieces` of the texts that lose their end, one after the other, if the row is too long.
-                With None the row ends where the context does, and markers beyond it are lost.
+            shorten: positions in `pieces` of the texts to cut at the end, one after the other, if the row is too long.
+                If None, the whole row is cut at the end of the context, and markers beyond it are lost.
 
         Raises:
-            RowTooLong: the row is too long even so.
+            RowTooLong: the row is too long even after these cuts.
         """
         ...
 
@@ -130,16 +130,17 @@ class TextEncoder(Protocol):
         ...
 
     def embed_tokens(self, ids: "Tensor") -> "Tensor":
-        """(n, length) ids -> (n, length, width) token embeddings: what pseudo-tokens are compared with."""
+        """Embed ids: (n, length) -> (n, length, width). Pseudo-tokens are compared with these token embeddings."""
         ...
 
     def encode_text(self, rows: Sequence[TokenRow], pseudo_tokens: "Tensor | None" = None) -> "Tensor":
-        """Ragged rows -> (n, dim); `pseudo_tokens` is (m, width), and gradients flow back to it."""
+        """Encode ragged rows to (n, dim); `pseudo_tokens` is (m, width), and gradients flow back to it."""
         ...
 
     def encode_states(self, rows: Sequence[TokenRow], pseudo_tokens: "Tensor | None" = None) -> "Tensor":
-        """Rows -> (n, context_length, width): all states after the last norm, rows padded with `pad_id`.
+        """Encode rows, padded with `pad_id`, to all states after the last norm, (n, context_length, width).
 
-        `pseudo_tokens` as in `encode_text`. Nothing attends to the padding; its own states are kept, since networks were trained on them.
+        `pseudo_tokens` as in `encode_text`. Nothing attends to the padding; its own states are kept, since networks
+        were trained on them.
         """
         ...

@@ -1,7 +1,7 @@
 """The packaged `tiny` backbone: a small CLIP of our own, trained on drawn product pictures.
 
-It is an open_clip model like any other; only its file is small: token embeddings are stored for the tokens
-that its captions use, and all others get their mean on load.
+It is an ordinary open_clip model in a small file: only embeddings of tokens that its captions use are stored,
+and all other tokens get the mean of these when it is loaded.
 """
 
 import json
@@ -24,7 +24,7 @@ _EMBEDDING = "token_embedding.weight"
 
 
 def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:
-    """Load the packaged weights, or those of the file `name` in the same format.
+    """Load the packaged weights, or the file `name` in the same format.
 
     Raises:
         CheckpointError: the file is missing or not of this format.
@@ -38,7 +38,7 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
 
 
 def read(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The open_clip model in a file that `save` wrote, and its config with `mean_image_norm`.
+    """Return the open_clip model in a file that `save` wrote, and its config with `mean_image_norm`.
 
     Raises:
         CheckpointError: the file is missing or not of this format.
@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             config: dict[str, Any] = json.loads(file.metadata()["config"])
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a dict
-    except Exception as error:  # safetensors raises several kinds for damaged files
+    except Exception as error:  # safetensors raises several types for damaged files
         raise CheckpointError(f"{path} cannot be read ({first_line(error)}); install cir-vectorizer again") from error
     used, rows = weights.pop("used_tokens").long(), weights.pop(_EMBEDDING)
     embedding = rows.mean(0).repeat(open_clip_loader.CLIP_VOCABULARY, 1)
@@ -58,7 +58,7 @@ def read(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def build(config: dict[str, Any]) -> nn.Module:
-    """An untrained open_clip model of `config` (`embed_dim`, `vision_cfg`, `text_cfg`)."""
+    """Build an untrained open_clip model from `config` (`embed_dim`, `vision_cfg`, `text_cfg`)."""
     model: nn.Module = open_clip.CLIP(**config)
     return model
 

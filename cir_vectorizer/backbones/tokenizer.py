@@ -1,7 +1,7 @@
-"""CLIP's byte-pair tokenizer, and the rows that are made of its tokens.
+"""CLIP's byte-pair tokenizer, and the rows that are built from its tokens.
 
-Wraps open_clip's tokenizer so that text from outside is safe: special tokens written out in a text stay
-plain text, work stops once the context is full, and the word cache is bounded.
+Wraps open_clip's tokenizer to make untrusted text safe: special tokens spelled out in a text stay plain text,
+work stops once the context is full, and the word cache is bounded.
 """
 
 import json
@@ -22,7 +22,7 @@ _WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
 
 
 class ClipTokenizer:
-    """Text -> rows of CLIP's tokens, for a context of `context_length`."""
+    """A tokenizer that builds rows of CLIP's tokens, for a context of `context_length`."""
 
     def __init__(self, context_length: int = 77) -> None:
         self.context_length = context_length
@@ -56,7 +56,7 @@ class ClipTokenizer:
         return Tokens(tuple(ids[:limit]), cut or len(ids) > limit)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that these ids spell."""
+        """Return the text that these ids spell."""
         text: str = self._bpe.decode(ids)
         return text.strip()
 

@@ -20,7 +20,7 @@ _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _BICUBIC = 3
 END_ID = 49407
-"""CLIP's end token, which most of its tokenizers also pad with."""
+"""CLIP's end token; most of its tokenizers also pad with it."""
 
 
 class TransformersTowers(nn.Module):
@@ -99,10 +99,10 @@ class TransformersLayer:
 
 
 def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:
-    """Load the CLIPModel in folder `name`, or of that hub name; with the option `tower=text` its text tower alone.
+    """Load the CLIPModel in folder `name`, or of that hub name; with the option `tower=text`, only its text tower.
 
     Raises:
-        ModelError: not a CLIP model, or not to be found.
+        ModelError: the model cannot be found or is not a CLIP.
         CheckpointError: its weights do not fit its config.
     """
     check_options(options, ("tower",), "transformers")
@@ -112,7 +112,7 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
 
     try:
         config = AutoConfig.from_pretrained(name)
-    except Exception as error:  # a config of odd content raises many kinds
+    except Exception as error:  # a malformed config raises many types
         raise ModelError(
             f"no CLIP model at {name!r} ({first_line(error)}); give a folder with config.json, or a hub name and a network"
         ) from error
@@ -121,10 +121,10 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
     try:
         kind: Any = CLIPTextModelWithProjection if "tower" in options else CLIPModel
         if "tower" in options and config.model_type == "clip":
-            config.text_config.projection_dim = config.projection_dim  # the text part alone may say another
+            config.text_config.projection_dim = config.projection_dim  # the text config alone may have another
             config = config.text_config
         model, loaded = kind.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # files of another model raise many kinds
+    except Exception as error:  # files of another model raise many types
         raise CheckpointError(f"the weights of {name!r} cannot be loaded: {first_line(error)}") from error
     if missing := sorted(loaded["missing_keys"]):
         raise CheckpointError(
@@ -146,7 +146,7 @@ def from_model(
     """Wrap a transformers CLIPModel; `image_config` is its preprocessor_config.json, None for CLIP's own.
 
     Raises:
-        ModelError: its config, its preprocessing or its tokenizer do not go with the model.
+        ModelError: the config, the preprocessing or the tokenizer does not fit the model.
     """
     text_config = getattr(model.config, "text_config", model.config)
     vision_config = getattr(model.config, "vision_config", None)
@@ -189,7 +189,7 @@ def from_model(
 
 
 def _pad_id(name: str) -> int:
-    """What the model's own tokenizer pads with; CLIP's end token where none is there."""
+    """Return the pad id of the model's own tokenizer, or CLIP's end token if it has none."""
     from transformers import CLIPTokenizer
 
     try:

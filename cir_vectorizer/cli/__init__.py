@@ -1,7 +1,7 @@
 """The command line: one click command a file, found by the entry-point group `cir_vectorizer.commands`.
 
-Built-in commands and plugins' come through the same door. A command's module is imported when it is run or its help is
-shown; it must import torch and other heavy things inside its function.
+Built-in commands and those of plugins are found in the same way. A command's module is imported when it is run or its
+help is shown; it must import torch and other heavy things inside its function.
 """
 
 import os
@@ -10,7 +10,7 @@ import click
 
 from cir_vectorizer import extras
 
-# Torch's worker threads would spin while they wait, on the cores that decode pictures; several times slower on a busy machine.
+# Otherwise torch's idle worker threads spin on the cores that decode pictures: several times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

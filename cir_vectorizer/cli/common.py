@@ -1,4 +1,4 @@
-"""What the commands share. Imports nothing heavy: `--help` stays fast."""
+"""Options and helpers that the commands share. Imports nothing heavy, so that `--help` stays fast."""
 
 import functools
 import os
@@ -41,7 +41,7 @@ def fail_with_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def needs(extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Refuse to run a command, before it opens any file, where packages of an extra are missing."""
+    """Refuse to run a command, before it opens any file, if packages of an extra are missing."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -55,10 +55,10 @@ def needs(extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def check_model_is_possible(service: str | None, device: str | None) -> None:
-    """Check, before any file is opened, that there is a service or that a model can run here.
+    """Check, before any file is opened, that a service is given or a model can run here.
 
     Raises:
-        MissingExtraError: neither.
+        MissingExtraError: neither is the case.
     """
     if service is None:
         extras.require("models", "a local model", "give --service URL to use a running one")
@@ -67,13 +67,13 @@ def check_model_is_possible(service: str | None, device: str | None) -> None:
 
 
 def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) -> "ServedModel":
-    """Return a model of a running service, for as long as the command runs.
+    """Return a model of a running service; the connection is closed when the command ends.
 
     Args:
-        url: of the service; the key may stand in it, else CIR_API_KEY has it.
-        model: what `--model` says; its default stands for the service's own default.
+        url: address of the service; it may contain the key, which is else read from CIR_API_KEY.
+        model: the value of `--model`; if the option was not given, the service's own default is used.
         retries: attempts of a request after the first.
-        seconds: most time to wait between attempts of one request, all together.
+        seconds: longest total wait between the attempts of one request.
 
     Raises:
         ModelError, ServiceError: as `ServedModel`.
@@ -88,10 +88,10 @@ def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) 
 
 
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that opens a collection; they become `api_key`, `using`, `tenant`, `grpc`, `grpc_port`."""
+    """Add the options of every command that opens a collection: `api_key`, `using`, `tenant`, `grpc`, `grpc_port`."""
     options = (
         click.option("--api-key", help="Key of the database's server; else QDRANT_API_KEY or WEAVIATE_API_KEY."),
-        click.option("--using", metavar="NAME", help="Which of an object's named vectors."),
+        click.option("--using", metavar="NAME", help="Name of the vector, where objects have several."),
         click.option("--tenant", metavar="NAME", help="Tenant of a Weaviate collection."),
         click.option("--grpc", is_flag=True, help="Speak gRPC to Qdrant."),
         click.option(

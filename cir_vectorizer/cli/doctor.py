@@ -1,4 +1,4 @@
-"""`cir-vectorizer doctor`: what stands between a model and its collection, and how to fix it."""
+"""`cir-vectorizer doctor`: checks that a model and its collection fit together, and says what to fix."""
 
 import contextlib
 import json
@@ -44,9 +44,9 @@ def doctor(
 ) -> None:
     """Check that a collection, its server and the container fit a model, and say what to fix.
 
-    Nothing is written into the collection: an object goes into one made beside it, which is removed again.
+    Nothing is written into the collection: a test object goes into one made beside it, which is removed again.
 
-    Exit status: 0 all is well, 3 warnings alone, 1 a problem.
+    Exit status: 0 all is well, 3 only warnings, 1 a problem.
     """
     from cir_vectorizer.collections import OpenOptions, open_collection
     from cir_vectorizer.doctor import examine, worst
@@ -70,7 +70,7 @@ def doctor(
 
 
 def _model(name: str) -> "tuple[ModelRecord, float | None]":
-    """Return a model's record and its mean norm; the weights are loaded only where no folder tells them."""
+    """Return a model's record and its mean norm; the weights are loaded only if no folder records them."""
     from cir_vectorizer.collections import ModelRecord
     from cir_vectorizer.models import describe, folder_of, has_record, load
 

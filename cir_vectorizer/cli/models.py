@@ -1,4 +1,4 @@
-"""`cir-vectorizer models`: which models there are, and where their weights are."""
+"""`cir-vectorizer models`: lists, fetches, imports and shows models."""
 
 import json
 from pathlib import Path
@@ -43,16 +43,16 @@ def pull(name: str) -> None:
     "--backbone", required=True, metavar="SPEC", help="For example open_clip:ViT-H-14,pretrained=laion2b_s32b_b79k"
 )
 @click.option(
-    "--text-backbone", metavar="SPEC", help="CompoDiff: whose text states it reads, if not the backbone's own."
+    "--text-backbone", metavar="SPEC", help="CompoDiff: model whose text states it reads, if not the backbone."
 )
 @click.option(
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
 @needs("models")
 def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, folder: Path) -> None:
-    """Make a model folder of a published checkpoint.
+    """Make a model folder from a published checkpoint.
 
-    CHECKPOINT is a file of Φ (LinCIR, SEARLE or Pic2Word), or a folder of CompoDiff: config.json and its weights.
+    CHECKPOINT is a Φ file (LinCIR, SEARLE or Pic2Word), or a CompoDiff folder: config.json and its weights.
     """
     from cir_vectorizer.backbones import BackboneSpec
     from cir_vectorizer.models import import_checkpoint
@@ -67,7 +67,7 @@ def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, f
 def show(name: str) -> None:
     """Print the record of a built-in model or a model folder as JSON.
 
-    With the extra `models` installed, it has all composers that the model gets here, and says what each of them takes.
+    With the extra `models` installed, it lists all composers that the model gets here, and what each of them takes.
     """
     from cir_vectorizer import extras
     from cir_vectorizer.models import composer_kinds, folder_of, has_record, read_record

@@ -1,4 +1,4 @@
-"""How far a sync is, on stderr."""
+"""Progress of a sync, on stderr."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ PLAIN_LINE_EVERY_S = 10
 
 @contextmanager
 def progress() -> "Iterator[Callable[[Report], None]]":
-    """A function that shows how far the run is, on stderr: a bar in a terminal, a line now and then elsewhere."""
+    """Yield a function that shows a run's progress on stderr: a bar in a terminal, a line now and then elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines()
         return

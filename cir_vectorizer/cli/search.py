@@ -48,7 +48,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--like", multiple=True, metavar="ID|FILE", help="Draw the results towards this object or picture; repeatable."
 )
-@click.option("--unlike", multiple=True, metavar="ID|FILE", help="Push the results away from it; repeatable.")
+@click.option("--unlike", multiple=True, metavar="ID|FILE", help="Push the results away from this one; repeatable.")
 @click.option(
     "--mask", metavar="FILE|BOX", help="Where the picture may change: white in a picture, or left,top,right,bottom."
 )
@@ -65,7 +65,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")
 @click.option("--group-by", metavar="COLUMN", help="Only the best object for each value of this column.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many results.")
-@click.option("--offset", type=click.IntRange(0), help="How many results to pass over.")
+@click.option("--offset", type=click.IntRange(0), help="How many results to skip.")
 @click.option("--page", type=click.IntRange(1), help="Which page of --limit results, counted from 1.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, score, payload.")
 @click.option(
@@ -92,10 +92,10 @@ def search(
 ) -> None:
     """Search a collection with pictures, words, or both.
 
-    Any part may be left out: a text alone is a text search, a picture alone finds its like, and a picture with a text
-    finds what looks like the picture but for what the text says.
+    Any part may be left out: a text alone is a text search, a picture alone finds similar pictures, and a picture with
+    a text finds pictures that differ from it as the text says.
 
-    Objects of the collection are references too (--id): what is read is their vector, not their picture.
+    Objects of the collection can be references too (--id): their vector is read, not their picture.
     """
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.collections.searching import find
@@ -123,7 +123,7 @@ def search(
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:
-        click.echo("Nothing found; no object is left that meets the filter at this offset.", err=True)
+        click.echo("Nothing found: no object meets the filter at this offset.", err=True)
     if sheet is not None:
         from cir_vectorizer.cli.sheet import write_sheet
 
@@ -157,7 +157,7 @@ def _read(
     offset: int | None,
     page: int | None,
 ) -> "Search":
-    """What was typed, as a search."""
+    """Return the search that the options describe."""
     from cir_vectorizer.collections.searching import Search
 
     if offset is not None and page is not None:
@@ -185,7 +185,7 @@ def _read(
 
 
 def _picture(option: str, text: str) -> dict[str, Any] | Path:
-    """A file, or else an object's id."""
+    """Return a file if one has this name, else an object's id."""
     from cir_vectorizer.collections.stored import read_id
     from cir_vectorizer.errors import QueryError
 
@@ -194,12 +194,12 @@ def _picture(option: str, text: str) -> dict[str, Any] | Path:
     try:
         return {"id": read_id(text, option)}
     except QueryError as error:
-        problem = f"{text!r} is neither a file that is there nor an id (a whole number or a UUID); correct it"
+        problem = f"{text!r} is neither an existing file nor an id (a whole number or a UUID); correct it"
         raise QueryError(option, problem) from error
 
 
 def _mask(text: str) -> Path | list[float]:
-    """A file, or four numbers between commas."""
+    """Return a mask's file, or the four numbers of a box, which are separated by commas."""
     parts = text.split(",")
     try:
         return [float(part) for part in parts] if len(parts) == 4 and not Path(text).exists() else Path(text)
@@ -208,7 +208,7 @@ def _mask(text: str) -> Path | list[float]:
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any] | None:
-    """The composer's numbers; a dot in a key goes into a group of them."""
+    """Return the composer's options; a dot in a key makes a group of numbers."""
     from cir_vectorizer.errors import QueryError
 
     options: dict[str, Any] = {}
@@ -232,7 +232,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path | None, str]]":
-    """The files of a search's pictures, with captions; of objects, what sync recorded."""
+    """Return the files of a search's pictures, with captions; an object's file is the one that sync recorded."""
     from cir_vectorizer.collections import SyncRecord
     from cir_vectorizer.collections.stored import read_id
 
@@ -255,7 +255,7 @@ def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path |
 
 
 def shown_payload(hit: "Hit") -> dict[str, Any]:
-    """The user's columns, and `path` where sync recorded one and no column has that name."""
+    """Return the user's columns, and `path` if sync recorded one and no column has that name."""
     from cir_vectorizer.collections import RECORD_KEY, SyncRecord
 
     record = SyncRecord.read(hit.payload)
@@ -282,5 +282,5 @@ def _print_table(hits: "list[Hit]", offset: int) -> None:
         table.add_row(str(rank), f"{hit.score:.4f}", *cells)
     console = Console(file=sys.stdout, markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 10_000  # a pipe wants whole lines
+        console.width = 10_000  # lines are not wrapped in a pipe
     console.print(table)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _options() -> tuple[click.Option, ...]:
-    """One option for each field of the settings; none where the extra is not installed."""
+    """Return an option for each field of the settings; none if the extra is not installed."""
     if extras.missing("serve"):  # the command says so when it is run
         return ()
     from cir_vectorizer.service.settings import Settings
@@ -68,9 +68,9 @@ def serve(**given: Any) -> None:
     """Serve models to Weaviate, Qdrant and applications.
 
     Weaviate: CLIP_INFERENCE_API=http://cir:KEY@HOST:8000/m/MODEL. Qdrant:
-    QDRANT__INFERENCE__ADDRESS=http://cir:KEY@HOST:8000/qdrant. Applications: see /docs. The page at / tries it on; with --collection
-    it shows what is found. Every option can be set in the
-    environment instead; a list there is words between spaces.
+    QDRANT__INFERENCE__ADDRESS=http://cir:KEY@HOST:8000/qdrant. Applications: see /docs. The page at / is for trying
+    composed search; with --collection it shows results. Every option can be set in the environment instead, where a
+    list is words separated by spaces.
     """
     from pydantic import ValidationError
 
@@ -93,7 +93,7 @@ def serve(**given: Any) -> None:
 
 
 def _load(settings: "Settings") -> "dict[str, Vectorizer]":
-    """The models of `--model`, by the names that they are served under."""
+    """Load the models of `--model`, and return them by the names that they are served under."""
     import torch
 
     from cir_vectorizer.errors import ModelError
@@ -112,11 +112,11 @@ def _load(settings: "Settings") -> "dict[str, Vectorizer]":
 
 
 CONNECTIONS = 4
-"""Times that a collection of a server is opened, so that as many searches ask it at once."""
+"""Times that a collection on a server is opened, so that as many searches can run at once."""
 
 
 def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
-    """The collections of `--collection`, by the names that requests call them by."""
+    """Open the collections of `--collection`, and return them by the names that requests use."""
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.errors import AddressError
 
@@ -137,10 +137,10 @@ def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
 
 
 def served_name(text: str) -> tuple[str, str]:
-    """What `--model` says: the name that a model is served under, and the model.
+    """Return the name that a value of `--model` is served under, and the model.
 
     Raises:
-        ModelError: the name would hold a character that has a meaning in names.
+        ModelError: the name contains a character that has a meaning in names.
     """
     from cir_vectorizer.errors import ModelError
 

@@ -1,6 +1,6 @@
 """A picture sheet of one search: the query's pictures and words, then the results, as PNG or as one HTML file.
 
-Result pictures are read from the paths that sync recorded, so it works where the pictures are.
+Result pictures are read from the paths that sync recorded, so the files must be on this machine.
 """
 
 import base64
@@ -31,7 +31,7 @@ class _Cell:
 
 
 def write_sheet(out: Path, references: Sequence[tuple[Path | None, str]], text: str, hits: Sequence[Hit]) -> None:
-    """Write a sheet; a reader sees the old file or the new one.
+    """Write a sheet; the file is written whole or not at all.
 
     Args:
         out: ends in .png or .html (self-contained, thumbnails inside).
@@ -63,7 +63,7 @@ def _name(hit: Hit) -> str:
 
 
 def _thumbnail(path: Path | None) -> Image.Image:
-    """A square picture of THUMBNAIL pixels, gray where there is none to read."""
+    """Return a square picture of THUMBNAIL pixels, gray if the file cannot be read."""
     try:
         if path is not None:
             return ImageOps.pad(open_image(path), (THUMBNAIL, THUMBNAIL), color=_PAPER)
@@ -101,7 +101,7 @@ def _png(queries: Sequence[_Cell], text: str, results: Sequence[_Cell]) -> bytes
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, cut so that it is no wider than `width` pixels."""
+    """Return the text, cut so that it is no wider than `width` pixels."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
         return text

@@ -1,4 +1,4 @@
-"""`cir-vectorizer sync`: a folder, a table or another collection into a collection, again and again."""
+"""`cir-vectorizer sync`: keeps a collection in step with a folder, a table or another collection."""
 
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
 @MODEL_OPTION
 @SERVICE_OPTION
 @click.option(
-    "--include", multiple=True, metavar="PATTERN", help="Folder: only such files, as in a .gitignore; repeatable."
+    "--include", multiple=True, metavar="PATTERN", help="Folder: only files that match, as in a .gitignore; repeatable."
 )
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Folder: no such files and folders; repeatable.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Folder: no files or folders that match; repeatable.")
 @click.option(
     "--image-column",
     metavar="NAME",
@@ -34,17 +34,19 @@ from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
 @click.option(
     "--source-name",
     metavar="NAME",
-    help="What the source is called in the objects' records; its path or URL if left out.",
+    help="Name of the source in the objects' records; its path or URL if left out.",
 )
 @click.option("--prune", is_flag=True, help="Remove objects of this source that left it.")
 @click.option(
     "--yes", is_flag=True, help="Proceed even if --prune would remove over 20 %, or --reembed would lose objects."
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be done; write nothing.")
-@click.option("--reembed", is_flag=True, help="If another backbone filled the collection: embed all anew, then switch.")
+@click.option(
+    "--reembed", is_flag=True, help="If another backbone filled the collection: embed all again, then switch."
+)
 @click.option("--watch", "watching", is_flag=True, help="Go on until Ctrl-C: sync whenever the source changes.")
 @click.option(
-    "--interval", type=click.FloatRange(0.1), default=30, show_default=True, help="Seconds between looks of --watch."
+    "--interval", type=click.FloatRange(0.1), default=30, show_default=True, help="Seconds between checks of --watch."
 )
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures a batch.")
 @click.option(
@@ -74,7 +76,7 @@ from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
     type=click.Choice(["none", "scalar", "binary"]),
     default="none",
     show_default=True,
-    help="New collection: small copies of the vectors to search in.",
+    help="New collection: search in compressed copies of the vectors.",
 )
 @click.option(
     "--index",
@@ -98,8 +100,8 @@ def sync(**arguments: Any) -> None:
     """Index the pictures of SOURCE into a collection: a folder, a table (.csv, .tsv, .jsonl, .json or .parquet, also .gz),
     either of them elsewhere (s3://, gs://, http://, …), or another collection.
 
-    Run it again at any time: pictures that did not change are not encoded again, and a run that was stopped goes on
-    where it was. Pictures that cannot be read are listed at the end and in the report.
+    Run it again at any time: unchanged pictures are not encoded again, and a run that was stopped continues where it
+    was. Pictures that cannot be read are listed at the end and in the report.
 
     Exit status: 0 everything is indexed, 3 some pictures failed, 1 the run could not go on, 130 stopped by Ctrl-C.
     """

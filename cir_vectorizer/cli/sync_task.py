@@ -69,7 +69,7 @@ class SyncArguments:
 
 
 def run_sync(given: SyncArguments) -> None:
-    """Do what the arguments say.
+    """Run the command with these arguments.
 
     Raises:
         click.UsageError: two arguments do not go together.
@@ -114,7 +114,7 @@ def run_sync(given: SyncArguments) -> None:
 
 @dataclass
 class _Task:
-    """One call of the command, with its collection opened."""
+    """A call of the command, with its collection opened."""
 
     given: SyncArguments
     collection: "Collection"
@@ -129,7 +129,7 @@ class _Task:
 
     @cached_property
     def vectorizer(self) -> "Vectorizer | ServedModel | ModelRecord":
-        """The model, or a service's; its record alone where the server makes the vectors."""
+        """Local model or a service's; only its record if the database's server makes the vectors."""
         from cir_vectorizer.models import describe, folder_of, has_record, load
 
         given = self.given
@@ -137,11 +137,11 @@ class _Task:
             return served_model(given.service, given.model, retries=20, seconds=600.0)
         if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
             return describe(given.model)
-        device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own
+        device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own devices
         return load(given.model, device, parts=())
 
     def opened(self) -> "Source":
-        """The source; a collection on the target's own server or directory shares its connection."""
+        """Open the source; a collection on the target's server or in its directory shares the connection."""
         from cir_vectorizer.collections import parse_address, same_collection, same_place
         from cir_vectorizer.errors import SourceError
         from cir_vectorizer.sources import CollectionSource, names_collection, open_source
@@ -197,7 +197,7 @@ class _Task:
             click.echo(f"Note: {made.refusal}", err=True)
 
     def run_once(self, listing: "Source") -> None:
-        """Sync, print and write the report, and exit with the status that fits."""
+        """Sync, print the summary, write the report, and exit with a status if the run is not a full success."""
         from cir_vectorizer.sync import Report
 
         report = Report()
@@ -212,7 +212,7 @@ class _Task:
                 _print_failures(report)
                 click.echo(self._summary(report))
             if report.complete or report.handled:
-                with contextlib.suppress(CirError):  # what ended the run says more
+                with contextlib.suppress(CirError):  # the error that ended the run matters more
                     report.write(self.report_path)
             raise
         _print_failures(report)
@@ -223,7 +223,7 @@ class _Task:
             sys.exit(PARTIAL)
 
     def watch(self, interval: float) -> NoReturn:
-        """Sync whenever the source changed, until Ctrl-C."""
+        """Sync whenever the source has changed, until Ctrl-C."""
         from cir_vectorizer.sync import Report, watch
 
         current, last_error = Report(), ""
@@ -260,7 +260,7 @@ class _Task:
             watch(self.opened, one_round, interval, tell)
         except KeyboardInterrupt:
             if current.handled and not current.complete:
-                with contextlib.suppress(CirError):  # the next run tells the same
+                with contextlib.suppress(CirError):  # the next run reports the same
                     current.write(self.report_path)
             click.echo("Stopped.", err=True)
         sys.exit(INTERRUPTED)
@@ -291,7 +291,7 @@ class _Task:
                 sync(listing, self.collection, vectorizer, **options)
 
     def _decoders(self) -> "AbstractContextManager[RayDecoders | None]":
-        """Return what decodes and encodes, where that is not this process."""
+        """Return a context with the Ray decoders, or with None if this process decodes and encodes."""
         if self.given.engine != "ray":
             return contextlib.nullcontext()
         from cir_vectorizer.client import ServedModel
@@ -303,9 +303,9 @@ class _Task:
         return RayDecoders(self.vectorizer, given.ray_address, given.device, given.batch_size, given.workers)
 
     def _summary(self, report: "Report") -> str:
-        skipped = f"; {report.skipped:,} files are no pictures or not wanted" if report.skipped else ""
+        skipped = f"; {report.skipped:,} files skipped: not pictures, or not wanted" if report.skipped else ""
         adopted = (
-            f"; {report.changes['source']:,} objects of another source are of this one now (sources that share names or "
+            f"; {report.changes['source']:,} objects of another source now belong to this one (sources that share names or "
             "ids need collections of their own)"
             if report.changes["source"]
             else ""

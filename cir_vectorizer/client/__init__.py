@@ -1,6 +1,7 @@
 """A client of the service, with the methods of a local `Vectorizer`; loads no torch.
 
-http.py sends, conversation.py knows what to say without a network, served.py is a served model in place of a local one.
+http.py sends requests; conversation.py decides what to send, without a network; served.py puts a served model in the
+place of a local one.
 """
 
 from cir_vectorizer.client.conversation import Patience

@@ -1,7 +1,7 @@
-"""What a client says to the service and how it takes the answers, without a network; `client` brings that.
+"""Requests of a client and their answers, without a network; http.py sends them.
 
-A method of `Talk` is a generator: it yields what to send or how long to wait, is sent what came of it, and returns the
-result. So the blocking and the asynchronous client share every decision: batches, attempts, splitting.
+Each method of `Talk` is a generator: it yields a `Send` or a `Sleep`, receives the outcome, and returns the result. So
+the blocking and the asynchronous client share every decision: batches, retries, splitting.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ Vectors = npt.NDArray[np.float32]
 Errors = dict[int, CirError]
 
 LONGEST_WAIT = 30.0
-"""Seconds between two attempts at most, unless the service asks for more."""
+"""Longest wait between two attempts, in seconds, unless the service asks for more."""
 
 _BUSY = (429, 503)
 _SPLIT = (413, 422, 500)
-"""Refusals that fewer items may escape even if they name no item."""
+"""Statuses after which a request is split even if the answer names no item: with fewer items it may succeed."""
 
 
 @dataclass(frozen=True)
@@ -53,42 +53,42 @@ class Sleep:
 
 
 Steps = Generator[Send | Sleep, httpx.Response | httpx.TransportError | None, Result]
-"""A conversation without a network: yields what to do next, takes what came of it, returns the result."""
+"""A conversation without a network: yields the next step, receives its outcome, returns the result."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """When to try again.
+    """Limits for retries.
 
     Attributes:
         retries: attempts after the first, for each request.
-        seconds: of waiting between the attempts of a request, all together.
+        seconds: longest total wait between the attempts of one request.
     """
 
     retries: int = 6
     seconds: float = 60.0
 
     def wait(self, attempt: int, waited: float, asked: float | None) -> float | None:
-        """Seconds until the next attempt, with jitter; None if there should be none.
+        """Return the seconds until the next attempt, with jitter, or None to give up.
 
         Args:
-            attempt: counted from 1.
+            attempt: number of the failed attempt, counted from 1.
             waited: seconds already waited for this request.
-            asked: what the service asked for (Retry-After).
+            asked: seconds that the service asked for (Retry-After).
         """
         wait = max(asked or 0.0, min(0.25 * 2**attempt * random.uniform(0.5, 1), LONGEST_WAIT))
-        wait *= random.uniform(1, 1.25)  # so that many who were refused together do not come back together
+        wait *= random.uniform(1, 1.25)  # so that clients refused at the same time do not all return at the same time
         return None if attempt > self.retries or waited + wait > self.seconds else wait
 
 
 class Talk:
-    """What both clients say, and what they make of the answers.
+    """The logic that both clients share: requests, retries and reading of answers.
 
     Args:
-        model: asked for where a call names none.
-        patience: when to try again.
+        model: model of calls that name none.
+        patience: limits for retries.
         batch_items: most items in a request.
-        batch_bytes: about how large a request's body may be.
+        batch_bytes: approximate largest size of a request's body.
     """
 
     def __init__(self, model: str | None, patience: Patience, batch_items: int, batch_bytes: int) -> None:
@@ -98,7 +98,7 @@ class Talk:
         self._batch_bytes = batch_bytes
 
     def compose(self, queries: Sequence[Query], model: str | None, errors: Errors | None) -> Steps[Composed]:
-        """As `Client.compose`."""
+        """Compose queries; see `Client.compose`."""
 
         def encode(query: Query) -> Any:
             return to_json(read_query(query))
@@ -111,14 +111,14 @@ class Talk:
         return Composed(vectors, [[] if each is None else each[1] for each in found])
 
     def embed_texts(self, texts: Sequence[str], model: str | None, errors: Errors | None) -> Steps[Vectors]:
-        """As `Client.embed_texts`."""
+        """Embed texts; see `Client.embed_texts`."""
         found = yield from self._batches(
             "/v1/embed", "texts", texts, str, lambda answer: answer["text_vectors"], model, errors
         )
         return _stack(found)
 
     def embed_images(self, images: "Sequence[Picture]", model: str | None, errors: Errors | None) -> Steps[Vectors]:
-        """As `Client.embed_images`."""
+        """Embed pictures; see `Client.embed_images`."""
 
         def read(answer: Any) -> list[Vectors]:
             vectors, norms = answer["image_vectors"], answer["image_norms"]
@@ -128,12 +128,12 @@ class Talk:
         return _stack(found)
 
     def models(self) -> Steps[dict[str, Any]]:
-        """As `Client.models`."""
+        """Return the served models; see `Client.models`."""
         answer: dict[str, Any] = yield from self._ask(Send("GET", "/v1/models"))
         return answer
 
     def explain(self, query: Query, words: int, model: str | None) -> Steps[dict[str, Any]]:
-        """As `Client.explain`."""
+        """Explain a query; see `Client.explain`."""
         body = {"query": to_json(read_query(query)), "words": words, "model": model or self.model}
         answer: dict[str, Any] = yield from self._ask(Send("POST", "/v1/explain", _dump(body)))
         return answer
@@ -148,7 +148,7 @@ class Talk:
         model: str | None,
         errors: Errors | None,
     ) -> Steps[list[Any]]:
-        """One result an item, None for those whose error is now in `errors`."""
+        """Return one result for each item; None for an item whose error is now in `errors`."""
         found: list[Any] = [None] * len(items)
         batch: list[tuple[int, str]] = []
         size = 0
@@ -211,13 +211,13 @@ class Talk:
         results = read(answer)
         if len(results) != len(batch):
             raise ServiceError(
-                f"the service answered {len(results)} vectors to {len(batch)} items; is it cir-vectorizer?"
+                f"the service returned {len(results)} vectors for {len(batch)} items; check that it is cir-vectorizer"
             )
         for (i, _), result in zip(batch, results, strict=True):
             found[i] = result
 
     def _ask(self, request: Send) -> Steps[Any]:
-        """The JSON of the answer, after as many attempts as patience allows."""
+        """Return the JSON of the answer, after as many attempts as `patience` allows."""
         attempt, waited = 0, 0.0
         while True:
             attempt += 1
@@ -245,7 +245,7 @@ def _dump(content: dict[str, Any]) -> bytes:
 
 
 def _stack(rows: Sequence[Any]) -> Vectors:
-    """Rows as (n, dim), NaN for those that are None; (0, 0) if there is none at all."""
+    """Return rows as (n, dim), with NaN for each None; (n, 0) if all are None."""
     width = next((len(row) for row in rows if row is not None), 0)
     stacked = np.full((len(rows), width), np.nan, np.float32)
     for i, row in enumerate(rows):
@@ -258,12 +258,12 @@ def _json_of(answer: httpx.Response) -> Any:
     try:
         return answer.json()
     except ValueError as error:
-        problem = "what answers at this address is no cir-vectorizer service (no JSON); check host, port and path"
+        problem = "the server at this address is no cir-vectorizer service (it sent no JSON); check host, port and path"
         raise ServiceError(problem, answer.status_code) from error
 
 
 def _refusal(answer: httpx.Response) -> ServiceError:
-    """Return what a refusal says; a service of release 0.1.0 gives the sentence alone."""
+    """Convert a refusal to an error; a service of release 0.1.0 sends only the sentence."""
     status = answer.status_code
     try:
         said = answer.json()
@@ -279,7 +279,7 @@ def _refusal(answer: httpx.Response) -> ServiceError:
 
 
 def _culprit(error: ServiceError, items: str, count: int) -> int | None:
-    """Return the position of the item at fault among the request's `count` items; None if no single one is."""
+    """Return the position of the item at fault among the request's `count` items; None if the error names none."""
     if error.status not in (400, *_SPLIT) or error.index is None or error.index >= count:
         return None
     return error.index if error.field.split(".")[0] == items else None
@@ -294,7 +294,7 @@ def _moved(error: ServiceError, items: str, position: int, said: str | None = No
 
 def _unreachable(error: httpx.TransportError) -> ServiceError:
     where = ""
-    with contextlib.suppress(RuntimeError):  # it has no request
+    with contextlib.suppress(RuntimeError):  # the error has no request
         where = f" at {error.request.url.netloc.decode()}"
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return ServiceError(f"the service{where} did not answer in time; give a longer timeout or send fewer items")
@@ -304,7 +304,7 @@ def _unreachable(error: httpx.TransportError) -> ServiceError:
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
-    """Seconds that Retry-After asks for, written as seconds or as a date."""
+    """Return the seconds that Retry-After asks for, as a number or as a date; None without it."""
     text = answer.headers.get("retry-after", "").strip()
     if text.isdecimal():
         return float(text)

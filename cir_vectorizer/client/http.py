@@ -1,14 +1,14 @@
-"""A client of the service, with the methods of a local `Vectorizer`: `Client`, and `AsyncClient` with the same to await.
+"""Clients of the service, with the methods of a local `Vectorizer`: `Client`, and `AsyncClient` for asyncio.
 
 >>> with Client("http://localhost:8000", api_key="…") as client:
 ...     client.compose([{"image": Path("dress.jpg"), "text": "is red"}]).vectors
 
-Many items go in several requests, one after another. A busy service (429, 503) or a broken connection is tried again
-within bounds. A request that is refused for one item is split at that item, or in the middle where the refusal names
-none, so that a bad picture fails alone. Imports no torch.
+Many items are sent in several requests, one after another. A request is retried, within limits, if the service is busy
+(429, 503) or the connection breaks. A request that is refused for one item is split at that item, or in the middle if
+the refusal names none, so that a bad picture fails alone. Imports no torch.
 
-Errors: ServiceError for what the service or the network says; QueryError and ImageError as a local vectorizer, for what
-is wrong before anything is sent. Each carries the service's `code`, `field` and `index`, counted in the caller's items.
+Errors: ServiceError for errors of the service and the network; QueryError and ImageError, as from a local vectorizer,
+for items that are refused before sending. Each has `code`, `field` and `index`, the position among the caller's items.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class _Base:
-    """What both clients are made of; the parameters of `Client`."""
+    """Common part of both clients; for the parameters see `Client`."""
 
     def __init__(
         self,
@@ -68,17 +68,17 @@ class _Base:
 
 
 class Client(_Base):
-    """Speaks with a service. Safe to use from several threads.
+    """A blocking client of the service. Thread-safe.
 
     Args:
-        url: for example `http://localhost:8000`; a key may stand in it (`http://cir:KEY@host:8000`).
+        url: for example `http://localhost:8000`; it may include a key (`http://cir:KEY@host:8000`).
         api_key: the key, if the service asks for one.
         model: a model, `model/composer`, either with `@fingerprint`, or an alias; the service's default if None.
         timeout: seconds that one request may take.
-        patience: when to try again.
+        patience: limits for retries.
         batch_items: most items in a request.
-        batch_bytes: about how large a request's body may be.
-        transport: in place of the network, for tests.
+        batch_bytes: approximate largest size of a request's body.
+        transport: replaces the network, for tests.
     """
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None, **options: Any) -> None:
@@ -86,11 +86,11 @@ class Client(_Base):
         self._http = httpx.Client(transport=transport, **self._options)
 
     def compose(self, queries: Sequence[Query], *, model: str | None = None, errors: Errors | None = None) -> Composed:
-        """Composed queries -> unit vectors to search with.
+        """Turn composed queries into unit vectors to search with.
 
         Args:
             queries: dicts, JSON texts or ComposedQuery; pictures as in `cir_vectorizer.query.wire.Picture`.
-            errors: takes the errors of single items by position; their rows are NaN. Without it the first one is raised.
+            errors: collects the errors of single items by position; their rows are NaN. If None, the first is raised.
 
         Raises:
             ServiceError, QueryError, ImageError: see the module's docstring.
@@ -98,21 +98,21 @@ class Client(_Base):
         return self._run(self._talk.compose(queries, model, errors))
 
     def embed_texts(self, texts: Sequence[str], *, model: str | None = None, errors: Errors | None = None) -> Vectors:
-        """Plain texts -> (n, dim) unit vectors; `errors` and what is raised as in `compose`."""
+        """Embed plain texts as (n, dim) unit vectors; `errors` and exceptions as in `compose`."""
         return self._run(self._talk.embed_texts(texts, model, errors))
 
     def embed_images(
         self, images: "Sequence[Picture]", *, model: str | None = None, errors: Errors | None = None
     ) -> Vectors:
-        """Pictures -> (n, dim) unnormalised embeddings; `errors` and what is raised as in `compose`."""
+        """Embed pictures as (n, dim) unnormalised embeddings; `errors` and exceptions as in `compose`."""
         return self._run(self._talk.embed_images(images, model, errors))
 
     def models(self) -> dict[str, Any]:
-        """What is served: `data` (a dict for each model), `aliases`, `version`."""
+        """Return the served models: `data` (a dict for each model), `aliases` and `version`."""
         return self._run(self._talk.models())
 
     def explain(self, query: Query, *, words: int = 10, model: str | None = None) -> dict[str, Any]:
-        """Nearest words of each picture's pseudo-word, and how far each part moves the query."""
+        """Return the nearest words of each picture's pseudo-word, and how far each part moves the query."""
         return self._run(self._talk.explain(query, words, model))
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Client(_Base):
 
 
 class AsyncClient(_Base):
-    """`Client` for an event loop: the same parameters and methods, to be awaited. Bodies are made on threads."""
+    """`Client` for asyncio: the same parameters and methods, which are awaited. Bodies are built on threads."""
 
     def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None, **options: Any) -> None:
         super().__init__(url, **options)
@@ -155,27 +155,27 @@ class AsyncClient(_Base):
     async def compose(
         self, queries: Sequence[Query], *, model: str | None = None, errors: Errors | None = None
     ) -> Composed:
-        """As `Client.compose`."""
+        """Compose queries; see `Client.compose`."""
         return await self._run(self._talk.compose(queries, model, errors))
 
     async def embed_texts(
         self, texts: Sequence[str], *, model: str | None = None, errors: Errors | None = None
     ) -> Vectors:
-        """As `Client.embed_texts`."""
+        """Embed texts; see `Client.embed_texts`."""
         return await self._run(self._talk.embed_texts(texts, model, errors))
 
     async def embed_images(
         self, images: "Sequence[Picture]", *, model: str | None = None, errors: Errors | None = None
     ) -> Vectors:
-        """As `Client.embed_images`."""
+        """Embed pictures; see `Client.embed_images`."""
         return await self._run(self._talk.embed_images(images, model, errors))
 
     async def models(self) -> dict[str, Any]:
-        """As `Client.models`."""
+        """Return the served models; see `Client.models`."""
         return await self._run(self._talk.models())
 
     async def explain(self, query: Query, *, words: int = 10, model: str | None = None) -> dict[str, Any]:
-        """As `Client.explain`."""
+        """Explain a query; see `Client.explain`."""
         return await self._run(self._talk.explain(query, words, model))
 
     async def close(self) -> None:
@@ -213,7 +213,7 @@ class _Done:
 
 
 def _advance(steps: Steps[Any], outcome: httpx.Response | httpx.TransportError | None) -> Send | Sleep | _Done:
-    """The next step; a generator's end cannot leave a thread as the exception that it is."""
+    """Return the next step, or `_Done` at the end: a StopIteration cannot be passed from thread to event loop."""
     try:
         return steps.send(outcome)
     except StopIteration as done:

@@ -1,4 +1,4 @@
-"""A model of a running service in the place of a local one, for `sync` and `search`; needs no torch and no Pillow."""
+"""A model of a running service in place of a local one, for `sync` and `search`; needs no torch and no Pillow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,24 +13,24 @@ _REFUSED_PICTURE = (400, 413, 422)
 
 
 class ServedModel:
-    """A model that a service runs, with what `sync` and `search` ask of a local `Vectorizer`.
+    """A model that a service runs, with the parts of `Vectorizer` that `sync` and `search` use.
 
     Attributes:
-        name: as the service calls it.
-        fingerprint: of its picture encoder (hex), which each request names, so that another model is refused.
-        former_fingerprint: the one that releases up to 0.1.0 noted; empty if the service does not say it.
+        name: the model's name at the service.
+        fingerprint: fingerprint of its picture encoder (hex); each request names it, so that another model is refused.
+        former_fingerprint: fingerprint that releases up to 0.1.0 recorded; empty if the service does not send it.
         dim: length of its vectors.
-        precision: of its weights.
-        default_composer: runs queries that name none.
+        precision: precision of its weights.
+        default_composer: composer of queries that name none.
         takes: for each composer, the fields and options of a query that it reads.
 
     Args:
-        client: asks the service; not closed here.
+        client: connection to the service; not closed here.
         name: a model, `model/composer`, either with `@fingerprint`, or an alias; the service's default if None.
 
     Raises:
         ModelError: the service has no such model.
-        ServiceError: the service cannot be asked.
+        ServiceError: the service refused, failed or could not be reached.
     """
 
     def __init__(self, client: Client, name: str | None = None) -> None:
@@ -48,7 +48,7 @@ class ServedModel:
         self._client = client
 
     def compose(self, queries: Sequence[Query]) -> Composed:
-        """Return the unit vectors of composed queries, (n, dim), and notes; raises as `Client.compose`."""
+        """Return the unit vectors of composed queries, (n, dim), and notes; exceptions as in `Client.compose`."""
         return self._client.compose(queries, model=self._asked)
 
     def embed_picture(self, content: bytes) -> Vectors:
@@ -56,7 +56,7 @@ class ServedModel:
 
         Raises:
             ImageError: the service refuses the picture.
-            ServiceError: the service cannot be asked, or failed.
+            ServiceError: the service failed or could not be reached.
         """
         errors: Errors = {}
         embeddings = self._client.embed_images([content], model=self._asked, errors=errors)
@@ -64,18 +64,23 @@ class ServedModel:
         if error is None:
             embedding: Vectors = embeddings[0]
             return embedding
-        if isinstance(error, ServiceError) and error.status in _REFUSED_PICTURE:
+        if isinstance(error, ServiceError) and _blames_picture(error):
             raise ImageError("service", str(error)) from error
         raise error
 
 
+def _blames_picture(error: ServiceError) -> bool:
+    """Tell whether the service refused the picture; services up to 0.1.0 say so by the status alone."""
+    return error.code == "image" or (error.code == "service" and error.status in _REFUSED_PICTURE)
+
+
 def _find(listed: dict[str, Any], name: str | None) -> tuple[dict[str, Any], str]:
-    """Return the entry of /v1/models that a name means, and the composer that it asks for, or ""."""
+    """Return the entry of /v1/models for a model's name or alias, and the composer that the name includes, or ""."""
     entries: list[dict[str, Any]] = listed.get("data", [])
     if name is None:
         chosen = next((entry for entry in entries if entry.get("default")), None)
         if chosen is None:
-            raise ModelError("the service names no default model; is it cir-vectorizer?")
+            raise ModelError("the service names no default model; check that it is cir-vectorizer")
         return chosen, ""
     head, _, composer = name.partition("/")
     model = head.partition("@")[0]

@@ -16,7 +16,7 @@ from cir_vectorizer.redaction import without_user
 
 @dataclass(frozen=True)
 class Address:
-    """Where a collection is: on a server (`host`) or embedded in a directory (`path`). Printing it hides the key."""
+    """Address of a collection: on a server (`host`) or embedded in a directory (`path`). Printing it hides the key."""
 
     scheme: str
     collection: str
@@ -32,20 +32,20 @@ class Address:
 
     @property
     def server(self) -> str:
-        """`host[:port]` as a URL writes it, IPv6 in brackets."""
+        """The server as in a URL: `host[:port]`, with IPv6 addresses in brackets."""
         host = f"[{self.host}]" if ":" in (self.host or "") else self.host or ""
         return host if self.port is None else f"{host}:{self.port}"
 
     def with_key(self, api_key: str | None) -> "Address":
-        """The same place with another API key; None keeps the one in the address."""
+        """Return the same address with another API key; None keeps the key it has."""
         return replace(self, api_key=api_key) if api_key else self
 
 
 def parse_address(text: str) -> Address:
-    """Read an address; its forms are in the module's docstring.
+    """Parse an address; the module's docstring lists its forms.
 
     Raises:
-        AddressError: says what is wrong and how to write it. An API key in the address is never repeated.
+        AddressError: the address is malformed; the sentence says how to write it and never repeats an API key.
     """
     shown = without_user(text)
     scheme, colon, rest = text.partition(":")

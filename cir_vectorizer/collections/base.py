@@ -1,4 +1,4 @@
-"""The part of a collection that is the same in every database: plugins derive theirs from `BaseCollection`."""
+"""Code that collections of all databases share: plugins derive their own class from `BaseCollection`."""
 
 import base64
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from cir_vectorizer.collections.records import Id, Info, Maker, ModelRecord, Poi
 from cir_vectorizer.errors import CollectionError, PartialWriteError
 
 NOTE_KEY = "cir_vectorizer"
-"""The key of our note in what a database keeps about a collection."""
+"""Key of our note in a collection's metadata."""
 
 Page = list[tuple[Id, SyncRecord | None]]
 
@@ -24,9 +24,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Note:
-    """Note that a collection of ours keeps about the model that fills it, and about how it was made.
+    """Note in a collection's metadata: the model that fills it, and the options it was created with.
 
-    `dim` is None in notes of releases up to 0.1.0 in Qdrant.
+    `dim` is None in notes that releases up to 0.1.0 wrote in Qdrant.
     """
 
     model: str
@@ -43,7 +43,7 @@ class Note:
 
     @classmethod
     def read(cls, kept: Any) -> "Note | None":
-        """Return the note in what a database keeps about a collection; None where another program made it."""
+        """Return the note in a collection's metadata `kept`; None if another program made the collection."""
         found = kept.get(NOTE_KEY) if isinstance(kept, Mapping) else None
         if not isinstance(found, Mapping) or not {"model", "fingerprint"} <= found.keys():
             return None
@@ -58,7 +58,7 @@ class Note:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values for the database to keep."""
+        """Return the note as metadata for the database to store."""
         return {NOTE_KEY: {**asdict(self), "indexed": list(self.indexed)}}
 
     def by(self, model: ModelRecord) -> "Note":
@@ -67,7 +67,7 @@ class Note:
 
 
 class Schema(Protocol):
-    """The part of a collection's schema that is asked for here."""
+    """The part of a collection's schema that this module needs."""
 
     @property
     def note(self) -> Note | None: ...
@@ -77,13 +77,13 @@ SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
 class BaseCollection(ABC, Generic[ClientT, SchemaT]):
-    """A collection of a database: its name, its connection, and its schema, which is read once and forgotten on errors.
+    """A collection with its name, its connection, and its schema, which is cached until an error occurs.
 
-    Subclasses implement the rest of `cir_vectorizer.collections.Collection`; the contracts are written there.
+    Subclasses implement the rest of `cir_vectorizer.collections.Collection`, which documents every method.
     """
 
     page_size: int
-    """Objects a page of a scan."""
+    """Objects in each page of a scan."""
 
     def __init__(self, address: Address, options: OpenOptions, connection: Connection[ClientT]) -> None:
         self.address = address
@@ -93,12 +93,12 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         self._known: SchemaT | None = None
 
     def name_of(self, address: Address) -> str:
-        """Return the collection's name as the database writes it."""
+        """Return the collection's name as the database spells it."""
         return address.collection
 
     @abstractmethod
     def _exists(self) -> bool:
-        """Tell whether the collection (or the tenant) is there."""
+        """Tell whether the collection (or the tenant) exists."""
 
     @abstractmethod
     def _read_schema(self) -> SchemaT:
@@ -106,31 +106,31 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
 
     @abstractmethod
     def _describe(self, schema: SchemaT) -> Info:
-        """Return what is there, without the model that the note names."""
+        """Return the collection's state, without the model that the note names."""
 
     @abstractmethod
     def _write_note(self, note: Note) -> None:
-        """Keep a note in place of the one there."""
+        """Replace the stored note."""
 
     @abstractmethod
     def _page(self, limit: int, after: Any) -> tuple[Page, Any]:
-        """Return ids and sync records of some objects, and where the next page begins: None where there is none.
+        """Return one page of ids and sync records, and the start of the next page (None after the last one).
 
         Args:
-            after: where the page begins; None for the first one.
+            after: start of the page, as the last call returned it; None for the first page.
         """
 
     @abstractmethod
     def _behind(self, client: ClientT, name: str) -> str | None:
-        """Return the collection that a name, which may be an alias, stands for."""
+        """Return the collection that a name or an alias stands for; None if there is none."""
 
     @abstractmethod
     def _switch(self, client: ClientT, old: str | None, new: str) -> None:
-        """Make the name an alias of `new` in place of `old`, with all of the old one's aliases, and remove `old`."""
+        """Make the name and all aliases of `old` aliases of `new`, and remove `old`."""
 
     @abstractmethod
     def _remove(self, client: ClientT, real: str) -> None:
-        """Remove the collection `real` (with a tenant: that tenant alone), and the name if it is an alias of it."""
+        """Remove the collection `real` (with a tenant: only that tenant), and the name if it is an alias of it."""
 
     def info(self) -> Info | None:
         self._known = None
@@ -195,18 +195,18 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         try:
             return self._connection.call(work, self._name, attempts)
         except CollectionError:
-            self._known = None  # it may have been replaced by another one
+            self._known = None  # the collection may have been replaced
             raise
 
 
 def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> str:
-    """Return the name of the vector that is searched: `using`, or the only one there is.
+    """Return the name of the vector to search: `using`, or the collection's only one.
 
     Args:
         dense: names of the dense vectors, "" for one without a name.
 
     Raises:
-        CollectionError: there is no such vector, or several and none was named.
+        CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     known = list(dense)
     if using is None and len(known) == 1:
@@ -220,13 +220,13 @@ def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> 
 
 
 def picture_to_vectorize(point: Point, by_server: bool) -> str:
-    """Return the picture, in base64, that the database's server is to make a point's vector of.
+    """Return a point's picture, in base64, from which the database's server shall make the vector.
 
     Args:
-        by_server: whether the collection was made for that.
+        by_server: True if the collection was created with `vectorize="server"`.
 
     Raises:
-        ValueError: the point has no picture, or the collection takes vectors alone; a sentence for that object.
+        ValueError: the point has no picture, or the collection only takes vectors; a sentence about that object.
     """
     if point.picture is None or not by_server:
         raise ValueError(
@@ -242,14 +242,14 @@ def by_halves(
     refusal: Callable[[Exception], str | None],
     id_of: Callable[[_T], Id],
 ) -> tuple[dict[Id, str], Exception | None]:
-    """Send a batch; where it is refused whole, find by halving which of its objects are to blame.
+    """Send a batch; if the database rejects all of it, send its halves, until the objects at fault are found.
 
     Args:
-        send: sends objects, and returns a sentence for each that was refused alone; the others are written.
-        refusal: the sentence of an error with which a batch was refused; None for any other error, which is raised.
+        send: sends objects, and returns a sentence for each one that was rejected; the others are written.
+        refusal: returns the sentence of an error that rejected a batch; None for any other error, which is raised.
 
     Returns:
-        A sentence for each refused object by its id, and the first error among them.
+        A sentence for each rejected object by its id, and the first error.
     """
     try:
         return dict(send(batch)), None
@@ -266,10 +266,10 @@ def by_halves(
 
 
 def check_written(failed: Mapping[Id, str], total: int, cause: Exception | None = None) -> None:
-    """Raise for the refused objects of a batch, if there are any.
+    """Check that no object of a batch was rejected.
 
     Raises:
-        PartialWriteError: names them.
+        PartialWriteError: names the rejected objects.
     """
     if failed:
         raise PartialWriteError(failed, total) from cause

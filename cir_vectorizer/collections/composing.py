@@ -1,6 +1,6 @@
-"""The body of `composed(...)`, the helper that each plugin has for applications: parts of a query become a checked one.
+"""The body of `composed(...)`, each plugin's helper for applications: it builds a checked query from its parts.
 
-References by id are read with the database's own client, which the plugin does; here their vectors are chosen.
+The plugin reads objects that are named by id, with the database's own client; this module chooses their vectors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ class Stored:
     """An object as a database's client read it.
 
     Attributes:
-        vectors: by name, in whatever form the client has; dense ones are lists of numbers.
-        record: the value of `RECORD_KEY` in its payload, if there is any.
+        vectors: by name, in the client's form; dense vectors are lists of numbers.
+        record: the value of `RECORD_KEY` in its payload, or None.
     """
 
     vectors: Mapping[str, Any]
@@ -28,7 +28,7 @@ class Stored:
 
 
 Read = Callable[[list[Id]], Mapping[str, Stored]]
-"""Reads objects; those that are there, by `str(id)`."""
+"""Function that reads objects and returns those that exist, by `str(id)`."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class StoredReferences:
     Args:
         collection: its name.
         read: reads objects.
-        using: name of the vector; None for the only one, or for `unnamed`.
-        unnamed: what the database calls a vector without a name.
+        using: name of the vector; None for the only one, or, if there are several, the one called `unnamed`.
+        unnamed: the database's name for a vector without a name.
     """
 
     collection: str
@@ -48,7 +48,7 @@ class StoredReferences:
     unnamed: str = ""
 
     def get(self, ids: Sequence[Id]) -> tuple[list[dict[str, Any]], str | None]:
-        """Return a reference for each id, and the fingerprint of the backbone that made them, where sync noted it.
+        """Return a reference for each id, and the fingerprint of the backbone that made them if sync recorded it.
 
         Raises:
             CollectionError: an object is missing or has no such vector.
@@ -80,13 +80,13 @@ class StoredReferences:
 def compose_query(
     image: Any, image_id: Any, stored: StoredReferences | None, needs: str, **parts: Any
 ) -> tuple[ComposedQuery, str | None]:
-    """Return the checked query of an application, and the fingerprint that its stored references were made with.
+    """Return an application's query, checked, and the fingerprint of the backbone that made its stored references.
 
     Args:
         image: one picture, or several.
         image_id: one id, several, or None.
-        stored: where the objects are; None if the application does not say.
-        needs: the arguments of `composed` that say so.
+        stored: the collection's objects; None if the application named no collection.
+        needs: the arguments of `composed` that name the collection, for the error.
         parts: the other fields of `ComposedQuery`.
 
     Raises:

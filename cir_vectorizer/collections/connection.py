@@ -1,4 +1,4 @@
-"""The connection to a database: one client for all its collections, calls that are tried again, and closing."""
+"""The connection to a database: one client for all its collections, calls with retries, and closing."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CirError, CollectionError
 
 ATTEMPTS = 10
-"""Attempts for a call to a server that answered before: with the waits between them about 40 s, enough to restart."""
+"""Attempts for a call once the server has answered: about 40 s with the waits, long enough for a restart."""
 FIRST_ATTEMPTS = 2
-"""Attempts for a call before the server ever answered: the address may be wrong."""
+"""Attempts for a call while the server has never answered; few, because the address may be wrong."""
 SEARCH_ATTEMPTS = 3
 """Attempts for container-composed searches; few, because a user is waiting."""
 
@@ -27,12 +27,12 @@ class Connection(ABC, Generic[ClientT]):
 
     Args:
         address: a collection of the server or directory.
-        options: how it is spoken to.
-        database: what the plugin registers.
+        options: the options that the collection was opened with.
+        database: the Database that the plugin registers.
     """
 
     errors: ClassVar[tuple[type[Exception], ...]]
-    """Errors of the client, which become CollectionErrors."""
+    """Errors of the client that are turned into CollectionErrors."""
 
     def __init__(self, address: Address, options: OpenOptions, database: Database) -> None:
         self.address = database.with_port(address)
@@ -42,7 +42,7 @@ class Connection(ABC, Generic[ClientT]):
 
     @cached_property
     def client(self) -> ClientT:
-        """The database's own client; touches the network or the directory."""
+        """The database's own client; the first access connects to the server or opens the directory."""
         return self.connect()
 
     @abstractmethod
@@ -51,21 +51,21 @@ class Connection(ABC, Generic[ClientT]):
 
     @abstractmethod
     def disconnect(self, client: ClientT) -> None:
-        """Let go of a client."""
+        """Close a client."""
 
     @abstractmethod
     def may_pass(self, error: Exception) -> bool:
-        """Tell whether the same call may succeed later: the server is busy or restarts."""
+        """Tell whether the same call may succeed later, because the server is busy or restarting."""
 
     @abstractmethod
     def sentence(self, error: Exception, collection: str) -> str:
-        """Return cause and remedy of a client's error."""
+        """Return a sentence with the cause and remedy of a client's error."""
 
     def call(self, work: Callable[[ClientT], _T], collection: str, attempts: int = ATTEMPTS) -> _T:
-        """Run a call; what may pass is tried again.
+        """Run a call, with retries after errors for which `may_pass` is True.
 
         Args:
-            collection: its name, for the sentence of an error.
+            collection: the collection's name, for the error's sentence.
 
         Raises:
             CollectionError: cause and remedy; `__cause__` is the client's error.
@@ -73,14 +73,14 @@ class Connection(ABC, Generic[ClientT]):
         try:
             result = persist(lambda: work(self.client), self.may_pass, attempts if self._reached else FIRST_ATTEMPTS)
         except CirError:
-            raise  # some are ValueErrors too
+            raise  # some CirErrors are ValueErrors, which `errors` may hold
         except self.errors as error:
             raise CollectionError(self.sentence(error, collection)) from error
         self._reached = True
         return result
 
     def close(self) -> None:
-        """Let go of the client; the next call makes another."""
+        """Close the client; the next call makes a new one."""
         if "client" in self.__dict__:
             self.disconnect(self.client)
             del self.client
@@ -91,6 +91,6 @@ class Connection(ABC, Generic[ClientT]):
         return self.database.api_key(self.address)
 
     def key_sentence(self) -> str:
-        """Return the sentence for a server that lets nobody in without a key, or not with this one."""
+        """Return the sentence for a server that needs an API key or rejected this one."""
         given = "the API key was refused" if self.api_key else "an API key is needed"
         return f"{self.address.server}: {given}; give --api-key or set {self.database.key_variable}"

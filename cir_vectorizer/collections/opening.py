@@ -1,4 +1,4 @@
-"""Databases as their plugins register them, and collections: opening one, and checking that it fits a model."""
+"""The registry of databases, and functions to open a collection and to check that it fits a model."""
 
 import logging
 import os
@@ -20,12 +20,12 @@ ENTRY_POINTS = "cir_vectorizer.collections"
 
 
 Open = Callable[[Address, OpenOptions], Collection]
-"""Opens a collection; connects to nothing yet."""
+"""Function that opens a collection without connecting."""
 
 
 @dataclass(frozen=True)
 class Lack:
-    """A feature that servers before `version` lack; a "problem" keeps everything from working, a "warning" does not."""
+    """A feature that servers before `version` lack: a "problem" if nothing works without it, else a "warning"."""
 
     version: tuple[int, int]
     level: Literal["warning", "problem"]
@@ -36,19 +36,19 @@ class Lack:
 class Database:
     """A database as its plugin registers it, under each scheme of its addresses.
 
-    An entry point of the group `cir_vectorizer.collections` is named as the scheme and leads to a Database, or to a plain
-    function with the signature of `open`.
+    An entry point of the group `cir_vectorizer.collections` has the scheme as its name, and its object is a Database or
+    a function with the signature of `open`.
 
     Attributes:
-        name: as people write it.
-        open: opens a collection of it.
-        ports: the port where a server usually listens for REST, by scheme.
-        key_variable: environment variable with the server's API key, where the address holds none.
-        key_header: header that carries the key, and its value with {} in the key's place.
-        version_path: path at which a server answers JSON with its `version`; empty if there is none.
-        container_setting: setting of the server that names the container.
+        name: the database's name as shown to users.
+        open: opens a collection.
+        ports: the server's usual REST port, by scheme.
+        key_variable: environment variable for the server's API key, used if the address holds none.
+        key_header: name of the header that carries the key, and its value, with {} for the key.
+        version_path: path that returns JSON with the server's `version`; empty if there is none.
+        container_setting: setting of the server that holds the container's address.
         lacks: features that older servers lack.
-        spell: the spelling of a collection's name that the database takes for the same; the name itself if it is exact.
+        spell: returns a collection's name as the database spells it, for example with a capital letter first.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Database:
         return self.open(address, options)
 
     def with_port(self, address: Address) -> Address:
-        """Return the address of a server with its port written out, the usual one where none is given."""
+        """Return a server's address with a port: its own, or the database's usual one."""
         if address.host is None:
             return address
         return replace(address, port=address.port or self.ports.get(address.scheme))
@@ -80,7 +80,7 @@ def database_of(address: Address) -> Database:
     """Return the database that an address's scheme names.
 
     Raises:
-        AddressError: no plugin answers to its scheme, or what it registers opens nothing.
+        AddressError: no plugin is registered for the scheme, or the plugin registers neither a Database nor a function.
     """
     plugins = extras.plugins(ENTRY_POINTS)
     if address.scheme not in plugins:
@@ -100,12 +100,12 @@ def database_of(address: Address) -> Database:
 
 
 def same_place(one: Address, other: Address) -> bool:
-    """Tell whether two addresses lead to the same server or directory, however they are written."""
+    """Tell whether two addresses mean the same server or directory, however they are written."""
     return _place(one) == _place(other)
 
 
 def same_collection(one: Address, other: Address) -> bool:
-    """Tell whether two addresses lead to the same collection, however they are written."""
+    """Tell whether two addresses mean the same collection, however they are written."""
     spell = database_of(one).spell
     return same_place(one, other) and spell(one.collection) == spell(other.collection)
 
@@ -119,26 +119,26 @@ def _place(address: Address) -> tuple[str, str | None, int | None, Path | None]:
 def open_collection(
     address: Address | str, api_key: str | None = None, options: OpenOptions = OpenOptions()
 ) -> Collection:
-    """Open a collection with the plugin that its scheme names; connects to nothing yet.
+    """Open a collection with the plugin for its address's scheme, without connecting.
 
     Args:
-        api_key: goes before one in the address; where neither gives one, the plugin looks into the environment
-            (`QDRANT_API_KEY`, `WEAVIATE_API_KEY`).
+        api_key: overrides one in the address; without either, the plugin reads the environment variable
+            `QDRANT_API_KEY` or `WEAVIATE_API_KEY`.
 
     Raises:
-        AddressError: the address is malformed, or no plugin answers to its scheme.
+        AddressError: the address is malformed, or no plugin is registered for its scheme.
     """
     place = (parse_address(address) if isinstance(address, str) else address).with_key(api_key)
     return database_of(place)(place, options)
 
 
 def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = CreateOptions()) -> Info:
-    """Make the collection for this model, or check that the one there is for it.
+    """Create the collection for this model, or check that the existing one was made for it.
 
     Raises:
-        BackboneMismatch: it was filled by another backbone, or has another width.
-        CollectionError: it has another distance, holds objects of another program, or its server was to make the
-            vectors and is not set to.
+        BackboneMismatch: the collection was filled by another backbone, or its vectors have another width.
+        CollectionError: the collection has another distance or holds objects of another program, or the options want
+            the server to make the vectors and it is not set up for that.
     """
     info = collection.info()
     if info is None:
@@ -163,13 +163,13 @@ def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = 
 
 
 def check(collection: Collection, model: ModelRecord) -> Info:
-    """Check that a search with this model's vectors makes sense.
+    """Check that the collection can be searched with this model's vectors.
 
-    A collection that another program made passes if its width and distance do.
+    For a collection that another program made, only width and distance are checked.
 
     Raises:
-        BackboneMismatch: it was filled by another backbone, or has another width.
-        CollectionError: there is none, or it has another distance.
+        BackboneMismatch: the collection was filled by another backbone, or its vectors have another width.
+        CollectionError: the collection does not exist, or has another distance.
     """
     info = collection.info()
     if info is None:
@@ -202,10 +202,10 @@ def _check(address: Address, info: Info, model: ModelRecord) -> None:
 
 @lru_cache(maxsize=1024)
 def note_former(where: str, fingerprint: str) -> None:
-    """Log once that `where` names its model by a fingerprint of version 1, which fits the weights at hand."""
+    """Log, once for each `where`, that it names its model by a fingerprint of an earlier release."""
     log.warning(
         "%s names its model by the fingerprint of an earlier release, %s; it fits the weights here and is accepted, "
-        "though that form says nothing of activation and tokenizer. sync and train write the present form",
+        "though that form does not cover activation and tokenizer. sync and train write the present form",
         where,
         fingerprint[:12],
     )

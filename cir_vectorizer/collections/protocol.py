@@ -1,4 +1,4 @@
-"""The protocol of a collection: options to open and make one, questions to ask it, and what it must be able to do."""
+"""The protocol of a collection: the options to open and create one, the form of a search, and its methods."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from cir_vectorizer.query.filters import Filter
 class OpenOptions:
     """Options for opening a collection.
 
-    `using` names one of several vectors of an object; None means the only one there is. `tenant` is a tenant of a Weaviate
-    collection. `grpc` lets Qdrant speak gRPC instead of REST (Weaviate needs both); `grpc_port` is its port, None for
-    the database's usual one.
+    `using` names one of an object's vectors; None means its only one. `tenant` is a tenant of a Weaviate collection.
+    `grpc` has Qdrant's client speak gRPC instead of REST (Weaviate needs both); `grpc_port` is the port for gRPC, None
+    for the database's usual one.
     """
 
     using: str | None = None
@@ -27,11 +27,11 @@ class OpenOptions:
 
 @dataclass(frozen=True)
 class CreateOptions:
-    """Options for making a collection where it does not exist yet.
+    """Options for creating a collection.
 
-    `indexed` are columns (`a.b` for a nested one) that filters will ask for often. With `vectorize="server"` the server
-    calls the container for each object that is written with a picture in place of a vector; `service_url` is the
-    container's address as the server sees it, None for the one in the server's own configuration.
+    `indexed` are columns (`a.b` for a nested one) that filters will often use. With `vectorize="server"` the server
+    calls the container for each object that is written with a picture instead of a vector; `service_url` is the
+    container's address as seen from the server, None for the one in the server's own configuration.
     """
 
     vector_on_disk: bool = False
@@ -43,17 +43,18 @@ class CreateOptions:
 
 @dataclass(frozen=True)
 class Ask:
-    """Conditions and extent of a search.
+    """The options of a search beside the query itself.
 
     Attributes:
         limit: largest number of hits.
         where: conditions that every hit meets.
-        offset: number of hits to skip first.
-        text: words to look for beside the vector; both rankings are fused.
-        group_by: a column, written as in a filter: the best object for each of its values, and none without it.
-        exact: compare with every object instead of asking the index.
-        model: model that composes a ComposedQuery, as the container lists it; None is the model that the collection was
-            made for. Weaviate binds a collection to its model by the container's address, and ignores this.
+        offset: number of hits to skip.
+        text: keywords to search for too; the rankings by vector and by keywords are fused.
+        group_by: a column, written as in a filter: return the best object for each of its values, and no object
+            without that column.
+        exact: compare with every object instead of using the index.
+        model: model that composes a ComposedQuery, as the container lists it; None for the model that the collection
+            was created for. Weaviate ignores this: there the container's address selects the model.
     """
 
     limit: int = 10
@@ -68,11 +69,11 @@ class Ask:
 class Collection(Protocol):
     """A collection of a vector database: one vector of the model's width and a JSON payload for each id.
 
-    Opening one touches nothing; the first call connects. One thread calls at a time, not always the same one.
-    Methods retry by themselves what is likely to pass (a busy or restarting server), then raise.
+    Opening one does not connect; the first call does. Any thread may call, but only one at a time.
+    Methods retry while the server is busy or restarting, then raise.
 
-    Every method raises CollectionError with cause and remedy: unreachable, refused, locked, full, or missing
-    (all but `info`, `create` and `drop`).
+    Every method raises CollectionError with cause and remedy: the database cannot be reached, refuses, is locked or
+    full, or (except for `info`, `create` and `drop`) the collection does not exist.
     """
 
     @property
@@ -84,57 +85,56 @@ class Collection(Protocol):
         """The options it was opened with."""
 
     def info(self) -> Info | None:
-        """Return the collection's state; None where there is no such collection (or tenant) yet. Creates nothing."""
+        """Return the collection's state; None if the collection (or the tenant) does not exist. Creates nothing."""
 
     def create(self, model: ModelRecord, options: CreateOptions = CreateOptions()) -> None:
-        """Make the collection for cosine over `model.dim` numbers and remember the model.
+        """Create the collection, with cosine distance over vectors of `model.dim` numbers, and note the model in it.
 
-        Does nothing where it exists already, so that two processes may race.
+        Does nothing if the collection exists, so two processes may call it at once.
         """
 
     def remember(self, model: ModelRecord) -> None:
-        """Note another model than before, where the database has room for a note; objects stay as they are."""
+        """Note another model, if the database can keep a note; objects are not changed."""
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Write objects, replacing those with the same ids whole; on return they survive a crash of this process.
+        """Write objects, replacing those with the same ids; on return they survive a crash of this process.
 
         Raises:
-            PartialWriteError: names the objects that the database refused; all others were written.
+            PartialWriteError: names the objects that the database rejected; all others were written.
         """
 
     def records(self, ids: Sequence[Id]) -> dict[Id, SyncRecord]:
-        """Return the sync records of those of `ids` that are there and have one; reads no vectors and no columns."""
+        """Return the sync records of objects by id; objects without one are left out. Reads no vectors or columns."""
 
     def scan(self) -> Iterator[tuple[Id, SyncRecord | None]]:
-        """Yield every object's id and sync record, in pages, in any order; reads no vectors and no columns."""
+        """Yield every object's id and sync record, in any order; reads page by page, no vectors and no columns."""
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
-        """Return those of `ids` that are there, whole, in any order; vectors have length 1, pictures are left out."""
+        """Return the objects with these ids that exist, in any order; vectors have length 1, pictures are left out."""
 
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
         """Return the nearest objects that meet every condition, nearest first.
 
         Args:
-            query: a vector, (dim,) float32; or a composed query, whose vector the database's server has the container
-                make.
+            query: a vector, (dim,) float32; or a composed query, which the database's server passes to the container.
 
         Raises:
-            CollectionError: for a composed query: no container is wired to this collection, or it refused the query;
-                says how to fix it.
-            QueryError: a condition or column that the database cannot address.
+            CollectionError: for a composed query: this collection has no container, or the container rejected the
+                query; says how to fix it.
+            QueryError: the database cannot filter or group by a column.
         """
 
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
-        """Put a new payload in place of the whole old one, by id; vectors and pictures stay.
+        """Replace the whole payload of objects by id; vectors and pictures stay.
 
-        Ids that are not there are passed over.
+        Ids that do not exist are skipped.
 
         Raises:
             PartialWriteError: as for `upsert`.
         """
 
     def delete(self, ids: Sequence[Id]) -> None:
-        """Remove objects; ids that are not there are no error."""
+        """Remove objects; ids that do not exist are skipped."""
 
     def count(self) -> int:
         """Return the number of objects."""
@@ -142,18 +142,19 @@ class Collection(Protocol):
     def beside(self, name: str, options: OpenOptions | None = None) -> "Collection":
         """Open another collection of the same server or directory, with the same options if none are given.
 
-        It speaks through this one's connection: closing this one closes it too.
+        It shares this collection's connection, so closing this one closes it too.
         """
 
     def take_over(self, other: "Collection") -> None:
-        """Have this address answer with what `other`, one that `beside` opened, holds.
+        """Replace this collection by `other`, which `beside` opened.
 
-        The name becomes an alias of the other collection and the old collection is removed. Readers see the old or the
-        new one where the name was an alias already or named nothing; the first time, the name is missing for a moment.
+        This collection's name becomes an alias of the other one, and the old collection is removed. If the name was
+        already an alias or unused, readers see the old or the new collection at any moment; otherwise the name is
+        missing for a moment.
         """
 
     def drop(self) -> None:
-        """Remove the collection (with a tenant: that tenant alone); no error where there is none."""
+        """Remove the collection (with a tenant: only that tenant); no error if it does not exist."""
 
     def close(self) -> None:
-        """Let go of connections and locks; safe to call twice."""
+        """Close connections and release locks; safe to call twice."""

@@ -1,4 +1,4 @@
-"""Records of models and objects: what goes into a collection, what comes out, and what is kept about both."""
+"""Data of a collection: objects to write, objects found, and the records that sync keeps of objects and models."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -9,10 +9,10 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 RECORD_KEY = "_cir"
-"""The payload's key for what sync knows about an object; every other key is a column of the user's."""
+"""Key of sync's record in an object's payload; every other key is one of the user's columns."""
 
 Id = str | int
-"""An object's id: sync makes UUIDs as text; collections that others made may hold numbers."""
+"""An object's id: sync makes UUIDs as text; collections of other programs may hold numbers."""
 
 Vector = npt.NDArray[np.float32]
 Payload = dict[str, Any]
@@ -20,7 +20,7 @@ Payload = dict[str, Any]
 
 
 Maker = Literal["client", "server"]
-"""Maker of the vectors of pictures: this program, or the database's server, which has the container make them."""
+"""Maker of the vectors of pictures: this program, or the database's server, which asks the container for them."""
 
 
 class Model(Protocol):
@@ -43,8 +43,8 @@ class ModelRecord:
     """Name, fingerprint and width of a model, without its weights.
 
     Attributes:
-        former_fingerprint: what releases up to 0.1.0 noted in its place; empty where it is not known.
-        precision: of the weights that make its vectors; vectors of all precisions are compared with one another.
+        former_fingerprint: the model's fingerprint in the form of releases up to 0.1.0; empty if unknown.
+        precision: precision of the weights; vectors from different precisions are comparable.
     """
 
     name: str
@@ -62,27 +62,27 @@ class ModelRecord:
         return cls(model.name, model.fingerprint, model.dim, model.former_fingerprint, model.precision)
 
     def made(self, fingerprint: str | None) -> bool:
-        """Tell whether a noted fingerprint, of this version or the former one, is this model's."""
+        """Tell whether a recorded fingerprint is this model's, in the present form or the former one."""
         return bool(fingerprint) and fingerprint in (self.fingerprint, self.former_fingerprint)
 
     def current(self, record: "SyncRecord") -> "SyncRecord":
-        """Return an object's record with this model's fingerprint in place of its former one."""
+        """Return an object's record, with this model's former fingerprint replaced by the present one."""
         former = bool(self.former_fingerprint) and record.fingerprint == self.former_fingerprint
         return replace(record, fingerprint=self.fingerprint) if former else record
 
 
 @dataclass(frozen=True)
 class Info:
-    """State of a collection. `model` and `fingerprint` are None where another program made it.
+    """State of a collection. `model` and `fingerprint` are None if another program made it.
 
-    `dim` is None where nothing tells it yet (an empty Weaviate collection that another program made). `using` is the
-    vector that is searched, among `vectors`; both are empty for one without a name. `version` is the server's, None if
-    embedded.
+    `dim` is None if it is not known yet (an empty Weaviate collection that another program made). `vectors` are the
+    names of its vectors and `using` is the one that is searched; both are empty for a vector without a name. `version`
+    is the server's, None if embedded.
     """
 
     dim: int | None
     distance: str
-    """Lower case: "cosine", "dot", …"""
+    """Name of the distance in lower case: "cosine", "dot", …"""
     count: int
     model: str | None = None
     fingerprint: str | None = None
@@ -90,21 +90,21 @@ class Info:
     using: str | None = None
     vectors: tuple[str, ...] = ()
     blends_text: bool = False
-    """True where the vector was made of a picture and texts: such a vector is no reference for a composed query."""
+    """True if vectors were made from pictures and texts together; such a vector cannot be a reference picture."""
     vectorize: Maker = "client"
-    """"server" where the server is set to have the container make vectors and compose queries."""
+    """"server" if the server is set up to have the container make vectors and compose queries."""
     precision: str = "float32"
     """Precision of the weights with which the noted model made the collection."""
 
 
 @dataclass(frozen=True)
 class SyncRecord:
-    """What sync knows about an object, kept in its payload under `RECORD_KEY`.
+    """Sync's record of an object, kept in its payload under `RECORD_KEY`.
 
-    `norm` is the length of the picture's embedding before it was normalised; `columns` is a digest of the user's
-    columns, so that a change of payload is seen without comparing what the database made of it. `norm` is None where the
-    container made the vector for the database's server: it hands out unit vectors alone. `owner` is a digest of the name
-    of the source that wrote the object; it is empty where no source was noted.
+    `norm` is the length of the picture's embedding before it was normalised; it is None if the container made the
+    vector for the database's server, since the container only returns unit vectors. `columns` is a digest of the
+    user's columns: databases may change values, so the stored columns cannot be compared directly. `owner` is a digest
+    of the name of the source that wrote the object; it is empty if no source was recorded.
     """
 
     path: str
@@ -118,9 +118,9 @@ class SyncRecord:
 
     @classmethod
     def read(cls, payload: Mapping[str, Any] | None) -> Self | None:
-        """Return the record in a payload, or None where sync wrote none.
+        """Return the record in a payload; None if it holds none.
 
-        Release 0.1.0 wrote the owner behind a dot in `columns`.
+        Release 0.1.0 appended the owner to `columns`, after a dot.
         """
         found = (payload or {}).get(RECORD_KEY)
         names = [each.name for each in fields(cls) if each.name != "owner"]
@@ -131,7 +131,7 @@ class SyncRecord:
         return cls(**{**values, "columns": columns, "owner": found.get("owner", owner)})
 
     def join(self, columns: Mapping[str, Any]) -> Payload:
-        """The payload of an object: the user's columns and this record."""
+        """Return an object's payload: the user's columns and this record."""
         return {**columns, RECORD_KEY: asdict(self)}
 
 
@@ -139,8 +139,8 @@ class SyncRecord:
 class Point:
     """An object to write, or one that was read.
 
-    `vector` is (dim,) float32 of length 1. It is None only in an object to write whose vector the server shall make of
-    `picture`, an encoded file's bytes; the collection was then made with `vectorize="server"`.
+    `vector` is (dim,) float32 of length 1. It is None only in an object to write whose vector the server makes from
+    `picture`, the bytes of an image file; that needs a collection created with `vectorize="server"`.
     """
 
     id: Id
@@ -151,9 +151,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Hit:
-    """An object that a search found: the higher the score, the nearer.
+    """An object that a search found; a higher score is nearer.
 
-    The score is the cosine; of a search with keywords it is the fused one, which compares only within its list.
+    The score is the cosine. In a search with keywords it is the fused score, which is only comparable within one result
+    list.
     """
 
     id: Id
@@ -162,7 +163,7 @@ class Hit:
 
 
 def texts(payload: Mapping[str, Any]) -> Iterator[str]:
-    """Yield all texts of the user's columns, nested ones too, which the keyword side of a hybrid search reads."""
+    """Yield all texts in the user's columns, nested ones too, for the keyword side of a hybrid search."""
     for key, value in payload.items():
         if key != RECORD_KEY:
             yield from _texts_in(value)
@@ -180,7 +181,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def values_at(payload: Mapping[str, Any], column: tuple[str, ...]) -> list[Any]:
-    """Return the entries of a column's list, or its one value; a column that is not there has the value None."""
+    """Return the entries of a column's list, or its single value; a missing column has the value None."""
     value: Any = payload
     for part in column:
         value = value.get(part) if isinstance(value, Mapping) else None

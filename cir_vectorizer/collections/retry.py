@@ -1,4 +1,4 @@
-"""Asking a database again while it is busy or restarting."""
+"""Retries while a database is busy or restarting."""
 
 import random
 import time
@@ -9,9 +9,9 @@ _T = TypeVar("_T")
 
 
 def persist(work: Callable[[], _T], may_pass: Callable[[Exception], bool], attempts: int) -> _T:
-    """Run `work` until it succeeds, at most `attempts` times, with growing, random waits between them.
+    """Run `work` until it succeeds, at most `attempts` times, with growing random waits in between.
 
-    Ten attempts last about 40 s. The last error, or one that will not pass by waiting, is raised as it is.
+    Ten attempts take about 40 s. The last error, or an error for which `may_pass` is False, is raised unchanged.
     """
     for attempt in range(1, attempts + 1):
         try:

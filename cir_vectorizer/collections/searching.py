@@ -1,14 +1,14 @@
-"""A search of a collection: a composed query, pictures to be like and unlike, and what else the database is asked.
+"""A search of a collection: a composed query, pictures to be like or unlike, a filter, and a limit.
 
-The command line, the service and Python programs share it:
+The command line, the service and Python programs share this code:
 
     search = Search.read({"image": {"id": 17}, "text": "is red"}, unlike=[Path("a.jpg")], where="price<50")
     hits = find(search, collection, vectorizer).hits
 
-`like` and `unlike` refine any query, whichever composer made its vector. Each of their pictures becomes a vector by the
-query's own composer, as a query of that picture alone, so that all are of one kind (a CLIP's texts lie apart from its
-pictures). To the query's unit vector half the mean of the likes is added, and half the mean of the unlikes is taken
-away; then it is a unit vector again. Without a query the mean of the likes stands in its place.
+`like` and `unlike` refine any query, whichever composer made its vector. The query's own composer turns each of their
+pictures into a vector, as a query of that picture alone, so that all vectors are of one kind (CLIP's text vectors lie
+apart from its picture vectors). Half the mean of the likes is added to the query's unit vector, half the mean of the
+unlikes is subtracted, and the result is normalised. Without a query, the mean of the likes takes its place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
 MAX_RESULTS = 10_000
-"""Largest sum of `offset` and `limit`: Weaviate gives no more."""
+"""Largest sum of `offset` and `limit`: Weaviate's limit."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search of a collection. `like` and `unlike` are pictures, `hybrid` looks for the words of the text too.
+    """A search of a collection. `like` and `unlike` are pictures; `hybrid` also searches for the words of the text.
 
     Raises:
         QueryError: names the field at fault and the fix.
@@ -77,7 +77,7 @@ class Search:
         where: str | None = None,
         **more: Any,
     ) -> "Search":
-        """A search from what people write: a query as `ComposedQuery.parse` reads it, pictures as `image` takes them,
+        """Return a search from user input: a query as `ComposedQuery.parse` reads it, pictures as `image` takes them,
         and a filter as text.
 
         Raises:
@@ -91,18 +91,18 @@ class Search:
 
     @property
     def words(self) -> str | None:
-        """The text, if there is any."""
+        """The query's text; None if it is empty."""
         text = (self.query.text or "").strip() if self.query else ""
         return text or None
 
     @property
     def ids(self) -> bool:
-        """True where a picture is named by its object's id."""
+        """True if any picture is named by an object's id."""
         own = self.query.image if self.query else ()
         return any(ref.id is not None for ref in (*own, *self.like, *self.unlike))
 
     def resolved(self, collection: Collection, info: Info | None = None) -> "Search":
-        """The same search with vectors in place of ids; see `stored.resolve_refs`."""
+        """Return the same search with vectors in place of ids; see `stored.resolve_refs`."""
         if not self.ids:
             return self
         named = {f"image.{i}": ref for i, ref in enumerate(self.query.image)} if self.query else {}
@@ -117,10 +117,10 @@ class Search:
         return replace(self, query=query, like=of("like"), unlike=of("unlike"))
 
     def parts(self, vectorizer: "Vectorizer | ServedModel") -> dict[str, ComposedQuery]:
-        """Return the queries whose unit vectors `blend` wants, in its order, by the name of their field.
+        """Return the queries whose unit vectors `blend` takes, in that order, by the name of their field.
 
         Args:
-            vectorizer: makes the vectors; its composers say what they take.
+            vectorizer: the model that will make the vectors; decides which composer each picture gets.
         """
         parts = {} if self.query is None else {"query": self.query}
         for field in ("like", "unlike"):
@@ -129,22 +129,22 @@ class Search:
         return parts
 
     def _alone(self, picture: ImageRef, vectorizer: "Vectorizer | ServedModel") -> ComposedQuery:
-        """A query for one picture by the composer that makes the search's own query."""
+        """Return a query for one picture, by the composer of the search's own query if that takes pictures alone."""
         query = self.query
         if query is None or (query.plain and query.image):
             return ComposedQuery(image=(picture,))
         name = query.composer or vectorizer.default_composer
-        takes = vectorizer.takes.get(name)  # a name of no composer is refused with the query itself
+        takes = vectorizer.takes.get(name)  # an unknown composer is rejected together with the search's own query
         if takes is not None and not takes.picture_alone:
             return ComposedQuery(image=(picture,))
         options = query.options.model_copy(update={"weights": None, "keep": None, "source_weight": None})
         return ComposedQuery(image=(picture,), composer=name, options=options)
 
     def blend(self, vectors: Sequence[Vector]) -> Vector:
-        """The vector to search with, (dim,) of length 1, from those of `parts`.
+        """Return the vector to search with, (dim,) of length 1, from the vectors of `parts`.
 
         Raises:
-            QueryError: they cancel out.
+            QueryError: the vectors cancel out.
         """
         own = vectors[: 0 if self.query is None else 1]
         like = vectors[len(own) : len(own) + len(self.like)]
@@ -162,7 +162,7 @@ class Search:
         return blended
 
     def ask(self, collection: Collection, vector: Vector) -> list[Hit]:
-        """Return the objects of a collection near a vector, as this search wants them."""
+        """Search a collection for a vector, with this search's filter, limit and grouping."""
         asked = Ask(
             self.limit,
             self.where,
@@ -175,7 +175,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """Results, nearest first; sentences for the caller; and the vector that was searched with, (dim,)."""
+    """Hits, nearest first; notes for the user; and the vector that was searched for, (dim,)."""
 
     hits: list[Hit]
     notes: list[str]
@@ -183,13 +183,13 @@ class Found:
 
 
 def find(search: Search, collection: Collection, vectorizer: "Vectorizer | ServedModel") -> Found:
-    """Compose a search's query and ask a collection; ids are objects of it.
+    """Compose the query of a search and search a collection; ids name objects of that collection.
 
     Raises:
         QueryError: names the field at fault.
-        ImageError: a picture is refused.
-        BackboneMismatch, CollectionError: as `collections.check` and the collection's methods.
-        ServiceError: a served model's service cannot be asked.
+        ImageError: a picture is rejected.
+        BackboneMismatch, CollectionError: as for `collections.check` and the collection's methods.
+        ServiceError: the service of a served model does not answer.
     """
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)

@@ -1,7 +1,7 @@
-"""Objects of a collection as reference pictures: an id becomes the vector that is stored, and no picture is fetched.
+"""Objects of a collection as reference pictures: an id is replaced by the stored vector, and no picture is fetched.
 
-The length that an embedding had before it was normalised is in the record that sync keeps. Objects that another program
-wrote have none; their vectors are taken at the model's mean length (`Vectorizer.given_embedding` does that).
+Sync's record holds the length of the embedding before it was normalised. Objects of other programs have no record;
+`Vectorizer.given_embedding` gives their vectors the model's mean length.
 """
 
 from collections.abc import Mapping
@@ -13,22 +13,23 @@ from cir_vectorizer.query import ComposedQuery, ImageRef
 
 
 def resolve(query: ComposedQuery, collection: Collection, info: Info | None = None) -> ComposedQuery:
-    """The query with vectors in place of ids; the same query if it names none.
+    """Return the query with vectors in place of ids; the same query if it holds no ids.
 
     Args:
-        collection: whose objects the ids name.
-        info: what `collection.info()` says, if that is at hand.
+        collection: the collection that holds the objects.
+        info: the result of `collection.info()`, if already known.
 
     Raises:
-        QueryError: an object is not there or has no vector, or vectors of the collection are no references.
-        CollectionError: the collection cannot be asked.
+        QueryError: an object does not exist or has no vector, or the collection's vectors were made from pictures and
+            texts together.
+        CollectionError: the collection cannot be read.
     """
     found = resolve_refs({f"image.{i}": ref for i, ref in enumerate(query.image)}, collection, info)
     return query.model_copy(update={"image": tuple(found.values())})
 
 
 def resolve_refs(refs: Mapping[str, ImageRef], collection: Collection, info: Info | None = None) -> dict[str, ImageRef]:
-    """References by the name of their field, with vectors in place of ids; asks the collection once, or never.
+    """Return the references, by field name, with vectors in place of ids; reads the collection at most once.
 
     Raises:
         QueryError, CollectionError: as for `resolve`.
@@ -52,10 +53,10 @@ def resolve_refs(refs: Mapping[str, ImageRef], collection: Collection, info: Inf
 
 
 def read_id(text: Id, field: str) -> Id:
-    """An id as databases know it: a number, or a UUID in lower case.
+    """Return an id as databases store it: a number, or a UUID in lower case.
 
     Raises:
-        QueryError: it is neither.
+        QueryError: the text is neither.
     """
     if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= 20:
         text = int(text)

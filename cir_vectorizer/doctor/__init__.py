@@ -3,8 +3,8 @@
     for finding in examine(collection, model):
         print(finding.level, finding.check, finding.sentence)
 
-Objects are written only into a collection made beside the one examined, which is removed again. A check that makes no
-sense after what was found before it is left out.
+Objects are written only into a collection made beside the one examined, which is removed again. A check is skipped if
+an earlier finding makes it pointless.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ def examine(
     service_url: str | None = None,
     service_key: str | None = None,
 ) -> Iterator[Finding]:
-    """Check a collection, one finding after another.
+    """Check a collection and yield the findings one by one.
 
     Args:
-        model: what is to fill or to search it.
-        mean_norm: the model's mean length of picture embeddings, if it is known.
-        service_url: the container, as this machine sees it, without a path; a key may stand in it.
+        model: the model that is to fill or search the collection.
+        mean_norm: the model's mean norm of picture embeddings, if it is known.
+        service_url: the container's address as this machine sees it, without a path; it may contain a key.
         service_key: the container's key.
     """
     examination = Examination(collection, model)

@@ -1,4 +1,4 @@
-"""The container, checked from this machine."""
+"""Checks of the container from this machine."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,19 +16,19 @@ class Container:
     """The container as this machine sees it.
 
     Raises:
-        ServiceError: its address is none.
+        ServiceError: the URL is not a service's address.
     """
 
     def __init__(self, url: str, key: str | None, model: ModelRecord) -> None:
         self.client = Client(url, api_key=key, timeout=TIMEOUT_S, patience=Patience(retries=0))
         self.model = model
         self.served: ModelRecord | None = None
-        """The model with the wanted backbone, as the container calls it."""
+        """The model with the wanted backbone, under the container's name for it."""
         bare = httpx.URL(url).copy_with(userinfo=b"")
         self._url = str(bare).rstrip("/")
 
     def findings(self) -> Iterator[Finding]:
-        """Check that it is alive and ready, lets the key in, and serves the model's backbone."""
+        """Check that the container is ready, accepts the key, and serves the model's backbone."""
         try:
             answer = httpx.get(f"{self._url}/.well-known/ready", timeout=TIMEOUT_S)
         except httpx.HTTPError as error:
@@ -42,7 +42,7 @@ class Container:
             return
         if not answer.is_success:
             sentence = (
-                f"what answers at {self._url} is no container of cir-vectorizer (status {answer.status_code}); correct "
+                f"{self._url} is not a container of cir-vectorizer (it answers with status {answer.status_code}); correct "
                 "--service, which has no path"
             )
             yield Finding("service", "problem", sentence)
@@ -55,7 +55,7 @@ class Container:
             remedy = "; give a valid one with --service-key or CIR_API_KEY" if refused else ""
             yield Finding("service key" if refused else "service", "problem", f"{self._url}: {error}{remedy}")
             return
-        yield Finding("service key", "ok", "the container lets these requests in")
+        yield Finding("service key", "ok", "the container accepts these requests")
         yield self._model(listed)
 
     def _model(self, listed: dict[str, Any]) -> Finding:

@@ -1,4 +1,4 @@
-"""A collection and its server, checked through the collection's own protocol."""
+"""Checks of a collection and its server through the collection's own protocol."""
 
 import itertools
 import secrets
@@ -29,11 +29,11 @@ from cir_vectorizer.errors import CollectionError, ServiceError
 from cir_vectorizer.query import ComposedQuery
 
 SAMPLE = 1000
-"""Objects whose records are looked at."""
+"""Most objects whose records are checked."""
 NORM_FACTOR = 1.5
-"""Largest ratio of a catalog's mean norm to the model's: catalogs of one kind of thing differ by less."""
+"""Largest accepted ratio between a catalog's mean norm and the model's; even catalogs of one kind of thing stay below."""
 PROBE = "a picture"
-"""The text that the container is asked about."""
+"""Text that the container embeds as a test."""
 
 
 class Examination:
@@ -47,7 +47,7 @@ class Examination:
         """True once objects can be written to the server."""
 
     def database(self) -> Iterator[Finding]:
-        """Connection, the server's version, and whether the collection is there."""
+        """Check the connection, the server's version, and that the collection exists."""
         version = None if self.server is None else version_of(self.address, self.server)
         failed: CollectionError | None = None
         try:
@@ -81,7 +81,7 @@ class Examination:
             self.usable = True
 
     def fit(self, info: Info) -> Iterator[Finding]:
-        """Width, distance and backbone against the model's."""
+        """Check that vector size, distance and backbone are the model's."""
         model, where = self.model, self.address
         if info.dim is None:
             yield Finding("vector size", "ok", "an empty collection takes vectors of any width")
@@ -104,7 +104,7 @@ class Examination:
         yield self._backbone(info)
         if info.blends_text:
             sentence = (
-                "vectors are made of pictures and texts together, so objects are no references for composed queries; "
+                "vectors are made of pictures and texts together, so objects cannot be references for composed queries; "
                 "use a named vector of the picture alone for that"
             )
             yield Finding("references", "warning", sentence)
@@ -119,7 +119,9 @@ class Examination:
             )
             return Finding("backbone", "problem", sentence)
         if not info.count:
-            return Finding("backbone", "ok", "no model is noted yet; sync notes its own in a collection that it makes")
+            return Finding(
+                "backbone", "ok", "no model is recorded yet; sync records its own in a collection that it makes"
+            )
         sentence = (
             f"another program filled {self.address}, so nothing says which backbone made its vectors; search it only "
             f"if it was {self.model}, or sync into a new collection"
@@ -127,7 +129,7 @@ class Examination:
         return Finding("backbone", "warning", sentence)
 
     def norms(self, info: Info, mean_norm: float | None) -> Iterator[Finding]:
-        """Check the lengths of some objects' embeddings, and the backbones that made them, by their records."""
+        """Check the records of some objects: the norms of their embeddings, and the backbones that made them."""
         try:
             records = [record for _, record in itertools.islice(self.collection.scan(), SAMPLE)]
         except CollectionError as error:
@@ -144,7 +146,7 @@ class Examination:
         yield _norms(len(records), ours, mean_norm, info.vectorize == "server")
 
     def round_trip(self) -> Iterator[Finding]:
-        """An object goes into a collection beside this one, is read, found and removed."""
+        """Write, read, find and remove an object in a collection beside this one."""
         numbers = np.random.default_rng(0).normal(size=self.model.dim).astype(np.float32)
         try:
             with self._scratch(self.model, CreateOptions()) as scratch:
@@ -181,7 +183,7 @@ class Examination:
         yield self._reached(container, container.served, self.server)
 
     def _reached(self, container: Container, served: ModelRecord, server: Database) -> Finding:
-        """A text's vector from the container is found by the same text, which the server has to ask the container for."""
+        """Check that a text's vector from --service is found by the same text when the server asks its container."""
         try:
             vector = container.client.embed_texts([PROBE], model=str(served))[0]
             with self._scratch(served, CreateOptions(vectorize="server")) as scratch:
@@ -199,16 +201,16 @@ class Examination:
 
     @contextmanager
     def _scratch(self, model: ModelRecord, options: CreateOptions) -> Iterator[Collection]:
-        """A collection beside this one, which is there until the context ends.
+        """Yield a collection made beside this one, and remove it when the context ends.
 
         Raises:
-            CollectionError: it cannot be made, or not be removed.
+            CollectionError: it cannot be made or removed.
         """
         name = f"{self.address.collection[:200]}_doctor_{secrets.token_hex(4)}"
         opening = self.collection.options
         if opening.tenant is None:
             scratch = self.collection.beside(name)
-        else:  # removing a tenant would leave the collection
+        else:  # with a tenant, only the tenant would be removed
             scratch = open_collection(replace(self.address, collection=name), options=replace(opening, tenant=None))
         try:
             scratch.create(model, options)
@@ -230,18 +232,18 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server
         return Finding("norms", "ok", "there are no objects yet")
     norms = [record.norm for record in ours if record.norm is not None]
     if by_server and not norms:
-        sentence = (
-            "the container makes the vectors, which have length 1; references are taken at the model's mean length"
-        )
+        sentence = "the container makes the vectors, which have norm 1; for references the model's mean norm is used"
         return Finding("norms", "ok", sentence)
     bad = sum(not (np.isfinite(norm) and norm > 0) for norm in norms)
     if bad:
-        sentence = f"{bad:,} of {seen:,} objects have a length that no picture has; remove them and run sync again"
+        sentence = (
+            f"{bad:,} of {seen:,} objects have a norm that is not a positive number; remove them and run sync again"
+        )
         return Finding("norms", "problem", sentence)
     if len(norms) < seen:
         sentence = (
-            f"{seen - len(norms):,} of {seen:,} objects have none, so as references they are taken at the model's mean "
-            "length, which blurs composed queries a little; sync their source to have them"
+            f"{seen - len(norms):,} of {seen:,} objects have none, so the model's mean norm is used when they are references, "
+            "which blurs composed queries a little; sync their source to record theirs"
         )
         return Finding("norms", "warning", sentence)
     mean = float(np.mean(norms))
@@ -252,7 +254,7 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server
         )
         return Finding("norms", "warning", sentence)
     known = "" if mean_norm is None else f", the model's {mean_norm:.2f}"
-    return Finding("norms", "ok", f"all of {seen:,} objects have one; the mean is {mean:.2f}{known}")
+    return Finding("norms", "ok", f"all {seen:,} objects have one; the mean is {mean:.2f}{known}")
 
 
 def _point(vector: Vector, model: ModelRecord) -> Point:
@@ -261,7 +263,7 @@ def _point(vector: Vector, model: ModelRecord) -> Point:
 
 
 def _there_and_back(scratch: Collection, vector: Vector, model: ModelRecord) -> str | None:
-    """Return what came back otherwise than it went; None if all is well."""
+    """Return what went wrong when an object was written, read, found and removed; None if all is well."""
     point = _point(vector, model)
     scratch.upsert([point])
     found = scratch.get([point.id])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["ok", "warning", "problem"]
-"""A warning is a loss that one may live with; with a problem something does not work."""
+"""Severity: a warning is a tolerable loss; a problem means that something does not work."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,6 @@ class Finding:
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """The level of the most serious finding."""
+    """Return the level of the most serious finding."""
     order: tuple[Level, ...] = ("ok", "warning", "problem")
     return max((finding.level for finding in findings), key=order.index, default="ok")

@@ -1,4 +1,4 @@
-"""A database's server as it presents itself: its version, and the features that older ones lack."""
+"""Version of a database's server, and the features that it lacks if it is old."""
 
 import re
 
@@ -11,7 +11,7 @@ TIMEOUT_S = 10.0
 
 
 def version_of(address: Address, database: Database) -> str | None:
-    """Return the server's version, asked without its client, which may refuse an old one; None if it is mute."""
+    """Return the server's version, or None if it gives none; its client, which may refuse an old server, is not used."""
     if not database.version_path:
         return None
     tls = address.scheme.endswith("s")

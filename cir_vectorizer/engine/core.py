@@ -27,7 +27,7 @@ from cir_vectorizer.engine.cache import ByteCache
 from cir_vectorizer.engine.samples import samples
 from cir_vectorizer.errors import CirError, DeviceError, DeviceFullError, ImageError, QueryError
 from cir_vectorizer.models import Vectorizer, Work
-from cir_vectorizer.models.work import PICTURE, THE_PICTURE, EncodedPicture
+from cir_vectorizer.models.work import PICTURE, EncodedPicture
 from cir_vectorizer.query import ComposedQuery, ImageRef
 
 Result = TypeVar("Result")
@@ -195,7 +195,7 @@ class Engine:
                 try:
                     refs[ref.url] = ImageRef(data=await self._fetched(ref.url))
                 except ImageError as error:
-                    raise _labelled(f"image.{i}", error) from error.__cause__
+                    raise EncodedPicture(f"image.{i}").placed(error) from error.__cause__
         image = tuple(ref if ref.url is None else refs[ref.url] for ref in query.image)
         return query.model_copy(update={"image": image})
 
@@ -247,10 +247,10 @@ class Engine:
                 return await self._shared(model, picture, lane)
             async with self._fetching:
                 data = await self._fetched(picture.url)
-                fetched = await self.host(EncodedPicture.of, picture.label, data, picture.mask, lane=lane)
+                fetched = await self.host(picture.holding, data, lane=lane)
                 return await self._shared(model, fetched, lane)
         except ImageError as error:
-            raise _labelled(picture.label, error) from error.__cause__
+            raise picture.placed(error) from error.__cause__
 
     async def _fetched(self, url: str) -> bytes:
         if self._fetch is None:
@@ -340,10 +340,6 @@ def _out_of_memory(error: Exception) -> bool:
         torch.cuda.empty_cache()
         return True
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
-
-
-def _labelled(label: str, error: ImageError) -> ImageError:
-    return error.at("" if label == THE_PICTURE else label, said=f"{label} ")
 
 
 def _checked(vector: Vector) -> Vector:

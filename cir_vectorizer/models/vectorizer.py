@@ -1,8 +1,9 @@
 """The vectorizer: it turns pictures, texts and composed queries into vectors of one space."""
 
+import contextlib
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,8 @@ from cir_vectorizer.backbones import Backbone
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows
-from cir_vectorizer.errors import ImageError, QueryError
-from cir_vectorizer.models.work import PICTURE, TEXT, THE_PICTURE, EncodedPicture, Work, composer_stage
+from cir_vectorizer.errors import CirError, ImageError, QueryError
+from cir_vectorizer.models.work import PICTURE, TEXT, EncodedPicture, Work, composer_stage
 from cir_vectorizer.pictures.images import open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
 from cir_vectorizer.query import ComposedQuery, ImageRef
@@ -145,17 +146,17 @@ class Vectorizer:
         """Tokenise a plain text, which may be empty; safe on threads."""
         return Work(self.name, TEXT, self._text_only, self._text_only.plain(text))
 
-    def plan_picture(self, ref: ImageRef, label: str = THE_PICTURE, allow_paths: bool = False) -> Work:
+    def plan_picture(self, ref: ImageRef, field: str = "", allow_paths: bool = False) -> Work:
         """Read the bytes of a picture alone; safe on threads.
 
         Args:
-            label: names the picture in messages.
+            field: dotted name of its part of a query; "" for a picture alone.
 
         Raises:
             QueryError, ImageError: as `plan`.
         """
         plan = self._image_only.plain(ComposedQuery.model_construct(image=(ref,)))
-        return Work(self.name, PICTURE, self._image_only, plan, (self._read(0, ref, label, allow_paths),))
+        return Work(self.name, PICTURE, self._image_only, plan, (self._read(0, ref, field, allow_paths),))
 
     def pixels(self, image: Image.Image, mask: Mask | None = None) -> Tensor:
         """RGB picture -> (3, height, width), as `preprocess`, but zero where the mask hides it."""
@@ -221,10 +222,13 @@ class Vectorizer:
         """Composed queries -> unit vectors to search with.
 
         Raises:
-            QueryError: names the field at fault.
-            ImageError: a picture of a query is refused.
+            QueryError: names the field at fault; `index` is the query's position.
+            ImageError: a picture of the query at `index` is refused.
         """
-        works = [self.plan(query, allow_paths=True) for query in queries]
+        works = []
+        for i, query in enumerate(queries):
+            with _numbered(i):
+                works.append(self.plan(query, allow_paths=True))
         return Composed(self.run(works), [list(work.notes) for work in works])
 
     def explain(self, work: Work, embeddings: Sequence[Vectors], words: int) -> list[list[tuple[str, float]]]:
@@ -272,37 +276,50 @@ class Vectorizer:
             raise QueryError("image", problem)
 
     def _read(
-        self, position: int, ref: ImageRef, label: str, allow_paths: bool, mask: Mask | None = None
+        self, position: int, ref: ImageRef, field: str, allow_paths: bool, mask: Mask | None = None
     ) -> EncodedPicture | Tensor:
         given = self.given_embedding(position, ref, mask)
         if given is not None:
             return given
+        picture = EncodedPicture(field, "" if ref.path is None else str(ref.path), url=ref.url, mask=mask)
         if ref.url is not None:
-            return EncodedPicture(label, url=ref.url, mask=mask)
-        field = "" if label == THE_PICTURE else label
-        label = label if ref.path is None else str(ref.path)
+            return picture
         try:
-            return EncodedPicture.of(label, read_reference(ref, self.limits, allow_paths), mask)
+            return picture.holding(read_reference(ref, self.limits, allow_paths))
         except ImageError as error:
-            raise error.at(field, said=f"{label} ") from error.__cause__
+            raise picture.placed(error) from error.__cause__
 
     def _decoded(self, picture: EncodedPicture) -> Tensor:
         try:
             return self.decode(picture)
         except ImageError as error:
-            raise error.at(picture.label, said=f"{picture.label} ") from error.__cause__
+            raise picture.placed(error) from error.__cause__
 
     def _embed_pictures(self, works: Sequence[Work]) -> list[Tensor]:
         pictures = [picture for work in works for picture in work.pictures]
+        owners = [i for i, work in enumerate(works) for _ in work.pictures]
         embeddings = torch.empty(len(pictures), self.dim, device=self.backbone.device)
-        pixels = {
-            i: self._decoded(picture) for i, picture in enumerate(pictures) if isinstance(picture, EncodedPicture)
-        }
+        pixels = {}
+        for i, picture in enumerate(pictures):
+            if isinstance(picture, EncodedPicture):
+                with _numbered(owners[i]):
+                    pixels[i] = self._decoded(picture)
         if pixels:
             embeddings[list(pixels)] = self.backbone.encode_images(torch.stack(list(pixels.values())))
         if given := {i: picture for i, picture in enumerate(pictures) if isinstance(picture, Tensor)}:
             embeddings[list(given)] = torch.stack(list(given.values())).to(self.backbone.device)
         return list(torch.split(embeddings, [len(work.pictures) for work in works]))
+
+
+@contextlib.contextmanager
+def _numbered(position: int) -> Iterator[None]:
+    """Note an item's position in the errors that it raises."""
+    try:
+        yield
+    except CirError as error:
+        if error.index is None:
+            error.index = position
+        raise
 
 
 def _to_numpy(tensor: Tensor) -> Vectors:

@@ -1,18 +1,16 @@
 """Planned work: one wanted vector, prepared on the host. The vectorizer runs it at once, or the engine in batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from cir_vectorizer.composers import Composer, Plan
 from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.errors import ImageError
 from cir_vectorizer.pictures.masks import Mask
 
 PICTURE, TEXT = "picture", "text"
 """Stages of plain searches; a composed query's stage is `composer_stage` of its composer's name."""
-
-THE_PICTURE = "the picture"
-"""Name, in messages, of a picture that is not part of a composed query."""
 
 
 def composer_stage(name: str) -> str:
@@ -25,21 +23,27 @@ class EncodedPicture:
     """An encoded picture and the digest of everything that its embedding depends on, or the URL to fetch it from.
 
     Attributes:
-        label: names the picture in messages.
+        field: dotted name of its part of the query; "" for a picture that is not part of one.
+        path: of a local file, which messages name instead.
         digest: of the bytes and, if there is one, the mask; empty until a picture by URL is fetched.
         mask: hides a part of the picture from the model.
     """
 
-    label: str
+    field: str = ""
+    path: str = ""
     data: bytes = b""
     digest: bytes = b""
     url: str | None = None
     mask: Mask | None = None
 
-    @classmethod
-    def of(cls, label: str, data: bytes, mask: Mask | None = None) -> "EncodedPicture":
-        """Return the picture with its digest, which takes a millisecond for each megabyte."""
-        return cls(label, data, PartsDigest(data, *([mask.content] if mask is not None else [])).digest(), mask=mask)
+    def holding(self, data: bytes) -> "EncodedPicture":
+        """Return the picture with its bytes and their digest, which takes a millisecond for each megabyte."""
+        parts = [data] if self.mask is None else [data, self.mask.content]
+        return replace(self, data=data, digest=PartsDigest(*parts).digest(), url=None)
+
+    def placed(self, error: ImageError) -> ImageError:
+        """Return an error of this picture with its place in the query and its name before the sentence."""
+        return error.at(self.field, said=f"{self.path or self.field or 'the picture'} ")
 
 
 @dataclass(frozen=True)

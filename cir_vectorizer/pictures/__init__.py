@@ -1,1 +1,1 @@
-"""Pictures and masks from bytes, files and URLs: checked, upright and RGB; and the one guarded fetcher."""
+"""Pictures and masks from bytes, files and URLs, checked, upright and RGB; and the guarded fetcher."""

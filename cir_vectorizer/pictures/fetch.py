@@ -1,9 +1,9 @@
-"""Pictures by URL, fetched so that nobody can make this machine speak to its own network.
+"""A fetcher for pictures by URL, guarded against requests to this machine's own network (SSRF).
 
-Each host name is resolved once, every address it has is checked, and the connection goes to a checked address (so a
-name that changes its address in between gains nothing), with the name kept for TLS and `Host`. Redirects take the
-same way. Proxies and credentials of the environment are not used. Only a fetcher made with `private=True`, for
-addresses that its own user wrote, connects to any address.
+Each host name is resolved once, all its addresses are checked, and the connection goes to a checked address, so DNS
+rebinding has no effect; TLS and `Host` still use the name. Redirects are checked in the same way. Proxies and
+credentials of the environment are ignored. Only a fetcher made with `private=True`, for URLs that its own user wrote,
+connects to any address.
 """
 
 import asyncio
@@ -20,32 +20,32 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_REDIRECTS = 3
 MAX_FETCHES = 16
-"""Fetches at a time; others wait."""
+"""Largest number of fetches at a time; others wait."""
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65535
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""How a network of IPv6 only writes the IPv4 addresses that it can reach."""
+"""IPv6 addresses under which an IPv6-only network reaches IPv4 addresses."""
 
 _NEVER = [ipaddress.ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "100.64.0.0/10")]
-"""Networks that look public to `ipaddress`, in some version of Python, but belong to a cloud or a provider."""
+"""Networks that `ipaddress` takes for public in some versions of Python, but that belong to a cloud or a provider."""
 
 
 class NotPublicError(ImageError):
-    """An address that `Fetcher` refuses and would fetch from with `private=True`."""
+    """An address that `Fetcher` refuses unless `private=True`."""
 
 
 class Fetcher:
-    """Fetches pictures over http and https.
+    """A fetcher of pictures over http and https.
 
     Args:
-        hosts: names that are fetched from (`*.shop.example` for all below); any public host if empty. A port other
-            than the usual one must be named here too: `images.shop.example:8443`.
+        hosts: allowed host names (`*.shop.example` for all subdomains); every public host if empty. A port other than
+            the usual one must be named too: `images.shop.example:8443`.
         most_bytes: largest picture.
-        timeout: seconds for one picture, redirects included.
+        timeout: seconds for one picture, including redirects.
         resolve: host name and port -> addresses; the system's resolver if None.
-        transport: what carries the requests; the network if None.
-        private: fetch from every address and port, also of this machine and its network. Never for URLs of strangers.
+        transport: transport of the HTTP client; the network if None.
+        private: fetch from every address and port, including this machine and its network. Never for strangers' URLs.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Fetcher:
             timeout=timeout,
             trust_env=False,
             follow_redirects=False,
-            limits=httpx.Limits(max_keepalive_connections=0),  # a connection is for one name only
+            limits=httpx.Limits(max_keepalive_connections=0),  # kept by address, one could serve another name
             headers={"accept": "image/*", "accept-encoding": "identity", "user-agent": "cir-vectorizer"},
         )
 
@@ -76,10 +76,10 @@ class Fetcher:
         """Return the picture at `url`.
 
         Args:
-            most_bytes: largest picture, in place of the fetcher's own limit.
+            most_bytes: largest picture; overrides the fetcher's own limit.
 
         Raises:
-            NotPublicError: the address is not on the public internet, or at an unusual port or another host than listed.
+            NotPublicError: the address is not on the public internet, or its host or port is not allowed.
             ImageError: with reason "url", or "bytes" if it is too large.
         """
         most = self._most_bytes if most_bytes is None else most_bytes
@@ -89,24 +89,24 @@ class Fetcher:
         except asyncio.TimeoutError as error:
             raise ImageError("url", f"did not arrive within {self._timeout:g} s; send it as base64") from error
         except httpx.InvalidURL as error:
-            raise ImageError("url", "redirects to what is no URL; give the picture's own address") from error
+            raise ImageError("url", "redirects to an invalid URL; give the picture's own address") from error
         except httpx.HTTPError as error:
             raise ImageError(
                 "url", "could not be fetched: its server does not answer properly; send it as base64"
             ) from error
 
     async def head(self, url: str) -> httpx.Headers:
-        """Return what the server says about `url` without sending it; empty if it says nothing to use.
+        """Return the headers that the server sends for `url` without its body; empty if the request fails.
 
         Raises:
-            NotPublicError: as for `fetch`.
+            NotPublicError: as in `fetch`.
             ImageError: the address is refused, or redirects too often.
         """
         try:
             async with self._turn:
                 response = await asyncio.wait_for(self._send("HEAD", url), self._timeout)
         except (asyncio.TimeoutError, httpx.InvalidURL, httpx.HTTPError):
-            return httpx.Headers()  # fetching it says what is wrong
+            return httpx.Headers()  # `fetch` will say what is wrong
         await response.aclose()
         return response.headers if response.status_code == 200 else httpx.Headers()
 
@@ -122,7 +122,7 @@ class Fetcher:
             await response.aclose()
 
     async def _send(self, method: str, url: str) -> httpx.Response:
-        """Return the answer behind all redirects; its body is not read yet."""
+        """Follow redirects and return the final answer; its body is not read yet."""
         for _ in range(MAX_REDIRECTS + 1):
             address, headers, host = await self._checked(url)
             request = self._client.build_request(method, address, headers=headers, extensions={"sni_hostname": host})
@@ -163,9 +163,7 @@ class Fetcher:
                 raise ImageError("url", f"names port {port}, and ports end at {_MAX_PORT}; check it")
             return url, {}, host
         if not self._allowed(host, port, url.scheme):
-            raise NotPublicError(
-                "url", "is at a host or port that pictures are not fetched from here; send the picture as base64"
-            )
+            raise NotPublicError("url", "is at a host or port that is not allowed here; send the picture as base64")
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:
@@ -191,8 +189,11 @@ def _check_size(count: int, most_bytes: int) -> None:
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address belongs to the public internet: not private, loopback, link-local, multicast, reserved, of
-    a cloud's metadata service, nor an IPv6 way of writing such an IPv4 address."""
+    """Tell whether an IP address belongs to the public internet.
+
+    False for private, loopback, link-local, multicast and reserved addresses, for a cloud's metadata service, and for
+    IPv6 addresses that stand for such an IPv4 address.
+    """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,15 +1,15 @@
-"""Pictures made safe: bytes, base64 or a path become an upright RGB picture, or one sentence of refusal.
+"""Safe decoding: bytes, base64 or a path become an upright RGB picture, or an error that says why not.
 
-Only formats that Pillow decodes in this process are read, told apart by their first bytes and never by a
-file's suffix. Sizes are checked in the header, before any pixel is unpacked. Safe on many threads at once:
-no global setting of Pillow is changed. While it is decoded, a picture takes 8 bytes a pixel (RGB as JPEG or PNG)
-to 24 (RGBA as JPEG 2000); how many are decoded at once is the caller's business.
+Only formats that Pillow decodes in this process are read, recognised by their first bytes and never by a
+file's suffix. Sizes are checked in the header, before any pixel is unpacked. Thread-safe: no global setting of
+Pillow is changed. Decoding takes 8 bytes a pixel (RGB from JPEG or PNG) to 24 (RGBA from JPEG 2000); the caller
+decides how many pictures are decoded at once.
 
-What Pillow itself guards is not guarded again, so old versions are less safe: before Pillow 13, the repeated
-tags of a TIFF or an EXIF block can take gigabytes.
+Pillow's own checks are not repeated here, so old versions are less safe: before Pillow 13, the repeated tags of a
+TIFF or an EXIF block can take gigabytes.
 
-Not handled here: colour profiles (CLIP saw its training pictures without them; LAB alone is converted), frames
-after the first, and pictures by URL.
+Not handled here: colour profiles (CLIP was trained without them; only LAB is converted), frames after the first,
+and pictures by URL.
 """
 
 import math
@@ -31,11 +31,11 @@ _Reader = Callable[[IO[bytes], str | bytes], ImageFile.ImageFile]
 
 _ACCEPTED = "JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, JPEG 2000 or PPM"
 
-Image.init()  # now, since Pillow would otherwise load its plugins in the middle of the first threads' work
+Image.init()  # now: Pillow would otherwise load its plugins while the first threads already decode
 
 _PICTURES = [
     (re.compile(pattern, re.DOTALL), name)
-    for pattern, name in (  # the names are keys of PIL.Image.OPEN, but for HEIF
+    for pattern, name in (  # the names are keys of PIL.Image.OPEN, except HEIF
         (rb"\xff\xd8\xff", "JPEG"),
         (rb"\x89PNG\r\n\x1a\n", "PNG"),
         (rb"GIF8[79]a", "GIF"),
@@ -76,7 +76,7 @@ _OTHERS = [
 ]
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]|[\xc0\xc1\xf5-\xff]")
-"""Bytes that UTF-8 text never holds."""
+"""Bytes that never occur in a UTF-8 text file."""
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _SCAN = b"\xff\xda"
@@ -97,7 +97,7 @@ _TURNS: dict[object, Image.Transpose] = {
 
 
 def open_image(source: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """Read a picture as a person sees it: upright, first frame, on white where it is transparent.
+    """Read a picture as a person sees it: upright, first frame, transparent parts on white.
 
     Returns:
         A picture of mode RGB, at least 1 × 1 pixel, that holds no open file and no metadata.
@@ -135,13 +135,13 @@ def open_image(source: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> Image.I
 
 
 def read_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: bool = False) -> bytes:
-    """Read the encoded picture that a query refers to; nothing is decoded.
+    """Read the encoded picture that a query refers to, without decoding it.
 
     Args:
-        allow_paths: whether a local path is read; never for what came over a network.
+        allow_paths: True to read local paths; never for a query that came over a network.
 
     Raises:
-        ImageError: as `decode_base64`; "url" for a URL, "path" for a path that cannot be read or is not allowed,
+        ImageError: as in `decode_base64`; "url" for a URL, "path" for a path that cannot be read or is not allowed,
             "missing" for a reference that holds no picture (a vector or an id).
     """
     if ref.data is not None:
@@ -155,14 +155,14 @@ def read_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: 
     if ref.url is not None:
         raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
     kind = "a vector" if ref.vector is not None else "an object's id"
-    raise ImageError("missing", f"is {kind}, which holds no picture to open; resolve it before, or give a picture")
+    raise ImageError("missing", f"is {kind}, which holds no picture to open; resolve it first, or give a picture")
 
 
 def load_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: bool = False) -> Image.Image:
     """Open the picture that a query refers to.
 
     Raises:
-        ImageError: as `read_reference` and `open_image`.
+        ImageError: as in `read_reference` and `open_image`.
     """
     return open_image(read_reference(ref, limits, allow_paths), limits)
 
@@ -186,7 +186,7 @@ def _reader(data: bytes) -> tuple[str, _Reader]:
 
 
 def _heif_reader() -> _Reader:
-    """The opener of pillow-heif, called as it is: registering it would change Pillow for the whole process."""
+    """Return pillow-heif's opener; it is not registered, which would change Pillow for the whole process."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
@@ -197,7 +197,7 @@ def _heif_reader() -> _Reader:
 
 
 def _parts(name: str, data: bytes) -> Iterator[bytes]:
-    """Name what a file is made of besides pixels: JPEG segments, PNG chunks, GIF blocks before the first frame."""
+    """Yield the kind of each part that is not pixels: JPEG segments, PNG chunks, GIF blocks before the first frame."""
     if name == "JPEG":
         position, few_scans = 2, data.count(_SCAN) <= _MAX_SCANS
         while (marker := _JPEG_MARKER.search(data, position)) and marker[0] != b"\xff\xd9":
@@ -222,7 +222,7 @@ def _parts(name: str, data: bytes) -> Iterator[bytes]:
 
 
 def _check_parts(name: str, data: bytes) -> None:
-    """Refuse files that keep Pillow's parsers or libjpeg busy for minutes by holding very many small parts."""
+    """Refuse files with so many small parts that they would keep Pillow's parsers or libjpeg busy for minutes."""
     parts = Counter(islice(_parts(name, data), _MAX_PARTS + 1))
     if parts.total() > _MAX_PARTS:
         problem = f"is a {name} with metadata in more than {_MAX_PARTS:,} parts"
@@ -263,7 +263,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Scale numbers of more than 8 bits to gray: by the smallest usual range that holds them, else by their own."""
+    """Scale values of more than 8 bits to grey, by the smallest common range that holds them, else by their own."""
     wide = picture if picture.mode == "F" else picture.convert("I")
     low, high = cast(tuple[float, float], wide.getextrema())
     if not math.isfinite(high - low):
@@ -277,7 +277,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 
 
 def _upright(picture: Image.Image, pixels: Image.Image) -> Image.Image:
-    """Turn `pixels` as the EXIF orientation of `picture` says; malformed EXIF says nothing."""
+    """Turn `pixels` upright by the EXIF orientation of `picture`; malformed EXIF is ignored."""
     try:
         turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
     except Exception:

@@ -1,8 +1,8 @@
 """Masks: which part of the reference picture may change.
 
-A mask is a picture (white where the reference may change) or a box. As CompoDiff was published, picture and mask are
-first squashed to a square; the mask then takes the picture's own way through resize and crop, and sets its
-preprocessed pixels to zero. Preprocessing subtracts the mean, so zero is the mean colour, about grey.
+A mask is a picture (white where the reference may change) or a box. As in the published CompoDiff, picture and mask are
+first squashed to a square; both then go through the same resize and crop, and the masked pixels of the preprocessed
+picture are set to zero. Preprocessing subtracts the mean, so zero is the mean colour, roughly grey.
 """
 
 from dataclasses import dataclass
@@ -40,16 +40,16 @@ class Mask:
 
     @property
     def content(self) -> bytes:
-        """What is hidden, a byte for each pixel, for digests of a masked picture."""
+        """Bytes of `hidden`, one for each pixel, for the digest of a masked picture."""
         return self.hidden.numpy().tobytes()
 
     def pixels(self, model: _Preprocesses, image: Image.Image) -> Tensor:
-        """RGB picture -> (3, height, width) preprocessed, zero where it may change."""
+        """Preprocess an RGB picture: (3, height, width), zero where the picture may change."""
         return model.preprocess(_squashed(image)).masked_fill(self.hidden, 0.0)
 
 
 def nothing_hidden(model: _Preprocesses) -> Mask:
-    """Return the mask under which a picture is squashed to a square and all of it stays."""
+    """Return a mask that hides nothing: the picture is squashed to a square, and all of it stays."""
     shape = model.preprocess(Image.new("RGB", (SQUARE, SQUARE))).shape[1:]
     return Mask(torch.zeros(shape, dtype=torch.bool), torch.zeros(MAP_SIDE, MAP_SIDE))
 

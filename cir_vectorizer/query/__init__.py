@@ -1,4 +1,4 @@
-"""The one vocabulary of every door: a composed query, its wire form, and filters. Imports no torch."""
+"""The query vocabulary that all doors share: a composed query, its wire form, and filters. Imports no torch."""
 
 from cir_vectorizer.query.composed import (
     MAX_REFERENCES,

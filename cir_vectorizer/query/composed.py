@@ -27,10 +27,10 @@ from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query.validation import first_finding
 
 MARKER = "$"
-"""Stands for a reference picture in a template: `$` for all of them, `$1`, `$2`, … for one each."""
+"""Placeholder of a reference picture in a template: `$` for all of them, `$1`, `$2`, … for one each."""
 
 TEXT_SLOT = "{text}"
-"""Stands for the query's text in a template."""
+"""Placeholder of the query's text in a template."""
 
 _MARKER_PATTERN = re.compile(r"\$(\d{0,9})")
 _COMPOSED_KEYS = ("image", "mask", "negative_text", "composer")
@@ -47,7 +47,7 @@ Finite = Annotated[float, AfterValidator(_finite)]
 
 
 def _whole(value: Any) -> Any:
-    """JSON's 7.0 is the integer 7."""
+    """Turn 7.0 into 7: in JSON they are the same number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -86,7 +86,7 @@ class _Picture(_Strict):
 
 
 class ImageRef(_Picture):
-    """Where a picture comes from: exactly one of the fields below (`norm` goes with `vector`).
+    """Reference to a picture: exactly one of the fields below (`norm` only together with `vector`).
 
     A plain string is a URL if it starts with http(s)://, else base64 or a data URI. A list of numbers is a
     vector, `bytes` are an encoded picture and a `pathlib.Path` is a local file.
@@ -97,7 +97,7 @@ class ImageRef(_Picture):
     norm: Annotated[Finite, Field(gt=0)] | None = Field(
         None, description="length of the embedding before it was normalised"
     )
-    id: str | int | None = Field(None, description="an object of the collection at hand")
+    id: str | int | None = Field(None, description="id of an object in the collection at hand")
 
     @model_validator(mode="before")
     @classmethod
@@ -120,7 +120,7 @@ Fraction = Annotated[Finite, Field(ge=0, le=1)]
 
 
 class MaskRef(_Picture):
-    """Where the picture may change: a picture that is white there, or a box.
+    """The part of the picture that may change: a picture that is white there, or a box.
 
     A plain string is base64 or a data URI, four numbers are a box; `bytes` and a `pathlib.Path` are pictures.
     """
@@ -151,7 +151,7 @@ class MaskRef(_Picture):
 
 
 class Weights(_Strict):
-    """How much each part counts; what is left out keeps the composer's default."""
+    """Weights of a query's parts; a weight that is left out keeps the composer's default."""
 
     image: Finite | None = None
     text: Finite | None = None
@@ -159,7 +159,7 @@ class Weights(_Strict):
 
 
 class Options(_Strict):
-    """Numbers a composer may take; what is left out keeps the composer's default."""
+    """Settings of a composer; a setting that is left out keeps the composer's default."""
 
     steps: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] | None = Field(
         None, description="CompoDiff: evaluations of the network"
@@ -173,7 +173,7 @@ class Options(_Strict):
         None, description="CompoDiff: share of the reference picture's own embedding in the result"
     )
     squash: bool | None = Field(
-        None, description="CompoDiff: squash the picture to a square first, without a mask too, as it was published"
+        None, description="CompoDiff: squash the picture to a square first, even without a mask, as it was published"
     )
     keep: Fraction | None = Field(
         None,
@@ -207,7 +207,7 @@ _IMAGES: TypeAdapter[tuple[ImageRef, ...]] = TypeAdapter(_Images)
 
 
 class ComposedQuery(_Strict):
-    """What a shopper asks: pictures, words, words to avoid, a mask; any subset that makes sense."""
+    """A shopper's request: pictures, words, words to avoid, a mask; any subset that makes sense."""
 
     image: _Images = Field((), description="the reference picture, or a list of several")
     text: str | None = Field(None, description="what should be different")
@@ -253,17 +253,17 @@ class ComposedQuery(_Strict):
 
     @property
     def plain(self) -> bool:
-        """Whether this is an ordinary CLIP search: one picture alone, or text alone, with nothing else said."""
+        """True for an ordinary CLIP search: one picture or a text, and no other field except `options`."""
         extra = _said(self.negative_text) or self.mask or self.template or self.composer
         return not extra and (len(self.image), _said(self.text)) in ((1, False), (0, True))
 
 
 def parse_pictures(value: Any, field: str) -> tuple[ImageRef, ...]:
-    """Read one picture or a list of them, as a query's `image` takes them.
+    """Read one picture or a list of pictures, as in a query's `image`.
 
     Args:
-        value: what `ImageRef` reads, or a list of that; None is no picture.
-        field: what errors call the list.
+        value: anything that `ImageRef` reads, or a list of such values; None means no picture.
+        field: name of the list in errors.
 
     Raises:
         QueryError: names the picture at fault, for example `like.2`, and the fix.
@@ -282,11 +282,11 @@ def check_template(template: str, references: int, has_text: bool) -> list[str |
     """Split a template at its markers.
 
     Returns:
-        Pieces in order: literal text (still holding `{text}`), 0 for `$` (all references), k for `$k`.
+        Pieces in order: literal text (`{text}` is not replaced yet), 0 for `$` (all references), k for `$k`.
 
     Raises:
-        QueryError: no marker is left, a marker names no picture, a picture is named by no marker,
-            or `{text}` and the query's text do not go together.
+        QueryError: the template has no marker, a marker names no picture, no marker names a picture, or only one
+            of `{text}` and the query's text is given.
     """
     pieces: list[str | int] = []
     used: set[int] = set()
@@ -312,13 +312,13 @@ def check_template(template: str, references: int, has_text: bool) -> list[str |
 
 
 def read_text(text: str) -> ComposedQuery | str:
-    """Tell a composed query from plain text, where both arrive as a string (Weaviate's `nearText`).
+    """Tell a composed query from plain text if both arrive as a string (Weaviate's `nearText`).
 
     A text is a composed query only if it is a JSON object with at least one of `image`, `mask`,
     `negative_text`, `composer`; anything else is plain text and comes back unchanged.
 
     Raises:
-        QueryError: it is a composed query, but a wrong one.
+        QueryError: it is a composed query, but not a valid one.
     """
     if not text.lstrip().startswith("{"):
         return text
@@ -362,7 +362,7 @@ def _kind(value: Any) -> str:
 def _query_error(
     error: ValidationError, within: str | None = None, owner: type[BaseModel] = ComposedQuery
 ) -> QueryError:
-    """Return what pydantic found as an error; `owner` has the fields, and stands in the list `within` if there is one."""
+    """Convert pydantic's first finding about the model `owner`; `within` names the list that holds it, if any."""
     found = first_finding(error)
     path = [str(part) for part in (() if within is None else (within,)) + found.path]
     index = next((part for part in found.path if isinstance(part, int)), None) if within is not None else None

@@ -1,4 +1,4 @@
-"""Encoded pictures as they travel: their limits, files, and base64 read back to bytes. Needs no Pillow."""
+"""Encoded pictures: their limits, and reading their bytes from files and base64. Needs no Pillow."""
 
 import binascii
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may cost: encoded bytes, pixels (width × height), and long side over short side.
+    """Upper limits for a picture: encoded bytes, pixels (width × height), and long side divided by short side.
 
-    The aspect matters because a model resizes the short side to its input width: a strip would be blown up.
+    The aspect is limited because a model resizes the short side to its input width: a narrow strip would become huge.
     """
 
     max_bytes: int = 32 * 2**20
@@ -27,7 +27,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def decode_base64(text: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """Decode bare base64 or a data URI; white space, missing padding and the URL-safe alphabet are fine.
+    """Decode bare base64 or a data URI; white space, missing padding and the URL-safe alphabet are accepted.
 
     Raises:
         ImageError: with reason "base64", or "bytes" if the result would be over `limits.max_bytes`.
@@ -52,7 +52,7 @@ def decode_base64(text: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def check_bytes(count: int, limits: Limits) -> None:
-    """Refuse an encoded picture of no bytes, or of more than the limit.
+    """Refuse an encoded picture that is empty or over the limit.
 
     Raises:
         ImageError: with reason "truncated" or "bytes".
@@ -65,10 +65,10 @@ def check_bytes(count: int, limits: Limits) -> None:
 
 
 def read_file(path: Path, limits: Limits) -> bytes:
-    """Return the bytes of an encoded picture's file, at most one more than the limit.
+    """Return the content of a picture file, at most one byte over the limit.
 
     Raises:
-        ImageError: with reason "path", or as `check_bytes`.
+        ImageError: with reason "path", or as in `check_bytes`.
     """
     try:
         status = path.stat()

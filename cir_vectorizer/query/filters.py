@@ -2,15 +2,15 @@
 
     colour=red and price<50 and category!=hat and tag in (new, "on sale")
 
-| operator        | holds where                                                              |
+| operator        | holds if                                                                 |
 | --------------- | ------------------------------------------------------------------------ |
 | `=`  `!=`       | the column (or one entry of its list) equals the value, or does not      |
 | `<` `<=` `>` `>=` | the column is a number on that side of it                              |
 | `in (a, b, …)`  | the column (or one entry of its list) equals one of the values           |
 
-A value with spaces or one of `( ) , = < > !` stands in quotes (' or "). An unquoted 38 equals the number 38 and the
-text "38"; an unquoted true equals the truth value and the text; a quoted value is a text only. An unquoted dot in a
-column's name goes into a nested object.
+A value with spaces or one of `( ) , = < > !` needs quotes (' or "). An unquoted 38 equals the number 38 and the text
+"38"; an unquoted true equals the boolean and the text; a quoted value is always a text. An unquoted dot in a column's
+name leads into a nested object.
 """
 
 import math
@@ -21,17 +21,17 @@ from typing import Literal, cast
 from cir_vectorizer.errors import QueryError
 
 EXACT_INTEGER = 2**53
-"""Up to here a float, which is what databases compare ranges with, tells neighbouring integers apart."""
+"""Largest integer up to which floats, which databases use for ranges, tell neighbouring integers apart."""
 
 TOO_WHOLE = 2**63
-"""From here on databases hold no integer; what is written so is a text."""
+"""Smallest integer that databases cannot store; integers from here on are read as text."""
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value as written, and what else it may mean: a number, a truth value, or neither."""
+    """A value as written, and the number or boolean that it may also mean."""
 
     text: str
     number: int | float | None = None
@@ -40,7 +40,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison. `column` is a path of keys; `values` has one entry unless the operator is `in`."""
+    """A comparison: `column` is a path of keys; `values` has one entry unless the operator is `in`."""
 
     column: tuple[str, ...]
     operator: Operator
@@ -48,7 +48,7 @@ class Condition:
 
 
 Filter = tuple[Condition, ...]
-"""All must hold; the empty filter holds everywhere."""
+"""Conditions that must all hold; an empty filter matches every object."""
 
 _TOKEN = re.compile(
     r"""(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -70,7 +70,7 @@ def parse_filter(text: str) -> Filter:
     """Read a filter.
 
     Raises:
-        QueryError: field `filter`; says at which letter (counted from 1) it stopped making sense, and what fits there.
+        QueryError: in field `filter`; names the letter (counted from 1) of the first error, and what fits there.
     """
     reader = _Reader(text)
     conditions = [reader.condition()]
@@ -84,7 +84,7 @@ def parse_column(text: str) -> tuple[str, ...]:
     """Read a column's name as a filter writes it: `colour`, `maker.city`, `"brand name"`.
 
     Raises:
-        QueryError: field `column`.
+        QueryError: in field `column`; it is not a column's name.
     """
     try:
         reader = _Reader(text)
@@ -122,7 +122,7 @@ class _Reader:
         return column
 
     def next_is(self, kind: str, text: str) -> bool:
-        """Whether the next token is this one, which is then passed."""
+        """Consume the next token if it is this one, and tell whether it was."""
         token = self._tokens[self._at]
         found = token.kind == kind and token.text.lower() == text
         self._at += found
@@ -148,7 +148,7 @@ class _Reader:
     def _take(self, wanted: str, *kinds: str) -> _Token:
         token = self._tokens[self._at]
         if token.kind not in kinds:
-            raise _error(token, f"does not fit; here goes {wanted}")
+            raise _error(token, f"does not fit; expected {wanted}")
         self._at += token.kind != "end"
         return token
 
@@ -180,7 +180,7 @@ def _bare(text: str) -> Value:
     try:
         number = float(text) if re.search(r"[.eE]", text) else int(text)
         fits = math.isfinite(number) if isinstance(number, float) else abs(number) < TOO_WHOLE
-    except ValueError:  # Python reads no whole number of so many digits
+    except ValueError:  # Python refuses integers of thousands of digits
         fits = False
     return Value(text, number) if fits else Value(text)
 

@@ -1,4 +1,4 @@
-"""What a composer reads of a query. The doors, the page, the API's description, search and warm-up all go by it."""
+"""The fields of a query that a composer reads, for the doors, the page, the API's description, search and warm-up."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +9,7 @@ from typing_extensions import Self
 from cir_vectorizer.query.composed import MAX_REFERENCES, ComposedQuery
 
 Use = Literal["required", "optional", "ignored", "refused"]
-"""How a composer treats a field of the query; an ignored one may be there and changes nothing."""
+"""Use of a query's field by a composer; an ignored field is accepted and changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Takes:
     Attributes:
         image: use of the reference pictures; `text`, `negative_text`, `mask` and `template` likewise.
         most_images: largest number of reference pictures.
-        options: names of the options that change the vector, dotted where they are nested: `keep`, `weights.negative`.
-        units_per_step: estimated work of one of `options.steps`, in tokens of a text; 0 for a composer without steps.
+        options: names of the options that change the vector, with dots if nested: `keep`, `weights.negative`.
+        units_per_step: estimated work of one step (`options.steps`), in text tokens; 0 for a composer without steps.
     """
 
     image: Use = "optional"
@@ -34,7 +34,7 @@ class Takes:
 
     @property
     def uses(self) -> Mapping[str, Use]:
-        """The use of each field, by the field's name in the query."""
+        """Use of each field, by the field's name in the query."""
         return {
             "image": self.image,
             "text": self.text,
@@ -48,36 +48,36 @@ class Takes:
         return self.uses[field] in ("required", "optional")
 
     def required(self, field: str) -> bool:
-        """Tell whether there must be a field of the query; False for what is no such field."""
+        """Tell whether a query must have this field; False for an unknown field."""
         return self.uses.get(field) == "required"
 
     @property
     def picture_alone(self) -> bool:
-        """Tell whether a query of nothing but a picture can be composed."""
+        """True if a query with nothing but a picture can be composed."""
         others = [use for field, use in self.uses.items() if field != "image"]
         return self.reads("image") and "required" not in others
 
     def missing(self, query: ComposedQuery) -> str | None:
-        """Return the first required field that the query lacks."""
+        """Return the first required field that the query lacks, or None."""
         given = _given(query)
         return next((field for field, use in self.uses.items() if use == "required" and not given[field]), None)
 
     def refused(self, query: ComposedQuery) -> str | None:
-        """Return the first field of the query that the composer cannot take."""
+        """Return the first field of the query that the composer refuses, or None."""
         given = _given(query)
         return next((field for field, use in self.uses.items() if use == "refused" and given[field]), None)
 
     def fits(self, query: ComposedQuery) -> bool:
-        """Tell whether the query has all that is required and nothing that is refused."""
+        """Tell whether the query has every required field, no refused one, and not too many pictures."""
         return not self.missing(query) and not self.refused(query) and len(query.image) <= self.most_images
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of this by name, for answers and records."""
+        """Return the attributes by name, for answers and records."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Return what `to_json` wrote, of this version or a later one; the default where an earlier one wrote nothing."""
+        """Read what `to_json` of any version wrote: unknown names are ignored, missing ones keep their default."""
         known = {each.name: content[each.name] for each in fields(cls) if each.name in content}
         return cls(**{**known, "options": tuple(known.get("options", ()))})
 

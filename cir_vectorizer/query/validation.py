@@ -1,4 +1,4 @@
-"""Pydantic's findings in the words of our own errors."""
+"""Findings of pydantic, reworded for our own errors."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ class Finding(NamedTuple):
 
     Attributes:
         path: names of fields and positions in lists, outermost first.
-        message: pydantic's, or that of our own validator.
+        message: pydantic's message, or that of our own validator.
         unknown: True if there is no such field.
     """
 
@@ -20,13 +20,13 @@ class Finding(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """The message as it goes on after the field's name."""
-        text = self.message.removeprefix("Input ")  # how pydantic begins most of its own
+        """The message, worded to follow the field's name."""
+        text = self.message.removeprefix("Input ")  # most of pydantic's own messages begin so
         return text[:1].lower() + text[1:]
 
 
 def first_finding(error: ValidationError) -> Finding:
     """Return the first field at fault."""
     first = error.errors(include_url=False, include_input=False)[0]
-    own = first.get("ctx", {}).get("error")  # what one of our validators raised
+    own = first.get("ctx", {}).get("error")  # raised by one of our own validators
     return Finding(first["loc"], first["msg"] if own is None else str(own), first["type"] == "extra_forbidden")

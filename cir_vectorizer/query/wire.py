@@ -1,7 +1,7 @@
-"""Queries on their way out: pictures of any kind that Python holds become what JSON can carry.
+"""Queries as JSON: every kind of picture that Python code may hold becomes a JSON value.
 
-The client and the database helpers send through here, so a wrong field is refused before anything leaves. Imports no
-torch and decodes no picture.
+The client and the database helpers build their queries here, so a wrong field is refused before anything is sent.
+Imports no torch and decodes no picture.
 """
 
 import base64
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     Picture: TypeAlias = (
         str | bytes | os.PathLike[str] | Image.Image | ImageRef | Mapping[str, Any] | Sequence[float] | npt.NDArray[Any]
     )
-"""A file (`pathlib.Path`), encoded bytes, a PIL image, base64 or a data URI or an http(s) URL (`str`), a vector (numbers or
+"""A file (`pathlib.Path`), encoded bytes, a PIL image, base64, a data URI or an http(s) URL (`str`), a vector (numbers or
 an array), an ImageRef, or a dict of its fields."""
 
 Query: TypeAlias = ComposedQuery | Mapping[str, Any] | str
-"""What `ComposedQuery.parse` reads; `image` and `mask` may be any `Picture`."""
+"""Anything that `ComposedQuery.parse` reads; `image` and `mask` may be any `Picture`."""
 
 
 class Composed(NamedTuple):
-    """Query vectors, (n, dim) float32 of length 1, and for each the sentences its caller should see."""
+    """Query vectors, (n, dim) float32 of length 1, and for each the notes that its caller should see."""
 
     vectors: "npt.NDArray[np.float32]"
     notes: list[list[str]]
 
 
 def read_query(query: Query) -> ComposedQuery:
-    """A checked query; in a dict, `image` (one or a list) and `mask` may be any `Picture`.
+    """Read and check a query; in a dict, `image` (one or a list) and `mask` may be any `Picture`.
 
     Raises:
         QueryError: names the field at fault and the fix.
@@ -55,7 +55,7 @@ def read_query(query: Query) -> ComposedQuery:
 
 
 def to_json(query: ComposedQuery) -> dict[str, Any]:
-    """The query as JSON values: files and bytes as base64, what was not said left out.
+    """Return the query as JSON values: files and bytes as base64, without fields that are not set.
 
     Raises:
         ImageError: a file cannot be read.
@@ -72,10 +72,10 @@ def to_json(query: ComposedQuery) -> dict[str, Any]:
 
 
 def picture_to_json(picture: "Picture | MaskRef") -> Any:
-    """One picture as JSON: a base64 string, a URL, or an object with `vector` or `id`.
+    """Return a picture as JSON: a base64 string, a URL, or an object with `vector` or `id`.
 
     Raises:
-        QueryError: it is nothing that names a picture.
+        QueryError: the value does not name a picture.
         ImageError: a file cannot be read, or a string is neither base64 nor a URL.
     """
     (ref,) = (picture,) if isinstance(picture, ImageRef | MaskRef) else read_query({"image": _plain(picture)}).image
@@ -87,12 +87,12 @@ def picture_to_json(picture: "Picture | MaskRef") -> Any:
 
 
 def encode_picture(data: bytes) -> str:
-    """Bytes as base64 text."""
+    """Return bytes as base64 text."""
     return base64.b64encode(data).decode("ascii")
 
 
 def object_reference(vector: Any, norm: float | None) -> dict[str, Any]:
-    """The reference that an object's stored vector makes; `norm` is its length before it was normalised, if known."""
+    """Return the reference for an object's stored vector; `norm` is its length before it was normalised, if known."""
     reference: dict[str, Any] = {"vector": [float(x) for x in vector]}
     if norm is not None:
         reference["norm"] = float(norm)
@@ -100,14 +100,14 @@ def object_reference(vector: Any, norm: float | None) -> dict[str, Any]:
 
 
 def references(image: Any) -> list[Any]:
-    """One picture, a list of them, or None, as a list; a list of numbers is one vector."""
+    """Return one picture, a list of pictures or None as a list; a list of numbers is one vector."""
     if image is None:
         return []
     return list(image) if isinstance(image, list | tuple) and not is_vector(image) else [image]
 
 
 def is_vector(value: Any) -> bool:
-    """Whether this is a list of numbers."""
+    """Tell whether this is a non-empty list of numbers."""
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(x, int | float) for x in value)
 
 
@@ -118,7 +118,7 @@ def _pictures(value: Any) -> Any:
 
 
 def _plain(picture: Any) -> Any:
-    """What ImageRef reads, of a PIL image, an array or a path-like object; anything else unchanged."""
+    """Convert a PIL image, an array or a path-like object to what ImageRef reads; return anything else unchanged."""
     if isinstance(picture, Mapping) and hasattr(picture.get("vector"), "ndim"):
         return {**picture, "vector": _plain(picture["vector"])}
     if hasattr(picture, "tolist") and hasattr(picture, "ndim"):
@@ -128,7 +128,7 @@ def _plain(picture: Any) -> Any:
         return picture.tolist()
     if hasattr(picture, "save") and hasattr(picture, "getbands"):
         file = BytesIO()
-        picture.save(file, "PNG", compress_level=1)  # without loss: the same pixels give the same vector
+        picture.save(file, "PNG", compress_level=1)  # lossless, so that the same pixels give the same vector
         return file.getvalue()
     if isinstance(picture, os.PathLike):
         return Path(picture)

@@ -1,4 +1,4 @@
-"""The FastAPI application: doors put together. Everything it needs comes in as an argument."""
+"""The FastAPI application, assembled from the doors. Everything it needs comes in as an argument."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.service.state import Loader, Service
 
 _SENTENCES = {
-    404: "there is nothing at this address; /docs lists what there is",
+    404: "there is nothing at this address; /docs lists all addresses",
     405: "this address does not take that method",
 }
 
@@ -30,14 +30,14 @@ def create_app(
     fetcher: Fetcher | None = None,
     collections: Mapping[str, Sequence[Collection]] | None = None,
 ) -> FastAPI:
-    """The service as an ASGI application; its `state.service` is the `Service`.
+    """Return the service as an ASGI application; its `state.service` is the `Service`.
 
     Args:
-        load: brings the models by the names that they are served under, the default one first; called on a thread
+        load: loads the models, by the names that they are served under, the default one first; called on a thread
             after the start, so that the service is alive, but not ready, while weights are loaded.
-        settings: what the operator has set.
-        fetcher: fetches pictures by URL; by the settings if None.
-        collections: what is searched here, by name; see `Service`.
+        settings: the operator's settings.
+        fetcher: fetches pictures by URL; made from the settings if None.
+        collections: the collections to search, by name; see `Service`.
 
     Raises:
         CirError: the keys cannot be read.
@@ -76,7 +76,7 @@ def create_app(
 
     @app.exception_handler(RequestValidationError)
     async def wrong_parameter(_: Request, __: Exception) -> Response:
-        sentence = "a parameter of the address is wrong; /docs lists what there is"
+        sentence = "a parameter in the address is wrong; /docs lists the parameters"
         return refusal(RefusedError(422, "address", sentence)).response()
 
     app.openapi = lambda: document(service)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""A collection that is searched here: its calls run on threads, and which of the served models it is for is looked up."""
+"""A collection that the service searches: runs its calls on threads and finds the served model that fits it."""
 
 import asyncio
 import logging
@@ -22,29 +22,29 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 RECHECK_SECONDS = 5.0
-"""How long what a collection says of itself is believed: sync may put another one in its place."""
+"""Time for which a collection's description is cached; short, because sync may replace the collection."""
 
 WAITING_PER_THREAD = 64
-"""Calls that wait for a thread before more are refused."""
+"""Most unfinished calls per thread; more are rejected."""
 
 CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Match:
-    """A collection as it is, and the served model whose vectors it holds."""
+    """A collection's current description, and the served model to search it with."""
 
     model: str
     info: Info
 
 
 class ServedCollection:
-    """One collection, spoken to by as many threads as it was opened times.
+    """A collection that several threads call, each through a connection of its own.
 
     Args:
-        name: what requests call it.
-        opened: the same collection, opened once for each thread that may speak to it.
-        metrics: told how long calls take.
+        name: the collection's name in requests.
+        opened: the same collection, opened once for each thread.
+        metrics: records how long calls take.
     """
 
     def __init__(self, name: str, opened: Sequence[Collection], metrics: Metrics) -> None:
@@ -61,16 +61,16 @@ class ServedCollection:
         self._matches: dict[str | None, tuple[float, Match]] = {}
 
     async def call(self, what: str, work: Callable[[Collection], Result]) -> Result:
-        """The result of `work`, which is given the collection on one of its threads.
+        """Run `work` with the collection on one of its threads, and return the result.
 
-        A call that a thread has begun counts until the thread is done, whether or not its caller still waits. The
-        sentence of an error has the collection's name wherever it had its place.
+        A call that a thread has started counts as unfinished until it ends, even if its caller no longer waits. In
+        the sentences of errors, the collection's name replaces its address.
 
         Args:
             what: one word for the metrics.
 
         Raises:
-            OverloadError: too many calls wait.
+            OverloadError: too many calls are unfinished.
         """
         if self._running >= WAITING_PER_THREAD * self._count:
             raise OverloadError(1)
@@ -94,15 +94,15 @@ class ServedCollection:
             raise error.saying(self._places.sub(lambda _: self.name, error.problem)) from error.__cause__
 
     async def match(self, vectorizers: Mapping[str, Vectorizer], asked: str | None, default: str) -> Match:
-        """The served model that this collection is for.
+        """Return the served model to search this collection with, and the collection's description.
 
         Args:
-            asked: the model that a request names; None finds the one that the collection was made with, or the default
-                one for a collection that another program made.
+            asked: the model that a request names; None finds the model that the collection was made with, or the
+                default model if another program made the collection.
 
         Raises:
-            BackboneMismatch: it is for none of them, or not for the one asked.
-            CollectionError: there is no such collection, or it cannot be asked.
+            BackboneMismatch: no served model, or not the one asked for, has the collection's backbone.
+            CollectionError: the collection does not exist or cannot be reached.
         """
         known = self._matches.get(asked)
         if known is not None and time.monotonic() - known[0] < RECHECK_SECONDS:
@@ -114,14 +114,14 @@ class ServedCollection:
         return match
 
     def close(self) -> None:
-        """End the threads and let go of the collection; one that is still being asked is left to the process's end."""
+        """End the threads and close the collection; connections still in use stay open until the process ends."""
         self._pool.close()
         until = time.monotonic() + CLOSE_SECONDS
         for _ in range(self._count):
             try:
                 collection = self._idle.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
-                log.warning("collection %s is still being asked at the end", self.name)
+                log.warning("collection %s is still in use; its connection is left open", self.name)
                 return
             collection.close()
 
@@ -129,7 +129,7 @@ class ServedCollection:
         self._running -= 1
         self._metrics.collection(self.name, what, time.perf_counter() - began)
         if not task.cancelled():
-            task.exception()  # seen, even if the caller has gone
+            task.exception()  # so that asyncio does not log it as unhandled if the caller has gone
 
     def _with_one(self, work: Callable[[Collection], Result]) -> Result:
         collection = self._idle.get()
@@ -140,14 +140,14 @@ class ServedCollection:
 
 
 def _places(address: Address) -> "re.Pattern[str]":
-    """Finds in a sentence where a collection is: its address, its directory, its server."""
+    """Return a pattern that finds a collection's address, directory or server in a sentence."""
     host = address.host or ""
     texts = [str(address), address.server, f"grpc-{host}" if host else "", host]
     if address.path is not None and address.path.name:
         texts += [f"{address.scheme}:{address.path}", str(address.path.absolute()), str(address.path)]
     places = [re.escape(text) for text in sorted(filter(None, texts), key=len, reverse=True)]
     if host:
-        places.append(r"ipv[46]:[\w.:%\[\]]*\w")  # as gRPC writes what the host's name stands for
+        places.append(r"ipv[46]:[\w.:%\[\]]*\w")  # gRPC writes the host's resolved address
     port = r"(?::\d+)?" if host else ""
     return re.compile(rf"(?<![\w.-])(?:{'|'.join(places)}){port}(?![\w-])")
 

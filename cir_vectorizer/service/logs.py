@@ -1,4 +1,4 @@
-"""Logs as JSON, one object a line on stderr. Neither keys nor what was asked is ever logged."""
+"""Logs as JSON, one object a line on stderr. Neither keys nor the contents of queries are ever logged."""
 
 import json
 import logging
@@ -11,10 +11,10 @@ FIELDS = "cir_fields"
 
 
 class JsonLines(logging.Formatter):
-    """time (UTC), level, logger, message, the record's own fields, and the traceback of an error."""
+    """Formats a record as time (UTC), level, logger, message, its own fields, and the traceback of an error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Return the record as one line."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, Any] = {
             "time": f"{stamp}.{int(record.msecs):03d}Z",

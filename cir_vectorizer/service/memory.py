@@ -1,9 +1,9 @@
-"""How this process asks the C library for memory. Imports nothing heavy: call it before anything starts a thread.
+"""Settings of the C library's memory allocator. Imports nothing heavy, so that `settle` can run before any thread starts.
 
-glibc gives each thread an arena of its own and hands the memory of large blocks back to the system again and again.
-Where a hundred requests hold bodies, pictures and pixels at once, each for a second or so, arenas fragment and grow for
-many minutes, though what is in use stays the same; and each batch on a CPU pays for tens of thousands of page faults.
-One arena that keeps what it has reaches its size within minutes and stays there, and batches cause no faults.
+glibc gives each thread an arena of its own and keeps returning the memory of large blocks to the system. When a hundred
+requests hold bodies, pictures and pixels at once, each for a second or so, the arenas fragment and grow for many minutes
+although the memory in use stays constant, and each batch on a CPU costs tens of thousands of page faults. A single
+arena that keeps its memory reaches its final size within minutes, and batches cause no faults.
 """
 
 import ctypes
@@ -15,15 +15,15 @@ _MIB = 2**20
 
 _SETTINGS = {
     _M_ARENA_MAX: 1,
-    _M_MMAP_THRESHOLD: 32 * _MIB,  # the most that glibc allows; larger blocks still go back at once
+    _M_MMAP_THRESHOLD: 32 * _MIB,  # the most that glibc allows; larger blocks are still returned at once
     _M_TRIM_THRESHOLD: 256 * _MIB,
 }
 
 
 def settle() -> bool:
-    """Keep this process's memory from fragmenting. Returns whether that was done.
+    """Keep this process's memory from fragmenting. Return True if the settings were applied.
 
-    Not done where the C library is another one, or the environment sets `MALLOC_…` or `GLIBC_TUNABLES` already.
+    Does nothing with another C library, or if the environment already sets `MALLOC_…` or `GLIBC_TUNABLES`.
     """
     if platform.libc_ver()[0] != "glibc" or any(
         name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ

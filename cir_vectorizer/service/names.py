@@ -1,4 +1,4 @@
-"""What a model is called: `<model>`, `<model>/<composer>`, either with `@<fingerprint prefix>`, or an alias."""
+"""Names of models: `<model>`, `<model>/<composer>`, either with `@<fingerprint prefix>`, or an alias."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ LEAST_PREFIX = 4
 
 @dataclass(frozen=True)
 class Target:
-    """A served model, and the composer that its name asks for if it does."""
+    """A served model, and the composer that the name includes, if any."""
 
     model: str
     composer: str | None = None
 
     def pin(self, query: ComposedQuery) -> ComposedQuery:
-        """The query with the composer that the name asks for.
+        """Return the query with the composer that the name includes.
 
         Raises:
-            QueryError: the query asks for another.
+            QueryError: the query names another composer.
         """
         if self.composer is None:
             return query
@@ -33,10 +33,10 @@ class Target:
 
 
 class Names:
-    """Finds what a name means. The first model is the default one.
+    """Resolves names to models and composers. The first model is the default one.
 
     Args:
-        vectorizers: by the name that they are served under.
+        vectorizers: the models, by the names that they are served under.
     """
 
     def __init__(self, vectorizers: Mapping[str, Vectorizer]) -> None:
@@ -44,20 +44,23 @@ class Names:
         self.default = next(iter(vectorizers))
 
     def aliases(self, model: str) -> dict[str, str]:
-        """Short names of a model's composers, where no model has that name."""
+        """Return the short names of a model's composers, without those that a model has as its name."""
         composers = self._vectorizers[model].composers
         return {composer: f"{model}/{composer}" for composer in composers if composer not in self._vectorizers}
 
     def full_name(self, model: str) -> str:
-        """`model@fingerprint`, which a collection is configured with."""
+        """Return `model@fingerprint`, the name that a collection is configured with."""
         return f"{model}@{self._vectorizers[model].fingerprint[:12]}"
 
     def resolve(self, name: str | None, default: str | None = None) -> Target:
-        """The model and composer that `name` means; `default` if it is empty, and aliases are of its composers.
+        """Return the model and composer that `name` refers to.
+
+        Args:
+            default: the model that an empty name refers to, and whose composers have aliases; `self.default` if None.
 
         Raises:
             ModelError: no such model or composer.
-            BackboneMismatch: the fingerprint is another one.
+            BackboneMismatch: the fingerprint is not the model's.
         """
         default = default or self.default
         if not name:
@@ -86,7 +89,7 @@ class Names:
 
 
 def _names(vectorizer: Vectorizer, fingerprint: str) -> bool:
-    """Tell whether a fingerprint's beginning is the model's, now or by its former fingerprint."""
+    """Tell whether a prefix fits the model's fingerprint or its former one."""
     if len(fingerprint) < LEAST_PREFIX:
         return False
     if vectorizer.fingerprint.startswith(fingerprint):

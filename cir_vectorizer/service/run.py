@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 QUIET = 0.5
-"""Seconds between the last new connection and the end of the idle ones."""
+"""Seconds to wait for requests on new connections before idle ones are closed."""
 FIRST_REQUEST = 5.0
-"""Longest wait in seconds, at the end, for a connection that has been accepted and has not asked yet."""
+"""Longest wait at shutdown, in seconds, for the first request of an accepted connection."""
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP as uvicorn speaks it; what is no HTTP is refused with a JSON sentence too."""
+    """uvicorn's HTTP protocol, except that invalid HTTP gets a refusal as JSON too."""
 
     def send_400_response(self, msg: str) -> None:
         refused = RefusedError(400, "http", "this is not a valid HTTP request", {"connection": "close"})
@@ -42,9 +42,10 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """On SIGTERM: not ready, but serving for a while; then no new connections; then the end, once all is answered.
+    """A server that SIGTERM stops in three steps.
 
-    A second signal ends the while at once.
+    It reports not ready but serves for `drain_seconds`, which a second signal cuts short; then it takes no new
+    connections; it ends once every request is answered.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -79,7 +80,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _first_requests(self) -> None:
-        """Wait for the requests of the connections accepted last: a slow client may connect long before it asks."""
+        """Wait for requests on the connections accepted last: a slow client may connect long before it sends one."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FIRST_REQUEST
         await asyncio.sleep(QUIET)
@@ -89,7 +90,7 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(QUIET / 10)
 
     async def _last_connections(self) -> list[socket.socket]:
-        """Stop listening; what the system has accepted but the loop has not seen yet would be reset by that."""
+        """Stop listening, and return the connections that closing would reset: accepted, but not seen by the loop."""
         listeners = [socket.socket(fileno=os.dup(each.fileno())) for server in self.servers for each in server.sockets]
         for server in self.servers:
             server.close()
@@ -113,7 +114,7 @@ class _Server(uvicorn.Server):
 
 
 def run(load: Loader, settings: Settings, collections: Mapping[str, Sequence[Collection]] | None = None) -> None:
-    """Serve until a signal says stop; the arguments are `create_app`'s.
+    """Serve until a signal stops the process; the arguments are those of `create_app`.
 
     Raises:
         CirError: the models, keys or certificate cannot be loaded, or the address is taken.
@@ -134,7 +135,7 @@ def run(load: Loader, settings: Settings, collections: Mapping[str, Sequence[Col
 
 
 def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
-    """A server of an app made by `create_app`."""
+    """Return a server for an app made by `create_app`."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -154,7 +155,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
 
 def _warn(host: str) -> None:
-    """Say loudly that anybody may ask."""
+    """Log that no key is configured, as a loud warning if other machines can reach the service."""
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:

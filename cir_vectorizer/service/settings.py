@@ -15,7 +15,7 @@ MIB = 2**20
 
 
 def _words(value: Any) -> Any:
-    """A list in an environment variable: words between spaces, or JSON."""
+    """Return the list that an environment variable holds: words separated by spaces, or JSON."""
     if not isinstance(value, str):
         return value
     return json.loads(value) if value.lstrip().startswith("[") else value.split()
@@ -25,7 +25,7 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Settings(BaseSettings):
-    """What an operator can set. Durations are in seconds, sizes in bytes unless the text says MiB."""
+    """Settings of the service. Durations are in seconds, sizes in bytes unless the text says MiB."""
 
     model_config = SettingsConfigDict(env_prefix="CIR_", extra="forbid", frozen=True)
 
@@ -45,20 +45,20 @@ class Settings(BaseSettings):
 
     collection: Words = Field(
         (),
-        description="Collection to search at /v1/search and on the page: an address as of sync; NAME=ADDRESS names it. Repeat for several; the first is the default.",
+        description="Collection to search at /v1/search and on the page: an address as for sync; NAME=ADDRESS names it. Repeat for several; the first is the default.",
     )
-    using: str | None = Field(None, description="Collections: which of an object's named vectors.")
+    using: str | None = Field(None, description="Collections: name of the vector, where objects have several.")
     tenant: str | None = Field(None, description="Collections: tenant of a Weaviate collection.")
     grpc: bool = Field(False, description="Collections: speak gRPC to Qdrant.")
     grpc_port: int | None = Field(
         None, ge=1, le=65535, description="Collections: gRPC port of Qdrant or Weaviate; the usual one if not given."
     )
     max_results: int = Field(1000, ge=1, le=10_000, description="Most results of a search.")
-    thumbnail_mib: int = Field(64, ge=0, description="Room for thumbnails made before.")
+    thumbnail_mib: int = Field(64, ge=0, description="Size of the cache of thumbnails.")
 
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="Keys that are let in, as ID:SECRET or SECRET, between commas or spaces. Better in the environment or a file than on the command line.",
+        description="Accepted keys, as ID:SECRET or SECRET, separated by commas or spaces. Set them in the environment or a file rather than on the command line.",
     )
     api_keys_file: Path | None = Field(
         None, description="File of keys, one ID:SECRET or SECRET a line; read again when it changes."
@@ -68,14 +68,16 @@ class Settings(BaseSettings):
 
     import_wait: float = Field(20, ge=0, description="How long the Weaviate door waits for room before it answers 429.")
     max_search_wait: float = Field(
-        2.5, gt=0, description="Estimated work of searches that may wait before more get 429."
+        2.5, gt=0, description="Longest queue of searches, as estimated work; beyond it, searches get 429."
     )
-    max_update_wait: float = Field(15, gt=0, description="Estimated work of updates that may wait before more get 429.")
+    max_update_wait: float = Field(
+        15, gt=0, description="Longest queue of updates, as estimated work; beyond it, updates get 429."
+    )
     request_timeout: float = Field(
         50, gt=0, description="Deadline of a request; the header X-Request-Timeout asks for an earlier one."
     )
     body_timeout: float = Field(20, gt=0, description="How long a request's body may take to arrive.")
-    drain_seconds: float = Field(5, ge=0, description="How long to go on serving, but not ready, after SIGTERM.")
+    drain_seconds: float = Field(5, ge=0, description="How long to keep serving after SIGTERM, while not ready.")
     keep_alive: int = Field(
         120, ge=1, description="How long an idle connection is kept; Weaviate and Qdrant keep theirs 90 s."
     )
@@ -84,13 +86,13 @@ class Settings(BaseSettings):
     max_bodies_mib: int = Field(512, ge=1, description="Largest total of request bodies held at once.")
     max_items: int = Field(2048, ge=1, description="Most texts, pictures and queries in a request.")
     max_text: int = Field(
-        8 * MIB, ge=1, description="Most characters in a plain text; what is over the model's context is left out."
+        8 * MIB, ge=1, description="Most characters in a plain text; text beyond the model's context is cut off."
     )
     max_picture_mib: int = Field(32, ge=1, description="Largest encoded picture.")
     max_megapixels: int = Field(64, ge=1, description="Most pixels of a picture, in millions.")
-    cache_mib: int = Field(256, ge=0, description="Room for the embeddings of pictures seen before.")
+    cache_mib: int = Field(256, ge=0, description="Size of the cache of picture embeddings.")
     host_threads: int | None = Field(
-        None, ge=1, description="Threads that decode and tokenise; as many as cores if not given."
+        None, ge=1, description="Threads that decode and tokenise; one per core if not given."
     )
     picture_batch: int | None = Field(
         None, ge=1, description="Most pictures in a batch; 16 on a CPU, else 128, if not given."
@@ -124,7 +126,7 @@ class Settings(BaseSettings):
 
     @property
     def weights(self) -> str:
-        """What the weights are kept in: `dtype`, or what `half` means."""
+        """Data type of the weights: `dtype`, or float16 if `half` is set."""
         return "float16" if self.half else self.dtype
 
     @property

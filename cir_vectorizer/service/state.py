@@ -1,4 +1,4 @@
-"""What the doors share: the models once they are loaded, the engine, the keys, and whether we are ready."""
+"""State that the doors share: the models once they are loaded, the engine, the keys, and readiness."""
 
 import asyncio
 import logging
@@ -37,14 +37,14 @@ _KEEP = orjson.OPT_SERIALIZE_NUMPY
 
 
 class Service:
-    """One running service. `load` is called on a thread of its own once the service has started.
+    """A running service. `load` is called on a thread of its own once the service has started.
 
     Args:
-        load: brings the models, by the name that they are served under; the first is the default one.
-        settings: what the operator has set.
-        fetcher: fetches pictures by URL; by the settings if None.
-        collections: what is searched here, by name and the default one first; each opened once for each thread that may
-            speak to it. They are closed with the service.
+        load: loads the models, by the names that they are served under; the first is the default one.
+        settings: the operator's settings.
+        fetcher: fetches pictures by URL; made from the settings if None.
+        collections: the collections to search, by name, the default one first; each is opened once for each thread that
+            may call it. They are closed with the service.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Service:
         self.metrics = Metrics()
         self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_mib * MIB, settings.body_timeout)
         self.explaining = asyncio.Lock()
-        """Held while a query is explained whose pictures were fetched: their bytes stay until its end."""
+        """Held while a query with fetched pictures is explained, because their bytes stay in memory until it ends."""
         self.draining = False
         self.failure: BaseException | None = None
         """Why the models could not be loaded."""
@@ -80,7 +80,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether new work should be sent here."""
+        """True if new work should be sent here."""
         return self._names is not None and not self.draining
 
     @property
@@ -90,14 +90,14 @@ class Service:
 
     @property
     def names(self) -> Names:
-        """What the models are called. Raises RefusedError (503) until they are loaded."""
+        """Names of the models. Raises RefusedError (503) until they are loaded."""
         if self._names is None:
             raise RefusedError(503, "loading", "the models are being loaded; try again in a few seconds")
         return self._names
 
     @property
     def engine(self) -> Engine:
-        """What runs the models. Raises RefusedError (503) until they are loaded."""
+        """Engine that runs the models. Raises RefusedError (503) until they are loaded."""
         if self._engine is None or self._names is None:
             raise RefusedError(503, "loading", "the models are being loaded; try again in a few seconds")
         return self._engine
@@ -107,7 +107,7 @@ class Service:
         self._starting = asyncio.ensure_future(self._start())
 
     async def stop(self) -> None:
-        """End the threads, after what was accepted is answered."""
+        """End the threads once all accepted work is answered."""
         if self._starting is not None:
             self._starting.cancel()
         if self._engine is not None:
@@ -153,7 +153,7 @@ class Service:
         return found
 
     async def match(self, collection: ServedCollection, model: str | None = None) -> Match:
-        """The model that a collection is searched with: the one that a request names, or the one that it is for.
+        """Return the model to search a collection with: the one that a request names, else the one that fits it.
 
         Raises:
             BackboneMismatch, CollectionError: as `ServedCollection.match`.
@@ -162,7 +162,7 @@ class Service:
 
     def _prepare(self) -> Mapping[str, Vectorizer]:
         limits = picture_limits(self.settings)
-        # a folder's path is nothing for messages that leave this machine: there a model has its served name
+        # messages that leave this machine show a model's served name, not its folder's path
         vectorizers = {name: vectorizer.served_as(name, limits) for name, vectorizer in self._load().items()}
         for vectorizer in vectorizers.values():
             _ = vectorizer.fingerprint  # hashes all weights, once
@@ -184,19 +184,24 @@ class Service:
         for lane in Lane:
             name = lane.name.lower()
             gauge("cir_queue_depth", "Pieces of work in the queues.", partial(engine.device.depth, lane), lane=name)
-            gauge("cir_backlog_seconds", "Work not done.", partial(engine.admission.backlog, lane), lane=name)
-        gauge("cir_cache_bytes", "Size of the kept embeddings.", lambda: engine.cached_bytes)
+            gauge(
+                "cir_backlog_seconds",
+                "Estimated work not done yet.",
+                partial(engine.admission.backlog, lane),
+                lane=name,
+            )
+        gauge("cir_cache_bytes", "Size of the cached embeddings.", lambda: engine.cached_bytes)
         gauge("cir_body_bytes", "Request bodies held.", lambda: self.bodies.held)
         gauge("cir_ready", "1 while ready.", lambda: float(self.ready))
 
     async def answer(
         self, request: Request, work: Callable[[bytes], Awaitable[Response]], lanes: Sequence[Lane], wait: float = 0.0
     ) -> Response:
-        """Read a request's body and do `work` with it, within all limits.
+        """Read a request's body and return the answer that `work` makes of it, within all limits.
 
         Args:
-            lanes: where the work may go; if all of them are full the request is refused unread, unless it may wait.
-            wait: seconds that it may wait for room.
+            lanes: lanes that the work may go to; if all are full, the request is rejected unread, unless it may wait.
+            wait: seconds that the request may wait for room.
         """
         engine = self.engine
         seconds = deadline(request, self.settings.request_timeout)
@@ -206,25 +211,25 @@ class Service:
             return await until_gone(request, work(body), seconds)
 
     async def json(self, content: object, numbers: int = 0) -> Response:
-        """An answer with status 200; one of very many numbers is written on a host thread."""
+        """Return an answer with status 200; one with very many numbers is written on a host thread."""
         if numbers > MANY_NUMBERS:
             return _json(await self.engine.host(orjson.dumps, content, None, _KEEP))
         return _json(orjson.dumps(content, option=_KEEP))
 
 
 def picture_limits(settings: Settings) -> Limits:
-    """What a picture may be."""
+    """Return the limits on one picture."""
     return Limits(settings.max_picture_mib * MIB, settings.max_megapixels * 1_000_000)
 
 
 def key_of(request: Request) -> str | None:
-    """The id of the key that a request came with, if it was valid."""
+    """Return the id of the valid key that a request came with, or None."""
     key: str | None = request.scope.get("cir_key")
     return key
 
 
 def set_key(request: Request, key: str) -> None:
-    """Note whose request this is."""
+    """Record the id of the key that a request came with."""
     request.scope["cir_key"] = key
 
 
@@ -233,7 +238,7 @@ def _json(body: bytes, status: int = 200) -> Response:
 
 
 async def _on_own_thread(call: Loader) -> Mapping[str, Vectorizer]:
-    """The result of `call` on a thread that does not keep the process from ending."""
+    """Run `call` on a thread that does not keep the process from ending, and return its result."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Mapping[str, Vectorizer]] = loop.create_future()
 

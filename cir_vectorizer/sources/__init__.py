@@ -1,6 +1,6 @@
 """Sources of pictures to index: a folder, a table with a column of pictures, or another collection.
 
-A source names each picture once, under an id that stays the same from run to run. It reads no picture.
+A source lists each picture once, under an id that stays the same from run to run. Listing reads no pictures.
 """
 
 from collections.abc import Sequence
@@ -40,18 +40,19 @@ def open_source(
     api_key: str | None = None,
     web: Web | None = None,
 ) -> Source:
-    """Open a folder, a table (recognised by its suffix), either of them elsewhere by URL, or a collection by its address.
+    """Open a folder or a table (recognised by its suffix), by path or URL, or a collection by its address.
 
     Args:
-        image_column: of a table (guessed by name if None) or of a collection (the recorded paths if None).
-        id_column: of a table; ids come from the picture's path if None.
-        include: patterns as in .gitignore that a folder's files must meet; all are wanted if empty.
-        exclude: patterns of files and folders inside that are left out.
-        api_key: of a collection.
-        web: fetches pictures that are named by URL; from the public internet only if None.
+        image_column: column of pictures, in a table (guessed by name if None) or a collection (the recorded paths if
+            None).
+        id_column: column of ids in a table; if None, ids are derived from the picture's path.
+        include: patterns as in .gitignore that a folder's files must match; all files match if empty.
+        exclude: patterns of files and subfolders to leave out.
+        api_key: key of a collection's server.
+        web: fetches pictures that are named by URL; if None, only from the public internet.
 
     Raises:
-        SourceError: there is nothing to read, or not of a known kind.
+        SourceError: the source does not exist, or is of an unknown kind.
         AddressError: a collection's address is malformed.
     """
     text, web = str(source), web or Web()
@@ -85,7 +86,7 @@ def open_source(
 
 
 def names_collection(source: str) -> bool:
-    """Tell whether a source is written as a collection's address: `qdrant://…` or `qdrant:DIRECTORY/NAME`."""
+    """Tell whether a source is a collection's address: `qdrant://…` or `qdrant:DIRECTORY/NAME`."""
     scheme, colon, _ = source.partition(":")
     return bool(colon) and scheme.lower() in extras.plugins(ENTRY_POINTS)
 

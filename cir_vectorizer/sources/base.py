@@ -16,27 +16,29 @@ PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .avif .heic .heif .tif .tiff .bmp .jp2 .j2k .jpx .mpo .ppm .pgm .pbm .pnm "
     ".svg .eps .psd .ico .tga .jxl .dng .cr2 .cr3 .nef .arw".split()
 )
-"""Files that a folder's listing takes for pictures; what they really hold shows when they are opened, and those of kinds
-that are not read (the second row) are reported instead of passed over."""
+"""Suffixes of files that a folder's listing takes for pictures. Formats in the second row cannot be read; their files
+are listed so that they are reported as failures rather than silently skipped."""
 
 _NAMESPACE = hashlib.sha1(uuid.UUID("8a1b7a3e-52c6-5f0e-9d3c-6c1f1f0f6d0b").bytes, usedforsecurity=False)
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """Size in bytes and modification time in nanoseconds (or a digest of a server's version tag) of a picture: with the
-    same stamp it counts as unchanged and is not read."""
+    """Size in bytes and version of a picture; a picture with the same stamp counts as unchanged and is not read.
+
+    The version is the modification time in nanoseconds, or a digest of a server's version tag.
+    """
 
     size: int
     version: int
 
 
 class SourcePicture(Protocol):
-    """A picture where it lies: a file, a URL, or bytes in a table; nothing is read before it is asked for."""
+    """A picture at its place: a file, a URL, or bytes in a table. Only `stamp` and `read` access it."""
 
     @property
     def location(self) -> str:
-        """Absolute path or URL without credentials, by which another run finds it."""
+        """Absolute path or URL without credentials, by which another run finds the picture."""
 
     @property
     def near(self) -> bool:
@@ -44,29 +46,29 @@ class SourcePicture(Protocol):
 
     @property
     def held(self) -> int:
-        """Bytes that it takes in memory while it waits."""
+        """Bytes of memory that the picture takes before it is read."""
 
     def stamp(self) -> Stamp | None:
-        """Return its stamp; None where only reading can tell.
+        """Return the picture's stamp; None if the picture must be read to see whether it changed.
 
         Raises:
-            ImageError, OSError: it is not there.
+            ImageError, OSError: the picture does not exist.
         """
 
     def read(self, limits: Limits) -> bytes:
-        """Return its encoded bytes.
+        """Return the picture's encoded bytes.
 
         Raises:
-            ImageError, OSError: it is not there, too large, or no file.
+            ImageError, OSError: the picture does not exist, is too large, or is not a file.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture to index: its id, where it is, its name in reports, and the user's columns (JSON values).
+    """A picture to index, with its id, its name in reports, and the user's columns (JSON values).
 
-    `recorded` is the object's record in the collection that it is copied from, if its owner and its digest of the columns
-    are to be kept.
+    `recorded` is the object's record in the collection that it is copied from, if the copy shall keep that record's
+    owner and digest of the columns.
     """
 
     id: Id
@@ -78,9 +80,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Failure:
-    """An entry that could not be indexed: `reason` is a short code, `sentence` goes after the path.
+    """An entry that could not be indexed: `reason` is a short code, `sentence` follows the path in messages.
 
-    `id` is the object's, where the entry says which one it is about.
+    `id` is the object's id, if the entry has one.
     """
 
     path: str
@@ -93,20 +95,20 @@ class Failure:
 
     @property
     def hides_entries(self) -> bool:
-        """True if entries behind this one may not have been listed, such as the files of a folder."""
+        """True if this failure may have kept other entries from being listed, such as the files of a folder."""
         return self.id is None and self.reason in ("directory", "row", "id", "missing", "format")
 
 
 class Source(Protocol):
-    """Where pictures come from. `items` may be called again and then lists anew."""
+    """A source of pictures. Each call of `items` lists it again."""
 
     @property
     def name(self) -> str:
-        """As the user wrote it, without credentials."""
+        """The source as the user wrote it, without credentials."""
 
     @property
     def identity(self) -> str:
-        """Absolute path or URL, which distinguishes it from other sources of the same collection."""
+        """Absolute path or URL, which tells this source from others of the same collection."""
 
     @property
     def far(self) -> bool:
@@ -114,35 +116,37 @@ class Source(Protocol):
 
     @property
     def skipped(self) -> int:
-        """Files passed over by the last listing because they are no pictures, or not asked for."""
+        """Number of files that the last listing skipped because they are not pictures or were not asked for."""
 
     def count(self) -> int | None:
-        """Return how many entries `items` will give; None where only listing could tell.
+        """Return the number of entries that `items` will yield; None if only a listing could tell.
 
         Raises:
             SourceError: the source as a whole cannot be indexed.
         """
 
     def items(self) -> Iterator[Item | Failure]:
-        """Give each picture once; an entry that cannot be indexed is a Failure, and the listing goes on.
+        """Yield each picture once; for an entry that cannot be indexed, yield a Failure and go on.
 
         Raises:
             SourceError: the source can no longer be read.
         """
 
     def still_has(self, location: str) -> bool:
-        """Tell whether a picture missing from the last listing still exists: it moved meanwhile, or came back. False where
-        that cannot be."""
+        """Tell whether a picture missing from the last listing still exists, since files may move during a listing.
+
+        Always False for sources in which this cannot happen.
+        """
 
     def close(self) -> None:
         """Close files and connections; safe to call twice."""
 
 
 class Globs:
-    """Patterns, as in a .gitignore, that choose files of a folder by their path below it.
+    """Patterns, as in a .gitignore, that choose files by their path relative to the folder.
 
     Raises:
-        SourceError: a pattern makes no sense.
+        SourceError: a pattern is malformed.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
@@ -172,7 +176,7 @@ def _patterns(option: str, patterns: Sequence[str]) -> GitIgnoreSpec | None:
 def stable_id(key: str) -> str:
     """Return the object's id for a key of the source: the same key gives the same UUID on every machine.
 
-    It is `uuid.uuid5`, written out since it runs for each entry of each listing.
+    This is `uuid.uuid5`, rewritten for speed: it runs for each entry of each listing.
     """
     digest = _NAMESPACE.copy()
     digest.update(key.encode())
@@ -187,6 +191,6 @@ def is_picture(name: str) -> bool:
 
 
 def version_of(text: str | bytes) -> int:
-    """Return a digest (62 bits) of a version's name, in the place of a modification time."""
+    """Return a digest (62 bits) of a version's name, which takes the place of a modification time."""
     content = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 2

@@ -1,4 +1,4 @@
-"""Another collection as a source: the same objects, their pictures found where sync recorded them."""
+"""Another collection as a source: the same objects, with their pictures at the places that sync recorded."""
 
 import itertools
 import os
@@ -16,14 +16,15 @@ _PAGE = 256
 
 
 class CollectionSource:
-    """The objects of a collection under the ids that they have there, with their columns.
+    """The objects of a collection, with their ids and columns.
 
     Args:
-        collection: closed by `close`, unless it is `lent`.
+        collection: the collection to read.
         image_column: the column that names an object's picture, for a collection that sync did not make; relative
-            paths start at the current directory. The recorded path if None.
-        keep_owners: objects go on belonging to the source that wrote them, and not to this collection.
-        wanted: which ids are listed; all if None.
+            paths start at the current directory. If None, the recorded path is used.
+        keep_owners: True if objects keep belonging to the source that wrote them, instead of to this collection.
+        wanted: tells which ids to list; all if None.
+        lent: True if `close` shall leave the collection open.
     """
 
     far = True

@@ -13,9 +13,9 @@ from cir_vectorizer.sources.pictures import LocalFile
 
 
 class FolderSource:
-    """The pictures under a folder, told by suffix; hidden files and folders are passed over.
+    """The pictures in a folder and its subfolders, recognised by suffix; hidden files and folders are skipped.
 
-    Linked folders are followed after all real ones, and no folder is listed twice, so loops end.
+    Links to folders are followed after all real folders, and no folder is listed twice, so loops end.
 
     Raises:
         SourceError: the folder itself cannot be listed.
@@ -50,7 +50,7 @@ class FolderSource:
         return location.startswith(root) and self._globs.takes(location[len(root) :]) and os.path.lexists(location)
 
     def close(self) -> None:
-        """Nothing to do: nothing is kept."""
+        """Do nothing: no file stays open."""
 
     def _check(self) -> None:
         try:
@@ -59,7 +59,7 @@ class FolderSource:
             raise SourceError(f"{self.name} cannot be listed ({cause(error)}); check its permissions") from error
 
     def _names(self) -> Iterator[str | Failure]:
-        """Give the paths of the pictures relative to the root, with slashes."""
+        """Yield the paths of the pictures relative to the root, with slashes."""
         self.skipped = 0
         seen = {_identity(parent) for parent in self.root.resolve().parents}
         folders, links = [""], deque[str]()
@@ -107,7 +107,7 @@ def _listing(folder: Path) -> tuple[list[str], list[str], list[str]]:
 def _leads_to_folder(link: "os.DirEntry[str]") -> bool:
     try:
         return link.is_dir()
-    except OSError:  # a link to itself; as a file it is reported if its name is a picture's
+    except OSError:  # for example a link to itself: treated as a file, and reported if it has a picture's suffix
         return False
 
 

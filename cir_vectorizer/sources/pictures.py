@@ -1,4 +1,4 @@
-"""Pictures where they lie: a file, a URL, an object of a store, or the bytes themselves."""
+"""Kinds of source pictures: a local file, a URL, a file in a remote store, and bytes in a table."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 INLINE = "inline:"
-"""Start of the location of a picture that exists only in its table."""
+"""Prefix of the location of a picture that exists only in its table."""
 
 
 class LocalFile:
@@ -40,7 +40,7 @@ class LocalFile:
         path = Path(self.location)
         status = path.stat()
         if status.st_size > limits.max_bytes or not S_ISREG(status.st_mode):
-            read_file(path, limits)  # refuses with the sentence that fits
+            read_file(path, limits)  # raises the error that fits
         return path.read_bytes()
 
 
@@ -65,8 +65,9 @@ class RemoteFile:
     """A file of an fsspec file system.
 
     Args:
-        path: as the file system writes it; `location` is its URL.
-        info: what a listing said of it, if it was listed.
+        path: path within the file system.
+        location: URL without credentials.
+        info: the file's details from a listing, if it was listed.
     """
 
     held = 0
@@ -103,7 +104,7 @@ class RemoteFile:
 
 
 class InlinePicture:
-    """A picture given as bytes, or as a data URI that is decoded when it is read."""
+    """A picture given as bytes, or as a data URI that `read` decodes."""
 
     near = True
 
@@ -128,7 +129,7 @@ class InlinePicture:
 
 
 def _stamp(info: dict[str, Any]) -> Stamp | None:
-    """Return the stamp in what a store says about a file; None if it names no version."""
+    """Return the stamp from a store's details of a file; None if they hold no version."""
     size = info.get("size")
     for key in (
         "ETag",
@@ -153,5 +154,5 @@ def _check(count: int, limits: Limits) -> None:
 
 
 def is_url(text: str) -> re.Match[str] | None:
-    """Return a match whose first group is the scheme; None if the text is no URL."""
+    """Return a match whose first group is the scheme; None if the text is not a URL."""
     return re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Where a picture is, by a table's cell or by the path in a record."""
+"""The pictures that a table's cells, or the paths in sync's records, refer to."""
 
 import os
 import posixpath
@@ -17,14 +17,14 @@ from cir_vectorizer.sources.remote import file_system
 from cir_vectorizer.sources.web import Web
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
-"""Kinds of URLs besides http(s) and the table's own that a cell may hold; others could reach into a private network."""
+"""Schemes of URLs, besides http(s) and the table's own, that a cell may hold; others could reach a private network."""
 
 
 class Places:
-    """Finds pictures by what a cell holds: a path, a URL, a data URI, or bytes.
+    """Finds the picture for a cell that holds a path, a URL, a data URI, or bytes.
 
     Args:
-        base: folder or URL that relative paths start at, with the credentials that it takes.
+        base: folder or URL that relative paths start at, including credentials.
         web: fetches http and https URLs.
     """
 
@@ -34,12 +34,12 @@ class Places:
         self._web = web
 
     def picture(self, cell: Any) -> tuple[SourcePicture, str]:
-        """Return the picture that a cell names, and the key that identifies it where no id column does.
+        """Return a cell's picture, and the key that identifies it if there is no id column.
 
         Raises:
-            ImageError: the cell names no picture that may be read.
+            ImageError: the cell holds no picture, or one at a place that may not be read.
         """
-        if isinstance(cell, dict):  # as the library `datasets` writes pictures into parquet
+        if isinstance(cell, dict):  # the form in which the library `datasets` writes pictures into parquet files
             content, path = cell.get("bytes"), cell.get("path")
             if content is None:
                 return self.picture(path)
@@ -77,14 +77,14 @@ class Places:
 
 
 def key_of(cell: Any) -> str | None:
-    """Return the key of a picture that a cell names by path or URL, whether it exists or not; None if it names none so."""
+    """Return the key of a cell's path or URL, whether the picture exists or not; None if the cell holds neither."""
     if isinstance(cell, dict):
         return key_of(cell.get("path")) if cell.get("bytes") is None else None
     return _key(cell) if isinstance(cell, str) and cell else None
 
 
 def local_path(url: str) -> str:
-    """Return the absolute path in a file:// URL."""
+    """Return the absolute path of a file:// URL."""
     return os.path.abspath(re.sub("^file://(localhost(?=/))?", "", url, flags=re.IGNORECASE))
 
 

@@ -1,4 +1,4 @@
-"""Folders and tables elsewhere: s3://, gs://, http(s):// and every other file system that fsspec knows."""
+"""Remote folders and tables: s3://, gs://, http(s):// and every other file system that fsspec knows."""
 
 import posixpath
 import shutil
@@ -23,10 +23,10 @@ _PACKAGES = {
 
 
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of a URL, and the URL's path there.
+    """Return the file system of a URL, and the path within it.
 
     Raises:
-        SourceError: nothing reads such URLs, or its package is not installed; then the sentence holds the command.
+        SourceError: the URL cannot be opened, or a package is missing; then the sentence says how to install it.
     """
     shown, protocol = without_credentials(url), get_protocol(url)
     try:
@@ -38,7 +38,7 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     except ValueError as error:
         remedy = "give a folder, a table, s3://…, gs://…, http(s)://… or another URL that fsspec reads"
         raise SourceError(f"{shown} cannot be opened ({cause(error)}); {remedy}") from error
-    except Exception as error:  # each kind of store checks its credentials in its own way
+    except Exception as error:  # each kind of store raises its own errors for wrong credentials
         raise SourceError(
             f"{shown} cannot be opened ({cause(error)}); check the address and the credentials"
         ) from error
@@ -46,10 +46,10 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 class RemoteFolder:
-    """The pictures below a URL, told by suffix; hidden files and folders are passed over.
+    """The pictures below a URL, recognised by suffix; hidden files and folders are skipped.
 
-    Folders are listed one at a time, so memory holds one folder's listing. A web server's folders are the links of
-    its listing pages.
+    Folders are listed one at a time, so memory holds only one folder's listing. On a web server, folders are found
+    through the links on its listing pages.
     """
 
     far = True
@@ -96,22 +96,22 @@ class RemoteFolder:
         if not self._globs.takes(self._shown(path)):
             return False
         try:
-            self._fs.info(f"{self._root}/{path}")  # `exists` of most stores is False after an error too
+            self._fs.info(f"{self._root}/{path}")  # most stores' `exists` also returns False after an error
         except FileNotFoundError as error:
-            # fsspec raises this for whatever a web server answers
+            # fsspec raises this for any error status of a web server
             return self._web and getattr(error.__cause__, "status", None) not in (404, 410)
         except Exception:  # each kind of store raises its own library's errors
             return True
         return True
 
     def close(self) -> None:
-        """Nothing to do: nothing is kept."""
+        """Do nothing: no connection stays open."""
 
     def _shown(self, path: str) -> str:
         return unquote(path) if self._web else path
 
     def _listing(self, folder: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """Return the files in a folder with what the store says of each, and the folders; all relative to the root."""
+        """Return the files in a folder with the store's details of each, and its subfolders; relative to the root."""
         files: dict[str, dict[str, Any]] = {}
         folders = set()
         place = posixpath.join(self._root, folder) if folder else self._root
@@ -128,7 +128,7 @@ class RemoteFolder:
 
 
 class RemoteTable:
-    """The file of a table elsewhere: `refresh` fetches it whole, so that all passes over it see the same rows."""
+    """The file of a remote table: `refresh` downloads all of it, so that every pass over it sees the same rows."""
 
     def __init__(self, url: str) -> None:
         self.name = self.identity = without_credentials(url)
@@ -137,10 +137,10 @@ class RemoteTable:
         self._copy: IO[bytes] | None = None
 
     def refresh(self) -> None:
-        """Fetch it anew.
+        """Download the file again.
 
         Raises:
-            SourceError: it cannot be read.
+            SourceError: the file cannot be read.
         """
         self._fs.invalidate_cache()
         copy = tempfile.NamedTemporaryFile(prefix="cir-table-")  # noqa: SIM115 - kept until the next refresh
@@ -157,14 +157,14 @@ class RemoteTable:
         self._copy = copy
 
     def open(self) -> IO[bytes]:
-        """Return a new stream from the start of what was fetched last."""
+        """Return a new stream from the start of the last download."""
         if self._copy is None:
             self.refresh()
         assert self._copy is not None
         return open(self._copy.name, "rb")
 
     def close(self) -> None:
-        """Drop what was fetched."""
+        """Delete the download."""
         if self._copy is not None:
             self._copy.close()
             self._copy = None

@@ -1,19 +1,19 @@
-"""The one reader of tables: .csv, .tsv, .jsonl, .ndjson, .json and .parquet, each also gzipped.
+"""The reader of all tables: .csv, .tsv, .jsonl, .ndjson, .json and .parquet, each also gzipped.
 
-A row is a dictionary of JSON values by column. A row that makes no sense is a `Failure` in its place, and the reading goes
-on; what is wrong with the whole file is a `SourceError`. Both name the file and the row.
+A row is a dictionary of JSON values by column. In place of a malformed row comes a `Failure`, and reading goes on; a
+problem with the whole file is a `SourceError`. Both name the file and the row.
 
-    .csv, .tsv        the first row names the columns; unnamed columns are left out, and two may not share a name
-    .jsonl, .ndjson   one object a line
-    .json             a list of objects, read whole
-    .parquet          times become ISO 8601, decimals become numbers; bytes stay; a gzipped file is read whole
+    .csv, .tsv        the first row names the columns; unnamed columns are left out, duplicate names are an error
+    .jsonl, .ndjson   one object per line
+    .json             a list of objects, loaded at once
+    .parquet          times become ISO 8601, decimals become numbers, bytes stay; a gzipped file is loaded at once
 
-A table whose rows go nowhere but into texts is read leniently (`strict=False`): stray quotes and empty cells behind the
-last column pass, names are stripped, JSON rows may be other values than objects, numbers may be of any size. There the
-first row of a .csv or .tsv file is a row like the others if it holds a web address (as in CC3M), and the columns are
-called 1, 2, and so on.
+A table that is only read for its texts (captions for training) is read leniently (`strict=False`): stray quotes and
+empty cells after the last column are accepted, column names are stripped, JSON rows need not be objects, and numbers
+may have any size. If the first row of a .csv or .tsv file then holds a web address (as in CC3M), it is a row like the
+others, and the columns are called 1, 2, and so on.
 
-Not handled: other encodings than UTF-8.
+Not handled: encodings other than UTF-8.
 """
 
 import csv
@@ -38,21 +38,21 @@ from cir_vectorizer.redaction import cause
 from cir_vectorizer.sources.base import Failure
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-"""Kinds of tables; each may have .gz behind it."""
+"""Suffixes of tables; each may be followed by .gz."""
 _ZIPPED = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _INT64 = 2**63
 _PARQUET_BATCH, _COLUMN_BATCH = 256, 2**16
-"""Rows of a parquet file that are read at once: whole ones, which may hold pictures, and single columns."""
+"""Rows of a parquet file that are read at once: fewer for whole rows, which may hold pictures, than for one column."""
 
 Row = dict[str, Any]
 Opened = Callable[[], IO[bytes]]
 
 
 def table_suffix(name: str) -> str | None:
-    """Return the suffix of a table's name in lower case, with .gz where it has that; None if it is no table's."""
+    """Return a table's suffix in lower case, including .gz if present; None if the name is not a table's."""
     rest, last = posixpath.splitext(name.lower())
     kind, zipped = (posixpath.splitext(rest)[1], _ZIPPED) if last == _ZIPPED else (last, "")
     return kind + zipped if kind in SUFFIXES else None
@@ -62,7 +62,7 @@ def table_rows(path: Path, strict: bool = True) -> "Rows":
     """Return the rows of a table on this machine.
 
     Raises:
-        SourceError: it is of no kind that is read, missing, or a folder.
+        SourceError: the file is missing, is a folder, or has no table's suffix.
     """
     suffix = table_suffix(path.name)
     if suffix is None:
@@ -78,13 +78,13 @@ def table_rows(path: Path, strict: bool = True) -> "Rows":
 
 
 class Rows:
-    """The rows of a table, counted from 1 without the header; blank lines do not count.
+    """The rows of a table, counted from 1 without the header and blank lines.
 
     Args:
-        name: of the table, for messages.
-        suffix: as `table_suffix` gives it.
-        opened: gives a stream from the table's start; a new one at each call.
-        strict: rows are for a database; if False they are read leniently, and lines are counted in place of rows.
+        name: the table's name in messages.
+        suffix: the suffix that `table_suffix` returns.
+        opened: returns a new stream from the table's start.
+        strict: True for rows that go into a database; if False they are read leniently, and numbers count lines.
     """
 
     def __init__(self, name: str, suffix: str, opened: Opened, strict: bool = True) -> None:
@@ -103,13 +103,13 @@ class Rows:
         return self.read()
 
     def read(self, column: str | None = None) -> Iterator[tuple[int, Any]]:
-        """Give each row with its number, a `Failure` in place of a damaged one.
+        """Yield each row with its number; in place of a malformed row, a `Failure`.
 
         Args:
-            column: the only one that is wanted; nothing else of a parquet file is read.
+            column: the only column to read from a parquet file; other formats are read whole.
 
         Raises:
-            SourceError: the table cannot be read, or not any further.
+            SourceError: the table cannot be read, or cannot be read to its end.
         """
         with self._reading() as stream:
             if self._separator:
@@ -120,7 +120,7 @@ class Rows:
                 yield from self._parquet_rows(stream, column)
 
     def columns(self) -> list[str]:
-        """Return the columns, of the header or of the first readable row.
+        """Return the names of the columns, from the header or the first readable row.
 
         Raises:
             SourceError: the table cannot be read.
@@ -132,7 +132,7 @@ class Rows:
         return list(self.sample() or ())
 
     def binary_columns(self) -> list[str]:
-        """Return the columns that hold bytes, which only a parquet file has.
+        """Return the columns that hold bytes, which only a parquet file can have.
 
         Raises:
             SourceError: the table cannot be read.
@@ -141,8 +141,8 @@ class Rows:
         return [name for name, value in (sample or {}).items() if isinstance(value, bytes)]
 
     def sample(self) -> Row | None:
-        """Return for each column a value of its kind: the first row, or what stands for the types in a parquet file
-        (a text, empty bytes, or None for all others); None if there is no row.
+        """Return a sample value for each column: the first row, or for a parquet file a text, empty bytes, or None,
+        according to the column's type. None if there is no row.
 
         Raises:
             SourceError: the table cannot be read.
@@ -153,7 +153,7 @@ class Rows:
             return {field.name: _sample(field.type) for field in parquet.schema_arrow}
 
     def place(self, number: int) -> str:
-        """Return how a row is called in messages."""
+        """Return the name of a row in messages."""
         unit = "row" if self._strict or self._kind == ".parquet" else "line" if self._kind in _LINES else "item"
         return f"{self._name}, {unit} {number:,}"
 
@@ -168,7 +168,7 @@ class Rows:
     # --- csv and tsv ---
 
     def _cells(self, stream: IO[bytes]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-        """Return the names of the columns, and the cells of each row with its number."""
+        """Return the names of the columns, and an iterator over each row's number and cells."""
         csv.field_size_limit(2**27)
         lines = _universal(text_lines(stream, self._name))
         if not self._strict:
@@ -185,7 +185,7 @@ class Rows:
         return names, rows
 
     def _by_line(self, reader: Any) -> Iterator[tuple[int, list[str]]]:
-        """Give the cells of each row that is not blank with the number of its last line."""
+        """Yield the cells of each row that is not blank, with the number of the row's last line."""
         try:
             for cells in reader:
                 if cells:
@@ -206,7 +206,7 @@ class Rows:
                 yield number, {name: cell for name, cell in zip(header, cells, strict=False) if name}
             else:
                 pairs = list(zip(header, cells, strict=False))
-                yield number, dict(reversed(pairs))  # of two columns with one name, the first is read
+                yield number, dict(reversed(pairs))  # if two columns share a name, the first one wins
 
     # --- json ---
 
@@ -252,7 +252,7 @@ class Rows:
         if not self._strict:
             return json.loads(text)
         value = json.loads(text, parse_constant=_number, parse_int=_number, parse_float=_number)
-        json.dumps(value, ensure_ascii=False).encode()  # fails for what is no Unicode
+        json.dumps(value, ensure_ascii=False).encode()  # raises for invalid Unicode
         return value
 
     # --- parquet ---
@@ -286,7 +286,7 @@ class Rows:
 
 @contextmanager
 def reading(name: str, opened: Opened, zipped: bool = False) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked if it is gzipped, and turn what fails while it is read into a `SourceError`."""
+    """Open a file, decompress it if `zipped`, and turn errors while it is read into a `SourceError`."""
     try:
         with opened() as stream:
             yield cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if zipped else stream
@@ -297,7 +297,7 @@ def reading(name: str, opened: Opened, zipped: bool = False) -> Iterator[IO[byte
 
 
 def text_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
-    """Give the lines of a UTF-8 file with their ends, without a byte order mark.
+    """Yield the lines of a UTF-8 file with their line ends, without a byte order mark.
 
     Raises:
         SourceError: a line is not UTF-8.
@@ -314,13 +314,13 @@ def text_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def json_kind(value: Any) -> str:
-    """Return what a JSON value is, for the middle of a sentence."""
+    """Return the kind of a JSON value in words, for the middle of a sentence."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
     return names.get(type(value), "a number" if isinstance(value, float) else "null")
 
 
 def _universal(lines: Iterable[str]) -> Iterator[str]:
-    """Split lines that hold a carriage return alone, as old programs ended theirs."""
+    """Split lines at single carriage returns, the line ends of some old programs."""
     for line in lines:
         if "\r" in line[:-2] or line.endswith("\r"):
             yield from io.StringIO(line, newline="")
@@ -329,10 +329,10 @@ def _universal(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _batch_rows(batch: Any) -> Iterator[Row | Exception]:
-    """Give the rows of a parquet file's batch; in place of one that Python cannot hold, the error."""
+    """Yield the rows of a parquet file's batch; in place of a row that Python cannot represent, the error."""
     try:
         yield from batch.to_pylist()
-    except Exception:  # each type of column has its own: a date after the year 9999, an unknown time zone
+    except Exception:  # each column type raises its own error: a date after the year 9999, an unknown time zone
         for number in range(len(batch)):
             try:
                 yield from batch.slice(number, 1).to_pylist()
@@ -341,7 +341,7 @@ def _batch_rows(batch: Any) -> Iterator[Row | Exception]:
 
 
 def _sample(kind: Any) -> Any:
-    """Return a value that stands for a parquet column's type."""
+    """Return a sample value for a parquet column's type."""
     types = importlib.import_module("pyarrow").types
     inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind) else kind
     if types.is_string(inner) or types.is_large_string(inner):
@@ -354,7 +354,7 @@ def _said(error: Exception) -> str:
 
 
 def _number(text: str) -> int | float:
-    """Return a JSON number that databases can hold."""
+    """Return a JSON number; raise ValueError if databases cannot store it."""
     value = int(text) if re.fullmatch(r"-?\d+", text) else float(text)
     if not math.isfinite(value) or (isinstance(value, int) and not -_INT64 <= value < _INT64):
         raise ValueError(f"{text[:40]} is not a number that databases hold")
@@ -366,7 +366,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _json_value(value: Any) -> Any:
-    """Return a parquet value as JSON has it: times as ISO 8601, decimals as numbers; bytes stay, for a picture's column."""
+    """Return a parquet value as JSON: times as ISO 8601, decimals as numbers. Bytes stay, for a column of pictures."""
     if value is None or isinstance(value, str | bool | bytes):
         return value
     if isinstance(value, int | float | decimal.Decimal):

@@ -1,4 +1,4 @@
-"""A table of pictures, on this machine or elsewhere."""
+"""A table of pictures, local or remote."""
 
 import math
 import os
@@ -32,7 +32,7 @@ IMAGE_COLUMNS = (
     "image_url",
     "url",
 )
-"""Names, in this order and in any case, by which a table's image column is guessed."""
+"""Names of columns that are taken for a table's image column, most likely first; case does not matter."""
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d{1,2})?")
 
@@ -40,21 +40,21 @@ Number = type[int] | type[float]
 
 
 class TableFile(Protocol):
-    """The file of a table, wherever it is."""
+    """The file of a table, local or remote."""
 
     name: str
     identity: str
     base: str
-    """Folder or URL that relative paths start at, with its credentials."""
+    """Folder or URL that relative paths start at, including credentials."""
 
     def refresh(self) -> None:
-        """Look at it anew."""
+        """Fetch the file's present content."""
 
     def open(self) -> IO[bytes]:
         """Return a new stream from the start."""
 
     def close(self) -> None:
-        """Drop what it keeps."""
+        """Release what the file holds, such as a download."""
 
 
 class LocalTable:
@@ -66,7 +66,7 @@ class LocalTable:
         self.base = os.path.dirname(self.identity)
 
     def refresh(self) -> None:
-        """Nothing to do: each `open` reads the file as it is."""
+        """Do nothing: each `open` reads the file as it is now."""
 
     def open(self) -> IO[bytes]:
         try:
@@ -75,18 +75,18 @@ class LocalTable:
             raise SourceError(f"{self.name} cannot be read ({cause(error)}); check the file") from error
 
     def close(self) -> None:
-        """Nothing to do: nothing is kept."""
+        """Do nothing: no file stays open."""
 
 
 class TableSource:
     """The rows of a table: one column names the picture, the others are its payload.
 
-    The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes. A csv column becomes
-    numbers only if every filled cell of it is a number as JSON would write it (so 007 keeps a column of codes as
-    text); empty cells and unnamed columns are left out.
+    The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes. The cells of a csv
+    column become numbers only if all filled ones are numbers as JSON writes them (007 keeps a column of codes as text);
+    empty cells and unnamed columns are left out.
 
     Raises:
-        SourceError: it cannot be read, or does not have the columns asked for.
+        SourceError: the table cannot be read, or lacks a column that was asked for.
     """
 
     skipped = 0
@@ -114,7 +114,7 @@ class TableSource:
             )
 
     def count(self) -> int:
-        """Read the table once, to count its rows, find the columns of numbers and check that each id is there once."""
+        """Read the table once: count its rows, find the columns of numbers, and check that ids are unique."""
         self._file.refresh()
         count = 0
         keys, numbers = array("Q"), array("Q")
@@ -128,7 +128,7 @@ class TableSource:
                     kinds[column] = _wider(kinds.get(column, int), cell)
             entry = self._entry(number, row)
             self.far |= isinstance(entry, Item) and not entry.picture.near
-            # without an id column, rows that fail may name the same picture
+            # without an id column, several rows that fail may name the same picture
             if entry.id is not None and (self._id or isinstance(entry, Item)):
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
@@ -153,7 +153,7 @@ class TableSource:
         for later, earlier in pairs:
             rows = [row for number, row in self._rows if number in (earlier, later) and isinstance(row, dict)]
             if len(rows) < 2:
-                continue  # the table was edited meanwhile
+                continue  # the table was edited while it was read
             first, second = (self._entry(number, row) for number, row in zip((earlier, later), rows, strict=True))
             if first.id == second.id is not None:
                 self._duplicate(earlier, later, rows[1])
@@ -213,7 +213,7 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _wider(kind: Number | None, cell: str) -> Number | None:
-    """Return the narrowest of int, float, text (None) that holds this cell and those before it."""
+    """Return the narrowest type that fits this cell and those before it (`kind`): int, float, or None for text."""
     if kind is None or cell == "" or (kind is int and _INTEGER.fullmatch(cell)):
         return kind
     if _INTEGER.fullmatch(cell) or (_DECIMAL.fullmatch(cell) and math.isfinite(float(cell))):
@@ -222,7 +222,7 @@ def _wider(kind: Number | None, cell: str) -> Number | None:
 
 
 def _typed(kind: Number | None, value: Any) -> Any:
-    """Return a cell as its column's kind; unchanged if it is not of that kind, since the table was edited meanwhile."""
+    """Return a cell as its column's type; unchanged if it does not fit, because the table was edited meanwhile."""
     if kind is None:
         return value
     try:

@@ -1,4 +1,4 @@
-"""Pictures that a table names by URL: fetched from threads, by the fetcher of `cir_vectorizer.pictures.fetch`."""
+"""Pictures that a table names by URL: lets threads use the asynchronous `cir_vectorizer.pictures.fetch`."""
 
 import asyncio
 import functools
@@ -13,10 +13,10 @@ _T = TypeVar("_T")
 
 
 class Web:
-    """Fetches pictures over http and https; starts its thread with the first one.
+    """A client that fetches pictures over http and https; the first fetch starts its thread.
 
     Args:
-        private: also from addresses that are not on the public internet, and at any port.
+        private: also fetch from addresses outside the public internet, and from any port.
     """
 
     def __init__(self, private: bool = False) -> None:
@@ -40,7 +40,7 @@ class Web:
         return self._wait(lambda fetcher: fetcher.fetch(url, most_bytes))
 
     def stamp(self, url: str) -> Stamp | None:
-        """Return its length and a digest of its ETag (or else of Last-Modified); None if the server names neither.
+        """Return the stamp of a URL: the length, and a digest of ETag or else Last-Modified; None without either.
 
         Raises:
             ImageError: the address is refused.
@@ -64,5 +64,5 @@ class Web:
 
 @functools.cache
 def _of_process(private: bool) -> Web:
-    """Return the one Web of this process, in place of one that was pickled in another."""
+    """Return this process's shared Web, in place of one that was pickled in another process."""
     return Web(private)

@@ -1,7 +1,7 @@
 """Bring a collection in step with a source: encode what is new or changed, leave the rest alone.
 
-What was done is written in the collection itself (`SyncRecord`), so a run that was killed is simply run again.
-A picture counts as unchanged if its size and modification time are as recorded; if not, the hash of its bytes decides.
+The collection itself records what was done (`SyncRecord`), so a run that was killed is simply started again.
+A picture counts as unchanged if its size and modification time match its record; if not, the hash of its bytes decides.
 """
 
 from cir_vectorizer.sync.dry_run import DryRun, dry_run

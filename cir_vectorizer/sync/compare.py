@@ -1,4 +1,4 @@
-"""Decisions on what to do with each entry of a source, from the collection's records, without reading pictures."""
+"""Comparison of a source's entries with the collection's records: decides what to do, without reading pictures."""
 
 import gc
 import hashlib
@@ -20,13 +20,13 @@ from cir_vectorizer.sources.base import Failure, Item, Stamp
 LOOKUP = 256
 """Entries of the source that are compared at once."""
 MOST_HELD = 16 * 2**20
-"""Bytes of pictures given inline that are held by the entries compared at once."""
+"""Limit for the bytes of inline pictures among the entries compared at once; the entry that reaches it is the last."""
 
 Change = Literal["added", "picture", "payload", "record", "unchanged"]
 
 
 Verdict = Literal["new", "same", "other"]
-"""An entry beside its object: there is none yet, it is as recorded, or it may have changed."""
+"""Result of comparing an entry with its object: the object does not exist, is as recorded, or may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +34,27 @@ class Decision:
     """The action for an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
     and nothing if neither is.
 
-    `adopted` tells that another source had written the object.
+    `adopted` is True if another source had written the object.
     """
 
     item: Item
     change: Change
     record: SyncRecord | None = None
     prepared: Any = None
-    """The picture as the encoder takes it."""
+    """The picture in the form that the encoder takes."""
     adopted: bool = False
 
     @property
     def counter(self) -> str:
-        """The report's field that counts it."""
+        """Name of the report's field that counts this decision."""
         return {"picture": "changed", "payload": "changed", "record": "unchanged"}.get(self.change, self.change)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An entry whose picture must be looked at; `known` is its record of an earlier run.
+    """An entry whose picture must be read or at least stamped; `known` is its record from an earlier run.
 
-    `fresh` is its record as it is now: hash and norm are empty, and so are size and time if `stamped` is False.
+    `fresh` is its new record: hash and norm are still empty, and so are size and time if `stamped` is False.
     """
 
     item: Item
@@ -64,7 +64,7 @@ class Candidate:
 
     @property
     def adopted(self) -> bool:
-        """Tell whether another source had written the object."""
+        """True if another source had written the object."""
         return self.known is not None and self.known.owner not in ("", self.fresh.owner)
 
 
@@ -72,7 +72,7 @@ Outcome = Decision | Candidate | Failure
 
 
 class _Stamped(NamedTuple):
-    """An entry, its stamp if that is at hand, columns and owner of its record, and a hash of its state."""
+    """An entry, its stamp if that needs no network, its record's columns and owner, and a hash of its state."""
 
     entry: Item | Failure
     stamp: Stamp | None = None
@@ -82,12 +82,12 @@ class _Stamped(NamedTuple):
 
 
 def owner_digest(identity: str) -> str:
-    """Return the digest by which the records of a source's objects name the source: 12 hexadecimal digits."""
+    """Return the digest that stands for a source in its objects' records: 12 hexadecimal digits."""
     return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def columns_digest(columns: dict[str, Any]) -> str:
-    """Return the digest of an object's columns that its record holds: 16 hexadecimal digits."""
+    """Return the digest of an object's columns for its record: 16 hexadecimal digits."""
     content = json.dumps(columns, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -96,7 +96,7 @@ _NO_COLUMNS = columns_digest({})
 
 
 def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool) -> Decision:
-    """Decide about an entry whose picture is as indexed: its payload is rewritten if columns or record differ."""
+    """Decide about an entry whose picture has not changed: rewrite its payload if the columns or the record differ."""
     record = replace(fresh, sha256=known.sha256, norm=known.norm)
     if record == known:
         return Decision(item, "unchanged")
@@ -104,15 +104,15 @@ def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool
 
 
 class Known:
-    """The objects of a collection as they were when the run began, in 17 bytes each.
+    """The objects of a collection at the start of a run, in 17 bytes each.
 
-    An object's id and the part of its record that a listing can be compared with are kept as 64-bit hashes. Where two
-    records collide (one chance in 10¹⁹), a changed picture would pass for unchanged.
+    The id and the part of the record that a listing can be compared with are kept as 64-bit hashes. If the hashes of
+    two states collide (one chance in 10¹⁹), a changed picture counts as unchanged.
 
     Args:
         scanned: ids and records of all objects.
-        owner: digest of the source whose objects are its own.
-        model: the present model, whose former fingerprint in a record is as good as its own.
+        owner: digest of the source; objects whose record names it count as owned.
+        model: the present model; records with its former fingerprint count as its own.
     """
 
     def __init__(
@@ -133,16 +133,16 @@ class Known:
 
     @property
     def owned(self) -> int:
-        """Number of objects that the source had written."""
+        """Number of objects that the source wrote in earlier runs."""
         return int(self._owned.sum())
 
     @property
     def left(self) -> int:
-        """Number of them that the source has not named again so far."""
+        """Number of owned objects that the source has not named again so far."""
         return int((self._owned & ~self._seen).sum())
 
     def find(self, ids: Sequence[Id]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Return the position of each id, and whether it is there at all."""
+        """Return the position of each id, and True for each id that exists."""
         wanted = np.fromiter((hash(id_) for id_ in ids), np.int64, len(ids))
         places = np.searchsorted(self._keys, wanted)
         found = places < len(self._keys)
@@ -150,7 +150,7 @@ class Known:
         return places, found
 
     def see(self, entries: Sequence[tuple[Id, int | None]]) -> "dict[Id, Verdict]":
-        """Note that the source names these ids, and compare the state of each with that of its record."""
+        """Mark these ids as named by the source, and compare the state of each with that of its record."""
         places, found = self.find([id_ for id_, _ in entries])
         self._seen[places[found]] = True
         recorded = self._states[np.minimum(places, len(self._states) - 1)] if len(self._states) else places
@@ -160,7 +160,7 @@ class Known:
         }
 
     def all_same(self, listing: "Listing") -> bool:
-        """Tell whether every entry of a listing has the state of its record; if so, note that the source names them all."""
+        """Tell whether every entry of a listing has the state of its record; if so, mark all as named by the source."""
         places = np.searchsorted(self._keys, listing.keys)
         if len(self._keys) == 0 or places.max(initial=0) >= len(self._keys):
             return False
@@ -171,8 +171,7 @@ class Known:
         return True
 
     def leaving(self, objects: Sequence[tuple[Id, SyncRecord | None]]) -> list[tuple[Id, SyncRecord]]:
-        """Return those of `objects` that were there when the run began, are as they were, and were not named again by the
-        source that had written them."""
+        """Return the objects to prune: written by the source, not named again, and unchanged since the run began."""
         places, found = self.find([id_ for id_, _ in objects])
         return [
             (id_, record)
@@ -184,19 +183,19 @@ class Known:
 
 @dataclass(frozen=True)
 class Listing:
-    """All entries of a source as hashes, like the objects in `Known`: 16 bytes an entry."""
+    """All entries of a source as hashes, like the objects in `Known`: 16 bytes per entry."""
 
     keys: npt.NDArray[np.int64]
     states: npt.NDArray[np.int64]
 
 
 class Comparer:
-    """Compares entries of a source with what the collection knows of them.
+    """Compares entries of a source with their records in the collection.
 
     Args:
-        model: the one that makes the vectors.
-        owner: digest of the source whose entries are compared.
-        known: what a scan of the whole collection found; None asks for the records by id.
+        model: the model that makes the vectors.
+        owner: digest of the source.
+        known: result of a scan of the whole collection; if None, records are read by id.
     """
 
     def __init__(self, collection: Collection, model: ModelRecord, owner: str, known: Known | None = None) -> None:
@@ -207,7 +206,7 @@ class Comparer:
         self.owner = owner
 
     def next_lot(self, entries: Iterator[Item | Failure]) -> list[Outcome]:
-        """Take some entries from `entries` and return what to do with each; an empty list at their end."""
+        """Take the next entries from `entries` and return the outcome for each; an empty list at the end."""
         lot: list[Item | Failure] = []
         held = 0
         for entry in entries:
@@ -218,7 +217,7 @@ class Comparer:
         return self._compare([self._stamped(entry) for entry in lot])
 
     def listing(self, entries: Iterable[Item | Failure]) -> Listing | None:
-        """Return the listing for `Known.all_same`; None if an entry must be looked at in any case."""
+        """Return the listing for `Known.all_same`; None if some entry has no id or no stamp."""
         keys, states = array("q"), array("q")
         for entry in entries:
             state = self._stamped(entry).state
@@ -284,7 +283,7 @@ class Comparer:
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Pause the collector of cycles: a page of records is enough to make it look through the whole model each time."""
+    """Pause garbage collection: each page of records would trigger one, which walks through the whole model."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -295,7 +294,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def settled(candidate: Candidate) -> Decision | None:
-    """Decide about a candidate whose path, size and time are as recorded; return None if its picture must be read."""
+    """Decide about a candidate whose path, size and time match its record; return None if its picture must be read."""
     known, fresh = candidate.known, candidate.fresh
     if known is None or not candidate.stamped or known.fingerprint != fresh.fingerprint:
         return None

@@ -19,19 +19,19 @@ LINES = 20
 
 @dataclass
 class DryRun:
-    """The result of a dry run: the report that a run would write (as far as pictures can be read), and its first lines.
+    """The result of a dry run: the report that a run would write, apart from damaged pictures, and the first actions.
 
-    `refusal` says why nothing would be removed, where that is so.
+    `refusal` says why --prune would remove nothing; None if it would not be refused.
     """
 
     report: Report
     lines: list[str] = field(default_factory=list)
     more: int = 0
-    """Lines left out."""
+    """Number of lines left out."""
     refusal: str | None = None
 
     def say(self, line: str) -> None:
-        """Keep a line, or count it."""
+        """Add a line; beyond the first `LINES`, only count it."""
         if len(self.lines) < LINES:
             self.lines.append(line)
         else:
@@ -51,7 +51,7 @@ def dry_run(
 ) -> DryRun:
     """Find out what `sync` or `reembed` with the same arguments would do.
 
-    Pictures whose size or time changed are read and hashed, none is decoded: a damaged one shows in the run itself.
+    Pictures whose size or time changed are read and hashed but not decoded, so damaged ones only show in a real run.
 
     Raises:
         SourceError, CollectionError: the source or the collection cannot be read.
@@ -69,7 +69,7 @@ def dry_run(
         try:
             ensure(collection, model, create or CreateOptions())
         except BackboneMismatch as error:
-            raise BackboneMismatch(f"{error}, or give --reembed to have everything embedded anew") from error
+            raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
         compare_all(source, collection, comparer, expected, always=prune)
     hidden: list[Failure] = []
     entries = source.items()

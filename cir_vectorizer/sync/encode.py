@@ -1,6 +1,6 @@
-"""From a picture to an object to write: decoders read and decode, and an encoder makes the vectors.
+"""Decoders, which read and decode pictures, and encoders, which turn them into objects to write.
 
-The encoder is the model at hand, a service's model, or the database's server.
+The vectors are made by the local model, a service's model, or the database's server.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 FAR_WORKERS = 16
-"""Threads that read, where pictures come over a network or go to a service."""
+"""Threads that read if pictures come over a network or go to a service."""
 
 
 class Encoder(Protocol):
@@ -35,15 +35,15 @@ class Encoder(Protocol):
     limits: Limits
 
     def prepare(self, content: bytes) -> Any:
-        """Return what `points` needs of a picture, from its encoded bytes; called on several threads.
+        """Turn a picture's encoded bytes into the form that `points` takes; called on several threads.
 
         Raises:
-            ImageError: it is no picture, or is refused.
-            ServiceError: the service that makes the vectors cannot be asked; the run ends.
+            ImageError: the bytes are not a picture, or the picture is refused.
+            ServiceError: the service that makes the vectors does not answer; the run ends.
         """
 
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
-        """Give the object of each of `decisions`, or why there is none.
+        """Yield the object for each of `decisions`, or a Failure.
 
         Raises:
             ModelError: the model failed on all of them.
@@ -51,7 +51,7 @@ class Encoder(Protocol):
 
 
 class ByModel:
-    """Encodes with the model at hand."""
+    """An encoder that runs the local model."""
 
     def __init__(self, vectorizer: "Vectorizer") -> None:
         self._vectorizer = vectorizer
@@ -76,7 +76,7 @@ class ByModel:
 
 
 def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> Iterator[Point | Failure]:
-    """Give the object of each of `decisions`, made of its unnormalised (dim,) embedding."""
+    """Yield the object for each of `decisions`, made from its unnormalised (dim,) embedding."""
     for decision, embedding in zip(decisions, embeddings, strict=True):
         item, record = decision.item, decision.record
         assert record is not None
@@ -84,12 +84,12 @@ def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> It
         if np.isfinite(norm) and norm > 0:
             yield Point(item.id, embedding / norm, replace(record, norm=norm).join(item.columns))
         else:
-            sentence = "gives an embedding that is no direction (zero or not finite); check the picture and the model"
+            sentence = "has an embedding that is zero or not finite; check the picture and the model"
             yield Failure(item.name, "embedding", sentence, item.id)
 
 
 class ByService:
-    """A service's model makes the vectors: pictures are sent as they are, each in a request of its own."""
+    """An encoder that sends each picture, as it is, in a request of its own to a service, which makes the vector."""
 
     limits = DEFAULT_LIMITS
 
@@ -105,7 +105,7 @@ class ByService:
 
 
 class ByServer:
-    """Sends pictures as they are; the server has the container make the vectors."""
+    """An encoder that sends pictures as they are to the database; its server has the container make the vectors."""
 
     limits = DEFAULT_LIMITS
 
@@ -134,15 +134,15 @@ def encoder(vectorizer: "Vectorizer | ServedModel | ModelRecord", by_server: boo
 
 
 class Decoders(Protocol):
-    """Read and decode pictures, and make of them what their encoder takes."""
+    """Threads or tasks that read pictures and prepare them for an encoder."""
 
     encoder: Encoder
 
     def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
-        """Give the decision about each entry, in any order: read candidates, and prepare what must be encoded.
+        """Yield the decision about each entry, in any order: read candidates, and prepare those to be encoded.
 
         Args:
-            far: whether pictures come over a network.
+            far: True if pictures come over a network.
 
         Raises:
             ModelError: the run cannot go on.
@@ -150,7 +150,7 @@ class Decoders(Protocol):
 
 
 def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Candidate, bytes]:
-    """Read a candidate's picture; return the decision, or the candidate and the bytes if it must be encoded."""
+    """Read a candidate's picture; return the decision, or the candidate and the bytes if they must be encoded."""
     item, known = candidate.item, candidate.known
     try:
         if not candidate.stamped and (stamp := item.picture.stamp()) is not None:
@@ -182,7 +182,7 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
         return unreadable(item, error)
     except CirError:
         raise
-    except Exception as error:  # whatever one picture does, the others go on
+    except Exception as error:  # one picture must not end the run
         sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
         return Failure(item.name, "internal", sentence, item.id)
     change: Change = "added" if candidate.known is None else "picture"
@@ -190,7 +190,7 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
 
 
 class ThreadDecoders:
-    """The decoders of one process: some threads decode ahead of the model."""
+    """Decoders on threads of this process, which work ahead of the model."""
 
     def __init__(self, encoder: Encoder, batch_size: int, workers: int | None) -> None:
         self.encoder = encoder

@@ -1,8 +1,8 @@
-"""Removing the objects whose picture left the source.
+"""Removal of objects whose picture has left the source.
 
-An object belongs to the source that last named it: its record says which. Only objects of this source that were there
-when the run began are removed, none of another source and none that another run wrote meanwhile. Nothing is removed
-where part of the source could not be listed.
+An object belongs to the source that last named it, which its record holds. Only objects of this source that existed
+when the run began are removed: none of another source, and none that another run wrote meanwhile. Nothing is removed
+if part of the source could not be listed.
 """
 
 import itertools
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class PruneRefused(SourceError):
-    """Too much would be removed, or it may still exist; nothing was removed."""
+    """Raised instead of removing objects: too many would go, or their pictures may still exist."""
 
 
 def prune(
@@ -34,14 +34,14 @@ def prune(
     report: Report,
     on_progress: Callable[[Report], None],
 ) -> None:
-    """Remove what `leaving` finds.
+    """Remove the objects that `leaving` finds.
 
     Args:
         hidden: failures that may have kept entries of the source from being listed.
-        yes: remove whatever the share.
+        yes: remove them even if they are more than `MOST_REMOVED`.
 
     Raises:
-        PruneRefused: part of the source could not be listed, or more than `MOST_REMOVED` would go.
+        PruneRefused: part of the source could not be listed, or more than `MOST_REMOVED` would be removed.
     """
     check(source, known, hidden, yes)
     for page in pages(leaving(source, collection, known)):
@@ -53,10 +53,10 @@ def prune(
 
 
 def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> None:
-    """Refuse to remove too much.
+    """Check that pruning would not remove too much.
 
     Raises:
-        PruneRefused: see `prune`.
+        PruneRefused: as for `prune`.
     """
     if known.left and hidden:
         raise PruneRefused(
@@ -65,22 +65,22 @@ def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> Non
         )
     if known.left > MOST_REMOVED * known.owned and not yes:
         raise PruneRefused(
-            f"nothing was removed: {known.left:,} of the {known.owned:,} objects that {source.name} had made have left "
-            f"it, more than {MOST_REMOVED:.0%}; check that the source is whole (a folder that is not mounted is empty), "
-            "then give --yes"
+            f"nothing was removed: {known.left:,} of the {known.owned:,} objects from {source.name} have left it, more "
+            f"than {MOST_REMOVED:.0%}; check that the source is whole (a folder that is not mounted is empty), then "
+            "give --yes"
         )
 
 
 def leaving(source: Source, collection: Collection, known: Known) -> Iterator[tuple[Id, SyncRecord]]:
-    """Give the objects that would be removed."""
+    """Yield the objects to remove."""
     if known.left:
-        # read to the end first: removing while a database pages through its objects may make it pass some over
+        # scan to the end first: a database may skip objects if others are removed while it pages through them
         found = [each for page in pages(collection.scan()) for each in known.leaving(page)]
         yield from (each for each in found if not source.still_has(each[1].path))
 
 
 def pages(entries: Iterable[_T]) -> Iterator[list[_T]]:
-    """Give the entries in lists of a thousand."""
+    """Yield the entries in lists of a thousand."""
     entries = iter(entries)
     while page := list(itertools.islice(entries, _PAGE)):
         yield page

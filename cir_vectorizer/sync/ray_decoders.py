@@ -1,8 +1,8 @@
-"""`sync --engine ray`: pictures are read, decoded and encoded on a Ray cluster, or on a Ray of this machine.
+"""`sync --engine ray`: pictures are read, decoded and encoded on a Ray cluster, or by Ray on this machine alone.
 
     this process    lists, compares, and writes to the collection, as without Ray
     CPU tasks       read, hash, decode and preprocess
-    actors          run the model, one for each GPU; without GPUs, one for each two cores, which then read too
+    actors          run the model, one for each GPU, or without GPUs one for every two cores
 
 Ray first lists every picture to read and keeps the list in its object store, which spills to disk; then one pipeline of
 Ray Data reads and encodes them. A task that dies with its machine is run again elsewhere by Ray. Every
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 BATCHES_A_BLOCK = 4
-"""Batches that one reading task makes ready."""
+"""Batches in each block of candidates that is handed to Ray."""
 KNOCK_S = 10.0
 OUTCOME, PIXELS, EMBEDDING = "outcome", "pixels", "embedding"
 
 
 class RayDecoders:
-    """Decoders for `sync` on Ray: enter them to connect, or to start a Ray of this machine; leave them to disconnect.
+    """Decoders for `sync` on Ray; a context manager that connects to a cluster or starts Ray on this machine.
 
     Args:
         vectorizer: the model; actors load it by its name.
-        address: of the cluster, as `ray.init` takes it; None is what RAY_ADDRESS names, else this machine.
-        device: where actors put the model; the best one that Ray gives them if None.
+        address: the cluster's address for `ray.init`; if None, the value of RAY_ADDRESS, or else this machine.
+        device: device for the actors' model; if None, the best one that Ray gives them.
         batch_size: pictures that go through the model at once.
         workers: threads that read in each task; if None, one, or 16 for pictures elsewhere.
 
@@ -74,7 +74,7 @@ class RayDecoders:
         folder = Path(vectorizer.name)
         name = str(folder.resolve()) if folder.is_dir() else vectorizer.name
         if device is not None and device.startswith("cuda:"):
-            device = "cuda"  # an actor sees no other GPU than its own
+            device = "cuda"  # Ray shows each actor only its own GPU
         self._model = {"name": name, "device": device, "fingerprint": vectorizer.fingerprint}
         self._address = address
         self._batch_size = batch_size
@@ -89,7 +89,7 @@ class RayDecoders:
 
         if not ray.is_initialized():
             address = self._address or os.environ.get("RAY_ADDRESS") or "local"
-            # an actor takes one core, and somebody must read for it
+            # at least two cores: one for the actor, and one for the task that reads
             cores = {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False} if address == "local" else {}
             try:
                 _knock(address)
@@ -183,7 +183,7 @@ class RayDecoders:
 
 
 class _ByEmbedding:
-    """The encoder of the process that writes; it is given (dim,) embeddings."""
+    """The encoder of the process that writes: turns the actors' (dim,) embeddings into objects."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -197,7 +197,7 @@ class _ByEmbedding:
 
 @dataclass
 class _Preparing:
-    """The encoder of a reading task, which prepares pictures and makes no objects."""
+    """The encoder of a reading task, which only prepares pictures."""
 
     limits: Limits
     preprocess: Callable[..., Any]
@@ -210,7 +210,7 @@ class _Preparing:
 
 
 def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
-    """Turn candidates into outcomes, with the pixels of those to encode."""
+    """Turn a table of candidates into a table of outcomes, with pixels for pictures to encode."""
     candidates: list[Candidate] = [pickle.loads(each) for each in table.column("candidate").to_pylist()]  # noqa: S301
     with ThreadPoolExecutor(threads, "cir-decode") as pool:
         outcomes = list(pool.map(partial(decode, encoder=encoder), candidates))
@@ -224,7 +224,7 @@ def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
 
 
 class _Encode:
-    """An actor that holds the model."""
+    """An actor that loads the model and encodes batches."""
 
     def __init__(self, name: str, device: str | None, fingerprint: str) -> None:
         from cir_vectorizer.models import load
@@ -250,10 +250,10 @@ class _Encode:
 
 
 def _knock(address: str) -> None:
-    """Check that something listens at the address; Ray itself takes minutes to find out.
+    """Check that a server listens at the address, because Ray itself takes minutes to find out.
 
     Raises:
-        OSError: nobody listens at HOST:PORT.
+        OSError: no server listens at HOST:PORT.
     """
     host, colon, port = address.rpartition("//")[2].rpartition(":")
     if colon and port.isdecimal():
@@ -261,7 +261,7 @@ def _knock(address: str) -> None:
 
 
 def _kept(candidates: Sequence[Candidate]) -> Any:
-    """Put candidates into Ray's object store."""
+    """Move candidates to Ray's object store, and return the reference."""
     import ray
 
     return ray.put(_table(candidate=[pickle.dumps(each) for each in candidates]))
@@ -274,7 +274,7 @@ def _table(**columns: Sequence[bytes | None]) -> "pa.Table":
 
 
 def _said(error: BaseException) -> str:
-    """Return the last line of an error; for one from a worker, of its cause there."""
+    """Return the last line of an error; for an error from a worker, that of its cause there."""
     cause: BaseException = error
     with contextlib.suppress(AttributeError):
         while True:

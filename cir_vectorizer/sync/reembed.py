@@ -1,7 +1,7 @@
-"""Switch a collection to another backbone: embed everything into a new collection beside it, which then takes over.
+"""Switch a collection to another backbone: embed everything into a new collection, which then takes over its name.
 
-The old collection answers until the new one holds an object for each of its own. A run that was stopped is run again
-and goes on where it was, like any other.
+The old collection answers until the new one holds all of its objects. A run that was stopped resumes when it is started
+again, like any other.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 Copy = Callable[[Callable[[Id], bool]], Source]
-"""Returns a source of those objects of the old collection whose id is wanted; they keep their owners."""
+"""Function that takes a filter on ids and returns the old collection's matching objects as a source; they keep their
+owners."""
 
 _ROUNDS = 3
-"""Rounds of copying: another program may add objects to the old collection meanwhile."""
+"""Rounds of copying; several, since other programs may add objects to the old collection meanwhile."""
 
 
 class SwitchRefused(SourceError):
-    """Objects of the old collection are missing from the new one; the old one still answers."""
+    """Raised if objects of the old collection are missing from the new one; the old one still answers."""
 
 
 def must_reembed(collection: Collection, model: ModelRecord) -> bool:
@@ -40,7 +41,7 @@ def must_reembed(collection: Collection, model: ModelRecord) -> bool:
 
 
 def beside(collection: Collection, model: ModelRecord) -> Collection:
-    """Return the collection that is to take over: NAME_FINGERPRINT, with the first 8 digits of the fingerprint."""
+    """Return the new collection, NAME_FINGERPRINT with the fingerprint's first 8 digits, which will take over."""
     return collection.beside(f"{collection.address.collection}_{model.fingerprint[:8]}")
 
 
@@ -51,19 +52,20 @@ def reembed(
     copy: Copy,
     **options: Unpack[RunOptions],
 ) -> Report:
-    """Sync, and replace a collection that another backbone filled by one that this model fills.
+    """Sync; if another backbone filled the collection, replace it by a new collection that this model fills.
 
-    First the source is embedded, then what else the old collection holds (objects of other sources), by the recorded
-    places of its pictures.
+    First the source is embedded, then the old collection's other objects (those of other sources), whose pictures are
+    read from their recorded places.
 
     Args:
-        options: as for `sync`. `yes` also switches if objects of the old collection could not be embedded anew.
+        copy: returns objects of the old collection as a source.
+        options: as for `sync`. With `yes`, switch even if objects of the old collection could not be embedded again.
 
     Raises:
-        SwitchRefused: objects would be lost; they are in the report.
+        SwitchRefused: objects would be lost; the report lists them.
         CollectionError: the collection has tenants; or as for `sync`.
         PruneRefused: with `prune`, more than a fifth of the source's objects would be left behind.
-        SourceError, ModelError: as for `sync`; run again to go on.
+        SourceError, ModelError: as for `sync`; run again to resume.
     """
     model = ModelRecord.of(vectorizer)
     report = options["report"] = options.get("report") or Report()
@@ -104,7 +106,7 @@ def reembed(
 
 
 def _finish_switch(collection: Collection, model: ModelRecord) -> None:
-    """End a switch that was cut off after the old collection was removed."""
+    """Complete a switch that was interrupted after the old collection was removed."""
     if collection.info() is None and (other := beside(collection, model)).info() is not None:
         collection.take_over(other)
 
@@ -115,15 +117,15 @@ class _Missing:
 
     wanted: set[Id] = field(default_factory=set)
     failed: int = 0
-    """Objects beside these that could not be embedded anew."""
+    """Number of other missing objects, which could not be embedded again."""
     left_behind: int = 0
-    """Objects beside these that are to go, because their pictures left the source."""
+    """Number of other missing objects, which are dropped because their pictures left the source."""
     owned: int = 0
-    """Objects that the source had written."""
+    """Number of the old collection's objects that the source had written."""
 
 
 def _missing(old: Collection, new: Collection, owner: str | None, failed: set[Id | None]) -> _Missing:
-    """Compare two collections; `owner` is the source whose objects are left behind, None for no source."""
+    """Find the objects that the new collection lacks; those of source `owner` are left behind (None: of no source)."""
     there, missing = Known(new.scan(), ""), _Missing()
     for page in pages(old.scan()):
         _, found = there.find([id_ for id_, _ in page])
@@ -150,13 +152,13 @@ def _check_left_behind(source: Source, missing: _Missing, report: Report, yes: b
         )
     if left > MOST_REMOVED * missing.owned and not yes:
         raise PruneRefused(
-            f"{left:,} of the {missing.owned:,} objects that {source.name} had made have left it and would be left "
-            f"behind, more than {MOST_REMOVED:.0%}; check that the source is whole, then give --yes"
+            f"{left:,} of the {missing.owned:,} objects from {source.name} have left it and would be left behind, more "
+            f"than {MOST_REMOVED:.0%}; check that the source is whole, then give --yes"
         )
 
 
 def _add(report: Report, rest: Report) -> None:
-    """Count what a run over the rest of the old collection did."""
+    """Add the counts of a run over the rest of the old collection to the report."""
     for name in ("total", "added", "changed", "unchanged", "encoded", "seconds"):
         setattr(report, name, getattr(report, name) + getattr(rest, name))
     for change, count in rest.changes.items():

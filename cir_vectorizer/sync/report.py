@@ -15,16 +15,15 @@ def _no_changes() -> dict[str, int]:
 
 @dataclass
 class Report:
-    """The counts and failures of a run. Each entry of the source is in exactly one of added, changed, unchanged and failed.
+    """The counts and failures of a run. Each entry of the source is either added, changed, unchanged or failed.
 
-    `total` is how many entries there are (0 until they were listed, where the source cannot count them), `removed` how many
-    objects left the collection, `encoded` how many pictures went through the model, `skipped` how many files are no
-    pictures or were not asked for. `complete` is False until the run has seen all entries, `switched` tells that the
-    address answers from a newly embedded collection since this run.
+    `total` counts the entries (0 until they are listed, if the source cannot count them), `removed` the objects removed
+    from the collection, `encoded` the pictures that went through the model, and `skipped` the files that are not
+    pictures or were not asked for. `complete` is False until the run has seen all entries; `switched` is True if this
+    run replaced the collection by a newly embedded one.
 
-    `changes` says what was different: another `picture`, or the `payload` alone (together `changed`); of unchanged
-    entries the `record` alone (a touched or moved file); and how many objects another `source` had made, and belong to
-    this one now.
+    `changes` counts the kinds of changes: `picture`, or only the `payload` (these two make up `changed`); only the
+    `record` (a touched or moved file, which counts as unchanged); and `source`, objects taken over from another source.
     """
 
     source: str = ""
@@ -45,14 +44,14 @@ class Report:
 
     @property
     def handled(self) -> int:
-        """Number of entries that are done."""
+        """Number of entries handled so far."""
         return self.added + self.changed + self.unchanged + len(self.failed)
 
     def write(self, path: Path) -> None:
-        """Write as JSON; a reader sees the old file or the new one.
+        """Write the report as JSON; a reader sees either the old file or the new one, never a part.
 
         Raises:
-            SourceError: it cannot be written.
+            SourceError: the file cannot be written.
         """
         content = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         try:

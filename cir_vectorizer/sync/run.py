@@ -1,10 +1,10 @@
-"""One run of sync.
+"""A run of sync, on three kinds of threads.
 
-    one thread      lists the source, compares each entry with what is known of it, and talks to the collection
-    some threads    read, hash, decode and preprocess
-    the caller's    runs the model, batch by batch
+    one thread              lists the source, compares entries with their records, and talks to the collection
+    several threads         read, hash, decode and preprocess
+    the caller's thread     runs the model, batch by batch
 
-Memory is bounded: a few batches of decoded pictures are on their way at any time, however long the source is, and
+Memory is bounded: only a few batches of decoded pictures are in memory at any time, however long the source is, and
 17 bytes are kept for each object of the collection.
 """
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 WRITES_IN_FLIGHT = 2
 MOST_REFUSED = 3
-"""Batches in a row that the database may refuse whole before a run ends."""
+"""Number of batches in a row that the database must reject completely to end a run."""
 ALWAYS_SCANNED = 50_000
-"""Objects of a collection that are scanned at the start of a run whatever the source; in a larger one, the entries of a
-source of less than a quarter of its size are looked up by id."""
+"""Collections up to this number of objects are always scanned at the start of a run. In a larger one, entries are
+looked up by id if the source is less than a quarter of its size."""
 
 OnProgress = Callable[[Report], None]
 
@@ -70,27 +70,27 @@ def sync(
 ) -> Report:
     """Index what is new or changed in `source`.
 
-    Pictures that cannot be indexed are collected in the report and never end the run; what an earlier run indexed
-    of them stays.
+    Pictures that cannot be indexed are listed in the report and do not end the run; their objects from earlier runs
+    stay.
 
     Args:
-        vectorizer: the model; its record alone is enough where the server makes the vectors.
+        vectorizer: the model; a ModelRecord is enough if the server makes the vectors.
         batch_size: pictures that go through the model at once.
-        workers: threads that read and decode; if None, one per core (at most 8), or 16 for pictures elsewhere and for a
+        workers: threads that read and decode; if None, one per core (at most 8), or 16 for remote pictures and for a
             service's model.
-        create: how the collection is made if it does not exist yet. With `vectorize="server"`, pictures are sent in
-            place of vectors, and the model only says by its fingerprint what the server's container runs.
-        source_name: what the source is called in the objects' records; its path or URL if None.
-        prune: remove the objects that this source had made and no longer names.
-        yes: also if that is more than a fifth of them.
-        report: filled in place, so that the caller has it after an interruption too.
+        create: options for creating the collection if it does not exist. With `vectorize="server"`, pictures are sent
+            instead of vectors, and the model only supplies the fingerprint of what the server's container runs.
+        source_name: the source's name, kept as a digest in its objects' records; its path or URL if None.
+        prune: remove objects that this source wrote and no longer contains.
+        yes: prune even if that removes more than a fifth of them.
+        report: report to fill in place, so that the caller has it after an interruption too.
         on_progress: called on the caller's thread after each batch and at the end.
-        decoders: what decodes and encodes, in place of threads and the model at hand.
+        decoders: decoders to use instead of threads and the local model.
 
     Raises:
-        SourceError, CollectionError, ModelError, ServiceError: the run as a whole cannot go on. What was written stays; run again.
+        SourceError, CollectionError, ModelError, ServiceError: the run cannot go on. What was written stays; run again.
         BackboneMismatch: the collection was filled by another backbone.
-        PruneRefused: everything was indexed, but nothing removed, since it would be too much.
+        PruneRefused: everything was indexed, but nothing was removed, because it would be too much.
     """
     model = ModelRecord.of(vectorizer)
     create = create or CreateOptions()
@@ -102,7 +102,7 @@ def sync(
     try:
         ensure(collection, model, create)
     except BackboneMismatch as error:
-        raise BackboneMismatch(f"{error}, or give --reembed to have everything embedded anew") from error
+        raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
     comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
@@ -128,15 +128,16 @@ def sync(
 def compare_all(
     source: Source, collection: Collection, comparer: Comparer, expected: int | None, always: bool = False
 ) -> bool:
-    """Scan the collection for `comparer.known`, unless looking the entries of the source up by id costs less.
+    """Scan the collection into `comparer.known`, unless looking up the source's entries by id costs less.
 
-    Returns:
-        True if the source is sure to list exactly `expected` entries, all of them as their objects' records say. It is
-        listed while the database answers; a source elsewhere, which may share its connection, is not.
+    Meanwhile the source is listed too, unless it is remote: then it may share the database's connection.
 
     Args:
-        expected: entries of the source, as far as it can tell.
+        expected: number of the source's entries; None if it cannot tell.
         always: scan in any case.
+
+    Returns:
+        True if the source lists exactly `expected` entries and all match their records.
     """
     count = collection.count()
     if not always and count > max(ALWAYS_SCANNED, 4 * (expected or 0)):
@@ -150,7 +151,7 @@ def compare_all(
 
 
 class _Run:
-    """One run: what is waiting for a batch, and the thread that talks to the collection."""
+    """State of a run: entries that wait for a batch, and the thread that talks to the collection."""
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ class _Run:
         self._database = ThreadPoolExecutor(1, "cir-database")
         self._writes: deque[tuple[Future[None], Sequence[Decision]]] = deque()
         self._refused_whole = 0
-        """Batches in a row of which the database took nothing."""
+        """Number of batches in a row that the database rejected completely."""
         self._pictures: list[Decision] = []
         self._payloads: list[Decision] = []
 
@@ -185,7 +186,7 @@ class _Run:
             self._reap()
 
     def close(self) -> None:
-        """Let the writes that were handed over finish, and count them; after a failed one, drop the rest."""
+        """Wait for pending writes and count them; if one failed, drop those that have not started."""
         self._database.shutdown(wait=True, cancel_futures=any(_failed(write) for write, _ in self._writes))
         while self._writes:
             write, decisions = self._writes.popleft()
@@ -193,7 +194,7 @@ class _Run:
                 self._count(write, decisions)
 
     def _compared(self, source: Source, comparer: Comparer) -> Iterator[Outcome]:
-        """Give what to do with each entry; the next lot is compared while this one is used."""
+        """Yield the outcome for each entry; the next lot is compared while this one is processed."""
         entries = source.items()
         seen = 0
         coming = self._database.submit(comparer.next_lot, entries)
@@ -247,7 +248,7 @@ class _Run:
 
     def _reap(self) -> None:
         write, decisions = self._writes[0]
-        write.exception()  # waits, so that an interruption leaves the write to be counted by `close`
+        write.exception()  # wait before `popleft`: after an interruption, `close` still counts this write
         self._count(write, decisions)
         self._writes.popleft()
         self.on_progress(self.report)
@@ -258,7 +259,7 @@ class _Run:
             )
 
     def _count(self, write: "Future[None]", decisions: Sequence[Decision]) -> None:
-        """Count the objects of a finished write; those that the database refused are failures."""
+        """Count the objects of a finished write; objects that the database rejected become failures."""
         refused: dict[Any, str] = {}
         error = write.exception()
         if isinstance(error, PartialWriteError):

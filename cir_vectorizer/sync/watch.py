@@ -1,4 +1,4 @@
-"""Sync again and again: a cheap look at the source tells whether a round is due."""
+"""Repeated sync: a cheap look at the source tells whether another round is needed."""
 
 import time
 from collections.abc import Callable
@@ -18,13 +18,14 @@ def watch(
 ) -> None:
     """Sync whenever the source's listing has changed, until KeyboardInterrupt.
 
-    A round that fails does not end it: the next one takes place at the next look. So does one after failed pictures.
+    After a round that failed, or in which pictures failed, another round follows at the next look in any case.
 
     Args:
-        opened: opens the source anew.
-        run: one round.
+        opened: opens the source.
+        run: syncs once.
         interval: seconds between looks.
-        on_round: is told of each round's report or failure.
+        on_round: called with each round's report or error.
+        sleep: waits for a number of seconds.
     """
     done: int | None = None
     while True:
@@ -46,7 +47,7 @@ def watch(
 
 
 def look(source: Source) -> int | None:
-    """Return a hash of the source's listing; None where only a round can tell whether anything changed."""
+    """Return a hash of the source's listing; None if only a round can tell whether anything changed."""
     seen = hash(source.count())
     for entry in source.items():
         if not isinstance(entry, Item):

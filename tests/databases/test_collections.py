@@ -354,7 +354,7 @@ def normal(count, dim, seed=0):
 
 @every()
 def test_exact_searches_with_filters_find_what_arithmetic_finds(database):
-    """Every database is held to the same numbers, so all find the same."""
+    """Every database is compared with the same numbers, so all of them find the same objects."""
     shop = database.open()
     ensure(shop, ModelRecord("wide", "b2" * 32, 32))
     vectors = normal(3000, 32)
@@ -411,7 +411,7 @@ def test_two_that_make_and_fill_a_collection_at_once_lose_nothing(database):
 @pytest.mark.live
 @pytest.mark.parametrize("kind", ["qdrant", "qdrant-grpc", "weaviate"])
 def test_a_server_that_is_killed_and_started_again_loses_nothing(kind, service, tmp_path):
-    """The calls under way wait for it; what was written before is there."""
+    """Calls in progress wait for the server; earlier writes are still there."""
     start = servers.weaviate if kind == "weaviate" else servers.qdrant
     database = Database(kind)
     errors = []

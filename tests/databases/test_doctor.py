@@ -1,4 +1,4 @@
-"""`cir-vectorizer doctor`: each thing that can be wrong has its line, and nothing is left behind."""
+"""`cir-vectorizer doctor`: every fault it knows has a line of its own, and it leaves nothing behind."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from tests.support.serving import serving
 
 
 def findings(address, model, **options):
-    """What a fresh look finds, by check."""
+    """Run doctor on a fresh connection and return its findings by check."""
     collection = open_collection(address)
     try:
         return {finding.check: finding for finding in examine(collection, model, **options)}
@@ -41,14 +41,14 @@ def model(tiny):
 
 @pytest.fixture
 def filled(photos, shop, tiny):
-    """The address of an embedded collection of five pictures."""
+    """Address of an embedded collection of five pictures."""
     run(photos, shop, tiny)
     shop.close()
     return str(shop.address)
 
 
 def names(address):
-    """The collections of an embedded database."""
+    """Return the names of an embedded database's collections."""
     client = QdrantClient(path=str(open_collection(address).address.path))
     try:
         return sorted(each.name for each in client.get_collections().collections)
@@ -96,7 +96,7 @@ class TestAnEmbeddedCollection:
         assert not problems(found)
 
     @pytest.mark.parametrize(
-        ("norm", "level", "word"), [(80.0, "warning", "mean is 80.00"), (-1.0, "problem", "no picture has")]
+        ("norm", "level", "word"), [(80.0, "warning", "mean is 80.00"), (-1.0, "problem", "not a positive number")]
     )
     def test_with_norms_that_are_not_the_models(self, shop, model, norm, level, word):
         shop.create(model)
@@ -151,7 +151,7 @@ class TestTheContainer:
 
 @contextlib.contextmanager
 def fake_old_server(version):
-    """A fake: it tells an old version as Qdrant and Weaviate do, and knows nothing else."""
+    """A fake server that reports an old version as Qdrant and Weaviate do, and answers nothing else."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

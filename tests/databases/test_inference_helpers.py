@@ -137,7 +137,7 @@ def test_in_qdrant_named_vectors_and_missing_objects():
 
 
 class _FakeCollection:
-    """A fake of a Weaviate collection: the live tests use a real one; this one has a norm and named vectors."""
+    """A fake Weaviate collection with a norm and named vectors; the live tests use a real one."""
 
     name = "Shop"
 

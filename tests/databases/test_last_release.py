@@ -1,7 +1,7 @@
 """Collections and model folders that release 0.1.0 made go on working.
 
-`tests/data/release-0.1.0` was written by it: a table of six drawn products, a model folder over `tiny`, an embedded
-Qdrant collection, and what its collections were on both servers, as their REST APIs tell it.
+Release 0.1.0 wrote `tests/data/release-0.1.0`: a table of six drawn products, a model folder over `tiny`, an embedded
+Qdrant collection, and its collections on both servers as their REST APIs return them.
 """
 
 import json
@@ -30,20 +30,20 @@ FORMER = "83980318b3eb8ebfc1c5d15c789fa0b069a1fb1dd71ec765ee3615fc5fba8596"
 
 @pytest.fixture(autouse=True)
 def fresh_notes():
-    """Each test sees its notes, whatever was noted before."""
+    """Forget the notes of earlier tests, so that each test sees its own."""
     note_former.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def open_service(tmp_path_factory):
-    """A container that lets everybody in."""
+    """A container without keys."""
     with our_service(tmp_path_factory.mktemp("open")) as server:
         yield server
 
 
 @pytest.fixture
 def old(tmp_path):
-    """A copy of what the release left behind."""
+    """A copy of the release's files."""
     return Path(shutil.copytree(RELEASE, tmp_path / "old"))
 
 
@@ -52,7 +52,7 @@ def notes(caplog):
 
 
 def restored_in_qdrant(server):
-    """The collection as it was, made through the server's own API."""
+    """Make the release's collection again through the server's own API."""
     kept = json.loads((RELEASE / "qdrant.json").read_text())
     collection = f"{server.url}/collections/ShopOf010"
     httpx.delete(collection)
@@ -62,7 +62,7 @@ def restored_in_qdrant(server):
 
 
 def restored_in_weaviate(server, name, container=""):
-    """The collection as it was, made through the server's own API."""
+    """Make the release's collection again through the server's own API."""
     kept = json.loads((RELEASE / "weaviate.json").read_text().replace("http://SERVICE", container))[name]
     schema = {key: value for key, value in kept["schema"].items() if key != "shardingConfig"} | {"class": "ShopOf010"}
     httpx.delete(f"{server.url}/v1/schema/ShopOf010")
@@ -73,7 +73,7 @@ def restored_in_weaviate(server, name, container=""):
 
 
 def goes_on(shop, source, tiny, caplog, **options):
-    """The collection opens, is searched and kept in step: nothing is encoded again, and one note is given."""
+    """Check that the collection can be opened, searched and synced: nothing is encoded again, and one note is logged."""
     assert shop.info().fingerprint == FORMER
     found = find(Search.read({"image": source.parent / "pictures" / "1.png"}, limit=3), shop, tiny)
     assert found.hits[0].payload["id"] == 101
@@ -164,7 +164,7 @@ def test_a_collection_of_a_weaviate_server_goes_on(old, request, weaviate_server
     shop = open_collection(database.address("ShopOf010"), options=database.options())
     options = {"create": CreateOptions(vectorize="server")} if kind == "Served" else {}
     goes_on(shop, old / "shop.csv", tiny, caplog, **options)
-    if kind == "Served":  # the schema still names the model as it did, tiny@83980318b3eb
+    if kind == "Served":  # the schema still has the model's old name, tiny@83980318b3eb
         schema = httpx.get(f"{weaviate_server.url}/v1/schema/ShopOf010").text
         assert f"/m/tiny@{FORMER[:12]}" in schema
         picture = base64_of((old / "pictures" / "1.png").read_bytes())

@@ -1,7 +1,7 @@
-"""Stock Qdrant and stock Weaviate with their stock clients, wired to our service by their configuration only.
+"""Stock Qdrant and stock Weaviate with their stock clients, connected to our service by configuration alone.
 
-200 pictures are imported by the servers' own calls; then text, picture and composed searches go through both servers and
-through REST with a plain vector search, and all must agree.
+The tests import 200 pictures by the servers' own calls. Then text, picture and composed searches go through both servers,
+and through REST with a plain vector search; all must agree.
 """
 
 import os
@@ -23,7 +23,7 @@ from tests.support.servers import KEY, base64_of, drawn, pictures, qdrant
 pytestmark = pytest.mark.live
 COUNT = 200
 NAME = f"CirLive{os.getpid()}"
-"""Of collections, so that nothing of a running server's own is touched."""
+"""Prefix of the collections' names, so that a running server's own collections are not touched."""
 LIMIT = 20
 CLOSE = 1e-4
 
@@ -124,7 +124,7 @@ def by_weaviate(found):
 
 
 def assert_same_ranking(one, other):
-    """The same scores, and the same objects but for neighbours whose scores cannot be told apart."""
+    """Check that scores and objects agree; neighbours with equal scores may change places."""
     assert len(one) == len(other) == LIMIT
     assert np.allclose([score for _, score in one], [score for _, score in other], atol=CLOSE, rtol=0)
     scores = dict(other)

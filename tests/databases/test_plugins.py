@@ -1,4 +1,4 @@
-"""Plugins for databases: one from a stranger's package, and the two that come along."""
+"""Plugins for databases: one from another package, and the two of this repository."""
 
 import re
 import sys
@@ -43,7 +43,7 @@ NOTHING = 7
 
 @pytest.fixture
 def stranger(tmp_path, monkeypatch):
-    """A package with three entry points of the group, on the path as an installer leaves it."""
+    """A package with three entry points of the group, on the path as an installer would leave it."""
     (tmp_path / "strange_database.py").write_text(STRANGER)
     info = tmp_path / "strange_database-1.0.dist-info"
     info.mkdir()
@@ -106,7 +106,7 @@ def test_the_two_plugins_are_twins():
 
 
 def test_the_core_names_no_database():
-    """Sentences and docstrings may name one; code decides nothing by a name."""
+    """Sentences and docstrings may name a database; code never decides by its name."""
     for room in ("cli", "collections", "doctor", "sources", "sync"):
         for file in (ROOT / "cir_vectorizer" / room).glob("*.py"):
             assert not re.search(r'["\'](qdrant|weaviate)s?["\']', file.read_text(), re.IGNORECASE), file

@@ -1,4 +1,4 @@
-"""What is Qdrant's own: the embedded mode, collections of other programs, options of servers, and what errors say."""
+"""Qdrant alone: the embedded mode, collections of other programs, options of servers, and the sentences of errors."""
 
 import json
 import sqlite3
@@ -128,7 +128,7 @@ class TestTheGuard:
 
 
 def foreign(address, vectors, objects=0):
-    """A collection as another program makes it."""
+    """A collection that another program made."""
     client = QdrantClient(path=str(address.path))
     client.create_collection(address.collection, vectors_config=vectors)
     if objects:
@@ -322,7 +322,7 @@ class TestWhenItDoesNotWork:
 
 
 class FakeQdrant(HTTPServer):
-    """A fake of a Qdrant server, for errors that a real one does not give on demand: canned answers in turn."""
+    """A fake Qdrant server that gives canned answers in turn, for errors that a real one does not give on demand."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Canned)

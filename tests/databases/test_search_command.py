@@ -39,7 +39,7 @@ def search(shop, *arguments):
 
 
 def objects(shop, *arguments):
-    """What `--json` prints."""
+    """Run `search --json` and return its objects."""
     result = search(shop, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -234,7 +234,7 @@ class TestSheets:
         (["--text", "x", "--model", "no-such-model"], "no-such-model"),
         (["--id", "nine"], "image.0: names 'nine', which is no id"),
         (["--id", "9"], "image.0: names object 9, which is not in qdrant:"),
-        (["--like", "nowhere.png"], "like: 'nowhere.png' is neither a file that is there nor an id"),
+        (["--like", "nowhere.png"], "like: 'nowhere.png' is neither an existing file nor an id"),
         (["--unlike", "9"], "unlike: says only what to avoid"),
         (["--text", "x", "--option", "keep"], "option: 'keep' is not KEY=VALUE"),
         (["--text", "x", "--option", "keep=much"], "options.keep: is 'much', which is no number"),

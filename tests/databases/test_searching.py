@@ -1,4 +1,4 @@
-"""Searches as Python programs write them: ids, pictures to be like and unlike, and what `find` makes of them."""
+"""Searches in Python: ids, pictures to be like and unlike, and the results of `find`."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shop(folder, tiny):
-    """An embedded collection that sync filled."""
+    """An embedded collection, filled by sync."""
     collection = open_collection(f"qdrant:{folder}/index/shop")
     sync(open_source(folder), collection, tiny)
     yield collection

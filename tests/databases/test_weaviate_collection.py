@@ -1,4 +1,4 @@
-"""What is Weaviate's own: names, tenants, collections of other programs, the module, and what errors say."""
+"""Weaviate alone: names, tenants, collections of other programs, the module, and the sentences of errors."""
 
 import json
 
@@ -42,7 +42,7 @@ def client(weaviate_server):
 
 @pytest.fixture(scope="module")
 def open_service(tmp_path_factory):
-    """A container that lets everybody in."""
+    """A container without keys."""
     with servers.our_service(tmp_path_factory.mktemp("open")) as server:
         yield server
 

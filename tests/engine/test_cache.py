@@ -1,4 +1,4 @@
-"""The cache that is bounded in bytes."""
+"""The cache with a bound in bytes."""
 
 from cir_vectorizer.engine.cache import ByteCache
 

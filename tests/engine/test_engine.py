@@ -1,4 +1,4 @@
-"""The engine: few large batches out of many small requests, fair lanes, bounds, and nothing done in vain."""
+"""The engine: few large batches out of many small requests, fair lanes, bounds, and no wasted work."""
 
 import asyncio
 import io
@@ -20,7 +20,7 @@ from tests.support.serving import RED, drawn, tiny
 
 
 class Watcher:
-    """An observer that remembers."""
+    """An observer that records every call."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, Lane, int]] = []
@@ -76,7 +76,7 @@ def queue_on(device: Device, run: Callable[[Sequence[Any]], Sequence[Any]], limi
 
 
 def gated() -> tuple[threading.Event, Callable[[Sequence[Any]], Sequence[Any]]]:
-    """A run that answers what it was given, once the gate is open."""
+    """A run that returns its input once the gate is open."""
     gate = threading.Event()
 
     def run(payloads: Sequence[Any]) -> Sequence[Any]:
@@ -124,7 +124,7 @@ def test_batches_keep_to_their_limit_and_to_their_time():
         gate.clear()
         watcher.batches.clear()
         first = await behind(gate, device, queue)
-        queue.learn(seconds=8.0, units=80)  # a tenth of a second each
+        queue.learn(seconds=8.0, units=80)  # 0.1 s a unit
         slow = [device.submit(queue, Lane.SEARCH, i, 1) for i in range(10)]
         gate.set()
         await asyncio.gather(first, *slow)
@@ -225,13 +225,13 @@ def test_out_of_memory_halves_the_batch_and_goes_on():
 def test_admission_refuses_at_once_lets_in_by_turn_and_gives_up_in_time():
     async def main() -> None:
         queue = BatchQueue("queue", list, 8)
-        queue.learn(1.0, 10)  # a tenth of a second each
+        queue.learn(1.0, 10)  # 0.1 s a unit
         admission = Admission([queue], (1.0, 1.0))
-        await admission.enter([(queue, 50)], Lane.SEARCH, 0)  # alone, however large
+        await admission.enter([(queue, 50)], Lane.SEARCH, 0)  # an empty queue admits work of any size
         with pytest.raises(OverloadError) as refused:
             await admission.enter([(queue, 1)], Lane.SEARCH, 0)
         assert refused.value.retry_after == 5
-        await admission.enter([(queue, 10)], Lane.UPDATE, 0)  # lanes are bounded apart
+        await admission.enter([(queue, 10)], Lane.UPDATE, 0)  # each lane has its own bound
         turns = []
 
         async def come(name: str) -> None:
@@ -433,7 +433,7 @@ def test_few_fetched_pictures_wait_with_their_bytes():
         nonlocal waiting, most
         waiting += 1
         most = max(most, waiting)
-        return stream.getvalue() + url.encode()  # each is another picture
+        return stream.getvalue() + url.encode()  # a different picture for each URL
 
     async def main() -> None:
         nonlocal waiting

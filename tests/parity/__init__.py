@@ -7,7 +7,7 @@ from tests.parity.file import read
 
 
 def check(path: Path) -> list[tuple[str, float, float]]:
-    """(what, largest absolute difference, bar) for everything the file records."""
+    """Yield (name, largest absolute difference, bar) for everything that the file records."""
     config, tensors = read(path)
     if any(name.startswith("phi.") for name in tensors):
         return [(name, difference, lincir.BAR) for name, difference in lincir.differences(config, tensors)]

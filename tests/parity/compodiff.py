@@ -1,5 +1,5 @@
-"""CompoDiff: one evaluation of the network, and whole samples: with the context remembered and computed anew at every
-step, alone and in a batch with strangers."""
+"""CompoDiff: one evaluation of the network, and whole samples: with the context cached and computed again at every step,
+alone and in a batch with unrelated queries."""
 
 import json
 import tempfile
@@ -20,13 +20,13 @@ from tests.parity.file import distance, part
 
 NET_BAR = 1e-5
 SAMPLE_BAR = 1e-4
-"""Times the largest output, if that is over 1."""
+"""Multiplied by the largest output if that is over 1."""
 
 Found = Iterator[tuple[str, float, float]]
 
 
 def differences(config: dict[str, Any], tensors: dict[str, Tensor]) -> Found:
-    """(what, largest absolute difference, bar) for everything recorded."""
+    """Yield (name, largest absolute difference, bar) for everything recorded."""
     network, schedule = load(config, tensors), cosine_schedule()
     with torch.inference_mode():
         yield from _tables(schedule, tensors)
@@ -37,7 +37,7 @@ def differences(config: dict[str, Any], tensors: dict[str, Tensor]) -> Found:
 
 
 def load(config: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
-    """Round trip through a folder in the published layout, read by the real loader."""
+    """Write a folder in the published layout and read it with the real loader."""
     with tempfile.TemporaryDirectory() as folder:
         published = {
             "embed_dim": config["dim"],
@@ -59,7 +59,7 @@ def _tables(schedule: Schedule, tensors: dict[str, Tensor]) -> Found:
 
 
 def _conditions(tensors: dict[str, Tensor], count: int, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Text, negative text, image and mask of `count` queries; what is not recorded is absent, so zeros."""
+    """Text, negative text, image and mask of `count` queries; zeros for those that are not recorded."""
     cond = part(tensors, "cond.")
     image = cond.get("image", torch.zeros(count, 1, dim)).reshape(count, 1, dim)
     mask = cond.get("mask", torch.zeros(count, MASK_SIDE, MASK_SIDE)).float().reshape(count, MASK_SIDE, MASK_SIDE)
@@ -104,7 +104,7 @@ def _samples(network: Network, schedule: Schedule, config: dict[str, Any], tenso
 
 
 def _strangers(draws: list[Draw], states: Tensor) -> list[Draw]:
-    """Queries that have nothing to do with the recorded ones: fewer and more steps, other scales, no picture."""
+    """Queries unrelated to the recorded ones: fewer and more steps, other scales, no picture."""
     generator = torch.Generator().manual_seed(1)
     _, samples, dim = draws[0].noise.shape
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors of a parity file, weights widened to float32."""
+    """Read the config and the tensors of a parity file; weights are widened to float32."""
     with safe_open(path, framework="pt") as file:
         config = json.loads(file.metadata()["config"])
     tensors = load_file(path)
@@ -22,6 +22,6 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
-    """Largest absolute difference of two tensors of one shape."""
+    """Return the largest absolute difference of two tensors of one shape."""
     assert ours.shape == theirs.shape, f"{tuple(ours.shape)} instead of {tuple(theirs.shape)}"
     return (ours.detach() - theirs).abs().max().item()

@@ -21,7 +21,7 @@ from cir_vectorizer_trainer.phi.loss import self_masking_loss
 from tests.parity.file import distance, part
 
 BAR = 1e-5
-"""Of every tensor, largest absolute difference."""
+"""Largest absolute difference allowed for each tensor."""
 CPU = torch.device("cpu")
 
 
@@ -60,7 +60,7 @@ def open_clip_backbone(config: dict[str, Any], weights: dict[str, Tensor]) -> Cl
 
 
 def to_open_clip(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """transformers' names and layouts of a CLIP text tower -> open_clip's."""
+    """Convert a CLIP text tower from transformers' names and layouts to open_clip's."""
     out = {
         "token_embedding.weight": weights["text_model.embeddings.token_embedding.weight"],
         "positional_embedding": weights["text_model.embeddings.position_embedding.weight"],
@@ -87,7 +87,7 @@ def to_open_clip(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 
 
 def rows_of(ids: Tensor, backbone: ClipBackbone) -> list[TokenRow]:
-    """Padded ids (n, length) -> rows up to the first end token, with a slot for row i's pseudo-token at each marker."""
+    """Cut padded ids (n, length) after the first end token, with a slot for row i's pseudo-token at each marker."""
     facts, rows = backbone.text.facts, []
     for i, row in enumerate(ids.tolist()):
         kept = row[: row.index(facts.end_id) + 1]
@@ -96,7 +96,7 @@ def rows_of(ids: Tensor, backbone: ClipBackbone) -> list[TokenRow]:
 
 
 def load_phi_file(weights: dict[str, Tensor], family: str, backbone: ClipBackbone) -> nn.Module:
-    """Round trip through a file in the published layout of `family`, read by the real loader."""
+    """Write a file in the published layout of `family` and read it with the real loader."""
     content = {
         "lincir": {"epoch": 1, "Phi": weights},
         "searle": {"Phi": weights},
@@ -109,7 +109,7 @@ def load_phi_file(weights: dict[str, Tensor], family: str, backbone: ClipBackbon
 
 
 def differences(config: dict[str, Any], tensors: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
-    """(what, largest absolute difference) for every recorded tensor and way of computing it."""
+    """Yield (name, largest absolute difference) for every recorded tensor and way of computing it."""
     weights = part(tensors, "text_model.")
     for library, build in (("transformers", transformers_backbone), ("open_clip", open_clip_backbone)):
         backbone = build(config, weights)

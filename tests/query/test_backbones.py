@@ -27,7 +27,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def small_open_clip(tmp_path_factory):
-    """Registers a small architecture with open_clip; returns its name and a local weights file."""
+    """Register a small architecture with open_clip; return its name and a local weights file."""
     folder = tmp_path_factory.mktemp("open_clip")
     (folder / "cir-test-small.json").write_text(json.dumps(CONFIG))
     (folder / "cir-test-small-quickgelu.json").write_text(json.dumps({**CONFIG, "quick_gelu": True}))
@@ -250,7 +250,7 @@ class TestRows:
 
 
 class TestFingerprint:
-    """Version 2: what decides about a vector, and nothing else; pictures and texts apart."""
+    """Version 2 covers whatever changes a vector, and nothing else; one for pictures and one for texts."""
 
     def test_an_activation_that_the_weights_do_not_tell_makes_another(self, small_open_clip):
         name, weights = small_open_clip

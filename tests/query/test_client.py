@@ -146,7 +146,7 @@ def test_the_async_client_says_the_same(service, client):
 
 
 class _Fake:
-    """A fake of a service in trouble: real ones are busy only under load. Answers with the given statuses in order."""
+    """A fake service that answers with the given statuses in order; real ones are busy only under load."""
 
     def __init__(self, *statuses: int, headers: dict[str, str] | None = None) -> None:
         self.statuses = list(statuses)

@@ -88,7 +88,7 @@ def test_served_with_smaller_weights_vectors_are_near_those_of_float32(picture, 
     ]
     full, small = (_load(Settings(model=("tiny",), device="cpu", dtype=each))["tiny"] for each in ("float32", dtype))
     assert small.backbone.dtype == getattr(torch, dtype)
-    assert small.composers["compodiff"].network.dtype == torch.float32  # the originals halve CLIP alone
+    assert small.composers["compodiff"].network.dtype == torch.float32  # as published: only CLIP is rounded
     assert small.fingerprint == full.fingerprint
     cosines = (full.compose(queries).vectors * small.compose(queries).vectors).sum(axis=1)
     assert cosines.min() > 0.95
@@ -108,7 +108,7 @@ def test_compiled_it_gives_the_same_vectors(model, picture):
 
 
 def test_compiled_it_meets_few_shapes(model):
-    """Each shape costs a program that is built while queries wait."""
+    """torch.compile builds a program for each shape, while queries wait."""
     network = model.composers["compodiff"].network
     shapes = set()
 
@@ -155,7 +155,7 @@ def test_the_norms_epsilon_follows_the_weights_and_not_what_autocast_makes_of_th
 
 
 class TestSquash:
-    """As published, a picture without a mask is squashed to a square too; here it is, where that is asked for."""
+    """The published code squashes a picture without a mask to a square too; here `options.squash` does."""
 
     wide = ImageOps.expand(Image.new("RGB", (100, 100), "red"), (150, 0, 150, 0), "navy")
 
@@ -247,7 +247,7 @@ def test_named_options_stand_above_keep():
 def test_a_masked_picture_shows_the_model_nothing_where_it_may_change(model, picture):
     left_red = picture
     left_blue = picture.copy()
-    ImageDraw.Draw(left_blue).rectangle((0, 0, 80, 119), fill="blue")  # interpolation bleeds over the edge
+    ImageDraw.Draw(left_blue).rectangle((0, 0, 80, 119), fill="blue")  # short of the mask, for interpolation
     query = {"text": "is green", "mask": {"box": [0, 0, 0.5, 1]}}
     red, blue = (compose(model, image=reference(each), **query) for each in (left_red, left_blue))
     assert np.abs(red - blue).max() < 1e-5
@@ -321,7 +321,7 @@ def test_published_layouts_load(tmp_path, layout):
 
 
 def test_a_published_folder_becomes_a_model_whose_texts_another_clip_reads(tmp_path):
-    """As published: one CLIP's pictures, another's text states."""
+    """The published model draws one CLIP's pictures from another's text states."""
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     torch.manual_seed(0)
@@ -340,7 +340,7 @@ def test_a_published_folder_becomes_a_model_whose_texts_another_clip_reads(tmp_p
     vector = loaded.compose([{"text": "a dress", "composer": "compodiff"}]).vectors[0]
     assert abs(np.linalg.norm(vector) - 1) < 1e-5
     assert loaded.default_composer == "compodiff"
-    CLIPTextModelWithProjection(text_config).save_pretrained(tmp_path / "text")  # other weights at the same place
+    CLIPTextModelWithProjection(text_config).save_pretrained(tmp_path / "text")  # other weights under the same path
     with pytest.raises(BackboneMismatch, match=r"text states of transformers:.* with fingerprint .* its weights here"):
         cir_vectorizer.load(str(tmp_path / "model"), "cpu")
     record = json.loads((tmp_path / "model" / "model.json").read_text())

@@ -1,4 +1,4 @@
-"""Errors as data: a code, a field and a position beside the sentence, which nothing in the code reads back."""
+"""Errors carry a code, a field and a position beside the sentence, and no code reads the sentence."""
 
 import ast
 import pickle
@@ -118,7 +118,7 @@ READERS = {
 
 
 class _Reading(ast.NodeVisitor):
-    """Finds code that takes one of our own errors' sentences apart, or writes another into its `args`."""
+    """Find code that takes apart the sentence of one of our own errors, or writes another into its `args`."""
 
     def __init__(self, ours: set[str]) -> None:
         self.ours = ours
@@ -151,7 +151,7 @@ class _Reading(ast.NodeVisitor):
         self.generic_visit(node)
 
     def is_sentence(self, node: ast.expr) -> bool:
-        """Tell `str(error)`, of an error that is caught as one of ours."""
+        """True if the node is `str(error)` of an error that was caught as one of ours."""
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "str" and node.args):
             return False
         return isinstance(node.args[0], ast.Name) and node.args[0].id in self.names
@@ -180,3 +180,15 @@ def test_such_code_would_be_found():
         )
     )
     assert reading.lines == [3, 4, 5, 6]
+
+
+def test_a_query_of_a_batch_is_named_by_its_position(tiny, tmp_path):
+    good = {"text": "red"}
+    with pytest.raises(QueryError) as caught:
+        tiny.compose([good, {"text": "red", "composer": "none"}])
+    assert (caught.value.field, caught.value.index) == ("composer", 1)
+    (broken := tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(ImageError) as refused:
+        tiny.compose([good, good, {"image": broken, "text": "red"}])
+    assert (refused.value.field, refused.value.index) == ("image.0", 2)
+    assert str(refused.value).startswith(f"{broken} ")

@@ -1,6 +1,6 @@
-"""Pictures by URL: from the public internet only, and never by a detour to anywhere else.
+"""Pictures by URL come from the public internet only; no redirect or name leads elsewhere.
 
-The internet is a fake here: a table of host names, and a transport that answers from a table of addresses.
+The internet is a fake: a table of host names, and a transport that answers from a table of addresses.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ PUBLIC = "93.184.215.14"
 
 
 class FakeInternet:
-    """Host names with their addresses at each look-up, and what is answered at which URL."""
+    """Host names with their addresses at each look-up, and the answer at each URL."""
 
     def __init__(self, hosts: dict[str, list[list[str]]], answers: dict[str, Callable[[], httpx.Response]]) -> None:
         self._hosts: dict[str, Iterator[list[str]]] = {

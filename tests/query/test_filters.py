@@ -1,4 +1,4 @@
-"""The filter language, and what it finds in each database."""
+"""The filter language, and the objects it finds in each database."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def indexed(param):
     + [indexed(each) for each in SERVERS],
 )
 def found(request, tmp_path_factory):
-    """Which of OBJECTS a filter finds."""
+    """Search that returns the numbers of the OBJECTS that a filter finds."""
     kind, with_indexes = request.param
     database = database_of(kind, request, tmp_path_factory.mktemp("index"))
     collection = database.open("Filtered")

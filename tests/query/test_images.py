@@ -1,4 +1,4 @@
-"""Pictures made safe: what is refused and in which words, what is read and how it then looks."""
+"""Opening pictures: which are refused and in which words, which are read and how they then look."""
 
 import base64
 import os

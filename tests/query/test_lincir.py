@@ -85,7 +85,7 @@ def test_a_long_text_is_cut_so_that_marker_and_end_survive_and_the_caller_is_tol
 
 def test_prompts_may_be_read_by_an_adapted_text_encoder(tiny):
     class Adapted:
-        """A text encoder that changes what another one gives; pictures and plain texts stay as they are."""
+        """A text encoder that changes another one's embeddings of prompts; pictures and plain texts stay as they are."""
 
         def __init__(self, encoder):
             self.encoder = encoder

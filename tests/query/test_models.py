@@ -1,4 +1,4 @@
-"""Model folders: a record is read without a model, and a model is loaded with the parts that are asked for."""
+"""Model folders: records are read without loading a model, and a model is loaded with the parts asked for."""
 
 import shutil
 import subprocess

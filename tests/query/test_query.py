@@ -1,4 +1,4 @@
-"""The one vocabulary: every door reads the same query, and says what is wrong with a wrong one."""
+"""The composed query: every door reads the same one, and names the fault of a wrong one."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Nothing that is printed or recorded holds a user, a password or a signature."""
+"""Redaction: no printed or recorded text holds a user, a password or a signature."""
 
 import pytest
 

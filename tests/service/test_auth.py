@@ -1,4 +1,4 @@
-"""Keys: every way to carry one, rotation, and that none is ever written down."""
+"""Keys: every way to send one, rotation, and that none is ever logged."""
 
 import base64
 import hmac
@@ -174,7 +174,7 @@ def test_keys_are_replaced_without_a_gap(tmp_path: Path, monkeypatch):
     assert (keys.who(["first"]), keys.who(["second"])) == ("old", "new")
     replaced("new:second\n", 2)
     assert (keys.who(["first"]), keys.who(["second"])) == (None, "new")
-    replaced("", 3)  # half written: nobody is locked out, and nobody is let in
+    replaced("", 3)  # a half-written file locks nobody out and lets nobody in
     assert (keys.who(["first"]), keys.who(["second"])) == (None, "new")
     file.unlink()
     assert (keys.who(["first"]), keys.who(["second"]), keys.who([])) == (None, "new", None)

@@ -1,4 +1,4 @@
-"""Every door takes CompoDiff: the same vector for the same question, and clear refusals."""
+"""CompoDiff at every door: the same vector for the same query, and clear refusals."""
 
 import base64
 import json
@@ -56,7 +56,7 @@ def test_every_door_gives_the_vector_of_the_library(service, name):
 
 
 def test_a_picture_that_ends_as_a_mask_reads_does_not_stand_for_the_masked_one(service):
-    """The cache knows a masked picture by both, and not by one text that they make together."""
+    """The cache key keeps picture and mask apart instead of joining their bytes."""
     red = base64.b64decode(RED)
     with serving() as other:
         engine = other.service.engine

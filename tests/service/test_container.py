@@ -1,7 +1,7 @@
-"""The CPU target of the Dockerfile is built, started as its own user on a read-only root, checked, asked and stopped.
+"""The Dockerfile's CPU target: built, started as its own user on a read-only root, health-checked, queried and stopped.
 
-Needs root, buildah, and a base image that `CIR_BASE_IMAGE` names (`docker/make_base.sh` makes one). What else the build
-needs here goes into `CIR_BUILD_OPTIONS`, for example `--build-arg TORCH_INDEX=`. Takes minutes and some 15 GB of disk.
+Needs root, buildah, and a base image that `CIR_BASE_IMAGE` names (`docker/make_base.sh` makes one). Further options of the
+build go into `CIR_BUILD_OPTIONS`, for example `--build-arg TORCH_INDEX=`. Takes minutes and some 15 GB of disk.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="buildah's chroot isolation needs root"),
 ]
 
-# What a container engine does with --read-only --tmpfs /tmp --user: $1 is the root, $2 the user, the rest a command.
+# Does what a container engine does for --read-only --tmpfs /tmp --user: $1 is the root, $2 the user, the rest a command.
 ENTER = """
 set -e
 root=$1 user=$2
@@ -90,7 +90,7 @@ def port():
 
 @pytest.fixture(scope="module")
 def process(container, port, tmp_path_factory):
-    """The image's own entrypoint, ready."""
+    """The image's own entrypoint as a running, ready process."""
     log = tmp_path_factory.mktemp("container") / "log"
     settings = {"CIR_HOST": "127.0.0.1", "CIR_PORT": port, "CIR_API_KEYS": f"test:{KEY}", "CIR_DRAIN_SECONDS": 1}
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""The Dockerfile, the compose files and the Kubernetes manifest: linted, of the right shape, and true to the service."""
+"""The Dockerfile, the compose files and the Kubernetes manifest: linted, valid, and in step with the service."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The doors answer what real servers sent, and every door gives the same vector for the same question."""
+"""The doors answer recorded requests of real servers, and every door gives the same vector for the same query."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ QUERY = {"image": RED, "text": "is blue"}
 
 
 def fake_internet(fetched: list[str] | None = None) -> Fetcher:
-    """A fetcher whose network is a fake: one public address, one picture; `fetched` is told what was asked for."""
+    """A fetcher whose network is a fake: one public address, one picture; each requested URL is added to `fetched`."""
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), "green").save(stream, "JPEG")
 
@@ -49,7 +49,7 @@ def recorded(file: str) -> list:
 
 
 def as_we_take_it(line: dict) -> tuple[str, object]:
-    """Path and body of a recorded request, with our model's name and without the field that is not ours."""
+    """Path and body of a recorded request, with our model's name and without the field that we do not know."""
     path = line["path"]
     for prefix in ("/clip-secret", "/per-collection"):
         path = path.replace(prefix, "/m/tiny")

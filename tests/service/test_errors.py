@@ -1,4 +1,4 @@
-"""Hostile requests: each gets a sentence and no 5xx, nothing leaks, and the next good request is answered."""
+"""Hostile requests: each gets a sentence and no 5xx, reveals nothing, and the next good request is answered."""
 
 import ast
 import base64
@@ -47,7 +47,7 @@ HUGE = "9" * 5000
 DIM = 128
 GOOD = {"image": RED, "text": "is blue"}
 
-# A body is bytes as they are sent, or what JSON is made of.
+# A body is raw bytes, or a value that is sent as JSON.
 WEAVIATE: list[Any] = [
     b"", b" ", b"null", b"[]", b"3", b'"texts"', b"true", b"{", b'{"texts": ["a"', b'{"texts": ["a"]}{', b"\xff\xfe{}",
     b'{"texts": [NaN]}', b'{"texts": [Infinity]}', b'{"texts": [' + b"9" * 500 + b"]}", b"{'texts': ['a']}", b'{"texts": ["\xed\xa0\x80"]}', b'{"texts": ["\\ud800"]}',

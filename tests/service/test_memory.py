@@ -1,4 +1,4 @@
-"""The process keeps its memory together, and leaves it to an operator who set the allocator up."""
+"""The process uses one memory arena, unless the operator has configured the allocator."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: what fits it is answered with 200, what does not fit it gets a sentence."""
+"""The OpenAPI document is true: requests that fit it are answered with 200, others are refused with a sentence."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def for_each_operation(service: Running, mode: GenerationMode, check: Callable[[
     assert len(operations) > 10
     for operation in operations:
         test = settings(BOUNDED)(given(case=operation.as_strategy(generation_mode=mode))(lambda case: check(case)))
-        with contextlib.suppress(Unsatisfiable):  # an address without parameters has no requests that do not fit
+        with contextlib.suppress(Unsatisfiable):  # for an address without parameters no request can be wrong
             test()
 
 

@@ -1,4 +1,4 @@
-"""The service's pages: all they load comes from the service itself, and they work in a real browser."""
+"""The service's pages: they load everything from the service itself, and work in a real browser."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium without a window."""
+    """Headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no chromium on PATH")
@@ -54,7 +54,7 @@ def browser() -> Iterator[Any]:
 
 
 class Tab:
-    """A tab that remembers what it asked for, and its errors."""
+    """A browser tab that records its requests and errors."""
 
     def __init__(self, browser: Any, **options: Any) -> None:
         self.context = browser.new_context(**options)
@@ -67,13 +67,13 @@ class Tab:
         self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
 
     def open(self, service: Running) -> Any:
-        """The page, once it shows some of the collection."""
+        """Open the page and wait until it shows part of the collection."""
         self.page.goto(f"{service.url}/")
         self.page.locator(".card").first.wait_for()
         return self.page
 
     def bodies(self, path: str) -> list[dict[str, Any]]:
-        """What was sent to a path."""
+        """Return the bodies that were sent to a path."""
         return [request.post_data_json for request in self.asked if request.url.endswith(path)]
 
     def hosts(self) -> set[str]:
@@ -88,7 +88,7 @@ def tab(browser: Any) -> Iterator[Tab]:
 
 
 def until(page: Any, expression: str) -> None:
-    """Wait for an expression to be true; the page's policy lets it not be evaluated by `wait_for_function`."""
+    """Wait for an expression to be true; the page's security policy forbids `wait_for_function`."""
     wait_for(lambda: page.evaluate(expression), 120)
 
 

@@ -33,7 +33,7 @@ def command(service, monkeypatch):
 
 
 def without_model(monkeypatch):
-    """No local model can be loaded."""
+    """Make the loading of any local model fail."""
 
     def refuse(*_, **__):
         raise AssertionError("a local model was loaded")

@@ -1,4 +1,4 @@
-"""`/v1/search` and thumbnails of a collection that sync filled: the same results as the library, and no other file."""
+"""`/v1/search` and thumbnails of a collection that sync filled: the library's results, and no file but its pictures."""
 
 import asyncio
 import base64
@@ -66,7 +66,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Shop:
-    """A folder of pictures, the address of their collection, ids by colour, and what the library finds."""
+    """A folder of pictures, the address of their collection, ids by colour, and the library's results."""
 
     folder: Path
     address: str
@@ -93,7 +93,7 @@ def make_shop(folder: Path) -> Shop:
 
 
 def of_objects(ids: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Searches that name objects."""
+    """Return searches that name objects by id."""
     return {
         "by id": {"query": {"image": {"id": ids["red"]}, "text": "is blue"}},
         "like an object": {
@@ -117,7 +117,7 @@ def served(shop: Shop) -> Iterator[Running]:
 
 @pytest.fixture
 def own_shop(tmp_path: Path) -> Iterator[tuple[Shop, Running]]:
-    """A shop that the test may damage, and its service."""
+    """A shop of the test's own, which it may damage, and its service."""
     shop = make_shop(tmp_path)
     with serving(collections={"shop": [open_collection(shop.address)]}) as running:
         yield shop, running
@@ -284,7 +284,7 @@ class TestCollections:
 
     def test_the_model_that_a_collection_was_made_with_explains_too(self, shop, tmp_path):
         shutil.copytree(shop.folder / "index", tmp_path / "index")
-        mine, other = copy.copy(tiny()), copy.copy(tiny())  # the service gives them names
+        mine, other = copy.copy(tiny()), copy.copy(tiny())  # copies, because the service sets their names
         other.backbone = copy.copy(other.backbone)
         other.backbone.__dict__["fingerprint"] = "ff" * 32
         opened = {"shop": [open_collection(f"qdrant:{tmp_path}/index/shop")]}
@@ -302,7 +302,7 @@ class TestCollections:
 
 
 def broken(collection: Any, error: Exception) -> Any:
-    """The collection, whose search fails."""
+    """Return the collection, changed so that its search fails."""
 
     def search(*_: Any, **__: Any) -> None:
         raise error
@@ -445,7 +445,7 @@ class TestThumbnails:
         for asked in (1, 160, 161, 99999):
             answer = thumbnail(served, shop.ids["red"], params={"size": asked})
             sizes[asked] = Image.open(io.BytesIO(answer.content)).size[0]
-        assert sizes == {1: 160, 160: 160, 161: 320, 99999: 640}  # never larger than the picture
+        assert sizes == {1: 160, 160: 160, 161: 320, 99999: 640}  # a thumbnail is never larger than its picture
         for wrong in ("-1", "wide", "1e9", "٣"):
             assert "size" in sentence(thumbnail(served, shop.ids["red"], params={"size": wrong}), 400)
 
@@ -559,7 +559,7 @@ def test_real_servers_find_the_same_for_many_at_once(shop, database):
     with serving(collections={"shop": opened}) as running, ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda body: running.post("/v1/search", body), [*asked.values()] * 3))
         for name, answer in zip([*asked] * 3, answers, strict=True):
-            if name == "hybrid":  # each database has its own scores for words
+            if name == "hybrid":  # keyword scores differ between databases
                 assert answer.json()["hits"][0]["payload"]["colour"] == "blue"
             else:
                 assert_same(found(answer), shop.expected[name])

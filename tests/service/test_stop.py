@@ -1,4 +1,4 @@
-"""The real process: it starts, says where it is, and on SIGTERM it loses no answer and exits with 0."""
+"""The real process: it starts, prints its address, and on SIGTERM loses no answer and exits with 0."""
 
 import http.client
 import json
@@ -60,7 +60,7 @@ class Process:
 
 
 class Client(threading.Thread):
-    """Asks without a pause over a kept connection, until no connection is to be had any more."""
+    """Send requests without a pause over a kept connection, until no connection can be made."""
 
     def __init__(self, port: int, number: int) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""A composer from another package appears right in every door, by nothing but its entry point and what it says it takes."""
+"""A composer from another package appears correctly at every door, given only its entry point and its `takes`."""
 
 import json
 from collections.abc import Iterator

@@ -1,19 +1,20 @@
-"""Crashes of sync and of the database, and what is left after them.
+"""Crash test of sync and of the database.
 
     python -m tests.support.crash_sync PHOTOS                     20 kills of sync and 5 of the server, on Qdrant and on Weaviate
     python -m tests.support.crash_sync PHOTOS --database qdrant --kills 4 --server-kills 1 --pictures 300
 
-`cir-vectorizer sync` is started again and again and killed with SIGKILL at random moments: a quarter of the times while it
-starts, else while it encodes and writes. Then the database's server is killed so while a sync goes on, and started again.
-One clean run follows. Encoding is slowed down, so that no run is done before it is killed. Checked and printed are
+`cir-vectorizer sync` is started again and again and killed with SIGKILL at random moments: in a quarter of the runs while
+it starts, in the others while it encodes and writes. Then the database's server is killed in the same way during a sync and
+started again. One clean run follows. Encoding is slowed down, so that no run ends before it is killed. The script checks
+and prints that
 
 - every picture is one object, and each vector is within 1e-5 of that of a run without crashes;
 - every object is found by its own vector, so the index is whole too;
-- the clean run encodes exactly what was missing before it;
-- what was encoded twice is no more than the batches that were on their way when something was killed.
+- the clean run encodes exactly the pictures that were missing before it;
+- no more pictures were encoded twice than were on their way when something was killed.
 
-Both servers must be on PATH. Weaviate runs with ASYNC_INDEXING=true unless the environment says otherwise: without it, one
-that is killed forgets the index entries of its last batches for good, though it had acknowledged them (the objects stay).
+Both servers must be on PATH. Weaviate runs with ASYNC_INDEXING=true unless the environment says otherwise: without it, a
+killed server loses the index entries of its last acknowledged batches for good (the objects stay).
 """
 
 import argparse
@@ -39,24 +40,24 @@ from tests.support import servers
 
 BATCH_SIZE = 8
 ON_THEIR_WAY = WRITES_IN_FLIGHT + 1
-"""Batches that were encoded and not written yet when sync is killed: those handed over, and one that waits for room."""
+"""Most batches that are encoded but not written when sync is killed: those handed over, and one in the queue."""
 TOLERANCE = 1e-5
 SHARE_S = 1.0
-"""Seconds of encoding that are planned for each kill."""
+"""Seconds of encoding planned for each kill."""
 
 
 @dataclass
 class Outcome:
-    """What a crash test found."""
+    """Result of a crash test."""
 
     database: str
     pictures: int
     sync_kills: int = 0
     server_kills: int = 0
     survived: int = 0
-    """Runs that went on after their server came back."""
+    """Number of runs that went on after their server came back."""
     encoded: int = 0
-    """Pictures encoded in all runs together."""
+    """Number of pictures encoded in all runs together."""
     missing_before_last: int = 0
     encoded_by_last: int = 0
     most_difference: float = 0.0
@@ -80,7 +81,7 @@ class Outcome:
 
 
 class Database:
-    """A server that can be killed and started again where it was."""
+    """A server that can be killed and started again on the same data and port."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -95,7 +96,7 @@ class Database:
         return self._context.__enter__()
 
     def start(self) -> None:
-        """Start it again, where it was."""
+        """Start the server again on the same data and port."""
         self.server = self._start(self.server)
 
     def kill(self) -> None:
@@ -117,7 +118,7 @@ class Database:
 
 
 class Syncs:
-    """Starts `cir-vectorizer sync` of one folder as processes of their own, which note what they encode."""
+    """Starts `cir-vectorizer sync` of one folder in separate processes, which record what they encode."""
 
     def __init__(self, photos: Path, work: Path, database: Database) -> None:
         self.photos = photos
@@ -125,7 +126,7 @@ class Syncs:
         self.report = work / f"{database.name}-report.json"
         self.errors = work / f"{database.name}-errors.log"
         self.pause = 0.0
-        """Seconds that each batch takes longer."""
+        """Seconds added to each batch."""
         self._database = database
 
     def start(self, collection: str) -> subprocess.Popen[bytes]:
@@ -156,7 +157,7 @@ class Syncs:
 
 
 def child(log: Path, pause: float, arguments: list[str]) -> None:
-    """`cir-vectorizer` with `arguments`; appends to `log` how many pictures each batch has that was encoded."""
+    """Run `cir-vectorizer` with `arguments`; append the number of pictures of each encoded batch to `log`."""
     from cir_vectorizer.cli import main
     from cir_vectorizer.models import Vectorizer
 
@@ -239,7 +240,7 @@ def _count(database: Database) -> int:
 
 
 def _examine(database: Database, outcome: Outcome, kills: int, server_kills: int) -> None:
-    """Compare the collection that lived through the crashes with the one that did not."""
+    """Compare the collection that went through the crashes with one from a run without crashes."""
     problems = outcome.problems
     with (
         contextlib.closing(database.open("Crashed")) as crashed,
@@ -272,7 +273,7 @@ def _examine(database: Database, outcome: Outcome, kills: int, server_kills: int
 
 
 def spread(photos: Path, count: int, folder: Path) -> Path:
-    """`count` files in a new folder that cycle through the photos, each a little different by bytes after its end."""
+    """Fill a new folder with `count` copies of the photos in turn, made different by a few bytes at their end."""
     folder.mkdir()
     found = sorted(path for path in photos.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
     for i, path in zip(range(count), cycle(found), strict=False):
@@ -281,8 +282,8 @@ def spread(photos: Path, count: int, folder: Path) -> Path:
 
 
 def run(photos: Path, name: str, count: int, kills: int, server_kills: int, seed: int = 0) -> Outcome:
-    """The crash test of one database with `count` pictures."""
-    os.environ["CLIP_WAIT_FOR_STARTUP"] = "false"  # there is no container, and vectors come from here
+    """Run the crash test of one database with `count` pictures."""
+    os.environ["CLIP_WAIT_FOR_STARTUP"] = "false"  # no container runs; vectors come from this program
     os.environ.setdefault("ASYNC_INDEXING", "true")
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)

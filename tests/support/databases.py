@@ -27,7 +27,7 @@ ONE_OF_EACH = [QDRANT[0], QDRANT[1], *WEAVIATE]
 
 @dataclass
 class Database:
-    """A place for collections; those that were opened here go when it is closed."""
+    """A database for collections; `close` removes those that were opened through it."""
 
     kind: str
     server: object = None  # a tests.support.servers.Server
@@ -39,14 +39,14 @@ class Database:
         return self.kind == "embedded"
 
     def open(self, name="Shop", **options):
-        """A collection that no other test knows."""
+        """Open a collection that no other test uses."""
         unique = f"{name}{os.getpid()}_{len(self.opened)}"
         collection = open_collection(self.address(unique), options=self.options(**options))
         self.opened.append(collection)
         return collection
 
     def again(self, collection, **options):
-        """The same collection, opened anew."""
+        """Open the same collection again."""
         other = open_collection(collection.address, options=replace(collection.options, **options))
         self.opened.append(other)
         return other
@@ -72,7 +72,7 @@ class Database:
 
 
 def database_of(kind, request, folder):
-    """The database that a parameter of `EVERY` names."""
+    """Return the database that a parameter of `EVERY` names."""
     if kind == "embedded":
         return Database(kind, folder=folder)
     return Database(kind, request.getfixturevalue("weaviate_server" if kind == "weaviate" else "qdrant_server"))
@@ -80,19 +80,19 @@ def database_of(kind, request, folder):
 
 @pytest.fixture
 def database(request, tmp_path):
-    """One of the databases; parametrised with `indirect=True`."""
+    """Database under test; parametrised with `indirect=True`."""
     found = database_of(request.param, request, tmp_path)
     yield found
     found.close()
 
 
 def every(kinds=EVERY):
-    """Run a test with each of these databases."""
+    """Return a decorator that runs a test with each of these databases."""
     return pytest.mark.parametrize("database", kinds, indirect=True)
 
 
 def uid(number):
-    """An id that both databases take."""
+    """Return an id that both databases accept."""
     return str(UUID(int=number + 1))
 
 
@@ -102,7 +102,7 @@ def unit(*numbers):
 
 
 def points(payloads, vector=None):
-    """Objects with these payloads, the first one nearest to (1, 0, 0, 0)."""
+    """Return objects with these payloads, the first one nearest to (1, 0, 0, 0)."""
     return [
         Point(uid(i), unit(1, i / 10, 0, 0) if vector is None else vector, payload)
         for i, payload in enumerate(payloads)

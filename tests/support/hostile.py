@@ -1,6 +1,6 @@
 """Drawn files for the tests of `cir_vectorizer.pictures.images`: hostile ones with a reason, odd but good ones with a colour.
 
-Every file is small on disk (2.1 MB at most) and drawn anew, the same each time; nothing is a link.
+Every file is small on disk (2.1 MB at most) and drawn by code, the same each time; none is a link.
 """
 
 import io
@@ -30,7 +30,7 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def noise(width: int = 48, height: int = 32) -> Image.Image:
-    """A picture that compresses badly, so that half of its file is half of its pixels."""
+    """A picture that compresses badly, so that half of the file holds half of the pixels."""
     return Image.frombytes("RGB", (width, height), random.Random(7).randbytes(width * height * 3))
 
 
@@ -54,7 +54,7 @@ def png(width: int, height: int, pixels: bytes, depth: int = 8, colour: int = 2,
 
 
 def deflated_zeros(count: int) -> bytes:
-    """`count` zeros, deflated about 1 to 1000, without holding them all."""
+    """Return `count` zeros deflated about 1 to 1000, without holding them all in memory."""
     press = zlib.compressobj(9)
     block = bytes(2**20)
     whole = b"".join(press.compress(block) for _ in range(count // len(block)))
@@ -67,7 +67,7 @@ def idat_bomb() -> bytes:
 
 
 def tiff(tags: dict[int, tuple[int, int]], data: bytes) -> bytes:
-    """A little-endian TIFF of one directory; `tags` maps a number to (type, value), None stands for where data is."""
+    """A little-endian TIFF of one directory; `tags` maps a number to (type, value), None stands for the offset of the data."""
     start = 8 + 2 + 12 * len(tags) + 4
     entries = (
         struct.pack("<HHII", tag, kind, 1, start if value < 0 else value) for tag, (kind, value) in sorted(tags.items())
@@ -256,7 +256,7 @@ def _heavy_files() -> dict[str, bytes]:
 
 
 def hostile_pictures(folder: Path) -> dict[str, str]:
-    """Write files that no picture is read from; returns each file's name and the reason of its refusal."""
+    """Write files that must be refused; return each file's name and the reason of its refusal."""
     groups: dict[str, dict[str, bytes]] = {
         "format": _format_files(),
         "pixels": _pixel_files(),
@@ -287,7 +287,7 @@ _INVERSE = {
 }
 
 CORNERS = {(0.25, 0.25): RED, (0.75, 0.25): (0, 160, 0), (0.25, 0.75): BLUE, (0.75, 0.75): (240, 220, 0)}
-"""Where, as shares of width and height, a picture of `stored_turned` has which colour when seen upright."""
+"""Colours of an upright picture of `stored_turned`, by position as shares of width and height."""
 
 
 def stored_turned(orientation: int, kind: str, **options: Any) -> bytes:
@@ -395,7 +395,7 @@ _ODD: dict[str, tuple[Callable[[], bytes], tuple[int, int, int]]] = {
 
 
 def odd_but_good_pictures(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Write files that must be read; returns each file's name and its colour a quarter in from the top left."""
+    """Write files that must be read; return each file's name and its colour a quarter in from the top left."""
     for name, (draw, _) in _ODD.items():
         (folder / name).write_bytes(draw())
     for orientation in range(1, 9):

@@ -1,6 +1,6 @@
 """The map of the tree in CONTRIBUTING.md: one line a room, drawn from the rooms' own docstrings.
 
-python -m tests.support.house            draw it anew
+python -m tests.support.house            draw it again
 python -m tests.support.house --check    exit 1 if it is out of date
 """
 

@@ -1,4 +1,4 @@
-"""What the tests of sync share: drawn pictures, tables, and short ways to run and to look."""
+"""Helpers of the tests of sync: drawn pictures, tables, and short ways to run sync and to inspect the result."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from cir_vectorizer.sync import sync
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of five pictures, two of them in a folder inside."""
+    """A folder of five pictures, two of them in a subfolder."""
     folder = tmp_path / "photos"
     for i, name in enumerate(["a.jpg", "b.png", "c.webp", "inner/d.gif", "inner/e.bmp"]):
         draw(folder / name, i)
@@ -24,21 +24,21 @@ def photos(tmp_path):
 
 @pytest.fixture
 def shop(tmp_path):
-    """An embedded collection, not made yet."""
+    """An embedded collection that sync has yet to create."""
     collection = open_collection(f"qdrant:{tmp_path}/index/shop")
     yield collection
     collection.close()
 
 
 def draw(path, seed):
-    """A small picture of coloured blocks; each seed gives another one."""
+    """Draw a small picture of coloured blocks; each seed gives a different one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     Image.fromarray(blocks).resize((64, 64), Image.Resampling.NEAREST).save(path)
 
 
 def table(path, rows):
-    """Write rows as csv, tsv or jsonl, as the suffix says."""
+    """Write rows as csv, tsv or jsonl, by the suffix."""
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
@@ -69,11 +69,11 @@ def only(**expected):
 
 
 def indexed(shop):
-    """Names of the indexed pictures."""
+    """Return the names of the indexed pictures."""
     return sorted(Path(record.path).name for _, record in shop.scan())
 
 
 def payloads(shop):
-    """User columns by the picture's name."""
+    """Return the user's columns by the picture's name."""
     points = shop.get([id_ for id_, _ in shop.scan()])
     return {Path(p.payload["_cir"]["path"]).name: {k: v for k, v in p.payload.items() if k != "_cir"} for p in points}

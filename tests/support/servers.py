@@ -1,7 +1,7 @@
 """Real servers for the tests: our service, Qdrant and Weaviate, each a process on loopback that ends with its context.
 
-`QDRANT_URL` (with `QDRANT_GRPC_PORT`) and `WEAVIATE_URL` (with `WEAVIATE_GRPC_PORT`) name running ones instead. Those
-must have been wired to a container of ours themselves.
+`QDRANT_URL` (with `QDRANT_GRPC_PORT`) and `WEAVIATE_URL` (with `WEAVIATE_GRPC_PORT`) name running servers to use instead.
+These must already be connected to a container of ours.
 """
 
 import base64
@@ -27,7 +27,7 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server listens."""
+    """Addresses of a running server."""
 
     host: str
     port: int
@@ -45,7 +45,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -55,7 +55,7 @@ def free_port() -> int:
 def running(
     command: list[str], ready: str, log: Path, environment: dict[str, str], cwd: Path
 ) -> Iterator[subprocess.Popen]:
-    """Run a command until the context ends; enter it once `ready` answers with 2xx."""
+    """Run a command until the context ends; the context begins once `ready` answers with 2xx."""
     variables = {**os.environ, **environment}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables, cwd=cwd)
@@ -86,7 +86,7 @@ def _wait(process: subprocess.Popen, ready: str, log: Path) -> None:
 
 @contextlib.contextmanager
 def our_service(folder: Path, *arguments: str, key: str = "") -> Iterator[Server]:
-    """`cir-vectorizer serve` as a process of its own, with the model `tiny`."""
+    """Run `cir-vectorizer serve` with the model `tiny` in a process of its own."""
     server = Server("127.0.0.1", free_port(), log=folder / "service.log")
     command = [sys.executable, "-m", "cir_vectorizer.cli", "serve", "--model", "tiny", "--device", "cpu"]
     command += ["--port", str(server.port), "--drain-seconds", "0", *arguments]
@@ -97,7 +97,7 @@ def our_service(folder: Path, *arguments: str, key: str = "") -> Iterator[Server
 
 @contextlib.contextmanager
 def qdrant(folder: Path, inference: str, again: Server | None = None) -> Iterator[Server]:
-    """A stock Qdrant whose server-side inference asks `inference`; `again` is an ended one to start in its place."""
+    """Run a stock Qdrant whose server-side inference asks `inference`; `again` is a stopped server to start again."""
     binary = shutil.which("qdrant")
     if binary is None:
         pytest.skip("no qdrant on PATH")
@@ -120,7 +120,7 @@ def qdrant(folder: Path, inference: str, again: Server | None = None) -> Iterato
 def weaviate(
     folder: Path, inference: str, again: Server | None = None, modules: str = "multi2vec-clip", anonymous: bool = True
 ) -> Iterator[Server]:
-    """A stock Weaviate whose module `multi2vec-clip` asks `inference`; `again` is an ended one to start in its place."""
+    """Run a stock Weaviate whose module `multi2vec-clip` asks `inference`; `again` is a stopped server to start again."""
     binary = shutil.which("weaviate")
     if binary is None:
         pytest.skip("no weaviate on PATH")
@@ -153,7 +153,7 @@ def weaviate(
 
 
 def named(variable: str, default_grpc: int) -> Server | None:
-    """The running server that the environment names; None if it names none."""
+    """Return the running server that the environment names; None if it names none."""
     if not (url := os.environ.get(f"{variable}_URL")):
         return None
     parts = urlsplit(url)
@@ -162,14 +162,14 @@ def named(variable: str, default_grpc: int) -> Server | None:
 
 
 def pictures(count: int) -> list[bytes]:
-    """Encoded pictures: real photos where `../shared` is beside this checkout, drawn products where it is not."""
+    """Return encoded pictures: real photos if `../shared` exists beside this checkout, else drawn products."""
     folder = Path(__file__).parents[3] / "shared" / "data" / "photos"
     files = sorted(folder.glob("*.jpg"))[:count] if folder.is_dir() else []
     return [file.read_bytes() for file in files] if len(files) == count else [drawn(i) for i in range(count)]
 
 
 def drawn(seed: int) -> bytes:
-    """A drawn product as PNG; each seed gives another picture."""
+    """Draw a product as PNG; each seed gives a different picture."""
     import random
 
     from examples.demo.catalog import SEEN, draw
@@ -185,14 +185,14 @@ def base64_of(data: bytes) -> str:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Our service with the key `KEY`."""
+    """Our service, with the key `KEY`."""
     with our_service(tmp_path_factory.mktemp("service"), key=f"test:{KEY}") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def qdrant_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Qdrant, wired to our service by its configuration only."""
+    """Qdrant, connected to our service by its configuration alone."""
     if (given := named("QDRANT", 6334)) is not None:
         yield given
         return
@@ -203,7 +203,7 @@ def qdrant_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def weaviate_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Weaviate, wired to our service by its configuration only."""
+    """Weaviate, connected to our service by its configuration alone."""
     if (given := named("WEAVIATE", 50051)) is not None:
         yield given
         return

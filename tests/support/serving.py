@@ -35,7 +35,7 @@ def encoded(picture: Image.Image, kind: str = "PNG") -> str:
 
 
 def drawn(number: int, size: int = 8) -> str:
-    """A picture in base64, a different one for each number."""
+    """Draw a picture in base64, a different one for each number."""
     colour = number * 7919 % 2**24
     return encoded(Image.new("RGB", (size, size), (colour >> 16, colour >> 8 & 255, colour & 255)))
 

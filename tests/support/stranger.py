@@ -1,4 +1,4 @@
-"""A composer from a stranger's package, and the files that pip would leave of its installation."""
+"""Composers as another package would bring them, and the files that pip would write when it installs the package."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from cir_vectorizer.query import ComposedQuery
 
 
 class Tint(Composer):
-    """Turns one picture's vector a little, in a direction that the words choose. All else is `Composer`'s default."""
+    """Turns one picture's vector a little, in a direction chosen by the words; everything else is `Composer`'s default."""
 
     takes = Takes(image="required", text="required", mask="optional", most_images=1, options=("seed",))
     weightless = True
@@ -40,7 +40,7 @@ class Tint(Composer):
 
 
 class TalkingTint(Tint):
-    """Has its own words for pictures, and something to compile."""
+    """The same with its own words for pictures, and with something to compile."""
 
     compiled = False
 

@@ -19,16 +19,16 @@ _ROOMS = tuple(f"{ROOT / package}/" for package in PACKAGES)
 
 
 class Trace:
-    """Notes the first call of each function of ours while it is on; `watching` hands it to threads that start later."""
+    """Records the first call of each of our functions while it is active; `watching` passes it on to threads that start later."""
 
     def __init__(self) -> None:
         self.on = False
         self.calls: list[tuple[str, str]] = []
-        """File and function, in the order of the first calls."""
+        """Files and functions in the order of their first calls."""
         self._seen: set[CodeType] = set()
 
     def note(self, frame: FrameType, event: str, _: Any) -> None:
-        """Note one call; a profile function."""
+        """Record one call; a profile function."""
         if event != "call" or not self.on:
             return
         code = frame.f_code
@@ -40,7 +40,7 @@ class Trace:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Trace]:
-    """Trace the calls of this thread and of all that start meanwhile."""
+    """Trace the calls of this thread and of all threads that start meanwhile."""
     trace = Trace()
     threading.setprofile(trace.note)
     sys.setprofile(trace.note)

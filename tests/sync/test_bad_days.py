@@ -1,4 +1,4 @@
-"""What happens to sources while they are synced, each with the sentence it shows on the command line."""
+"""Mishaps to sources during a sync, each with the sentence that the command line shows."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ pytest_plugins = ["tests.support.indexing", "tests.support.servers"]
 
 @pytest.fixture
 def say(photos, shop, tmp_path):
-    """Syncs the photos after a first run; gives exit status, output and report."""
+    """Sync the photos again after a first run; return exit status, output and report."""
     arguments = [
         "sync",
         str(photos),
@@ -129,7 +129,7 @@ class TestTheSource:
 class TestTheReport:
     @pytest.fixture
     def full_disk(self, tmp_path):
-        """A file system without room."""
+        """A full file system."""
         folder = tmp_path / "full"
         folder.mkdir()
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)], capture_output=True)
@@ -226,7 +226,7 @@ class TestTwoSyncsAtOnce:
         return tmp_path / "many"
 
     def at_once(self, *jobs):
-        """Run jobs on threads; whatever one raises is raised here."""
+        """Run jobs on threads; an exception of one is raised here."""
         done = [None] * len(jobs)
 
         def call(i):

@@ -152,7 +152,7 @@ class TestInterruption:
 
 
 def rows(storage):
-    """How many objects an embedded collection holds on disk, seen from outside."""
+    """Count the objects that an embedded collection has on disk, without opening it."""
     if not storage.exists():
         return 0
     try:

@@ -1,4 +1,4 @@
-"""Sync and its database are killed again and again; nothing is lost, and nothing is done twice without need."""
+"""Sync and its database are killed again and again: nothing is lost, and nothing is done twice without need."""
 
 import pytest
 

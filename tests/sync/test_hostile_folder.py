@@ -1,4 +1,4 @@
-"""A folder of hostile pictures among good ones: the good are indexed, each bad one is in the report with its reason."""
+"""A folder of hostile pictures among good ones: the good ones are indexed, and each bad one is in the report with its reason."""
 
 import json
 from pathlib import Path

@@ -32,7 +32,7 @@ def place(request):
 
 @pytest.fixture
 def there(place, request):
-    """A collection of the server, empty at first."""
+    """An empty collection on the server."""
     address, options = place
     name = "".join(part.capitalize() for part in request.node.originalname.split("_"))[:60]
     with contextlib.closing(open_collection(f"{address}/{name}", options=options)) as collection:

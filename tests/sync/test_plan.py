@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do, and that nothing was done."""
+"""`--dry-run`: it tells what a run would do, and writes nothing."""
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +14,7 @@ pytest_plugins = ["tests.support.indexing"]
 
 @pytest.fixture
 def dry(photos, shop, tmp_path, monkeypatch):
-    """`sync --dry-run` of the photos into the shop: its output, after a check that it wrote nothing."""
+    """Run `sync --dry-run` of the photos into the shop, check that it wrote nothing, and return its output."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

@@ -1,4 +1,4 @@
-"""`--prune`: what left the source leaves the collection, and nothing else ever does."""
+"""`--prune`: objects that left the source leave the collection, and no others."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def ten(tmp_path):
 
 
 def after_listing(source, action):
-    """The source, and `action` happens when it has listed its last entry."""
+    """Return the source, changed to run `action` after its last entry was listed."""
     listing = source.items
 
     def items():

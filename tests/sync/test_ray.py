@@ -20,7 +20,7 @@ from cir_vectorizer.sync.ray_decoders import RayDecoders  # noqa: E402
 
 
 def contents(shop):
-    """Objects by id: payload and vector."""
+    """Return payload and vector of each object by its id."""
     return {point.id: (point.payload, point.vector) for point in shop.get([id_ for id_, _ in shop.scan()])}
 
 
@@ -80,7 +80,7 @@ def test_the_command_starts_a_ray_of_this_machine(photos, tmp_path):
 
 
 def test_with_gpus_the_actors_take_them_and_tasks_read(photos, tmp_path, tiny):
-    """The GPU is a fake: Ray is told that there is one, and the model runs on what torch finds."""
+    """The GPU is a fake: Ray is told of one, and the model runs on whatever device torch finds."""
     import ray
 
     ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
@@ -102,7 +102,7 @@ def test_a_cluster_that_does_not_answer_is_named(tiny):
 
 def test_a_worker_with_other_weights_ends_the_run_with_a_sentence(photos, tmp_path, tiny):
     class Other:
-        """A fake: the same model, but for its fingerprint."""
+        """A fake: the same model with another fingerprint."""
 
         name, dim, limits, backbone, fingerprint = "tiny", tiny.dim, tiny.limits, tiny.backbone, "0" * 64
         former_fingerprint, precision = "1" * 64, "float32"

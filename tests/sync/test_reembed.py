@@ -24,7 +24,7 @@ def other_model(clip_folder):
 
 
 def anew(source, shop, model, **options):
-    """`sync --reembed`."""
+    """Sync as `sync --reembed` does."""
 
     def copy(wanted):
         return CollectionSource(shop, Web(), keep_owners=True, wanted=wanted, lent=True)

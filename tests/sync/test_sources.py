@@ -1,4 +1,4 @@
-"""Where pictures come from: chosen files, tables of every kind, URLs, data URIs, folders and tables elsewhere."""
+"""Sources of pictures: chosen files, tables of every kind, URLs, data URIs, and remote folders and tables."""
 
 import base64
 import contextlib
@@ -64,7 +64,7 @@ def web_server(folder, tags=None, answers=None, login=None):
 
 @pytest.fixture
 def bucket(photos):
-    """The five pictures in a store that only fsspec knows."""
+    """The five pictures in a store that only fsspec can read."""
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     memory.put(str(photos), "/bucket", recursive=True)
@@ -279,7 +279,7 @@ class TestUrlsInATable:
             assert Web(True).stamp(f"{address}/a.jpg") is None
             report = self.sync(shop, tiny, source)
         assert counts(report) == only(unchanged=1, failed=1)
-        assert "redirects to what is no URL; give the picture's own address" in str(report.failed[0])
+        assert "redirects to an invalid URL; give the picture's own address" in str(report.failed[0])
 
     def test_a_port_that_there_cannot_be_fails_alone(self, photos, shop, tiny, tmp_path):
         report = self.sync(shop, tiny, table(tmp_path / "catalog.csv", [{"image": "http://127.0.0.1:99999/a.jpg"}]))

@@ -1,4 +1,4 @@
-"""`--watch`: a round whenever the source changed, until Ctrl-C."""
+"""`--watch`: a round whenever the source has changed, until Ctrl-C."""
 
 import json
 import re
@@ -23,7 +23,7 @@ class Stopped(Exception):
 
 
 def looks(shop, model, source, *between, **options):
-    """Watch `source` through one look and one more after each of `between`; what each round told."""
+    """Watch `source` through one look and one more after each of `between`; return what each round reported."""
     steps, told = iter(between), []
 
     def sleep(seconds):

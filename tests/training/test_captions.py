@@ -1,4 +1,4 @@
-"""Captions come out of every kind of file, cleaned and once each; what cannot be read is explained."""
+"""Captions are read from every kind of file, cleaned, each once; unreadable files end in a sentence."""
 
 import gzip
 import io

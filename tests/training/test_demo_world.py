@@ -1,4 +1,4 @@
-"""The drawn shop: its split is honest, and composed search on it does what the README says."""
+"""The drawn shop: training never sees what is held out, and composed search beats the baselines."""
 
 import json
 import random
@@ -66,7 +66,7 @@ def test_queries_change_one_attribute_and_have_an_answer_that_is_not_the_referen
 
 
 def blanked(text):
-    """The text with every attribute's value in place of one letter, and "an" as "a"."""
+    """Return the text with one letter for every attribute's value, and "a" for "an"."""
     for words in ("polka dot", "stripy", "solid", "checkered"):
         text = text.replace(words, "plain")
     values = {*COLOURS, *PATTERNS, *CATEGORIES}
@@ -75,7 +75,7 @@ def blanked(text):
 
 
 def test_no_triplet_of_the_packaged_compodiff_has_a_wording_of_the_queries():
-    """Neither as a whole nor as a part, whatever fillers stand around it."""
+    """Wordings are compared whole and in part, with any filler words around them."""
     wordings = {blanked(w.format(v="red", a="a")) for kind in QUERY_WORDINGS.values() for w in kind}
     learnt = lessons()
     masked = [text for text, _, reference, _ in learnt.masked if reference < len(learnt.whole) + len(learnt.scenes)]

@@ -203,14 +203,14 @@ def test_spans_are_maximal_runs(words: list[str]) -> None:
 
 
 class FakeDoc(list[SimpleNamespace]):
-    """Stands for spacy.tokens.Doc, since spaCy's models are not on the package index."""
+    """A fake of spacy.tokens.Doc, because spaCy's models are not on the package index."""
 
     def __init__(self, vocab: object, words: Sequence[str]) -> None:
         super().__init__(SimpleNamespace(pos_="NOUN" if word == "dress" else "ADP") for word in words)
 
 
 class FakePipeline:
-    """Stands for a loaded spaCy model: every "dress" is a noun, all else a preposition."""
+    """A fake of a loaded spaCy model: every "dress" is a noun, every other word a preposition."""
 
     vocab = None
 

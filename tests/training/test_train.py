@@ -46,7 +46,7 @@ def write_captions(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model folder of a run of 150 steps in one go."""
+    """Model folder of an uninterrupted run of 150 steps."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     train(*RESUMED, "--captions", write_captions(folder), "--out", folder / "whole", "--steps", 150)
     return folder / "whole"
@@ -134,7 +134,7 @@ def test_resume_refuses_a_damaged_state(caption_file, tmp_path):
 
 
 def test_resume_refuses_the_same_captions_in_another_order(caption_file, tmp_path):
-    """Another order holds out other captions: most of those that validate would have been trained on."""
+    """Another order would hold out other captions, most of which the first run was trained on."""
     out = ("--out", tmp_path / "model", "--batch-size", 16)
     train("--captions", caption_file, *out, "--steps", 2)
     lines = caption_file.read_text().splitlines()
@@ -148,7 +148,7 @@ def test_resume_refuses_the_same_captions_in_another_order(caption_file, tmp_pat
 
 def test_resume_refuses_another_tagger(caption_file, tmp_path, monkeypatch):
     class OtherTagger(BuiltinTagger):
-        """The built-in one under another name, as spaCy would have."""
+        """The built-in tagger under another name, as spaCy's would have."""
 
         name = "spacy:en_core_web_sm"
 

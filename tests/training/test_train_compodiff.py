@@ -56,7 +56,7 @@ def drawn_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(drawn_shop, tmp_path) -> Path:
-    """A copy to spoil."""
+    """A copy that the test may damage."""
     return Path(shutil.copytree(drawn_shop, tmp_path / "shop"))
 
 
@@ -74,7 +74,7 @@ def state_of(folder: Path) -> dict:
 
 
 def same(a, b) -> bool:
-    """Whether two states are equal bit for bit."""
+    """Tell whether two states are equal bit for bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
@@ -308,7 +308,7 @@ WIDTH = 16
 
 
 def synthetic(pictures: int = 80, texts: int = 8) -> Data:
-    """A world where pictures lie around a place that a text names."""
+    """A synthetic world: the pictures of a text lie around one point."""
     generator = torch.Generator().manual_seed(0)
 
     def some(most, count=300):

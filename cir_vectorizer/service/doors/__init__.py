@@ -1,1 +1,1 @@
-"""The doors: each speaks one protocol (Weaviate, Qdrant, REST, the search of a collection) and asks the engine."""
+"""The doors: each speaks one protocol (Weaviate, Qdrant, REST, search of a collection) and passes work to the engine."""

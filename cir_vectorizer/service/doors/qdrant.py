@@ -1,6 +1,6 @@
-"""The door of Qdrant's server-side inference: `POST /qdrant`, or `/m/<name>/qdrant` to set what the inputs' names refer to.
+"""The door of Qdrant's server-side inference: `POST /qdrant`, or `/m/<name>/qdrant` to set the default model.
 
-A key may come as the body's `token` too.
+Empty names and aliases in the inputs refer to the default model. A key may also come as the body's `token`.
 """
 
 from collections import Counter
@@ -37,14 +37,14 @@ class _Asked:
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of this door."""
+    """Return the routes of this door."""
     routes = APIRouter(include_in_schema=False)
 
     async def infer(request: Request) -> Response:
         async def work(body: bytes) -> Response:
             content = await service.engine.host(read_json, body)
             _let_in(service, request, content)
-            base = service.names.resolve(request.path_params.get("name"))  # its error tells names to who has a key
+            base = service.names.resolve(request.path_params.get("name"))  # after the key: its error lists models
             asked = await service.engine.host(_read, service, base, content)
             answers = await service.engine.run(asked.works, asked.lane)
             found = vectors_of(answers, lambda error, i: error.within("inputs", i, _label(i, asked.models[i])))
@@ -63,7 +63,7 @@ def router(service: Service) -> APIRouter:
 
 
 def _let_in(service: Service, request: Request, content: dict[str, object]) -> None:
-    """Take a key from the token, where the headers held none."""
+    """Check the key in the body's token, if the headers held none."""
     if key_of(request) is not None or not service.keys.configured:
         return
     token = content.get("token")
@@ -110,7 +110,7 @@ def _work(service: Service, base: Target, model: str, each: Mapping[str, Any]) -
 
 
 def _query(data: Any, options: Any) -> ComposedQuery:
-    """The object as a query; options beside it fill in what it does not say itself."""
+    """Return the object as a query; its own options override those beside it."""
     if not options or not isinstance(data, Mapping):
         return ComposedQuery.parse(data)
     own = data.get("options") or {}

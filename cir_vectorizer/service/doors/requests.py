@@ -1,4 +1,4 @@
-"""Reading request bodies: JSON, and what all doors check of it. Runs on host threads."""
+"""Reading request bodies: JSON, and the checks that all doors share. Runs on host threads."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
@@ -23,11 +23,11 @@ def _whole(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-"""JSON knows one kind of number: 3.0 is 3."""
+"""A whole number. JSON has only one kind of number, so 3.0 is accepted as 3."""
 
 
 class ModelBody(BaseModel):
-    """What the bodies of applications have in common: the model, the default one if None."""
+    """Base of the bodies that applications send; a `model` of None is the default one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -35,10 +35,10 @@ class ModelBody(BaseModel):
 
 
 def read_json(body: bytes) -> dict[str, object]:
-    """The JSON object of a request's body.
+    """Return the JSON object in a request's body.
 
     Raises:
-        RefusedError: 400, it is none.
+        RefusedError: 400, the body is not a JSON object.
     """
     try:
         content = orjson.loads(body)
@@ -51,37 +51,37 @@ def read_json(body: bytes) -> dict[str, object]:
 
 
 def check_items(count: int, settings: Settings) -> None:
-    """Raises RefusedError (413) for a request of too many items."""
+    """Check the number of items in a request. Raises RefusedError (413) if there are too many."""
     if count > settings.max_items:
         problem = f"{count:,} items are over the limit of {settings.max_items:,} a request; send fewer at a time"
         raise RefusedError(413, "items", problem)
 
 
 def check_pictures(works: Sequence[Work], settings: Settings) -> None:
-    """Raises RefusedError (413) if the works' pictures, or the works without any, are too many items."""
+    """Check the number of pictures, counting a work without any as one. Raises RefusedError (413) if it is too large."""
     check_items(sum(max(1, len(work.pictures)) for work in works), settings)
 
 
 def check_text(text: str, settings: Settings) -> str:
-    """The text. Raises QueryError if it is longer than the limit."""
+    """Return the text. Raises QueryError if it is longer than the limit."""
     if len(text) > settings.max_text:
         raise QueryError("text", f"has {len(text):,} characters, over the limit of {settings.max_text:,}; shorten it")
     return text
 
 
 def in_texts_or_images(error: CirError, position: int, texts: int) -> CirError:
-    """Place the error of one answer, where the answers to `texts` texts come before those to images."""
+    """Place an answer's error in `texts` or `images`; the first `texts` answers belong to texts."""
     return error.within("texts", position) if position < texts else error.within("images", position - texts)
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, for messages."""
+    """Return the kind of a JSON value, for messages."""
     kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
     return kinds.get(type(value), "null")
 
 
 def picture_ref(value: Any) -> ImageRef:
-    """One picture as a request writes it. Raises QueryError."""
+    """Return the picture that a value in a request stands for. Raises QueryError if it is not one picture."""
     (ref, *more) = ComposedQuery.parse({"image": value}).image or (None,)
     if ref is None or more:
         raise QueryError("", f"is {kind_of(value)}, not one picture; give base64, a data URI or an object")
@@ -89,7 +89,7 @@ def picture_ref(value: Any) -> ImageRef:
 
 
 def parse(kind: type[Body], content: dict[str, object]) -> Body:
-    """The body as `kind`. Raises QueryError, which names the field at fault."""
+    """Return the body as `kind`. Raises QueryError, which names the field at fault."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

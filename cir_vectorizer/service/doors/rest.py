@@ -1,4 +1,4 @@
-"""The door of applications: `/v1/…`, JSON in and out. Everything here is searches, and none of it waits for room."""
+"""The door of applications: `/v1/…`, JSON in and out. All its work is queued as searches, and none waits for room."""
 
 import base64
 import contextlib
@@ -49,7 +49,7 @@ class EmbedBody(ModelBody):
 
 
 class EmbeddingsBody(ModelBody):
-    """`POST /v1/embeddings`, as OpenAI has it; an input that is a data URI of a picture is a picture."""
+    """`POST /v1/embeddings` in OpenAI's format; an input that is a picture's data URI is embedded as a picture."""
 
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
@@ -66,7 +66,7 @@ class ExplainBody(ModelBody):
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of this door."""
+    """Return the routes of this door."""
     routes = APIRouter(prefix="/v1", include_in_schema=False)
     for path, work in (
         ("/compose", _compose),
@@ -247,7 +247,7 @@ async def _with_vectors(service: Service, query: ComposedQuery, collection: str 
 
 
 def _works_of_parts(vectorizer: Vectorizer, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
-    """The query whole, and without each of its parts, all by the composer of the whole."""
+    """Plan the whole query, and the query without each of its parts, all with the composer of the whole query."""
     with naming("query"):
         whole = vectorizer.plan(query)
         parts = parts_of(query, whole.composer.takes)

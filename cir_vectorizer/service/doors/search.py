@@ -1,6 +1,6 @@
 """Searching the collections that the service was started with: `/v1/search`, `/v1/collections`, thumbnails.
 
-Without a collection, `/v1/collections` is an empty list and the others say so.
+Without a collection, `/v1/collections` is an empty list and the other routes answer with a refusal.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ from cir_vectorizer.service.page.thumbnails import DEFAULT_SIDE, MEDIA_TYPE, SID
 from cir_vectorizer.service.state import Service
 
 MOST_DRAWN = 256
-"""Thumbnails that are made at once; more are refused."""
+"""Most requests for thumbnails that are handled at once; more are rejected."""
 
 THUMBNAIL_SECONDS = 300
-"""How long a client may show a thumbnail without asking again."""
+"""Time for which a client may show a thumbnail without asking again."""
 
 
 class SearchBody(ModelBody):
-    """`POST /v1/search`; `model` may be left out: it is the one that the collection was made with."""
+    """`POST /v1/search`; without `model`, the one that the collection was made with is used."""
 
     collection: str | None = Field(None, max_length=NAME_LENGTH)
     query: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ class _Asked:
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of this door."""
+    """Return the routes of this door."""
     routes = APIRouter(prefix="/v1", include_in_schema=False)
     drawing = 0
 
@@ -115,7 +115,7 @@ def _read(service: Service, body: bytes) -> _Asked:
     asked = parse(SearchBody, read_json(body))
     most = service.settings.max_results
     if asked.limit > most:
-        raise QueryError("limit", f"is over this service's {most:,}; ask for less and go on by offset")
+        raise QueryError("limit", f"is over this service's {most:,}; ask for fewer and continue with offset")
     target = service.names.resolve(asked.model) if asked.model else None
     query = None
     if asked.query is not None:
@@ -138,7 +138,7 @@ def _read(service: Service, body: bytes) -> _Asked:
 
 
 def _works(service: Service, model: str, search: Search) -> tuple[list[str], list[Work]]:
-    """The vectors that a search wants, and what each is called in messages."""
+    """Return the names of a search's parts, for messages, and the work that makes each part's vector."""
     vectorizer = service.engine.vectorizers[model]
     works = []
     parts = search.parts(vectorizer)
@@ -198,12 +198,12 @@ def _side(text: str | None) -> int:
     if text is None:
         return DEFAULT_SIDE
     if not (text.isascii() and text.isdecimal() and len(text) < 6):
-        raise QueryError("size", f"is no number of pixels; give one up to {SIDES[-1]}, or leave it out")
+        raise QueryError("size", f"is not a number of pixels; give one up to {SIDES[-1]}, or leave it out")
     return side_for(int(text))
 
 
 async def _described(service: Service, served: ServedCollection) -> dict[str, Any]:
-    """What a client may want to know of a collection; `problem` says why it cannot be searched, if it cannot."""
+    """Return a collection's description for clients; `problem` says why it cannot be searched, or is None."""
     described: dict[str, Any] = {"name": served.name, "default": _is_default(service, served)}
     try:
         match = await service.match(served)

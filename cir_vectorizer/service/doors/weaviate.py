@@ -1,6 +1,6 @@
 """The door of Weaviate's module `multi2vec-clip`: at the root for the default model, at `/m/<name>` for others.
 
-Under `…/plain` nothing is a composed query.
+Under `…/plain` every text is plain text, never a composed query.
 """
 
 from fastapi import APIRouter, Request, Response
@@ -27,7 +27,7 @@ PREFIXES = ("", "/plain", "/m/{name:path}")
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of this door."""
+    """Return the routes of this door."""
     routes = APIRouter(include_in_schema=False)
 
     async def live() -> Response:
@@ -82,19 +82,19 @@ def router(service: Service) -> APIRouter:
 
 
 def _target(service: Service, request: Request) -> tuple[Target, bool]:
-    """The model that the path names, and whether texts are plain whatever they look like."""
+    """Return the model that the path names, and True if every text is plain, even one that looks like a query."""
     name = request.path_params.get("name", "").strip("/")
     plain = name == "plain" or name.endswith("/plain") or request.url.path.startswith("/plain/")
     return service.names.resolve(name.removesuffix("plain").strip("/") if plain else name), plain
 
 
 def _check_name(service: Service, request: Request) -> None:
-    """Check the model that the path names; what there is instead is told only to those who may know."""
+    """Check the model that the path names; only a request with a valid key is told the names of other models."""
     try:
         _target(service, request)
     except ModelError as error:
         if service.keys.configured and key_of(request) is None:
-            problem = "the model in the address is not served here; correct it, or send a key to see what there is"
+            problem = "the model in the address is not served here; correct it, or send a key to see which are"
             raise RefusedError(400, "model", problem) from error
         raise
 

@@ -1,6 +1,6 @@
-"""Keys: who may ask. Several are valid at once, so that one can be replaced without a gap.
+"""Keys of the service. Several may be valid at once, so that one can be replaced without a gap.
 
-A key is taken from wherever the databases and clients can put it: the address (`http://cir:KEY@host`, which arrives as
+A key is read from wherever the databases and clients can put it: the address (`http://cir:KEY@host`, which arrives as
 Basic), `Authorization: Bearer KEY`, a header that ends in `-api-key`, or the `token` in the body of Qdrant's calls.
 """
 
@@ -19,7 +19,7 @@ from cir_vectorizer.errors import CirError
 log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 1.0
-"""How often at most the file of keys is looked at."""
+"""Shortest time between two checks of the file of keys."""
 
 _LINE = re.compile(r"(?:([A-Za-z0-9_.-]{1,40}):)?(\S+)")
 
@@ -29,10 +29,10 @@ class KeysError(CirError):
 
 
 class Keys:
-    """The keys that are let in, by id. Only their hashes are kept.
+    """The accepted keys, by id. Only their hashes are kept.
 
     Args:
-        text: keys as `ID:SECRET` or `SECRET`, between commas or white space.
+        text: keys as `ID:SECRET` or `SECRET`, separated by commas or white space.
         file: the same, one a line; lines that start with # are comments. It is read again when it changes; if that
             fails, the keys read before stay valid.
 
@@ -51,11 +51,11 @@ class Keys:
 
     @property
     def configured(self) -> bool:
-        """Whether any key is asked for."""
+        """True if requests need a key."""
         return bool(self._keys) or self._file is not None
 
     def who(self, secrets: Iterable[str]) -> str | None:
-        """The id of the first valid key among `secrets`; every key is compared, in constant time."""
+        """Return the id of the first valid key among `secrets`, or None. Every key is compared, in constant time."""
         self._refresh()
         found = None
         for secret in secrets:
@@ -95,7 +95,7 @@ class Keys:
 
 
 def secrets_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
-    """Everything in a request's headers that may be a key."""
+    """Return everything in a request's headers that may be a key."""
     secrets = []
     for name, value in headers:
         if name == b"authorization":
@@ -110,7 +110,7 @@ def secrets_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
 
 
 def _basic(text: str) -> list[str]:
-    """The password, and the user where there is no password (`http://KEY@host`)."""
+    """Return the password of Basic credentials, or the user if there is no password (`http://KEY@host`)."""
     try:
         user, _, password = base64.b64decode(text, validate=True).decode("utf-8").partition(":")
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""What every request passes, whatever its door: an id, a key, a log line, metrics, and a sentence if it fails."""
+"""Middleware that every request passes: gives it an id, checks its key, logs and counts it, answers if it fails."""
 
 import logging
 import re
@@ -24,8 +24,8 @@ class Front:
     """ASGI middleware around all doors.
 
     Args:
-        app: what answers.
-        service: whose keys and metrics.
+        app: the application that answers.
+        service: has the keys and the metrics.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -54,7 +54,7 @@ class Front:
         try:
             self._let_in(scope, path)
             await self._app(scope, receive, answer)
-        except Exception as error:  # the last place where a sentence can be made of it
+        except Exception as error:  # the last place that can answer with a sentence
             refused = refusal(error)
             reason = refused.reason
             if refused.status == CLIENT_GONE:
@@ -68,7 +68,7 @@ class Front:
             self._note(scope, path, status, reason, time.perf_counter() - began, request_id)
 
     def _let_in(self, scope: Scope, path: str) -> None:
-        """Look for a key in the headers; only Qdrant's door may still find one in the body."""
+        """Check the key in the headers. Health checks need none; Qdrant's door looks for it in the body too."""
         keys = self._service.keys
         if not keys.configured:
             return
@@ -97,7 +97,7 @@ class Front:
 
 
 def door_of(path: str) -> str:
-    """Which door a path belongs to, for logs and metrics; never the path itself."""
+    """Return the door that a path belongs to; logs and metrics have it in place of the path."""
     endings = {"/vectorize": "weaviate", "/meta": "meta", "/qdrant": "qdrant", "/metrics": "metrics"}
     if path.endswith(_OPEN):
         return "health"

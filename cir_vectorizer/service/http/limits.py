@@ -1,4 +1,4 @@
-"""What one request may cost: bytes, time, and the client's patience."""
+"""Limits on a request: its bytes, its time, and work stopped when the client has gone."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ TIMEOUT_HEADER = "x-request-timeout"
 
 
 class Bodies:
-    """Reads request bodies, and bounds what they take together.
+    """Reads request bodies, and limits their total size.
 
     Args:
-        most: bytes of one body.
-        together: bytes of all bodies whose requests are not answered yet.
-        seconds: how long a body may take to arrive.
+        most: most bytes of one body.
+        together: most bytes of all bodies whose requests are not answered yet.
+        seconds: longest time for a body to arrive.
     """
 
     def __init__(self, most: int, together: int, seconds: float) -> None:
@@ -34,7 +34,7 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def read(self, request: Request, wait: float) -> AsyncIterator[bytes]:
-        """The request's body; the bytes that have arrived count as held until the context ends.
+        """Yield the request's body; its bytes count as held from their arrival until the context ends.
 
         Args:
             wait: seconds to wait for room before refusing.
@@ -51,7 +51,7 @@ class Bodies:
         self._check(expected)
         held = [0]
         try:
-            await self._room(expected, wait, held)  # kept for nobody: what is only declared may never come
+            await self._room(expected, wait, held)  # not reserved: the declared bytes may never arrive
             try:
                 yield await asyncio.wait_for(self._collect(request, wait, held), self._seconds)
             except asyncio.TimeoutError as error:
@@ -99,10 +99,10 @@ class Bodies:
 
 
 async def until_gone(request: Request, work: Awaitable[Result], seconds: float) -> Result:
-    """The result of `work`, which is cancelled when the client goes away or `seconds` have passed.
+    """Return the result of `work`, which is cancelled when the client goes away or `seconds` have passed.
 
     Raises:
-        ClientGoneError: nobody waits for the answer any more.
+        ClientGoneError: the client went away.
         RefusedError: 503, the deadline has passed.
     """
     task = asyncio.ensure_future(work)
@@ -120,10 +120,10 @@ async def until_gone(request: Request, work: Awaitable[Result], seconds: float) 
 
 
 def deadline(request: Request, most: float) -> float:
-    """Seconds that a request may take: `most`, or less where its header `X-Request-Timeout` says so.
+    """Return the seconds that a request may take: `most`, or less if its header `X-Request-Timeout` says so.
 
     Raises:
-        RefusedError: 400, the header is no number of seconds.
+        RefusedError: 400, the header is not a number of seconds above 0.
     """
     asked = request.headers.get(TIMEOUT_HEADER)
     if asked is None:

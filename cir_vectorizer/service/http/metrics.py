@@ -1,4 +1,4 @@
-"""Prometheus metrics; each app has its own registry. `docs/grafana-dashboard.json` draws them."""
+"""Prometheus metrics; each app has its own registry. `docs/grafana-dashboard.json` shows them."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,14 +6,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from cir_vectorizer.engine.batching import Lane
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter is accompanied by the time it was made
+disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter comes with its creation time
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """What is counted; it is the engine's `Observer` too."""
+    """Counters, histograms and gauges of one service; also the engine's `Observer`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -31,7 +31,7 @@ class Metrics:
             "cir_batch_size", "Pieces in a batch.", ["queue"], buckets=_SIZES, registry=self.registry
         )
         self._device = Counter(
-            "cir_device_seconds", "Time the device worked.", ["queue", "lane"], registry=self.registry
+            "cir_device_seconds", "Time that the device worked.", ["queue", "lane"], registry=self.registry
         )
         self._waits = Histogram(
             "cir_queue_wait_seconds", "Wait in a queue.", ["lane"], buckets=_SECONDS, registry=self.registry
@@ -40,25 +40,27 @@ class Metrics:
         self._rejected = Counter("cir_rejected", "Requests refused.", ["reason"], registry=self.registry)
         self._collections = Histogram(
             "cir_collection_seconds",
-            "Time of calls to a collection, with the wait for a thread.",
+            "Time of calls to a collection, including the wait for a thread.",
             ["collection", "call"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._thumbnails = Counter("cir_thumbnails", "Thumbnails sent.", ["result"], registry=self.registry)
-        self._dropped = Counter("cir_dropped", "Work nobody waited for any more.", registry=self.registry)
+        self._dropped = Counter(
+            "cir_dropped", "Work dropped because nobody waited for it any more.", registry=self.registry
+        )
 
     def answered(self, door: str, status: int, key: str, seconds: float) -> None:
-        """A request was answered; `key` is the id of its key, or "none"."""
+        """Count an answered request; `key` is the id of its key, or "none"."""
         self._requests.labels(door, str(status), key).inc()
         self._seconds.labels(door).observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """A request was refused; `reason` is one of a few short codes."""
+        """Count a refused request; `reason` is one of a few short codes."""
         self._rejected.labels(reason).inc()
 
     def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
-        """A batch ran."""
+        """Record a batch that ran."""
         name = lane.name.lower()
         self._sizes.labels(queue).observe(size)
         self._device.labels(queue, name).inc(seconds)
@@ -67,20 +69,20 @@ class Metrics:
             histogram.observe(wait)
 
     def dropped(self, count: int) -> None:
-        """Abandoned work was dropped."""
+        """Count abandoned pieces of work that were dropped."""
         self._dropped.inc(count)
 
     def cache(self, hits: int, misses: int) -> None:
-        """Pictures were looked up."""
+        """Count pictures that were looked up in the cache."""
         self._cache.labels("hit").inc(hits)
         self._cache.labels("miss").inc(misses)
 
     def collection(self, name: str, call: str, seconds: float) -> None:
-        """A collection was asked; `call` is one word."""
+        """Record a call to a collection; `call` is one word."""
         self._collections.labels(name, call).observe(seconds)
 
     def thumbnail(self, result: str) -> None:
-        """A thumbnail was sent: "same" (the client has it), "kept" or "made"."""
+        """Count a thumbnail that was sent: "same" (the client has it), "kept" or "made"."""
         self._thumbnails.labels(result).inc()
 
     def gauge(self, name: str, about: str, value: Callable[[], float], **labels: str) -> None:
@@ -91,5 +93,5 @@ class Metrics:
         (gauge.labels(**labels) if labels else gauge).set_function(value)
 
     def text(self) -> bytes:
-        """All metrics as Prometheus reads them."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)

@@ -1,7 +1,7 @@
 """The OpenAPI document, written for the models that are served: a request that fits it is answered with 200.
 
-The doors take more than is written here (see `query.py`): what only some composers take, or what must fit together,
-cannot be said in a schema.
+The doors accept more than is written here (see `queries`): a schema cannot express what only some composers accept,
+or which values fit together.
 """
 
 from cir_vectorizer import __version__
@@ -15,7 +15,7 @@ BLUE_PICTURE = (
 
 
 def document(service: Service) -> Schema:
-    """The whole document. Raises RefusedError (503) until the models are loaded."""
+    """Return the whole document. Raises RefusedError (503) until the models are loaded."""
     names, vectorizers = service.names, service.engine.vectorizers
     every = _all_names(names, list(vectorizers))
     paths: Schema = {}
@@ -25,7 +25,7 @@ def document(service: Service) -> Schema:
     paths |= _tagged("Databases", _doors(every))
     health: Schema = {}
     for name, about in (
-        ("/.well-known/live", "The process works."),
+        ("/.well-known/live", "The process is alive."),
         ("/.well-known/ready", "Weights are loaded, a warm-up batch ran, and the service is not stopping."),
     ):
         health[name] = {
@@ -59,7 +59,7 @@ def _all_names(names: Names, models: list[str]) -> list[str]:
 
 
 def _doors(names: list[str]) -> Schema:
-    """What the databases call."""
+    """Return the paths that the databases call."""
     texts = {"type": "array", "items": {"type": "string", "pattern": r"^[^{]*$"}, "maxItems": 16}
     pictures = {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}, "maxItems": 16}
     vectorize = _post(
@@ -120,18 +120,18 @@ def _doors(names: list[str]) -> Schema:
 
 
 def _applications(names: list[str]) -> Schema:
-    """What applications call."""
+    """Return the paths that applications call."""
     model = {"type": ["string", "null"], "enum": [*names, None], "description": "the default model if not given"}
     picture = {"$ref": "#/components/schemas/Picture"}
     query = {"$ref": "#/components/schemas/Query"}
     composed = {"image": RED_PICTURE, "text": "is blue"}
     compose = _post(
-        "Composed queries to unit vectors, with notes such as that a text was cut",
+        "Composed queries to unit vectors, with notes, for example that a text was cut",
         object_schema({"model": model, "queries": {"type": "array", "items": query, "maxItems": 16}}, ["queries"]),
         {"one": {"queries": [composed]}, "named": {"model": names[0], "queries": [composed, {"text": "a red dress"}]}},
     )
     embed = _post(
-        "Texts and pictures to unit vectors; for pictures also the length that their embedding had",
+        "Texts and pictures to unit vectors; for pictures also the norm of the embedding",
         object_schema(
             {
                 "model": model,
@@ -144,7 +144,7 @@ def _applications(names: list[str]) -> Schema:
     )
     text = {"type": "string"}
     embeddings = _post(
-        "As OpenAI has it; an input that is a data URI of a picture is a picture",
+        "OpenAI's embeddings API; an input that is a picture's data URI is embedded as a picture",
         object_schema(
             {
                 "model": model,
@@ -166,7 +166,7 @@ def _applications(names: list[str]) -> Schema:
         ),
         {"composed": {"query": composed, "words": 5}},
     )
-    models = {"summary": "What is served, and what it costs", "responses": {"200": _answer("Models."), **_errors()}}
+    models = {"summary": "The served models and their costs", "responses": {"200": _answer("Models."), **_errors()}}
     return {
         "/v1/compose": {"post": compose},
         "/v1/embed": {"post": embed},
@@ -177,7 +177,7 @@ def _applications(names: list[str]) -> Schema:
 
 
 def _collections(models: list[str], collections: list[str], most: int) -> Schema:
-    """What there is where collections are searched."""
+    """Return the paths that exist only if collections are searched."""
     name = {"type": "string", "enum": collections}
     query = {"$ref": "#/components/schemas/Query"}
     pictures = {"type": "array", "items": {"$ref": "#/components/schemas/Reference"}, "maxItems": 4}
@@ -185,7 +185,11 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
         'A composed query to the nearest objects of a collection; a picture may be an object of it: {"id": …}',
         object_schema(
             {
-                "model": {"type": ["string", "null"], "enum": [*models, None], "description": "as the collection's"},
+                "model": {
+                    "type": ["string", "null"],
+                    "enum": [*models, None],
+                    "description": "by default the collection's",
+                },
                 "collection": {**name, "description": "the default one if not given"},
                 "query": query,
                 "like": {**pictures, "description": "draw the results towards these"},
@@ -202,18 +206,18 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
             "composed": {"query": {"image": RED_PICTURE, "text": "is blue"}, "limit": 5},
             "refined": {"query": {"text": "a red dress"}, "unlike": [BLUE_PICTURE], "offset": 10},
         },
-        "Hits, the nearest first: id, score, payload, the picture's name, and where its thumbnail is.",
+        "Hits, the nearest first: id, score, payload, the picture's name, and its thumbnail's address.",
     )
     parameters = [
-        {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "of the object"},
+        {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "the object's id"},
         {"name": "collection", "in": "query", "schema": name},
         {"name": "size", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1024}},
     ]
-    picture = {"description": "At most so many pixels wide and high.", "content": {"image/jpeg": {}}}
+    picture = {"description": "A JPEG, at most `size` pixels wide and high.", "content": {"image/jpeg": {}}}
     thumbnail = {
         "summary": "A small picture of an object that sync wrote",
         "parameters": parameters,
-        "responses": {"200": picture, "304": {"description": "As the client has it."}, **_errors()},
+        "responses": {"200": picture, "304": {"description": "Not modified."}, **_errors()},
     }
     collections_ = {
         "summary": "The collections that are searched here",
@@ -227,7 +231,7 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
 
 
 def _tagged(tag: str, paths: Schema) -> Schema:
-    """Paths whose operations are shown together."""
+    """Return the paths with a tag, which makes the documentation show them together."""
     methods = ("get", "post")
     return {
         path: {key: {**value, "tags": [tag]} if key in methods else value for key, value in item.items()}

@@ -1,6 +1,6 @@
 """Refusals, made in one place: a status that the databases pass on well, and JSON with a sentence and data.
 
-`error` is the sentence; `code` a word that never changes; `field`, `index` and `item_error` stand there if they apply.
+`error` is the sentence; `code` a word that never changes; `field`, `index` and `item_error` are there if they apply.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from cir_vectorizer.errors import (
 )
 
 CLIENT_GONE = 499
-"""The status that is logged where no answer could be given any more."""
+"""Status that is logged if the client has gone, so that no answer can be sent."""
 
 LONGEST_SENTENCE = 600
 LONGEST_FIELD = 200
@@ -31,7 +31,7 @@ LONGEST_FIELD = 200
 INTERNAL = "something went wrong in this service; its log tells more under the request's id"
 
 _LATER = {"retry-after": "5"}
-_CLOSE = {"connection": "close"}  # what is still to come of the body is not read
+_CLOSE = {"connection": "close"}  # the rest of the body is not read
 _HEADERS = {401: {"www-authenticate": 'Basic realm="cir-vectorizer"'}, 408: _CLOSE, 413: _CLOSE, 503: _LATER}
 _REASONS = {QueryError: "query", ImageError: "image", ModelError: "model"}
 
@@ -43,7 +43,7 @@ class RefusedError(CirError):
         status: of the HTTP answer.
         code: a word that never changes.
         problem: cause and remedy in one sentence.
-        headers: of the HTTP answer, beside those that the status asks for.
+        headers: of the HTTP answer, in addition to those of the status.
     """
 
     def __init__(self, status: int, code: str, problem: str, headers: Mapping[str, str] | None = None) -> None:
@@ -54,7 +54,7 @@ class RefusedError(CirError):
 
 
 class ClientGoneError(CirError):
-    """The client closed the connection; there is nobody to answer."""
+    """The client closed the connection, so no answer can be sent."""
 
     code = "gone"
 
@@ -67,7 +67,7 @@ class Refusal:
         status: of the HTTP answer.
         code: a word that never changes.
         sentence: cause and remedy.
-        reason: the code as the metrics count it; wrong queries and pictures, and models, under one word each.
+        reason: label in the metrics: the code, or one word for all wrong queries, pictures or models.
         headers: of the HTTP answer.
         field: dotted name of the part of the request at fault, "" for the whole.
         index: position of the item at fault in its list.
@@ -124,7 +124,7 @@ def vectors_of(answers: Sequence[Answer | BaseException], place: Callable[[CirEr
 
 
 def refusal(error: BaseException) -> Refusal:
-    """Return what answers an error."""
+    """Return the refusal that answers an error."""
     if not isinstance(error, CirError):
         return Refusal(500, "internal", INTERNAL, "internal", {})
     status, reason = 400, error.code.replace("-", " ")
@@ -150,7 +150,7 @@ def refusal(error: BaseException) -> Refusal:
 
 
 def _blames_request(error: BaseException) -> bool:
-    """Tell whether a database would not take what it was asked, by what its client raises for REST or for gRPC."""
+    """Tell whether a database rejected the request as invalid, by the error of its REST or gRPC client."""
     if getattr(error, "status_code", None) in (400, 422):
         return True
     code = getattr(error, "code", None)

@@ -1,4 +1,4 @@
-"""Schemas of pictures and queries in the OpenAPI document, written from what the model's composers take."""
+"""Schemas of pictures and queries in the OpenAPI document, derived from the fields that the composers take."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _OPTIONS: dict[str, Schema] = {
     "seed": {"type": "integer", "minimum": 0, "maximum": 2**53},
     "weights.negative": {"type": "number", "minimum": 0, "maximum": 1},
 }
-"""Options of which every value that fits is good with every query; the others depend on the rest of the query."""
+"""Options whose allowed values are valid in every query; whether other options are depends on the rest of the query."""
 
 
 def object_schema(properties: Schema, required: list[str], closed: bool = True) -> Schema:
@@ -35,10 +35,10 @@ def object_schema(properties: Schema, required: list[str], closed: bool = True) 
 
 
 def query_schemas(model: Vectorizer) -> Schema:
-    """Return the schemas of pictures and of queries, by name, so that every combination in them makes sense."""
+    """Return the schemas of pictures and of queries, by name; they allow only valid combinations of fields."""
     takes = {name: composer.takes for name, composer in model.composers.items()}
     kinds = {
-        "TextQuery": object_schema({"text": {**_TEXT, "description": "what is looked for"}}, ["text"]),
+        "TextQuery": object_schema({"text": {**_TEXT, "description": "what to look for"}}, ["text"]),
         "ImageQuery": object_schema({"image": _IMAGE}, ["image"]),
     }
     usual = takes[model.default_composer]
@@ -111,7 +111,7 @@ def _pictures(dim: int) -> Schema:
         "description": "the embedding of a picture alone, in this backbone",
     }  # fmt: skip
     norm = {"type": "number", "minimum": 0.1, "maximum": 100}
-    id_ = {"type": ["string", "integer"], "description": "of the collection"}
+    id_ = {"type": ["string", "integer"], "description": "an object of the collection"}
     return {
         "Picture": {
             "type": "string",

@@ -1,1 +1,1 @@
-"""The page to try composed search on, its files and its thumbnails."""
+"""The page to try composed search, its files and its thumbnails."""

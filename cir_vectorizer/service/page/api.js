@@ -1,4 +1,4 @@
-// What the page asks of the service; a refusal is an Error whose message is the service's sentence.
+// Requests to the service; a refusal becomes an Error whose message is the service's sentence.
 
 export async function ask(path, body, signal) {
   const options = { signal };
@@ -14,7 +14,7 @@ export async function ask(path, body, signal) {
     answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The service does not answer; see whether it runs, and try again.");
+    throw new Error("The service does not answer; check that it is running, and try again.");
   }
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(content.error || `The service answered ${answer.status}.`);
@@ -27,10 +27,10 @@ export function thumbnail(hit, size) {
   return `${address}${address.includes("?") ? "&" : "?"}size=${size}`;
 }
 
-// The same picture as base64, for a query that needs its pixels, or a collection whose vectors are no references.
+// The same picture as base64, for a query that needs its pixels, or a collection whose vectors cannot be references.
 export async function thumbnailData(hit) {
   const answer = await fetch(thumbnail(hit, 1024));
-  if (!answer.ok) throw new Error("The object's picture cannot be had, and this search needs it; choose a file instead.");
+  if (!answer.ok) throw new Error("This search needs the object's picture, which cannot be loaded; choose a file instead.");
   return base64Of(await answer.blob());
 }
 

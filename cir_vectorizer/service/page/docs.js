@@ -4,5 +4,5 @@ SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#api",
   deepLinking: true,
-  validatorUrl: null, // else the document's address is sent to a validator outside
+  validatorUrl: null, // else Swagger UI sends the document's address to a validator on the internet
 });

@@ -1,4 +1,4 @@
-// The page: what is asked is kept in `asked`, sent to the service, and what comes back is drawn.
+// The page: `asked` holds the query, which is sent to the service, and the answer is drawn.
 
 import { ask, thumbnail, thumbnailData } from "./api.js";
 import { Mask } from "./mask.js";
@@ -29,9 +29,9 @@ const readsMask = (composer) => ["required", "optional"].includes(takes(composer
 const wide = () => matchMedia("(min-width: 761px)").matches;
 const searchable = () => Boolean(collection() && !collection().problem);
 
-// From what is asked to JSON -------------------------------------------------------------------
+// From `asked` to JSON -------------------------------------------------------------------------
 
-// Whether a composer can't take a field; a picture or a text alone needs no composer, unless one is chosen.
+// True if a composer does not take a field; a picture or a text alone needs no composer, unless one is chosen.
 function refuses(field, composer) {
   if (!composer && (field === "image" || field === "text")) return false;
   return takes(composer)?.[field] === "refused";
@@ -109,7 +109,7 @@ async function more() {
   $("more").disabled = true;
   try {
     const content = await ask("v1/search", { ...of.body, offset: of.hits.length });
-    if (shown !== of) return; // another search has been made meanwhile
+    if (shown !== of) return; // another search was made meanwhile
     const start = shown.hits.length;
     shown.hits.push(...content.hits);
     $("grid").append(...content.hits.map((hit, i) => drawn(hit, start + i)));
@@ -223,9 +223,9 @@ function show() {
   $("refine").hidden = !asked.like.length && !asked.unlike.length;
 }
 
-// Steps: what was asked before, in the browser's history too -------------------------------------
+// Steps: earlier queries, also in the browser's history ----------------------------------------
 
-// Another picture or other words are a new step; all else changes the step that it is.
+// Another picture or text makes a new step; any other change updates the current step.
 function step() {
   const at = steps.findIndex((each) => each.current);
   const before = steps[at]?.asked;
@@ -261,11 +261,11 @@ function back(i) {
   search({ remember: false });
 }
 
-// What people do -------------------------------------------------------------------------------
+// User actions ---------------------------------------------------------------------------------
 
 const asks = () => asked.picture || asked.text.trim() || asked.like.length;
 
-// A change of what is asked; searches at once where there was a search before.
+// Changes the query, and searches at once if there is anything to search for.
 function change(more) {
   asked = { ...asked, ...more };
   if (asked.box && !readsMask(asked.composer)) asked.composer = model().composers.find((each) => readsMask(each.name))?.name || "";
@@ -289,7 +289,7 @@ function refine(side, hit) {
   const lists = { like: without(asked.like), unlike: without(asked.unlike) };
   lists[side].push(picture);
   if (side === "unlike" && !asked.picture && !asked.text.trim() && !lists.like.length) {
-    say({ problem: "Say first what you look for: choose a picture, type words, or press + on a result." });
+    say({ problem: "First say what you are looking for: choose a picture, type words, or press + on a result." });
     return;
   }
   change(lists);
@@ -362,7 +362,7 @@ $("model").addEventListener("change", () => (composers(), change({ composer: "" 
 
 addEventListener("paste", (event) => take([...(event.clipboardData?.files || [])].find((file) => file.type.startsWith("image/"))));
 addEventListener("popstate", (event) => event.state && back(event.state.step));
-let depth = 0; // of elements that a dragged file has entered
+let depth = 0; // number of nested elements that a dragged file has entered
 addEventListener("dragenter", (event) => {
   if (![...event.dataTransfer.types].includes("Files")) return;
   depth += 1;
@@ -384,7 +384,7 @@ addEventListener("drop", (event) => {
 
 function composers() {
   const options = model().composers.map(({ name }) => element("option", { value: name }, name));
-  const usual = element("option", { value: "" }, `usual (${model().default_composer})`);
+  const usual = element("option", { value: "" }, `default (${model().default_composer})`);
   $("composer").replaceChildren(usual, ...options);
 }
 
@@ -400,7 +400,7 @@ function greet() {
   if (!here) {
     $("missing").replaceChildren(
       element("strong", {}, "No collection is searched here yet."),
-      element("span", {}, "Queries are composed all the same: you see what the picture became and the vector to search with. To see what it finds, start the service with the collection that sync filled:"),
+      element("span", {}, "You can still compose queries: you see what the picture became and the vector to search with. To see results, start the service with the collection that sync filled:"),
       element("code", {}, "cir-vectorizer serve --collection qdrant://localhost:6333/shop"),
     );
   } else if (here.problem) {

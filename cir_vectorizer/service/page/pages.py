@@ -1,4 +1,7 @@
-"""Pages for a browser: one to try composed search on at `/`, and the API's documentation at `/docs`. All they need comes from this service, and nothing from elsewhere."""
+"""Pages for a browser: one to try composed search at `/`, and the API's documentation at `/docs`.
+
+They load everything from this service.
+"""
 
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +17,9 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a page may load and do."""
+"""Content security policy of the pages."""
 
-_DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")  # Swagger UI styles as it draws
+_DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")  # Swagger UI sets inline styles
 _HEADERS = {"cache-control": "no-cache", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
 
@@ -28,7 +31,7 @@ class _Assets(StaticFiles):
 
 
 def add_pages(app: FastAPI) -> None:
-    """Add the pages and what they load to the application."""
+    """Add the pages and their assets to the application."""
     routes = APIRouter(include_in_schema=False)
     index, docs = ((_FOLDER / name).read_bytes() for name in ("index.html", "docs.html"))
 

@@ -1,11 +1,11 @@
-// A file that was chosen, dropped or pasted, made ready to be sent.
+// Prepares a file that was chosen, dropped or pasted, so that it can be sent.
 
 import { base64Of } from "./api.js";
 
-const MOST_PIXELS = 1024; // a model sees less than that
+const MOST_PIXELS = 1024; // models see fewer
 const SMALL_BYTES = 600_000;
 
-// {name, address, data}: what is shown, and the picture as base64.
+// Returns {name, address, data}: the name and address to show, and the picture as base64.
 export async function readPicture(file) {
   const blob = await shrunk(file);
   return { name: file.name || "pasted picture", address: URL.createObjectURL(blob), data: await base64Of(blob) };
@@ -16,7 +16,7 @@ async function shrunk(file) {
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    return file; // the service may know the format, or says what is wrong with it
+    return file; // the service may know the format; if not, it says what is wrong
   }
   const scale = Math.min(1, MOST_PIXELS / Math.max(bitmap.width, bitmap.height));
   if (scale === 1 && file.size <= SMALL_BYTES) return file;

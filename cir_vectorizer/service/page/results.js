@@ -1,4 +1,4 @@
-// Drawing what was found, and why.
+// Draws the results and their explanation.
 
 import { thumbnail } from "./api.js";
 
@@ -14,7 +14,7 @@ export function element(name, properties = {}, ...children) {
 
 const TITLES = ["title", "name", "product", "caption", "label", "description"];
 
-// What an object is called: by a column that names it, else by its file, else by its id.
+// Returns an object's title: the column that names it, else its file's name, else its id.
 export function titleOf(hit) {
   const column = TITLES.find((name) => typeof hit.payload[name] === "string" && hit.payload[name].trim());
   return column ? hit.payload[column].trim() : hit.name || String(hit.id);
@@ -37,7 +37,7 @@ export function card(hit, rank, on) {
   }
   const go = element(
     "button",
-    { type: "button", className: "go", title: on.go ? "Go on from this one" : title, disabled: !on.go },
+    { type: "button", className: "go", title: on.go ? "Search from this one" : title, disabled: !on.go },
     view,
     element(
       "span",
@@ -46,7 +46,7 @@ export function card(hit, rank, on) {
       element("span", { className: "columns", title: all }, columns.map(([, value]) => value).join(" · ")),
     ),
   );
-  go.setAttribute("aria-label", `${rank}: ${title}, score ${hit.score.toFixed(3)}. Go on from this one.`);
+  go.setAttribute("aria-label", `${rank}: ${title}, score ${hit.score.toFixed(3)}. Search from this one.`);
   go.addEventListener("click", () => on.go(hit));
   const made = element(
     "li",
@@ -68,7 +68,7 @@ export function card(hit, rank, on) {
   return made;
 }
 
-// Whether a text could be copied; plain HTTP from elsewhere than this machine has no `navigator.clipboard`.
+// Copies a text; returns true on success. Over plain HTTP from another machine there is no `navigator.clipboard`.
 async function copyText(text) {
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(text);
@@ -84,7 +84,7 @@ async function copyText(text) {
   return copied;
 }
 
-// What `/v1/explain` says; `vector` is shown too where there is one.
+// Draws the answer of `/v1/explain`, and `vector` if it is given.
 export function explanation(content, vector) {
   const drawn = [];
   content.pictures.forEach((words, i) => {
@@ -117,6 +117,6 @@ export function explanation(content, vector) {
       element("div", {}, element("h2", {}, `The query vector, ${vector.length} numbers`), element("pre", {}, `[${start}, …]`), copy),
     );
   }
-  if (!drawn.length) drawn.push(element("p", {}, "There is nothing to take apart in this query."));
+  if (!drawn.length) drawn.push(element("p", {}, "This query has no parts to explain."));
   return drawn;
 }

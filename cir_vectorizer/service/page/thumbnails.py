@@ -1,7 +1,7 @@
-"""Small pictures of what sync recorded, and of nothing else.
+"""Thumbnails of pictures that sync recorded, and of nothing else.
 
-A file is read only if the object's record names it, and shown only if its content is what sync saw: a path that leads
-elsewhere by now (another file in its place, a link that was bent) shows nothing. What leaves is drawn anew, as JPEG.
+A file is read only if the object's record names it, and shown only if its content is what sync saw; a path that now
+leads elsewhere (a replaced file, a changed link) shows nothing. A thumbnail is always a newly encoded JPEG.
 """
 
 import asyncio
@@ -21,28 +21,28 @@ from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.service.http.problems import RefusedError
 
 SIDES = (160, 320, 640, 1024)
-"""Longest sides in pixels that there are; another is taken to the next larger."""
+"""Sizes of thumbnails: the longest side in pixels. Another size is rounded up to one of these, or down to the largest."""
 
 DEFAULT_SIDE = 320
 QUALITY = 85
 MEDIA_TYPE = "image/jpeg"
 
 MOST_FETCHED = 16
-"""Pictures by URL that are fetched, or wait with their bytes to be drawn, at a time."""
+"""Most pictures that are fetched by URL, or held in memory until they are drawn, at a time."""
 
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a pipe in a picture's place is no reason to wait
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a pipe in a picture's place must not block
 
 Fetch = Callable[[str], Awaitable[bytes]]
 OnHost = Callable[..., Awaitable[bytes]]
 
 
 class Thumbnails:
-    """Makes thumbnails and keeps the last ones; use it on one event loop.
+    """Makes and caches thumbnails; use it on one event loop.
 
     Args:
-        budget: bytes that are kept.
-        limits: what a picture may be.
-        fetch: brings a picture that was recorded by its URL; None refuses those.
+        budget: size of the cache in bytes.
+        limits: limits on one picture.
+        fetch: fetches a picture that was recorded by its URL; None refuses such pictures.
     """
 
     def __init__(self, budget: int, limits: Limits, fetch: Fetch | None = None) -> None:
@@ -52,18 +52,18 @@ class Thumbnails:
         self._kept: ByteCache[tuple[str, int], bytes] = ByteCache(budget, len)
 
     def tag(self, record: SyncRecord, side: int) -> str:
-        """The ETag of a thumbnail, known without reading anything."""
+        """Return the ETag of a thumbnail, which is known without reading the picture."""
         return f'"{record.sha256[:32]}-{side}"'
 
     async def get(self, record: SyncRecord, side: int, on_host: OnHost) -> tuple[bytes, bool]:
-        """A thumbnail as JPEG, at most `side` pixels wide and high, and whether it was kept from before.
+        """Return a thumbnail as JPEG, at most `side` pixels wide and high, and True if it was cached.
 
         Args:
             side: one of SIDES.
             on_host: runs a function on a host thread.
 
         Raises:
-            RefusedError: 404, there is no such picture here any more.
+            RefusedError: 404, the recorded picture is not available here.
         """
         key = record.sha256, side
         if (known := self._kept.get(key)) is not None:
@@ -88,7 +88,7 @@ class Thumbnails:
 
 
 def side_for(asked: int) -> int:
-    """The side that there is for the one asked."""
+    """Return the side from SIDES to use for the one asked for."""
     return next((side for side in SIDES if side >= asked), SIDES[-1])
 
 

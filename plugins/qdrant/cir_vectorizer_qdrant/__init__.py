@@ -1,4 +1,4 @@
-"""Qdrant as a collection of cir-vectorizer (a server, or embedded in a directory), and composed queries for its client."""
+"""Qdrant collections for cir-vectorizer (on a server or embedded in a directory), and composed queries for clients."""
 
 from cir_vectorizer import extras
 

@@ -4,7 +4,7 @@ from qdrant_client import QdrantClient, models
 
 
 def behind(client: QdrantClient, name: str) -> str | None:
-    """The collection that a name, which may be an alias, stands for."""
+    """Return the collection that a name or an alias stands for; None if there is none."""
     aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
     if name in aliases:
         return aliases[name]
@@ -12,7 +12,7 @@ def behind(client: QdrantClient, name: str) -> str | None:
 
 
 def switch(client: QdrantClient, name: str, old: str | None, new: str) -> None:
-    """Make `name` an alias of `new` in place of `old`, and remove `old` once no other alias leads to it."""
+    """Make `name` an alias of `new` instead of `old`, and remove `old` if no other alias points to it."""
     if old == name:
         others = [each.alias_name for each in client.get_collection_aliases(old).aliases]
         client.delete_collection(old)

@@ -1,6 +1,6 @@
-"""One Qdrant collection behind the core's protocol; the embedded mode and a server take the same path.
+"""A Qdrant collection with the core's protocol; the same code serves the embedded mode and a server.
 
-Not handled here: tenants (a payload column and a filter do that in Qdrant), multivectors.
+Not handled: tenants (in Qdrant, use a payload column and a filter), multivectors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,10 +37,10 @@ from cir_vectorizer_qdrant.writing import write
 
 
 class QdrantCollection(BaseCollection[QdrantClient, Schema]):
-    """A collection of a Qdrant server, or one embedded in a directory (then locked by this process)."""
+    """A collection of a Qdrant server, or one embedded in a directory, which this process then locks."""
 
     page_size = 10_000
-    """The embedded mode sorts all its ids for each page, so pages are long."""
+    """Objects in each page of a scan; many, because the embedded mode sorts all ids for each page."""
 
     def __init__(self, address: Address, options: OpenOptions, connection: QdrantConnection) -> None:
         super().__init__(address, options, connection)
@@ -97,7 +97,7 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
             write(list(payloads.items()), send, lambda each: each[0])
 
     def _index(self, payloads: Sequence[Payload]) -> None:
-        """Make the payload indexes that were asked for, once their columns' type is seen."""
+        """Create the payload indexes that the options asked for, as soon as the payloads show their columns' type."""
         note, there = self._schema.note, self._schema.indexed
         missing = {} if self._embedded or note is None else missing_indexes(note.indexed, there, payloads)
 
@@ -157,7 +157,7 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     @property
     def _may_exist(self) -> bool:
-        """False for a directory that holds no collections; asking the client would make it."""
+        """False for a directory without collections; the client would create it if asked."""
         return self.address.path is None or (self.address.path / "meta.json").is_file()
 
     def _exists(self) -> bool:

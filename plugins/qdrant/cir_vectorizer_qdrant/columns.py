@@ -1,4 +1,4 @@
-"""A payload's columns as Qdrant addresses and indexes them."""
+"""Keys and payload indexes of columns in Qdrant."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,10 +10,10 @@ from cir_vectorizer.query.filters import parse_column
 
 
 def column_key(column: tuple[str, ...]) -> str:
-    """A column as Qdrant addresses it: `maker.city`, `"brand name"`.
+    """Return a column's key in Qdrant: `maker.city`, `"brand name"`.
 
     Raises:
-        QueryError: it cannot be addressed.
+        QueryError: Qdrant has no key for this name.
     """
     return ".".join(_key(part) for part in column)
 
@@ -27,11 +27,12 @@ def _key(part: str) -> str:
 def missing_indexes(
     asked: Sequence[str], there: Collection[str], payloads: Sequence[Payload]
 ) -> dict[str, models.PayloadSchemaType]:
-    """Payload indexes that were asked for and are not there, by key, as far as these payloads tell their type.
+    """Return the types of payload indexes to create, by key; columns of unknown type are left out.
 
     Args:
-        asked: columns, written as in a filter.
-        there: keys of the indexes that the collection has.
+        asked: columns to index, written as in a filter.
+        there: keys of the existing indexes.
+        payloads: payloads whose values show the columns' types.
     """
     keys = {column_key(path): path for path in map(parse_column, asked)}
     kinds = {key: _kind(path, payloads) for key, path in keys.items() if key not in there}

@@ -1,4 +1,4 @@
-"""The connection to Qdrant: its client, the errors that may pass, and the sentences for the others."""
+"""The connection to Qdrant: its client, which errors to retry, and the sentences for all others."""
 
 import sqlite3
 import warnings
@@ -18,23 +18,23 @@ TIMEOUT_S = 60
 _SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
 _LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError, LookupError)
 _FINAL = ("not configured", "not initialized", "Authentication failed", "validation failed")
-"""Phrases in answers with a status of 5xx that the server would repeat."""
+"""Phrases in answers with status 5xx that a retry would not change."""
 
 
 class QdrantConnection(Connection[QdrantClient]):
-    """A client of a server, or of a directory that it locks."""
+    """A client of a server, or of a directory, which it locks."""
 
     errors = (*_SERVER_ERRORS, *_LOCAL_ERRORS)
 
     @property
     def embedded(self) -> bool:
-        """True where there is no server."""
+        """True if the collection is in a directory, without a server."""
         return self.address.path is not None
 
     def connect(self) -> QdrantClient:
         address = self.address
         if address.path is not None:
-            # said once in the README instead of on every run
+            # the README says this, so not every run needs to
             warnings.filterwarnings("ignore", message="Local mode is not recommended", category=UserWarning)
             client = QdrantClient(path=str(address.path), force_disable_check_same_thread=True)
             commit_without_fsync(client)
@@ -47,7 +47,7 @@ class QdrantConnection(Connection[QdrantClient]):
             https=address.scheme == "qdrants",
             api_key=self.api_key,
             timeout=TIMEOUT_S,
-            cloud_inference=True,  # an InferenceObject goes to the server as it is
+            cloud_inference=True,  # sends an InferenceObject to the server unchanged
             check_compatibility=False,
         )
 
@@ -110,7 +110,7 @@ class QdrantConnection(Connection[QdrantClient]):
 
 
 def status_of(error: BaseException | None) -> int | str | None:
-    """The HTTP status or the gRPC code's name that a server answered with."""
+    """Return the HTTP status or the name of the gRPC code in a server's answer; None if the error holds neither."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
@@ -119,7 +119,7 @@ def status_of(error: BaseException | None) -> int | str | None:
 
 
 def said_by(error: BaseException) -> str:
-    """The server's sentence, without a key that an address in it may hold."""
+    """Return the server's sentence; keys in addresses are removed."""
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
         said = error.details() or ""
     elif isinstance(error, UnexpectedResponse):
@@ -135,9 +135,9 @@ def said_by(error: BaseException) -> str:
 def commit_without_fsync(client: QdrantClient) -> None:
     """Let the embedded mode commit each object to a write-ahead log without waiting for the disk.
 
-    It commits objects one by one, each with its own fsync (some 15 ms). With the log a crash of the process still
-    loses nothing; a power cut may lose the last commits, which the next sync writes again. Reaches for an inner
-    attribute: where a version of qdrant-client has it elsewhere, writing is slower and nothing else changes.
+    By default it commits objects one by one, each with an fsync (about 15 ms). With the log, a crash of the process
+    still loses nothing; a power cut may lose the last commits, which the next sync writes again. This uses a private
+    attribute of qdrant-client: in a version without it, writing is slower and nothing else changes.
     """
     for inner in getattr(getattr(client, "_client", None), "collections", {}).values():
         connection = getattr(getattr(inner, "storage", None), "storage", None)

@@ -1,4 +1,4 @@
-"""Qdrant as the core knows it: addresses, the server's version and key, and how to open a collection."""
+"""Qdrant's entry in the core's registry: ports, the server's version and key, and a function to open a collection."""
 
 from cir_vectorizer.collections import Address, Database, Lack, OpenOptions
 from cir_vectorizer.errors import AddressError, CollectionError
@@ -7,11 +7,11 @@ from cir_vectorizer_qdrant.connection import QdrantConnection
 
 
 def open_collection(address: Address, options: OpenOptions = OpenOptions()) -> QdrantCollection:
-    """Open a collection that connects at its first call.
+    """Open a collection; it connects at its first call.
 
     Raises:
-        AddressError: TLS was asked for an embedded collection.
-        CollectionError: a tenant was asked for.
+        AddressError: the address asks for TLS on an embedded collection.
+        CollectionError: the options name a tenant.
     """
     if address.path is not None and address.scheme == "qdrants":
         raise AddressError(f"{address} asks for TLS on an embedded collection; write qdrant:{address.path}/…")

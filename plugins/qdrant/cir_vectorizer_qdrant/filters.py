@@ -1,4 +1,4 @@
-"""From the core's conditions to Qdrant's filter."""
+"""Conversion of the core's conditions to Qdrant's filter."""
 
 from qdrant_client import models
 
@@ -7,10 +7,10 @@ from cir_vectorizer_qdrant.columns import column_key
 
 
 def to_qdrant(where: Filter) -> models.Filter | None:
-    """Conditions that must all hold -> a Qdrant filter; None for none.
+    """Convert conditions that must all hold to a Qdrant filter; None if there are no conditions.
 
     Raises:
-        QueryError: a column's name that Qdrant cannot address.
+        QueryError: Qdrant has no key for a column's name.
     """
     if not where:
         return None

@@ -1,7 +1,7 @@
 """Composed queries as Qdrant's `InferenceObject`, for `query_points` of a client with `cloud_inference=True`.
 
-Needs a server whose `QDRANT__INFERENCE__ADDRESS` is our container. The embedded mode has no server: compose in the
-process or through `cir_vectorizer.client`, and pass the vector.
+This needs a server whose `QDRANT__INFERENCE__ADDRESS` is our container. The embedded mode has no server: there, compose
+in the process or through `cir_vectorizer.client`, and pass the vector.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,20 +36,20 @@ def composed(
     collection: str | None = None,
     using: str | None = None,
 ) -> models.InferenceObject:
-    """A composed query that Qdrant's server has the container turn into a vector.
+    """Return a composed query, which Qdrant's server has the container turn into a vector.
 
     Args:
         image: the reference picture or pictures: a `pathlib.Path`, bytes, a PIL image, base64, a URL (if the container
-            fetches them), or a vector.
+            fetches URLs), or a vector.
         text: what should be different.
         negative_text: what should not be there.
         mask: white where the picture may change; for CompoDiff.
         template, composer, options: as in `ComposedQuery`.
-        model: as the container's `/v1/models` lists it: a model, `model/composer`, or an alias; `@fingerprint` is added
-            where objects of `image_id` say which backbone made them.
+        model: a model, `model/composer` or an alias, as listed by the container's `/v1/models`. `@fingerprint` is
+            added if the objects of `image_id` record which backbone made them.
         image_id: ids of objects that serve as reference pictures, after those of `image`. Their vectors are read, with
-            the norm that sync keeps; each must have been made from a picture alone.
-        client, collection, using: where those objects are; `using` is the name of a named vector.
+            the norm that sync recorded; each must have been made from a picture alone.
+        client, collection, using: client and collection of those objects, and the name of the vector if it is named.
 
     Raises:
         QueryError: names the field at fault and the fix.
@@ -77,7 +77,7 @@ def composed(
 
 
 def _reader(client: QdrantClient, collection: str, using: str | None) -> Read:
-    """A function that reads objects with their vectors."""
+    """Return a function that reads objects with their vectors."""
 
     def read(ids: list[Id]) -> dict[str, Stored]:
         try:

@@ -1,4 +1,4 @@
-"""Points and payloads as Qdrant's points, and back."""
+"""Conversion of points and payloads to Qdrant's points, and back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from cir_vectorizer_qdrant.schema import Schema
 
 
 def to_batch(points: Sequence[Point], schema: Schema) -> models.Batch:
-    """The batch that points become.
+    """Convert points to a batch.
 
     Raises:
-        ValueError: a sentence on what keeps one of them from being written.
+        ValueError: one of the points cannot be written; a sentence with the reason.
     """
     vectors: dict[str, Any] = {schema.using: [_to_vector(point, schema) for point in points]}
     if schema.words:
@@ -30,9 +30,9 @@ def to_batch(points: Sequence[Point], schema: Schema) -> models.Batch:
 
 
 def to_replacement(payloads: Mapping[Id, Payload], with_words: bool) -> list[models.UpdateOperation]:
-    """The keywords of all objects at once, and an overwrite for each.
+    """Return the operations that replace payloads: new keywords for all objects, then one overwrite per object.
 
-    The overwrites come last: they hold the records that say that an object is up to date.
+    The overwrites come last, because they hold the records that mark an object as up to date.
     """
     overwrites: list[models.UpdateOperation] = [
         models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[id_]))
@@ -53,17 +53,17 @@ def to_replacement(payloads: Mapping[Id, Payload], with_words: bool) -> list[mod
 
 
 def id_of(found: models.Record | models.ScoredPoint) -> Id:
-    """The id of an object that was found."""
+    """Return the id of an object from Qdrant."""
     return found.id if isinstance(found.id, int) else str(found.id)
 
 
 def read_record(found: models.Record) -> SyncRecord | None:
-    """Return the record that sync keeps about an object; None if there is none that can be read."""
+    """Return sync's record of an object; None if it is missing or cannot be read."""
     return SyncRecord.read(found.payload)
 
 
 def read_point(found: models.Record, schema: Schema) -> Point:
-    """An object as a point."""
+    """Convert an object to a point."""
     vector: Any = found.vector
     if isinstance(vector, dict):
         vector = vector.get(schema.using)
@@ -72,7 +72,7 @@ def read_point(found: models.Record, schema: Schema) -> Point:
 
 
 def read_hit(found: models.ScoredPoint) -> Hit:
-    """An object that a search found."""
+    """Convert a search result to a hit."""
     return Hit(id_of(found), found.score, found.payload or {})
 
 

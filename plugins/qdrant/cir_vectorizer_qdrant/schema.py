@@ -1,4 +1,4 @@
-"""The schema of a Qdrant collection: its vectors, our note in the metadata (servers from 1.16 on), and how we make one."""
+"""The schema of a Qdrant collection: its vectors, our note in its metadata (servers from 1.16 on), and its creation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from cir_vectorizer_qdrant import words
 
 @dataclass(frozen=True)
 class Schema:
-    """The collection as the plugin speaks to it; `using` is "" for a vector without a name."""
+    """The parts of a collection's schema that the plugin needs; `using` is "" for a vector without a name."""
 
     dim: int
     distance: str
@@ -28,15 +28,15 @@ class Schema:
 
     @property
     def model(self) -> str | None:
-        """The model's name and fingerprint as the container takes them."""
+        """The model's name and fingerprint, as the container expects them; None if the collection holds no note."""
         return None if self.note is None else str(ModelRecord(self.note.model, self.note.fingerprint, self.dim))
 
 
 def read_schema(found: models.CollectionInfo, address: Address, using: str | None) -> Schema:
-    """The part of a collection that a search with `using` (None: the only vector) needs.
+    """Return the schema for searches with the vector `using`; None means the only one.
 
     Raises:
-        CollectionError: there is no such vector, or several and none was named.
+        CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     params = found.config.params
     vectors = {"": params.vectors} if isinstance(params.vectors, models.VectorParams) else dict(params.vectors or {})
@@ -59,7 +59,7 @@ def read_schema(found: models.CollectionInfo, address: Address, using: str | Non
 
 
 def new_collection(model: ModelRecord, using: str | None, options: CreateOptions) -> dict[str, Any]:
-    """Arguments of `create_collection`: cosine, and keywords beside the dense vector."""
+    """Return the arguments of `create_collection`: a dense vector with cosine distance, and a sparse keyword vector."""
     quantization: dict[str, models.QuantizationConfig | None] = {
         "none": None,
         "scalar": models.ScalarQuantization(

@@ -1,4 +1,4 @@
-"""The searches that Qdrant can do for us: by vector, by vector and keywords, and the best of each group."""
+"""Searches in Qdrant: by vector, by vector and keywords, and for the best object of each group."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ from cir_vectorizer_qdrant.filters import to_qdrant
 from cir_vectorizer_qdrant.schema import Schema
 
 FUSED_DEPTH = 100
-"""Entries of each ranking that are fused, at least."""
+"""Smallest number of entries of each ranking that are fused."""
 FUSION_K = 60
 """Constant of reciprocal rank fusion: an entry at rank r counts 1 / (r + 60)."""
 OVERSAMPLING = 2.0
-"""Candidates for each hit that quantised vectors choose, before the full ones decide."""
+"""Candidates per hit that the quantised vectors select; the full vectors then rank them."""
 
 Arguments = dict[str, Any]
 """Arguments of `query_points`."""
 
 
 def by_vector(query: Any, ask: Ask, schema: Schema, embedded: bool) -> Arguments:
-    """A search by the dense vector; `query` is a vector, or an InferenceObject."""
+    """Return the arguments of a search by the dense vector; `query` is a vector or an InferenceObject."""
     arguments: Arguments = {"query": query, "using": schema.using or None, "query_filter": to_qdrant(ask.where)}
-    if not embedded:  # which always compares with every object, and warns of parameters
+    if not embedded:  # the embedded mode always compares with every object, and warns about search parameters
         rescoring = models.QuantizationSearchParams(ignore=ask.exact, rescore=True, oversampling=OVERSAMPLING)
         arguments["search_params"] = models.SearchParams(
             exact=ask.exact, quantization=rescoring if schema.quantized else None
@@ -35,16 +35,16 @@ def by_vector(query: Any, ask: Ask, schema: Schema, embedded: bool) -> Arguments
 
 
 def with_keywords(ranking: Arguments, text: str, schema: Schema, depth: int) -> Arguments:
-    """The search `ranking` fused with one by words.
+    """Return the arguments of a search that fuses `ranking` with a ranking by keywords.
 
-    The words are ranked by BM25 where we made the collection, and elsewhere by the dense vector among the objects that
-    hold one of them in a column with a full-text index.
+    In our own collections, BM25 ranks the keywords. In others, the second ranking is by the dense vector too, but only
+    among objects that hold a keyword in a column with a full-text index.
 
     Args:
         depth: entries of each ranking.
 
     Raises:
-        CollectionError: the collection has neither.
+        CollectionError: the collection has neither our keywords nor a full-text index.
     """
     conditions = ranking["query_filter"]
     if schema.words:
@@ -65,7 +65,7 @@ def with_keywords(ranking: Arguments, text: str, schema: Schema, depth: int) -> 
 
 
 def run(client: QdrantClient, name: str, arguments: Arguments, ask: Ask) -> list[models.ScoredPoint]:
-    """The hits of a search, or the best hit for each value of a column."""
+    """Run a search; return its hits, or with `group_by` the best hit for each value of that column."""
     if ask.group_by is None:
         found = client.query_points(name, **arguments, limit=ask.limit, offset=ask.offset, with_payload=True)
         return found.points

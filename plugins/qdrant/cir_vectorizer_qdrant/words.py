@@ -1,6 +1,7 @@
-"""Keywords of a payload as a sparse vector: the text side of BM25, whose rarity of words Qdrant adds itself.
+"""Keywords of a payload as a sparse vector of BM25's term weights; Qdrant adds the weight for rare words (IDF).
 
-Computed here and not by the server's model `qdrant/bm25`, so that the embedded mode ranks alike. Words are not stemmed.
+The plugin computes them, not the server's model `qdrant/bm25`, so that the embedded mode ranks in the same way. Words
+are not stemmed.
 """
 
 import re
@@ -18,11 +19,12 @@ VECTOR = "cir_words"
 SATURATION, LENGTH_WEIGHT = 1.2, 0.75
 """BM25's k1 and b."""
 USUAL_LENGTH = 24
-"""Words of a product's texts, in place of the collection's average, which would change all vectors as it grows."""
+"""Number of words in the texts of a typical product. It replaces BM25's average over the collection, because that would
+change all vectors as the collection grows."""
 
 
 def of_payload(payload: Mapping[str, Any]) -> models.SparseVector:
-    """The words in all text columns; empty if there are none."""
+    """Return the sparse vector of the words in all text columns; empty if there are none."""
     counts = Counter(code for text in texts(payload) for code in _codes(text))
     length = 1 - LENGTH_WEIGHT + LENGTH_WEIGHT * sum(counts.values()) / USUAL_LENGTH
     weights = [count * (SATURATION + 1) / (count + SATURATION * length) for count in counts.values()]
@@ -30,7 +32,7 @@ def of_payload(payload: Mapping[str, Any]) -> models.SparseVector:
 
 
 def of_query(text: str) -> models.SparseVector:
-    """The words to look for."""
+    """Return the sparse vector of the words to search for."""
     codes = sorted(set(_codes(text)))
     return models.SparseVector(indices=codes, values=[1.0] * len(codes))
 

@@ -1,4 +1,4 @@
-"""Batches on their way to Qdrant, which takes or refuses them whole."""
+"""Writes to Qdrant, which accepts or rejects a batch as a whole."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -15,7 +15,7 @@ def write(batch: Sequence[_T], send: Callable[[Sequence[_T]], None], id_of: Call
     """Write objects.
 
     Raises:
-        PartialWriteError: names the objects that were refused; all others were written.
+        PartialWriteError: names the objects that were rejected; all others were written.
     """
 
     def send_whole(some: Sequence[_T]) -> dict[Id, str]:
@@ -27,7 +27,7 @@ def write(batch: Sequence[_T], send: Callable[[Sequence[_T]], None], id_of: Call
 
 
 def _refusal(error: Exception) -> str | None:
-    """The sentence with which the database read a request and would not take what was in it."""
+    """Return the server's sentence if it rejected a request's content; None for any other error."""
     cause = error.__cause__
     refused = status_of(cause) in (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE") or isinstance(cause, ValueError)
     if isinstance(error, CollectionError) and not refused:

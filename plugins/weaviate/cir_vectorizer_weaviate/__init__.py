@@ -1,4 +1,4 @@
-"""Weaviate as a collection of cir-vectorizer, and composed queries for `near_text` of the stock client."""
+"""Weaviate collections for cir-vectorizer, and composed queries for `near_text` of the stock client."""
 
 from cir_vectorizer import extras
 

@@ -5,7 +5,7 @@ from weaviate.exceptions import WeaviateUnsupportedFeatureError
 
 
 def behind(client: WeaviateClient, name: str) -> str | None:
-    """The collection that a name, which may be an alias, stands for."""
+    """Return the collection that a name or an alias stands for; None if there is none."""
     try:
         alias = client.alias.get(alias_name=name)
     except WeaviateUnsupportedFeatureError:  # servers before 1.32
@@ -16,8 +16,8 @@ def behind(client: WeaviateClient, name: str) -> str | None:
 
 
 def switch(client: WeaviateClient, name: str, old: str | None, new: str) -> None:
-    """Make `name` an alias of `new` in place of `old`, and remove `old` once no other alias leads to it."""
-    aliases = client.alias.list_all()  # refused by a server without them, before anything is removed
+    """Make `name` an alias of `new` instead of `old`, and remove `old` if no other alias points to it."""
+    aliases = client.alias.list_all()  # fails on a server without aliases, before anything is removed
     if old is None or old == name:
         for each in [alias.alias for alias in aliases.values() if alias.collection == old]:
             client.alias.update(alias_name=each, new_target_collection=new)

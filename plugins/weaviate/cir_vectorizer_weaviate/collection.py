@@ -1,6 +1,6 @@
-"""One Weaviate collection behind the core's protocol, by the v4 client: REST for the schema, gRPC for objects.
+"""A Weaviate collection with the core's protocol, over the v4 client: REST for the schema, gRPC for objects.
 
-Not handled here: cross references and nested objects of other programs' collections, which are left out of payloads.
+Not handled: cross references and nested objects in collections of other programs; payloads leave them out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,12 +48,12 @@ from cir_vectorizer_weaviate.schema import (
 from cir_vectorizer_weaviate.writing import write
 
 PAGE = 1000
-"""Objects a page of a scan, a look-up or a removal."""
+"""Objects in each page of a scan, look-up or removal."""
 _T = TypeVar("_T")
 
 
 class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
-    """A collection of a Weaviate server, or one tenant's part of it."""
+    """A collection of a Weaviate server, or one tenant's part of a collection."""
 
     page_size = PAGE
 
@@ -148,7 +148,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
     def _filters(self, where: Filter) -> Any:
         if where:
-            self._known = None  # another process may have met new columns, or new types in known ones
+            self._known = None  # another process may have added columns, or types of known columns
         return to_weaviate(where, self._schema.fields) if where else None
 
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
@@ -225,7 +225,10 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         super().take_over(other)
 
     def _prepared(self, payloads: list[Payload]) -> Schema:
-        """The schema, with properties for all that these payloads hold; another process may be adding them too."""
+        """Return the schema after adding properties for all columns of these payloads.
+
+        Retries if another process adds the same properties at the same time.
+        """
         return persist(lambda: self._with_columns(payloads), _exists_already, ATTEMPTS)
 
     def _with_columns(self, payloads: list[Payload]) -> Schema:
@@ -254,7 +257,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         return bool(client.collections.use(self._name).tenants.exists(str(self.options.tenant)))
 
     def _width(self, schema: Schema) -> int | None:
-        """Return the number of entries of a vector, from the note or the first object; None if neither tells."""
+        """Return the vectors' dimension, from the note or the first object; None if there is neither."""
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
         first = self._on(
@@ -285,7 +288,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         return [each for lot in _uuids(ids) for each in read(lot)]
 
     def _on(self, work: "Callable[[Remote[Any, Any]], _T]", attempts: int = ATTEMPTS) -> _T:
-        """Run a call on the collection, or on its tenant's part."""
+        """Run a call on the collection, or on the tenant's part of it."""
 
         def run(client: WeaviateClient) -> _T:
             remote = client.collections.use(self._name)

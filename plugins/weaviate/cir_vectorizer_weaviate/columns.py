@@ -1,9 +1,9 @@
-"""A payload's columns as properties that Weaviate can filter by.
+"""Properties that let Weaviate filter by a payload's columns.
 
-The payload itself is kept whole, as JSON in one text property; the properties here are an index to it. A property has
-one type, and columns do not: so a column has a property for each type that was seen in it (`size` and `size__text`),
-made when a value first needs it. Each property's description says which column it is of, so odd names (`brand name`,
-`Ü`, `a.b`) find their way back. Nothing of a value is lost when it has no property: it cannot be filtered by.
+The whole payload is kept as JSON in one text property; the properties here only index it. A property has one type, but
+a column may have several, so there is one property for each type seen in a column (`size` and `size__text`), created
+when a value first needs it. Each property's description names its column, so names that Weaviate refuses (`brand name`,
+`Ü`, `a.b`) can be restored. A value without a property is not lost; it just cannot be filtered by.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from cir_vectorizer.collections import RECORD_KEY, Payload
 from cir_vectorizer.query.filters import EXACT_INTEGER
 
 Kind = Literal["text", "number", "boolean", "integer", "padded"]
-"""Kinds of values as they are compared; "integer" is a whole number beyond what a float tells apart, kept as its digits, and
-"padded" a text with spaces around it, which Weaviate would cut off, kept as JSON."""
+"""Kinds of values, by how they are compared. "integer" is a whole number too large for exact floats, kept as digits;
+"padded" is a text with spaces at its ends, which Weaviate would strip, kept as JSON."""
 
 Path = tuple[str, ...]
 
@@ -39,20 +39,20 @@ _MAX_NAME = 100
 
 @dataclass(frozen=True)
 class Column:
-    """A property that holds the values of one kind of one column."""
+    """A property for one kind of values of one column."""
 
     name: str
     path: Path
     kind: Kind
     many: bool
-    """True for a property that holds a list."""
+    """True if the property holds lists."""
 
     @property
     def description(self) -> str:
         return json.dumps({"column": list(self.path), "kind": self.kind}, ensure_ascii=False)
 
     def property(self, ranges: bool) -> Property:
-        """Return the property as `create` and `add_property` take it; with `ranges`, indexed for < and > too."""
+        """Return the property for `create` and `add_property`; with `ranges`, it is indexed for < and > too."""
         return Property(
             name=self.name,
             data_type=_TYPES[self.kind][self.many],
@@ -65,7 +65,7 @@ class Column:
 
     @classmethod
     def read(cls, name: str, data_type: DataType, description: str | None) -> "Column | None":
-        """The column that a property was made for; None if it was not made here."""
+        """Return the Column that a property's description holds; None if this plugin did not make the property."""
         try:
             said = json.loads(description or "")
             path, kind = tuple(str(part) for part in said["column"]), said["kind"]
@@ -76,18 +76,18 @@ class Column:
 
 @dataclass
 class Columns:
-    """The columns that a collection has properties for."""
+    """The columns for which a collection has properties."""
 
     known: list[Column] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
-    """Names of all its properties, in lower case."""
+    """Names of all properties of the collection, in lower case."""
 
     def of(self, path: Path) -> list[Column]:
-        """The properties of a column."""
+        """Return the properties of a column."""
         return [each for each in self.known if each.path == path]
 
     def missing(self, payloads: list[Payload]) -> list[Column]:
-        """Properties that these payloads need and the collection lacks; they count as known from now on."""
+        """Return the properties that these payloads need and the collection lacks, and add them to `known`."""
         added = []
         for payload in payloads:
             for path, kind, values, many in _values(payload):
@@ -99,7 +99,7 @@ class Columns:
         return added
 
     def index(self, payload: Payload) -> dict[str, Any]:
-        """The properties that an object with this payload gets."""
+        """Return the properties of an object with this payload, by name."""
         found: dict[str, Any] = {}
         for path, kind, values, many in _values(payload):
             column = self._find(path, kind, many) if values else None
@@ -124,12 +124,12 @@ class Columns:
 
 
 def is_padded(text: str) -> bool:
-    """Tell whether Weaviate would compare this text without the spaces around it."""
+    """Tell whether a text has spaces at its ends, which Weaviate would ignore in comparisons."""
     return text != text.strip()
 
 
 def _values(payload: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Kind, list[Any], bool]]:
-    """Yield the values of each column and kind, and whether they stood in a list."""
+    """Yield the values of each column and kind, with True if they come from a list."""
     for key, value in payload.items():
         path = (*above, key)
         if not above and key == RECORD_KEY:

@@ -1,4 +1,4 @@
-"""The connection to Weaviate: its client, the errors that may pass, and the sentences for the others."""
+"""The connection to Weaviate: its client, which errors to retry, and the sentences for all others."""
 
 import logging
 import re
@@ -25,7 +25,7 @@ from cir_vectorizer.redaction import without_user
 
 DEFAULT_GRPC_PORT, CLOUD_GRPC_PORT = 50051, 443
 CLOUD = (".weaviate.network", ".weaviate.cloud")
-"""Hosted servers, which speak gRPC at another host name."""
+"""Domains of hosted servers, whose gRPC has another host name."""
 TIMEOUTS = Timeout(init=10, query=60, insert=120)
 
 _UNREACHABLE = (WeaviateConnectionError, WeaviateStartUpError, WeaviateTimeoutError, httpx.TransportError)
@@ -38,7 +38,7 @@ _PASSING_WORDS = re.compile(
 
 
 class WeaviateConnection(Connection[weaviate.WeaviateClient]):
-    """A client of a server, which is asked by REST and by gRPC."""
+    """A client that speaks REST and gRPC to a server."""
 
     errors = (WeaviateBaseError, httpx.HTTPError, grpc.RpcError, ValueError, KeyError)
 
@@ -54,7 +54,7 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
             grpc_secure=tls,
             auth_credentials=Auth.api_key(self.api_key) if self.api_key else None,
             additional_config=AdditionalConfig(timeout=TIMEOUTS),
-            skip_init_checks=True,  # they would ask the package index for a newer client
+            skip_init_checks=True,  # the checks would ask the package index for a newer client
         )
         try:
             self._check_grpc(tls)
@@ -68,7 +68,7 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
 
     def may_pass(self, error: Exception) -> bool:
         if isinstance(error, WeaviateInsertManyAllFailedError | CollectionError):
-            return False  # `writing` looks at each object
+            return False  # the module `writing` decides for each object
         if isinstance(error, UnexpectedStatusCodeError):
             return error.status_code in (429, 502, 503, 504) or may_pass(str(error))
         code = _grpc_code(error)
@@ -89,7 +89,7 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
 
     @property
     def grpc_port(self) -> int:
-        """The port of gRPC, which searches and writes need."""
+        """The port for gRPC, which searches and writes need."""
         return self.options.grpc_port or (CLOUD_GRPC_PORT if self._cloud else DEFAULT_GRPC_PORT)
 
     @property
@@ -124,7 +124,7 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
 
 
 def said_by(error: BaseException) -> str:
-    """The server's sentence, without the wrapping and without a key that an address in it may hold."""
+    """Return the server's sentence, without the client's wrapping; keys in addresses are removed."""
     body: Any = error.error if isinstance(error, UnexpectedStatusCodeError) else None
     try:
         said = "; ".join(str(each["message"]) for each in body["error"])
@@ -136,12 +136,12 @@ def said_by(error: BaseException) -> str:
 
 
 def may_pass(sentence: str) -> bool:
-    """Tell whether an object that the server refused with this sentence may be taken later."""
+    """Tell whether an object that the server rejected with this sentence may be accepted later."""
     return _PASSING_WORDS.search(sentence) is not None
 
 
 def _grpc_code(error: BaseException | None) -> str | None:
-    """The gRPC status that the client's error hides."""
+    """Return the name of the gRPC code among an error's causes; None if there is none."""
     while error is not None:
         if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
             return str(error.code().name)
@@ -150,5 +150,5 @@ def _grpc_code(error: BaseException | None) -> str | None:
 
 
 def _is_no_batch_error(record: logging.LogRecord) -> bool:
-    """Keep the client from printing objects that were refused: they are raised by name."""
+    """Filter out the client's log lines about rejected objects, because `PartialWriteError` names these."""
     return "Failed to send" not in str(record.msg)

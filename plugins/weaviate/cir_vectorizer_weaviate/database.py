@@ -1,4 +1,4 @@
-"""Weaviate as the core knows it: addresses, the server's version and key, and how to open a collection."""
+"""Weaviate's entry in the core's registry: ports, the server's version and key, and a function to open a collection."""
 
 from cir_vectorizer.collections import Address, Database, Lack, OpenOptions
 from cir_vectorizer.errors import AddressError
@@ -8,10 +8,10 @@ from cir_vectorizer_weaviate.schema import capitalised
 
 
 def open_collection(address: Address, options: OpenOptions = OpenOptions()) -> WeaviateCollection:
-    """Open a collection that connects at its first call.
+    """Open a collection; it connects at its first call.
 
     Raises:
-        AddressError: it names a directory, or a name that Weaviate refuses.
+        AddressError: the address names a directory, or Weaviate refuses the collection's name.
     """
     if address.path is not None:
         raise AddressError(

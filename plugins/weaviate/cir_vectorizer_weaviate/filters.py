@@ -1,6 +1,6 @@
-"""From the core's conditions to Weaviate's filter.
+"""Conversion of the core's conditions to Weaviate's filter.
 
-Conditions mean the same as in Qdrant: a column that an object lacks equals nothing, and so is unequal to everything.
+Conditions mean the same as in Qdrant: an object without a column fails every = and meets every != on that column.
 """
 
 import json
@@ -17,7 +17,7 @@ from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query.filters import EXACT_INTEGER, Condition, Filter, Value
 
 Kind = Literal["text", "number", "boolean", "integer", "padded", "int", "other"]
-"""Kinds of comparison: those of columns.Kind, and for other programs' properties "int" and "other", which no filter reaches."""
+"""Kinds of comparison: those of `columns.Kind`, and for other programs' properties "int" and "other" (no filters)."""
 
 NOWHERE = UUID(int=0)
 """An id that no object has."""
@@ -34,38 +34,38 @@ _KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Field:
-    """A property to compare with, and how."""
+    """A property to compare with, and its kind of comparison."""
 
     name: str
     kind: Kind
 
 
 Fields = Callable[[tuple[str, ...]], list[Field]]
-"""The properties that hold a column; none where there is no such column."""
+"""Function that returns the properties of a column; none if the column does not exist."""
 
 
 def kind_of(data_type: str) -> Kind:
-    """Return the kind of comparison for a Weaviate type; a list compares as its entries."""
+    """Return the kind of comparison for a Weaviate type; a list is compared like its entries."""
     return _KINDS.get(data_type.removesuffix("[]"), "other")
 
 
 def everywhere() -> _Filters:
-    """A filter that every object passes: with it the index gives way to comparing with each of a small collection."""
+    """Return a filter that every object passes; it makes Weaviate compare with each object of a small collection."""
     return Weaviate.by_id().not_equal(NOWHERE)
 
 
 def to_weaviate(where: Filter, fields: Fields) -> _Filters | None:
-    """Conditions that must all hold -> a Weaviate filter; None for none.
+    """Convert conditions that must all hold to a Weaviate filter; None if every object passes.
 
     Raises:
-        QueryError: a column whose type filters do not reach.
+        QueryError: a column has a type that cannot be filtered by.
     """
     filters = [made for condition in where if (made := _condition(condition, fields)) is not None]
     return Weaviate.all_of(filters) if filters else None
 
 
 def _condition(condition: Condition, fields: Fields) -> _Filters | None:
-    """The filter of one condition; None where it holds everywhere."""
+    """Return the filter for one condition; None if every object meets it."""
     found = fields(condition.column)
     for field in found:
         if field.kind == "other":
@@ -84,7 +84,7 @@ def _condition(condition: Condition, fields: Fields) -> _Filters | None:
 
 
 def _equals(field: Field, value: Value, negated: bool = False) -> list[_Filters]:
-    """Comparisons of a property with what a written value may mean there."""
+    """Return the comparisons of a property with a written value, read as a value of the property's kind."""
     number = value.number
     exact = isinstance(number, int) and abs(number) > EXACT_INTEGER
     wanted: str | float | bool | None = None

@@ -1,7 +1,7 @@
 """Composed queries as the concept string of Weaviate's `near_text`.
 
-Needs a collection vectorised by `multi2vec-clip`, whose `CLIP_INFERENCE_API` (or `inference_url`) is our container. The
-model is chosen by that address (`http://host:8000/m/<model>`), a composer by the query.
+This needs a collection vectorised by `multi2vec-clip`, whose `CLIP_INFERENCE_API` (or `inference_url`) is our
+container. That address selects the model (`http://host:8000/m/<model>`); the query selects the composer.
 """
 
 import json
@@ -37,21 +37,21 @@ def composed(
     collection: "Collection[Any, Any] | None" = None,
     using: str | None = None,
 ) -> str:
-    """A composed query that Weaviate's server has the container turn into a vector: pass it to `near_text`.
+    """Return a composed query for `near_text`; Weaviate's server has the container turn it into a vector.
 
-    In a hybrid search pass it as `HybridVector.near_text(...)` and plain words as `query`, since the keyword side
-    would search for the JSON.
+    In a hybrid search, pass it as `HybridVector.near_text(...)` and plain words as `query`; as `query`, its JSON would
+    be searched for as words.
 
     Args:
         image: the reference picture or pictures: a `pathlib.Path`, bytes, a PIL image, base64, a URL (if the container
-            fetches them), or a vector.
+            fetches URLs), or a vector.
         text: what should be different.
         negative_text: what should not be there.
         mask: white where the picture may change; for CompoDiff.
         template, composer, options: as in `ComposedQuery`.
         image_id: UUIDs of objects that serve as reference pictures, after those of `image`. Their vectors are read, with
-            the norm where the property `_cir` keeps one; each must have been made from a picture alone.
-        collection, using: where those objects are; `using` is the name of a named vector.
+            the norm if the property `_cir` holds one; each must have been made from a picture alone.
+        collection, using: collection of those objects, and the name of the vector if it is named.
 
     Raises:
         QueryError: names the field at fault and the fix.
@@ -77,8 +77,9 @@ def composed(
 
 
 def concept(query: ComposedQuery) -> str:
-    """A query as `near_text` carries it: JSON, or the text itself where nothing else is said (the container reads JSON
-    without a picture as plain text).
+    """Return a query as text for `near_text`: JSON, or, if the query is only a text, that text itself.
+
+    A text that starts with { is sent as JSON too, since the container might read it as a query.
 
     Raises:
         ImageError: a file cannot be read.
@@ -90,7 +91,7 @@ def concept(query: ComposedQuery) -> str:
 
 
 def _reader(collection: "Collection[Any, Any]", using: str | None) -> Read:
-    """A function that reads objects with their vectors."""
+    """Return a function that reads objects with their vectors."""
 
     def fetch(id_: Id) -> Any:
         try:

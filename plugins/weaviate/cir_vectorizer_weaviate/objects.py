@@ -1,4 +1,4 @@
-"""Points and payloads as Weaviate's objects, and back."""
+"""Conversion of points and payloads to Weaviate's objects, and back."""
 
 import json
 import re
@@ -21,15 +21,15 @@ _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE
 
 
 def uuid_of(id_: Id) -> str | None:
-    """An id as Weaviate writes it; None where it can be no object's."""
+    """Return an id as Weaviate writes it; None if it is not a UUID, so that no object can have it."""
     return str(UUID(id_)) if isinstance(id_, str) and _UUID.fullmatch(id_) else None
 
 
 def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
-    """The object that a point becomes.
+    """Convert a point to an object.
 
     Raises:
-        ValueError: a sentence on what keeps it from being written.
+        ValueError: the point cannot be written; a sentence with the reason.
     """
     uuid = uuid_of(point.id)
     if uuid is None:
@@ -46,7 +46,7 @@ def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
 
 
 def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
-    """The properties that keep a payload and index its columns."""
+    """Return the properties that store a payload and index its columns."""
     columns = {key: value for key, value in payload.items() if key != RECORD_KEY}
     found = schema.columns.index(payload)
     found[PAYLOAD] = _json(columns)
@@ -58,7 +58,7 @@ def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
 
 
 def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
-    """Return an object's payload: as it was written where we wrote it, and each property that is set elsewhere."""
+    """Return an object's payload: in our collections the stored one, in others all properties that have a value."""
     record = record_in(properties)
     if schema.ours and isinstance(properties.get(PAYLOAD), str):
         columns = dict(json.loads(properties[PAYLOAD]))
@@ -68,12 +68,12 @@ def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
 
 
 def read_record(found: Any) -> SyncRecord | None:
-    """Return the record that sync keeps about an object; None if there is none that can be read."""
+    """Return sync's record of an object; None if it is missing or cannot be read."""
     return SyncRecord.read({RECORD_KEY: record_in(found.properties)})
 
 
 def record_in(properties: Mapping[str, Any]) -> Any:
-    """Return the JSON value of the property `_cir`; None if there is none that can be read."""
+    """Return the JSON value of the property `_cir`; None if it is missing or cannot be read."""
     text = properties.get(RECORD_KEY)
     if not isinstance(text, str):
         return text
@@ -84,12 +84,12 @@ def record_in(properties: Mapping[str, Any]) -> Any:
 
 
 def read_point(found: Any, schema: Schema) -> Point:
-    """An object as a point."""
+    """Convert an object to a point."""
     return Point(str(found.uuid), read_vector(found.vector, schema), payload(found.properties, schema))
 
 
 def read_hit(found: Any, schema: Schema) -> Hit:
-    """An object that a search found; the score is the cosine, or the fused one of a hybrid search."""
+    """Convert a search result to a hit; the score is the cosine, or the fused score of a hybrid search."""
     distance = found.metadata.distance
     if distance is None:
         score = float(found.metadata.score or 0)
@@ -99,7 +99,7 @@ def read_hit(found: Any, schema: Schema) -> Hit:
 
 
 def read_vector(vectors: Any, schema: Schema) -> Vector | None:
-    """The vector that is searched, of length 1; None where the object has none."""
+    """Return an object's searched vector, of length 1; None if it has none."""
     found = vectors.get(schema.using or "default") if isinstance(vectors, Mapping) else vectors
     if not found:
         return None

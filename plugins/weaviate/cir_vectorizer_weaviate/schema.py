@@ -1,12 +1,12 @@
-"""The schema of a Weaviate collection: its vectors and properties, our note in the description of `_cir`, and how we
-make one.
+"""The schema of a Weaviate collection: its vectors and properties, our note in the description of `_cir`, and its
+creation.
 
-A collection of ours keeps the payload whole in hidden properties beside those that filters use (see columns.py):
+Our collections keep the whole payload in hidden properties, beside the properties for filters (see columns.py):
 
-    _cir            what sync knows about the object, as JSON; the property's description says which model fills it
+    _cir            sync's record of the object, as JSON; the property's description holds our note (model, options)
     _cir_payload    the user's columns, as JSON
-    _cir_words      their texts, for the keyword side of a hybrid search
-    _cir_picture    the picture, on its way to the container; Weaviate keeps its hash alone
+    _cir_words      texts of the columns, for the keyword side of a hybrid search
+    _cir_picture    the picture for the container; Weaviate only keeps its hash
 """
 
 import json
@@ -29,21 +29,21 @@ from cir_vectorizer_weaviate.filters import Field, kind_of
 PAYLOAD, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_picture"
 CLIP = "multi2vec-clip"
 ON_DISK_CACHE = 10_000
-"""Vectors held in memory where the rest shall stay on disk."""
+"""Vectors cached in memory with `vector_on_disk`."""
 
 
 @dataclass
 class Schema:
-    """The collection as the plugin speaks to it."""
+    """The parts of a collection's schema that the plugin needs."""
 
     name: str
-    """Its own, where it is addressed by an alias."""
+    """The collection's own name, even if it was opened by an alias."""
     distance: str
     using: str | None
-    """The vector's name; None in a collection from before vectors had names."""
+    """Name of the searched vector; None in old collections, whose vector has no name."""
     vectors: tuple[str, ...]
     flat: bool
-    """True where the only index is the list of all vectors."""
+    """True if the index is flat: every search compares with all vectors."""
     exact_cutoff: int
     """Largest number of objects that a filtered search compares one by one."""
     blends_text: bool
@@ -51,12 +51,12 @@ class Schema:
     tenants: bool
     note: Note | None
     properties: dict[str, str]
-    """Weaviate type by name."""
+    """Weaviate types by property name."""
     columns: Columns = field(default_factory=Columns)
 
     @property
     def ours(self) -> bool:
-        """True where payloads are kept as we keep them."""
+        """True if the collection stores payloads in the form of this plugin."""
         return PAYLOAD in self.properties
 
     @property
@@ -69,7 +69,7 @@ class Schema:
         ]
 
     def fields(self, path: Path) -> list[Field]:
-        """The properties that hold a column, for filters."""
+        """Return the properties that hold a column, for filters."""
         if self.ours:
             return [Field(column.name, column.kind) for column in self.columns.of(path)]
         name = path[0][:1].lower() + path[0][1:]
@@ -79,15 +79,15 @@ class Schema:
 
 
 def capitalised(name: str) -> str:
-    """A collection's name with a capital letter first: Weaviate takes a small one for the same."""
+    """Return a collection's name with a capital letter first, since Weaviate makes no difference."""
     return name[:1].upper() + name[1:]
 
 
 def class_name(address: Address) -> str:
-    """The collection's name as Weaviate writes it: a capital letter first.
+    """Return the collection's name as Weaviate writes it, with a capital letter first.
 
     Raises:
-        AddressError: Weaviate takes no such name.
+        AddressError: Weaviate refuses the name.
     """
     name = capitalised(address.collection)
     if not re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name):
@@ -98,10 +98,10 @@ def class_name(address: Address) -> str:
 
 
 def read_schema(found: _CollectionConfig, address: Address, using: str | None) -> Schema:
-    """The part of a collection that a search with `using` (None: the only vector) needs.
+    """Return the schema for searches with the vector `using`; None means the only one.
 
     Raises:
-        CollectionError: there is no such vector, or several and none was named.
+        CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     named: Mapping[str, Any] = found.vector_config or {}
     dense = {
@@ -138,10 +138,11 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
 def new_collection(
     name: str, model: ModelRecord, using: str | None, tenant: str | None, options: CreateOptions, keeps_hash: bool
 ) -> dict[str, Any]:
-    """Arguments of `collections.create`: cosine, hidden properties, and the module where the server makes vectors.
+    """Return the arguments of `collections.create`: cosine distance, hidden properties, and the module multi2vec-clip
+    if the server makes the vectors.
 
     Args:
-        keeps_hash: whether the server knows pictures of which it keeps a hash alone.
+        keeps_hash: True if the server knows the type blobHash, which stores only a picture's hash.
 
     Raises:
         CollectionError: the container's address holds a key.
@@ -177,7 +178,7 @@ def new_collection(
 
 
 def hidden_properties(note: Note | None) -> list[Property]:
-    """The properties that keep the payload and what sync knows."""
+    """Return the properties that store the payload and sync's record."""
     kept = {RECORD_KEY: description(note) if note else None, PAYLOAD: "the columns of an object, as JSON"}
     return [
         *(
@@ -191,12 +192,12 @@ def hidden_properties(note: Note | None) -> list[Property]:
 
 
 def description(note: Note) -> str:
-    """The description that holds a note."""
+    """Return the property description that holds a note."""
     return json.dumps(note.to_json(), ensure_ascii=False)
 
 
 def _read_note(description: str | None) -> Note | None:
-    """The note in a description; None where it is none of ours."""
+    """Return the note in a property description; None if it holds none."""
     try:
         return Note.read(json.loads(description or ""))
     except ValueError:
@@ -204,7 +205,7 @@ def _read_note(description: str | None) -> Note | None:
 
 
 def _container(url: str | None, model: ModelRecord) -> str | None:
-    """The address that Weaviate asks for vectors of this model."""
+    """Return the container's address for vectors of this model; None if no address is set."""
     if url is None:
         return None
     if "@" in (urlsplit(url).netloc or ""):
@@ -216,7 +217,7 @@ def _container(url: str | None, model: ModelRecord) -> str | None:
 
 
 def _blends_text(maker: str, settings: Mapping[str, Any]) -> bool:
-    """Tell whether vectors are made of more than a picture: of texts beside it, or of texts alone."""
+    """Tell whether the server makes vectors from texts, together with a picture or alone."""
     if maker == "none":
         return False
     others = [key for key, value in settings.items() if key.endswith("Fields") and key != "imageFields" and value]

@@ -1,4 +1,4 @@
-"""The searches that Weaviate can do for us, and their hits."""
+"""Searches in Weaviate: by vector, by a composed query, with keywords, and for the best object of each group."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,20 +13,20 @@ from cir_vectorizer_weaviate.schema import Schema
 from cir_vectorizer_weaviate.words import WORDS
 
 FIRST_WINDOW, MOST_RESULTS = 100, 10_000
-"""Hits that are searched for groups at first, and at most: Weaviate's own bound (QUERY_MAXIMUM_RESULTS)."""
+"""Hits among which groups are sought: at first, and at most (Weaviate's limit, QUERY_MAXIMUM_RESULTS)."""
 HALF = 0.5
 """Weight of the vector beside the keywords."""
 
 Search = Callable[[Collection[Any, Any], int, int], list[Hit]]
-"""Hits of a collection, by how many and how many to pass over."""
+"""Function that searches a collection; takes the limit and the offset."""
 
 
 def nearest(near: list[float] | str, text: str | None, schema: Schema, filters: Any) -> Search:
-    """The nearest to a vector, or to what the container makes of a concept.
+    """Return a search for the objects nearest to a vector, or to the vector that the container makes of a concept.
 
     Args:
         near: a vector, or a concept.
-        text: keywords, whose ranking is fused with the other by rank as in the Qdrant plugin; None for none.
+        text: keywords; the two rankings are fused by rank, as in the Qdrant plugin. None for a search without keywords.
     """
     named = {} if schema.using is None else {"target_vector": schema.using}
     wanted = MetadataQuery(distance=True, score=True)
@@ -51,12 +51,13 @@ def nearest(near: list[float] | str, text: str | None, schema: Schema, filters: 
 
 
 def best_of_groups(page: Callable[[int], list[Hit]], group_by: str, limit: int, offset: int) -> list[Hit]:
-    """The best hit for each text or whole number of a column.
+    """Return the best hit for each text or whole number in a column.
 
-    Weaviate groups among the hits of one search alone, so ever longer ones are asked for until there are enough.
+    Weaviate only groups the hits of one search, so the search is repeated with growing limits until there are enough
+    groups.
 
     Args:
-        page: the first hits, by how many.
+        page: returns the first hits, given their number.
     """
     column = parse_column(group_by)
     window = max(FIRST_WINDOW, 2 * (offset + limit))

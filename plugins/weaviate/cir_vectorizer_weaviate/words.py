@@ -1,4 +1,4 @@
-"""Keywords of a payload as one text, which Weaviate ranks by BM25."""
+"""Keywords of a payload as one text, which Weaviate searches with BM25."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ WORDS = f"{RECORD_KEY}_words"
 
 
 def of_payload(payload: Mapping[str, Any]) -> str:
-    """The text columns, a line each; empty if there are none."""
+    """Return all texts in a payload's columns, one per line; empty if there are none."""
     return "\n".join(texts(payload))
 
 
 def new_property() -> Property:
-    """The property as `create` and `add_property` take it."""
+    """Return the property for `create` and `add_property`."""
     return Property(
         name=WORDS,
         description="all texts of an object, for keyword search",

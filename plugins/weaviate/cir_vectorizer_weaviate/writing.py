@@ -1,4 +1,4 @@
-"""Batches on their way to Weaviate: cut to size, and each object's refusal collected."""
+"""Writes to Weaviate, in messages of limited size; collects a sentence for each rejected object."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from cir_vectorizer.errors import CollectionError
 from cir_vectorizer_weaviate.connection import may_pass, said_by
 
 MOST_OBJECTS, MOST_BYTES = 256, 16 * 2**20
-"""Largest message; the server takes 100 MiB unless told otherwise, and answers only when all is vectorised."""
+"""Largest message. The server's default limit is 100 MiB, but it only answers once the whole message is vectorised."""
 
 Object = DataObject[Any, Any]
 Send = Callable[[Callable[[Collection[Any, Any]], Any]], Any]
-"""Runs a call on the collection, with the connection's own patience."""
+"""Function that runs a call on the collection, with the connection's retries."""
 
 
 class _BusyError(Exception):
-    """Objects that were refused for a reason that may pass."""
+    """Raised for objects that the server rejected but may accept later."""
 
     def __init__(self, sentences: dict[Id, str]) -> None:
         super().__init__("busy")
@@ -31,14 +31,14 @@ class _BusyError(Exception):
 
 
 def write(objects: Sequence[Object], send: Send, failed: dict[Id, str], total: int) -> None:
-    """Write objects.
+    """Write objects, with retries for those that the server may accept later.
 
     Args:
-        failed: objects of the same batch that could not be sent at all.
-        total: how many the batch had.
+        failed: sentences for objects of the same batch that cannot be sent; rejected objects are added.
+        total: number of objects in the batch.
 
     Raises:
-        PartialWriteError: those, and what the server refuses for good, or for long; all others were written.
+        PartialWriteError: names the objects in `failed`; all others were written.
     """
     waiting = list(objects)
 
@@ -61,14 +61,14 @@ def write(objects: Sequence[Object], send: Send, failed: dict[Id, str], total: i
 
 
 def _insert(lot: Sequence[Object], send: Send) -> dict[Id, str]:
-    """Send one message; the refused objects' sentences by id."""
+    """Send one message; return the rejected objects' sentences by id."""
 
     def send_whole(some: Sequence[Object]) -> dict[Id, str]:
         try:
             answer = send(lambda collection: collection.data.insert_many(list(some)))
         except CollectionError as error:
             if _refusal(error) is None or "\n" in str(error.__cause__):
-                raise  # the client tells several reasons, but not whose each is
+                raise  # the client lists several reasons, but not which object each belongs to
             return {_id_of(each): said_by(error.__cause__ or error) for each in some}
         return {_id_of(some[index]): " ".join(found.message.split()) for index, found in answer.errors.items()}
 
@@ -76,7 +76,7 @@ def _insert(lot: Sequence[Object], send: Send) -> dict[Id, str]:
 
 
 def _refusal(error: Exception) -> str | None:
-    """The sentence with which every object of a message was refused."""
+    """Return the sentence with which the server rejected every object of a message; None for any other error."""
     return said_by(error.__cause__) if isinstance(error.__cause__, WeaviateInsertManyAllFailedError) else None
 
 
