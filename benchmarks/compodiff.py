@@ -1,11 +1,11 @@
-"""How much faster the sampler is than a plain rendering of the published one, at the published size.
+"""Benchmark of the sampler against a plain version of the published one, at the published size.
 
     python -m benchmarks.compodiff [--queries 1 16] [--evaluations 9] [--repeats 3]
 
-Random weights, float32, on the CPU, the same noise for both. The plain rendering puts its branches and samples in one
+Both use random weights, float32, the CPU and the same noise. The plain version puts its branches and samples in one
 batch, as published, and computes the context's keys and values at every evaluation. Runs of the two alternate; the
-ratio is that of the median times. Beside it stand two ceilings: by count of multiply-adds, and by weights that are
-read from memory.
+ratio is that of the median times. Two limits of the ratio are also printed: by the number of multiply-adds, and by the
+weights that are read from memory.
 """
 
 import argparse
@@ -37,14 +37,14 @@ def plain_sample(
     noise: Tensor,
     scales: tuple[float, float],
 ) -> Tensor:
-    """The published sampler, written plainly: nothing is remembered between evaluations.
+    """Run the published sampler, written plainly: it remembers nothing between evaluations.
 
     Args:
         states, negative_states: (n, 77, text_width).
         images: (n, 1, dim) unnormalised.
         masks: (n, 64, 64).
-        noise: (evaluations, n · samples, dim), a query's samples beside each other.
-        scales: of the image and of the text.
+        noise: (evaluations, n · samples, dim); a query's samples are neighbours.
+        scales: guidance of the image and of the text.
 
     Returns:
         (n · samples, dim) unnormalised.
@@ -77,7 +77,7 @@ def plain_sample(
 
 
 def multiply_adds(config: NetworkConfig, evaluations: int) -> tuple[int, int]:
-    """Multiply-adds a query: of the plain rendering, and of the sampler."""
+    """Return the multiply-adds for one query of the plain version and of our sampler."""
     dim, inner, cross = config.dim, config.heads * config.head_dim, CROSS_HEADS * config.head_dim
     attention = 2 * dim * inner + 2 * dim * cross + 2 * CONTEXT * cross
     token = attention + 12 * dim**2
@@ -111,8 +111,8 @@ def main() -> None:
         f"multiply-adds a query: plain {plain / 1e9:.1f} G, ours {ours / 1e9:.1f} G: at most {plain / ours:.1f} times"
     )
     print(
-        f"weights read a query alone: {weights * 4 * evaluations / 1e9:.1f} GB in both, so there the arithmetic that "
-        "is left hides behind them"
+        f"weights read for a query alone in its batch: {weights * 4 * evaluations / 1e9:.1f} GB in both; reading them "
+        "takes longer than the remaining arithmetic"
     )
     bfloat16_error(network, evaluations)
     for queries in arguments.queries:
@@ -121,7 +121,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def bfloat16_error(network: Network, evaluations: int) -> None:
-    """Print how far sampling with bfloat16 weights lands from float32: 16 queries, same noise."""
+    """Print the cosine between results with bfloat16 and with float32 weights: 16 queries, same noise."""
     config, queries = network.config, 16
     states, masks = torch.randn(2 * queries, TEXT_TOKENS, config.text_width), torch.zeros(1, 64, 64)
     images = 10 * torch.nn.functional.normalize(torch.randn(queries, config.dim), dim=-1)
@@ -139,7 +139,7 @@ def bfloat16_error(network: Network, evaluations: int) -> None:
 
 @torch.inference_mode()
 def compare(network: Network, queries: int, evaluations: int, repeats: int) -> None:
-    """Print both times, their ratio and how far the results are apart."""
+    """Print both times, their ratio and the largest difference of the results."""
     config = network.config
     schedule = cosine_schedule()
     packed = copy.deepcopy(network).pack()

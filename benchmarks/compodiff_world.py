@@ -1,9 +1,10 @@
-"""CompoDiff on the drawn shop: beside a regressor and LinCIR, with negative text, and with masks.
+"""Benchmark of CompoDiff on the drawn shop: compared with a regressor and LinCIR, with negative text, and with masks.
 
     python -m benchmarks.compodiff_world
 
-The packaged CompoDiff of `tiny` and the regressor (two layers, from picture and text embedding to the target's) saw the
-same triplets. Neither those nor the backbone's training had the queries' wordings or the held-out combinations.
+The packaged CompoDiff of `tiny` and the regressor (two layers, from picture and text embedding to the target's) were
+trained on the same triplets. Neither these nor the backbone's training had the queries' wordings or the held-out
+combinations.
 """
 
 import io
@@ -26,7 +27,7 @@ from examples.demo.run import show_wordings
 PICTURES, QUERIES, MASK_QUERIES = 3000, 600, 300
 UNWANTED_CANDIDATES = 600
 LEAST_UNWANTED = 3
-"""Of the plain query's top 10, for a query to be asked again with the unwanted value as negative text."""
+"""Least number of unwanted results in the plain query's top 10, for the query to be tested with negative text."""
 
 
 class Shop:
@@ -41,16 +42,16 @@ class Shop:
         self.index = unit(self.raw)
 
     def reference(self, at: int) -> dict[str, object]:
-        """A picture of the shop as a query's image."""
+        """Return a picture of the shop as a query's image."""
         return {"vector": self.index[at].tolist(), "norm": float(np.linalg.norm(self.raw[at]))}
 
     def composed(self, asked: list[dict[str, object]]) -> Vectors:
-        """Query vectors, a few at a time."""
+        """Compose queries, 64 at a time."""
         return np.concatenate([self.model.compose(asked[at : at + 64]).vectors for at in range(0, len(asked), 64)])
 
 
 def regressor(model: Vectorizer, seed: int) -> nn.Module:
-    """Two layers trained on the packaged CompoDiff's triplets: [picture, text] -> target, all unnormalised."""
+    """Train two layers on the packaged CompoDiff's triplets: [picture, text] -> target, all unnormalised."""
     learnt = lessons()
     data, texts = training_data(model, learnt), learnt.texts
     triplets = data.triplets
@@ -83,7 +84,7 @@ def _encode(model: Vectorizer, texts: list[str]) -> Tensor:
 
 
 def edits(shop: Shop, asked: list[Query]) -> None:
-    """Change of one attribute: CompoDiff, regressor, LinCIR."""
+    """Print the recall of CompoDiff, the regressor and LinCIR on changes of one attribute."""
     references = torch.from_numpy(shop.raw[[query.reference for query in asked]])
     network = regressor(shop.model, seed=0)
     with torch.inference_mode():
@@ -105,7 +106,7 @@ def edits(shop: Shop, asked: list[Query]) -> None:
 
 
 def negative_text(shop: Shop) -> None:
-    """Edits of a picture that has something unwanted, asked without and with negative text."""
+    """Print results for edits of a picture that has something unwanted, without and with negative text."""
     candidates = unwanted_queries(shop.products, UNWANTED_CANDIDATES, seed=21)
 
     def ranked(of: list[UnwantedQuery], negative: bool, options: dict[str, object]) -> npt.NDArray[np.intp]:
@@ -153,7 +154,8 @@ def negative_text(shop: Shop) -> None:
 
 
 def masks(shop: Shop) -> None:
-    """A loud distraction beside the product: hidden and said so, against hidden and not said, and not hidden."""
+    """Print the recall with a loud distraction beside the product: masked, hidden but without telling the network, and
+    visible."""
     asked = mask_queries(shop.products, MASK_QUERIES, seed=31)
 
     def work_of(query: object, said: bool, hidden: bool) -> Work:

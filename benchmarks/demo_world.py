@@ -1,4 +1,4 @@
-"""The drawn shop with three seeds of Φ: LinCIR beside the best swept sum and the true caption.
+"""Benchmark on the drawn shop with three seeds of Φ: LinCIR compared with the best swept sum and the true caption.
 
 python -m benchmarks.demo_world [--seeds 0 1 2]
 """

@@ -1,10 +1,10 @@
-"""Padding of text rows on a GPU, by count: no device is needed.
+"""Benchmark of the padding of text rows on a GPU: it only counts tokens, so it needs no GPU.
 
     python -m benchmarks.padding FILE [FILE …]
 
-FILE holds captions, as `cir-vectorizer train --captions` reads them. Rows of a batch go through the tower in order of
-their length, in groups that are padded to their longest row. Up to release 0.1.0 a GPU had one group for a batch of
-512; now a group ends at the next longer row once it has enough tokens to keep the device busy.
+FILE has captions in a form that `cir-vectorizer train --captions` reads. The rows of a batch go through the tower in
+order of length, in groups that are padded to their longest row. Up to release 0.1.0, a GPU got a batch of 512 as one
+group; now a group ends before the next longer row once it has enough tokens to keep the device busy.
 """
 
 import argparse
@@ -21,7 +21,7 @@ BEFORE = replace(ON_GPU, group=16_384)
 
 
 def tokens_of(lengths: Sequence[int], sizes: PackSizes) -> tuple[int, int]:
-    """Return the tokens that go through the tower, padding included, and the groups that they make."""
+    """Return the number of tokens that go through the tower, including padding, and the number of groups."""
     groups = [group for pack in packs(lengths, sizes) for group in pack]
     return sum(len(group) * max(lengths[i] for i in group) for group in groups), len(groups)
 
@@ -30,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--column", help="column of the captions")
-    parser.add_argument("--batch", type=int, default=BATCH, help="rows a batch")
-    parser.add_argument("--captions", type=int, default=20_000, help="at most so many")
+    parser.add_argument("--batch", type=int, default=BATCH, help="rows in a batch")
+    parser.add_argument("--captions", type=int, default=20_000, help="largest number of captions")
     arguments = parser.parse_args()
     captions = read_captions(arguments.files, arguments.column).captions[: arguments.captions]
     tokenizer = ClipTokenizer()

@@ -1,4 +1,4 @@
-"""Products of a real table and composed queries over them, with attributes that say what is right."""
+"""Products of a real table and composed queries over them; the products' attributes tell which answers are right."""
 
 import csv
 import hashlib
@@ -15,7 +15,7 @@ _PAIRS = {
     "capris", "leggings", "tights", "stockings", "gloves", "cufflinks", "boots", "clogs", "boxers", "pyjamas", "tracksuits",
     "bottoms", "slippers", "dungarees", "earrings",
 }  # fmt: skip
-"""Words for things that come in pairs or have no singular."""
+"""Words for things that come in pairs or have no singular; they take no article."""
 _GENDERS = {"Men": "men", "Women": "women", "Boys": "boys", "Girls": "girls", "Unisex": "men and women"}
 
 WORDINGS = {
@@ -23,7 +23,7 @@ WORDINGS = {
     "type": ("is {a}", "takes the form of {a}", "shows {a}", "turns out to be {a}"),
     "gender": ("is for {v}", "is made for {v}", "suits {v}", "fits {v}"),
 }
-"""How queries word a change: `{v}` is the value in words, `{a}` the same with its article."""
+"""Wordings of queries by the attribute that changes: `{v}` is its value in words, `{a}` the same with an article."""
 PHRASES = (
     "a photo of {a} for {g}", "{a} for {g}", "{c} {t} for {g}", "{g} {c} {t}", "a {t} that is {c} and made for {g}",
     "this {t} is {c} and suits {g}", "this one for {g} shows {a}", "a product for {g} that takes the form of {a}",
@@ -35,7 +35,7 @@ PHRASES = (
 
 @dataclass(frozen=True)
 class Product:
-    """What a photo shows, in words."""
+    """The attributes of a photo's product, in words."""
 
     type: str
     colour: str
@@ -56,7 +56,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Query:
-    """The photo `reference` (an index of the shop), words, and what they ask for."""
+    """A composed query: a reference photo (an index of the shop), a text, and the product that they ask for."""
 
     reference: int
     text: str
@@ -66,7 +66,7 @@ class Query:
 
 
 def with_article(name: str) -> str:
-    """Put "a" or "an" before a name that is no pair: "a red shirt", "red shoes"."""
+    """Return a name with its article, "a red shirt"; a pair has none, "red shoes"."""
     if name.split()[-1] in _PAIRS:
         return name
     return f"{'an' if name[:1] in tuple('aeiou') else 'a'} {name}"
@@ -102,7 +102,7 @@ def read_items(data: Path) -> list[Item]:
 
 
 def is_held_out(item: Item) -> bool:
-    """Tell the shop's products from those that are trained on, by a digest of the photo's name."""
+    """Tell whether a product belongs to the shop and not to the training, by a digest of the photo's name."""
     return int(hashlib.sha256(item.image.name.encode()).hexdigest(), 16) % 1000 < 1000 * HELD_OUT_SHARE
 
 
@@ -113,7 +113,7 @@ def phrase(product: Product, rng: random.Random) -> str:
 
 
 def make_queries(products: Sequence[Product], count: int, seed: int) -> list[Query]:
-    """Draw composed queries, each kind a third of them; only targets that the shop has are asked for."""
+    """Draw composed queries, a third of each kind, whose targets the shop has."""
     rng = random.Random(seed)
     stock = set(products)
     values = {kind: sorted({getattr(product, kind) for product in products}) for kind in WORDINGS}

@@ -1,15 +1,15 @@
-"""A real shop: composed queries on photos that no training saw, with attributes that say what is right.
+"""Benchmark on a real shop: composed queries on photos that no training saw; attributes tell which answers are right.
 
     python -m benchmarks.real_shop --data DIR [--compodiff]
 
 DIR holds `products.csv` (id, image, title, gender, articleType, baseColour), the photos that it names, and
-`titles.txt`, a title a line. A small CLIP is trained on three quarters of the products, photos with titles and with
-attribute phrases; the other quarter is the shop that is searched. A query takes a photo of it and asks for another
-colour, another type or another gender. A hit is any other product with exactly the type, colour and gender asked for.
-LinCIR's Φ is trained on the titles alone. What was trained is kept under a name of its settings.
+`titles.txt`, a title a line. A small CLIP is trained on three quarters of the products, on photos with titles and with
+attribute phrases; the other quarter is the shop that is searched. A query takes a photo of the shop and asks for another
+colour, type or gender. A hit is any other product with exactly the type, colour and gender asked for. LinCIR's Φ is
+trained on the titles alone. Trained models are cached, under names derived from their settings.
 
-The small CLIP's text tower has read the queries' verbs in descriptions ("this one comes in red"), as a large CLIP has;
-no composer has read them in an edit.
+The small CLIP's text tower was trained on descriptions with the queries' verbs ("this one comes in red"), as a large CLIP
+is; no composer was trained on edits with them.
 """
 
 import argparse
@@ -57,7 +57,7 @@ from examples.demo.make_tiny import NORM, normalise, rescale, train, used_tokens
 
 CONFIG = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": 96, "patch_size": 12}}
 SIDE, KEPT, LEAST = CONFIG["vision_cfg"]["image_size"], 112, 80
-"""Pixels that the small CLIP sees, pixels at which photos are kept, and those of the smallest random crop."""
+"""Sides in pixels of the small CLIP's input, of the stored photos, and of the smallest random crop."""
 QUERIES = 600
 KS = (1, 10)
 CLIP_SETTINGS = {"steps": 2000, "batch": 192, "lr": 1.5e-3, "titles": 0.5, "seed": 0}
@@ -70,7 +70,7 @@ def _shrunk(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def train_clip(items: Sequence[Item], path: Path) -> None:
-    """Train the small CLIP on photos, titles and attribute phrases, and write it as the loader `tiny` reads it."""
+    """Train the small CLIP on photos, titles and attribute phrases, and write it in the format of the loader `tiny`."""
     with ProcessPoolExecutor() as pool:
         pixels = np.stack(list(pool.map(_shrunk, [item.image for item in items], chunksize=64)))
     rows_of: dict[Product, list[int]] = {}
@@ -129,21 +129,21 @@ def embed(model: Vectorizer, items: Sequence[Item]) -> Vectors:
 
 
 def hits_of(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors) -> Hits:
-    """Tell for each query whether a right product is among the first 1 and 10; the reference is left out."""
+    """Tell for each query whether a right product, other than the reference, is among the first 1 and 10 results."""
     top = rank(vectors, queries, index, max(KS))
     good = np.array([[products[i] == query.target for i in row] for row, query in zip(top, queries, strict=True)])
     return Hits({k: good[:, :k].any(axis=1) for k in KS})
 
 
 def sums(images: Vectors, texts: Vectors, weight: float) -> Vectors:
-    """Return weight · picture + (1 − |weight|) · text, both unit vectors. (queries, dim)"""
+    """Return weight · picture + (1 − |weight|) · text, where both are unit vectors. (queries, dim)"""
     return weight * unit(images) + (1 - abs(weight)) * unit(texts)
 
 
 def best_weight(
     images: Vectors, texts: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors
 ) -> float:
-    """Return the picture's weight with the highest R@10, from −1 to 1 in steps of 0.05."""
+    """Return the picture's weight, from −1 to 1 in steps of 0.05, with the highest R@10."""
     trials = [round(0.05 * step, 2) for step in range(-20, 21)]
     return max(trials, key=lambda w: hits_of(sums(images, texts, w), queries, products, index).at[10].mean())
 
@@ -180,12 +180,12 @@ def vectors_of(
 
 
 def cached(folder: Path, name: str, settings: Mapping[str, object], *parts: str) -> Path:
-    """Return where something that these settings make is kept."""
+    """Return the path in the cache of something made with these settings."""
     return folder / f"{name}-{PartsDigest(json.dumps(settings, sort_keys=True), *parts).hexdigest()[:12]}"
 
 
 def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer, list[Item], list[str]]:
-    """Train what is not kept yet. Returns the model, the shop's products and the titles."""
+    """Train whatever is not cached; return the model, the shop's products and the titles."""
     items = read_items(data)
     shop, learnt = ([item for item in items if is_held_out(item) == held_out] for held_out in (True, False))
     print(f"{len(items):,} products: {len(learnt):,} to train on, {len(shop):,} in the shop", flush=True)
@@ -211,7 +211,7 @@ def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer,
 
 
 def _with_compodiff(learnt: Sequence[Item], folder: Path) -> Path:
-    """Train CompoDiff on triplets of the training products, by the commands that a user would type."""
+    """Train CompoDiff on triplets of the training products, with the commands that a user would type."""
     from click.testing import CliRunner
 
     from cir_vectorizer.cli import main as cli
@@ -239,13 +239,13 @@ def _with_compodiff(learnt: Sequence[Item], folder: Path) -> Path:
 
 
 def shown(hits: npt.NDArray[np.bool_]) -> str:
-    """A recall with its 95 % interval."""
+    """Return a recall with its 95 % interval, as text."""
     mean, low, high = paired_bootstrap(hits, np.zeros_like(hits))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def report(found: Mapping[str, Hits], queries: Sequence[Query], weights: Mapping[str, float]) -> None:
-    """Print all rows with intervals, R@10 by kind and by wording, and LinCIR beside the best sum."""
+    """Print all rows with intervals, R@10 by kind and by wording, and the composers' margins over the best sum."""
     console = Console(width=140)
     table = Table(title=f"{len(queries)} composed queries")
     kinds = {kind: [i for i, query in enumerate(queries) if query.kind == kind] for kind in WORDINGS}
@@ -281,7 +281,7 @@ def report(found: Mapping[str, Hits], queries: Sequence[Query], weights: Mapping
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with products.csv, titles.txt and photos")
-    parser.add_argument("--cache", type=Path, default=Path("build/real_shop"), help="where trained models are kept")
+    parser.add_argument("--cache", type=Path, default=Path("build/real_shop"), help="folder for trained models")
     parser.add_argument("--compodiff", action="store_true", help="train CompoDiff too, on triplets from the attributes")
     parser.add_argument("--queries", type=int, default=QUERIES)
     arguments = parser.parse_args()

@@ -1,14 +1,14 @@
-"""How much the service's batching gives, and that it stays itself under far too much work.
+"""Benchmark of the service: the gain from batching, and its behaviour under overload.
 
     python -m benchmarks.service speed        64 clients: texts, pictures, composed queries, against a plain handler
     python -m benchmarks.service overload     arrivals at 10 times the capacity for a minute, after two of warm-up
     python -m benchmarks.service replicas     one replica on one core, then two on two, each with half of the clients
 
-The model is ViT-B/32-sized with random weights, float32, on the CPU, and has a Φ. The plain handler does what the
-stock multi2vec-clip container does: a lock a request, text rows of 77 tokens, one picture a forward; a composed query
-is one picture and one row there. Both run in processes of their own with equal threads; load comes from a third
-process, with bodies that were prepared before and differ from each other. The picture cache is off, but for the
-composed queries, whose 32 pictures it knows.
+The model is ViT-B/32-sized with random weights, float32, on the CPU, and has a Φ. The plain handler works like the
+stock multi2vec-clip container: a lock for each request, text rows of 77 tokens, one picture for each forward pass; it
+answers a composed query with one picture and one row. Both run in separate processes with equal threads. A third
+process sends the requests, whose bodies are prepared in advance and all different. The picture cache is off, except
+for the composed queries, whose 32 pictures are cached.
 """
 
 import argparse
@@ -45,7 +45,7 @@ WORDS = "red blue green dress shirt shoes long short sleeves collar stripes dots
 
 
 def make_model(folder: Path) -> Path:
-    """A model folder: ViT-B/32 with random weights, and a random Φ."""
+    """Make a model folder: ViT-B/32 with random weights, and a random Φ."""
     import torch
 
     from cir_vectorizer.backbones import BackboneSpec, load_backbone
@@ -61,7 +61,7 @@ def make_model(folder: Path) -> Path:
 
 
 def plain_handler(folder: str) -> None:
-    """Serve as the stock container does, on a free port, which is printed."""
+    """Serve as the stock container does, on a free port, which uvicorn prints."""
     import open_clip
     import torch
     import uvicorn
@@ -117,12 +117,12 @@ def plain_handler(folder: str) -> None:
 
 
 def sentence(rng: random.Random) -> str:
-    """Eight to twelve words."""
+    """Return eight to twelve random words."""
     return " ".join(rng.choices(WORDS, k=rng.randint(8, 12)))
 
 
 def picture(rng: random.Random) -> str:
-    """A JPEG of 256 × 256, smooth as a photo is, in base64."""
+    """Return a random JPEG of 256 × 256 pixels, as smooth as a photo, in base64."""
     from PIL import Image
 
     small = Image.frombytes("RGB", (16, 16), rng.randbytes(768))
@@ -132,7 +132,7 @@ def picture(rng: random.Random) -> str:
 
 
 def bodies(kind: str, count: int, seed: int = 0) -> list[bytes]:
-    """Requests to `/vectorize`, all different."""
+    """Return bodies of requests to `/vectorize`, all different."""
     rng = random.Random(seed)
     if kind == "text":
         made: list[dict[str, Any]] = [{"texts": [f"{sentence(rng)} {i}"]} for i in range(count)]
@@ -149,14 +149,14 @@ def bodies(kind: str, count: int, seed: int = 0) -> list[bytes]:
 
 
 class Connection:
-    """A kept HTTP connection, as light as can be: the load shares the cores with what it loads."""
+    """A persistent HTTP connection, as light as possible, because the clients share the cores with the server."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, path: str, body: bytes | None = None) -> int:
-        """The status of the answer, which is read to its end."""
+        """Send a request, read the answer to its end and return its status."""
         if self._streams is None or self._streams[0].at_eof():  # closed while it was idle
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
@@ -173,7 +173,7 @@ class Connection:
 
 
 async def closed_loop(port: int, kind: str, clients: int, seconds: float, warm: float) -> dict[str, float]:
-    """Clients that ask again as soon as they are answered; what was answered after `warm` seconds counts."""
+    """Run clients that send a request as soon as the last is answered; count answers after `warm` seconds."""
     waiting = iter(bodies(kind, 100_000 if kind == "text" else 3_000 if kind == "picture" else 12_000))
     if kind == "composed":
         for body in bodies("composed", KNOWN_PICTURES):
@@ -199,7 +199,7 @@ async def closed_loop(port: int, kind: str, clients: int, seconds: float, warm: 
 
 
 async def open_loop(port: int, rate: float, seconds: float) -> dict[str, Any]:
-    """Arrivals at a fixed rate, whether earlier ones are answered or not."""
+    """Send requests at a fixed rate, whether earlier ones are answered or not."""
     prepared = [
         json.dumps({"images": json.loads(body)["images"]}).encode() for body in bodies("picture", 4_000, seed=1)
     ]
@@ -234,7 +234,7 @@ async def open_loop(port: int, rate: float, seconds: float) -> dict[str, Any]:
 
 
 async def probes(port: int, seconds: float) -> dict[str, list[float]]:
-    """How long readiness and meta take, asked ten times a second each."""
+    """Ask readiness and meta up to ten times a second; return the 99th percentile and maximum of their seconds."""
     times: dict[str, list[float]] = {"/.well-known/ready": [], "/meta": []}
     connection = Connection(port)
     until = time.perf_counter() + seconds
@@ -252,7 +252,7 @@ async def probes(port: int, seconds: float) -> dict[str, list[float]]:
 
 @contextmanager
 def process(*command: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server, with the port that it prints once it is ready."""
+    """Run a server; yield its process and the port that it prints once it is ready."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **environment}
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert started.stderr is not None
@@ -274,19 +274,19 @@ def process(*command: str, **environment: str) -> Iterator[tuple[subprocess.Pope
 
 
 def service(folder: Path, *options: str, **environment: str) -> Any:
-    """Our service with the model."""
+    """Run our service with the model."""
     command = [sys.executable, "-m", "cir_vectorizer.cli", "serve", "--model", f"bench={folder}", "--port", "0"]
     return process(*command, "--drain-seconds", "0", *options, **environment)
 
 
 def load(*arguments: Any) -> Any:
-    """What a function of this module returns in a process of its own."""
+    """Run a load function of this module in a separate process and return its result."""
     command = [sys.executable, "-m", "benchmarks.service", "load", *map(str, arguments)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
 
 
 def speed(folder: Path, seconds: float) -> None:
-    """Print the table of speeds."""
+    """Print a table of speeds of the plain handler and the service."""
     wanted = {"text": 6.0, "picture": 1.5, "composed": 8.0}
     print(f"{'':10}{'':28}{'per second':>12}{'p50':>10}{'p99':>10}")
     for kind, least in wanted.items():
@@ -308,7 +308,7 @@ def speed(folder: Path, seconds: float) -> None:
 
 
 def replicas(folder: Path, seconds: float) -> None:
-    """Print what two replicas do beside one, each with one thread."""
+    """Print the throughput of one replica and of two, each with one thread."""
     for kind, cache in {"text": "0", "picture": "0", "composed": "64"}.items():
         rates = []
         for count in (1, 2):
@@ -324,7 +324,7 @@ def replicas(folder: Path, seconds: float) -> None:
 
 
 def overload(folder: Path, seconds: float, warm: float) -> None:
-    """Print what became of ten times too many requests, once they had come for `warm` seconds."""
+    """Print answers, times and memory under ten times too many requests, after `warm` seconds of them."""
     with service(folder, "--cache-mib", "0", "--max-search-wait", str(BOUND)) as (started, port):
         capacity = load("closed", port, "picture", CLIENTS, 15)["per_second"]
         print(
@@ -363,9 +363,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "overload", "replicas", "plain", "load"])
     parser.add_argument("arguments", nargs="*")
-    parser.add_argument("--folder", help="model folder; made if not given")
+    parser.add_argument("--folder", help="model folder; a new one is made if not given")
     parser.add_argument("--seconds", type=float)
-    parser.add_argument("--warm", type=float, default=120, help="seconds of overload before what counts")
+    parser.add_argument("--warm", type=float, default=120, help="seconds of overload before the measurement")
     given = parser.parse_args()
     if given.what == "load":
         kind, port, *rest = given.arguments

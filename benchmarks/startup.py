@@ -1,4 +1,4 @@
-"""Start-up time: `import cir_vectorizer` and `cir-vectorizer --help` beside `python -c pass`.
+"""Benchmark of the start-up time: `import cir_vectorizer` and `cir-vectorizer --help`, compared with `python -c pass`.
 
 python benchmarks/startup.py
 """

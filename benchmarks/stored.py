@@ -1,10 +1,10 @@
-"""What it costs to compose from what a collection stores instead of from the picture, on the drawn shop.
+"""Benchmark on the drawn shop: the recall lost by composing from stored vectors instead of from pictures.
 
     python -m benchmarks.stored
 
-Three ways to name the reference of the same composed queries: the picture itself; the object's id in a collection that
-sync filled, whose records hold the length of each embedding; and its id in a collection of bare unit vectors, as another
-program leaves them, where the model's mean length is taken.
+The same composed queries give their reference in three ways: as the picture itself; as an object's id in a collection
+that sync filled, whose records hold the length of each embedding; and as an id in a collection of bare unit vectors, as
+other programs store them, for which the model's mean length is used.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BATCH = 64
 
 
 def main() -> None:
-    """Print recall for each composer and way, and how far the vectors turn."""
+    """Print the recall of each composer and way, and the vectors' cosine to those made from pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=3000)
     parser.add_argument("--queries", type=int, default=600)

@@ -1,13 +1,13 @@
-"""How close sync comes to the bare model, and whether its memory stays flat.
+"""Benchmark of sync: its speed compared with the bare model, and its memory.
 
     python benchmarks/sync.py --photos FOLDER
     python benchmarks/sync.py --photos FOLDER --only memory --sizes 1000 20000
 
-Speed: pictures a second of the image tower alone on batches that are preloaded and preprocessed, beside those of a
-whole sync of as many files (read, hashed, decoded, encoded, written) into an embedded Qdrant; rounds alternate,
-medians count.
-Memory: peak resident memory of a sync of n pictures, less what the collection itself takes, measured by writing
-n random vectors with the same payload in a process of its own.
+Speed: pictures a second of the image tower alone on preloaded and preprocessed batches, and of a whole sync of as many
+files (read, hashed, decoded, encoded, written) into an embedded Qdrant. Rounds of the two alternate; the medians are
+compared.
+Memory: peak resident memory of a sync of n pictures, minus that of the collection itself, which is measured by writing
+n random vectors with the same payload in a separate process.
 """
 
 import argparse
@@ -28,7 +28,7 @@ VIT_B_32 = "open_clip:ViT-B-32,pretrained=random"
 
 
 def spread(photos: Path, count: int, folder: Path) -> Path:
-    """`count` distinct files that cycle through the photos: each photo is copied once, then hard-linked."""
+    """Make a folder of `count` files that repeat the photos in turn: each photo is copied once, then hard-linked."""
     found = sorted(path for path in photos.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if not found:
         raise SystemExit(f"{photos} holds no photos")
@@ -41,7 +41,7 @@ def spread(photos: Path, count: int, folder: Path) -> Path:
 
 
 def speed(photos: Path, count: int, batch_size: int, rounds: int, model: str, workers: int | None) -> None:
-    """Print both rates and their ratio."""
+    """Print the rates of the bare model and of sync, and their ratio."""
     import torch
 
     from cir_vectorizer.collections import open_collection
@@ -96,7 +96,7 @@ def memory(photos: Path, sizes: list[int], model: str) -> None:
 
 
 def peak(what: str, directory: str, count: int, model: str) -> float:
-    """Peak resident memory in MiB of this script's `what` step in a process of its own."""
+    """Run a step of this script in a separate process and return its peak resident memory in MiB."""
     command = [sys.executable, __file__, "--step", what, directory, str(count), model]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(printed.splitlines()[-1])
@@ -130,15 +130,19 @@ def step(what: str, directory: str, count: int, model: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="a folder of real photos; required")
+    parser.add_argument("--photos", type=Path, help="folder of real photos; required")
     parser.add_argument("--only", choices=["speed", "memory"])
-    parser.add_argument("--count", type=int, default=640, help="files of the speed run")
+    parser.add_argument("--count", type=int, default=640, help="number of files in the speed run")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--model", default=VIT_B_32, help="of the speed run")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 20_000], help="of the memory run")
-    parser.add_argument("--memory-model", default="tiny", help="small, so that 20,000 pictures take minutes")
+    parser.add_argument("--model", default=VIT_B_32, help="model of the speed run")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[1_000, 20_000], help="numbers of pictures in the memory run"
+    )
+    parser.add_argument(
+        "--memory-model", default="tiny", help="model of the memory run; small, so that 20,000 pictures take minutes"
+    )
     parser.add_argument("--step", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
@@ -146,7 +150,7 @@ def main() -> None:
         step(what, directory, int(count), model)
         return
     if arguments.photos is None:
-        parser.error("say --photos FOLDER")
+        parser.error("--photos is missing; give --photos FOLDER")
     if arguments.only != "memory":
         speed(
             arguments.photos,

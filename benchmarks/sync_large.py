@@ -1,15 +1,15 @@
-"""A large source into a Qdrant server: memory, rate, and what a second sync costs.
+"""Benchmark of syncing a large source into a Qdrant server: memory, rate, and the cost of a second sync.
 
     python benchmarks/sync_large.py                      100,000 drawn pictures; half an hour on two cores
     python benchmarks/sync_large.py --count 10000
 
-A Qdrant server (`qdrant` on PATH) is started for it. Printed are
+It starts a Qdrant server (`qdrant` on PATH) and prints
 
-- resident memory of the syncing process after each tenth of the pictures;
-- pictures a second of the whole sync, beside those of the image tower alone on batches that are preloaded and
-  preprocessed, measured before and after the sync in the same process;
-- seconds of a second sync, beside those of a bare listing of the source (names, sizes and times) and of a bare scroll of
-  ids and fingerprints with qdrant-client, by turns; medians count.
+- the resident memory of the syncing process after each tenth of the pictures;
+- pictures a second of the whole sync, and of the image tower alone on preloaded and preprocessed batches, measured
+  before and after the sync in the same process;
+- the seconds of a second sync, of a bare listing of the source (names, sizes and times) and of a bare scroll of ids and
+  fingerprints with qdrant-client: medians of alternating runs.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PER_FOLDER = 1000
 
 
 def draw_shop(folder: Path, count: int) -> None:
-    """`count` distinct small pictures: drawn products, each copy shifted and tinted."""
+    """Write `count` different small pictures: drawn products, each copy shifted and tinted."""
     from PIL import Image
 
     from examples.demo.catalog import SEEN, draw
@@ -51,7 +51,7 @@ def draw_shop(folder: Path, count: int) -> None:
 
 
 def first(folder: Path, address: str, model: str, batch_size: int, count: int) -> None:
-    """Sync once, and print memory and rates."""
+    """Sync for the first time, and print memory and rates."""
     import psutil
     import torch
 
@@ -97,7 +97,7 @@ def first(folder: Path, address: str, model: str, batch_size: int, count: int) -
 
 
 def second(folder: Path, address: str, model: str, count: int) -> None:
-    """Sync again, and print what it costs beside a bare listing and a bare scroll."""
+    """Sync again, and print its time and the times of a bare listing and a bare scroll."""
     from qdrant_client import QdrantClient
 
     from cir_vectorizer.collections import open_collection, parse_address

@@ -1,14 +1,15 @@
-"""Training Φ: this trainer beside a plain rendering of the published recipe, on the same weights and captions.
+"""Benchmark of training Φ: our trainer against a plain version of the published recipe, on the same weights and captions.
 
     python benchmarks/train_phi.py --captions FILE [FILE …] [--column NAME]
 
-Ours is timed as a whole run of two passes, reading, tagging, tokenising and encoding included. The plain rendering
-encodes both captions at every step in rows of 77 tokens, by the library's own tower, float32. Each of its steps costs
-the same, so `--plain-steps` of them are timed, spread evenly over our run so that a busy machine slows both, and their
-mean is multiplied. ViT-B/32-sized text tower with random weights unless --model says otherwise.
+Our time is that of a whole run of two passes, including reading, tagging, tokenising and encoding. The plain version
+encodes both captions at every step in rows of 77 tokens, with the library's own tower, in float32. Each of its steps
+costs the same, so only `--plain-steps` of them are timed, spread evenly over our run so that a busy machine slows both,
+and their mean is multiplied by the number of steps. The default model is a ViT-B/32-sized text tower with random weights.
 
-Then the same on captions that are joined by "and" until they average about 25 tokens. FashionIQ's, joined so, keep 19 of
-25 tokens when masked; the captions of CIRR that average 25 by themselves keep 18, so the joined ones are the harder set.
+The same is then measured on captions joined by "and" until they have about 25 tokens on average. FashionIQ's captions,
+joined like this, keep 19 of 25 tokens when masked; CIRR's, which average 25 without joining, keep 18, so the joined ones
+are the harder set.
 """
 
 import argparse
@@ -36,7 +37,7 @@ LONG_WORDS = 20
 
 
 def long_captions(captions: list[str], count: int) -> list[str]:
-    """Captions joined by "and" until they hold about 25 tokens."""
+    """Join captions by "and" until each has about 25 tokens."""
     joined: list[str] = []
     parts: list[str] = []
     for caption in captions:
@@ -88,8 +89,10 @@ class PlainRecipe:
 
 
 def differences(trainer: PhiTrainer, plain: PlainRecipe, count: int) -> tuple[float, float]:
-    """Of the two losses, and the largest of the two gradients of Φ, on `count` captions with the same noise, dropout
-    off."""
+    """Return the difference of the two losses and the largest difference of the gradients of Φ.
+
+    Both are computed on `count` captions with the same noise and without dropout.
+    """
     examples = trainer.examples[:count]
     backbone, phi = trainer.backbone, trainer.phi.eval()
     plain.phi.load_state_dict(phi.state_dict())
@@ -157,8 +160,8 @@ def main() -> None:
     parser.add_argument("--model", default="open_clip:ViT-B-32,pretrained=random")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--plain-steps", type=int, default=3)
-    parser.add_argument("--most", type=int, help="captions of the first set to use, all if not given")
-    parser.add_argument("--long", type=int, default=4000, help="captions of the second set")
+    parser.add_argument("--most", type=int, help="largest number of captions in the first set; all if not given")
+    parser.add_argument("--long", type=int, default=4000, help="largest number of joined captions in the second set")
     arguments = parser.parse_args()
 
     def read() -> list[str]:

@@ -1,4 +1,4 @@
-"""Composed search with the stock Qdrant client: Qdrant itself asks the container, named by QDRANT__INFERENCE__ADDRESS.
+"""Composed search with the stock Qdrant client: Qdrant itself calls the container at QDRANT__INFERENCE__ADDRESS.
 
 docker compose -f plugins/qdrant/compose.yaml up --detach
 python examples/qdrant_composed_search.py --collection shop --image dress.jpg --text "is red"
@@ -18,10 +18,10 @@ from cir_vectorizer_qdrant import composed
 @click.option("--image", type=click.Path(exists=True, path_type=Path), help="A reference picture in a file …")
 @click.option("--like", help="… or the id of an object whose picture is the reference.")
 @click.option("--text", required=True, help="What should be different.")
-@click.option("--model", default="lincir", show_default=True, help="As the container's /v1/models lists it.")
+@click.option("--model", default="lincir", show_default=True, help="Name of a model in the container's /v1/models.")
 @click.option("--limit", default=5, show_default=True)
 def main(url: str, collection: str, image: Path | None, like: str | None, text: str, model: str, limit: int) -> None:
-    """Print the objects that look like the picture but for what TEXT says."""
+    """Print the objects that look like the picture, changed as TEXT says."""
     client = QdrantClient(url=url, cloud_inference=True, timeout=30)
     if like is not None:
         id_ = int(like) if like.isdecimal() else like

@@ -21,7 +21,7 @@ from cir_vectorizer.collections import Ask, open_collection
 @click.option("--text", required=True, help="What should be different.")
 @click.option("--limit", default=5, show_default=True)
 def main(service: str, api_key: str | None, address: str, image: Path, text: str, limit: int) -> None:
-    """Print the objects that look like IMAGE but for what TEXT says."""
+    """Print the objects that look like IMAGE, changed as TEXT says."""
     with Client(service, api_key=api_key) as client:
         composed = client.compose([{"image": image, "text": text}])
     for note in composed.notes[0]:

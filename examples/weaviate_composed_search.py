@@ -1,4 +1,4 @@
-"""Composed search with the stock Weaviate client: Weaviate itself asks the container, named by CLIP_INFERENCE_API.
+"""Composed search with the stock Weaviate client: Weaviate itself calls the container at CLIP_INFERENCE_API.
 
 docker compose -f plugins/weaviate/compose.yaml up --detach
 python examples/weaviate_composed_search.py --collection Shop --image dress.jpg --text "is red"
@@ -25,7 +25,7 @@ from cir_vectorizer_weaviate import composed
 def main(
     host: str, port: int, grpc_port: int, name: str, image: Path | None, like: str | None, text: str, limit: int
 ) -> None:
-    """Print the objects that look like the picture but for what TEXT says."""
+    """Print the objects that look like the picture, changed as TEXT says."""
     with weaviate.connect_to_local(host, port, grpc_port) as client:
         collection = client.collections.get(name)
         if like is not None:

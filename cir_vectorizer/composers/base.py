@@ -23,7 +23,7 @@ from cir_vectorizer.query.takes import Takes
 
 @dataclass(frozen=True)
 class Plan:
-    """One query, checked and tokenised by the composer that will run it.
+    """A query, checked and tokenised by the composer that will run it.
 
     Attributes:
         query: what was asked.

@@ -135,7 +135,7 @@ class HostPool:
 
 @dataclass(eq=False)
 class Piece:
-    """One piece of work in a queue; `future` belongs to the event loop, and cancelling it drops the piece."""
+    """A piece of work in a queue; `future` belongs to the event loop, and cancelling it drops the piece."""
 
     payload: Any
     units: float
@@ -279,7 +279,7 @@ class Device:
         self._thread.start()
 
     def submit(self, queue: BatchQueue, lane: Lane, payload: Any, units: float) -> "asyncio.Future[Any]":
-        """Put a piece into a queue; call it on the event loop. Cancel the future to drop the piece."""
+        """Add a piece to a queue; call this on the event loop. Cancel the future to drop the piece."""
         piece = Piece(payload, units, self._loop.create_future())
         with self._ready:
             queue.waiting[lane].append(piece)

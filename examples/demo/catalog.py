@@ -1,9 +1,9 @@
 """A drawn shop: product pictures, their captions, and composed queries with known answers.
 
-Every picture is a `Product` (category, colour, pattern) drawn by Pillow at a random size, place,
-tilt and background. Nothing is downloaded, and one seed always draws the same shop.
-`HELD_OUT` names 15 % of the attribute combinations that no training may see, neither of the `tiny`
-backbone nor of a composer; the catalog that is searched contains them.
+Every picture shows a `Product` (category, colour, pattern), drawn by Pillow at a random size and place,
+with a random tilt and background. Nothing is downloaded, and one seed always draws the same shop.
+`HELD_OUT` is 15 % of the attribute combinations. No training may see them, neither that of the `tiny`
+backbone nor a composer's; the searched catalog contains them.
 """
 
 import itertools
@@ -116,7 +116,7 @@ CATEGORIES = tuple(_SHAPES)
 
 @dataclass(frozen=True)
 class Product:
-    """One attribute combination: what a picture shows and what a query asks for."""
+    """A combination of attributes, which a picture shows or a query asks for."""
 
     category: str
     colour: str
@@ -128,7 +128,7 @@ Transition = tuple[str, str, str]
 
 
 def changes(old: Product, new: Product) -> list[Transition]:
-    """Return the attributes in which two products differ, with the value of each."""
+    """Return the attributes in which two products differ, with the old and the new value."""
     values = ((name, getattr(old, name), getattr(new, name)) for name in ("colour", "pattern", "category"))
     return [change for change in values if change[1] != change[2]]
 
@@ -142,7 +142,7 @@ SEEN = tuple(p for p in ALL_PRODUCTS if p not in HELD_OUT)
 
 
 def draw(product: Product, rng: random.Random, size: int = 192) -> Image.Image:
-    """Draw `product` as an RGB picture of `size` x `size` pixels; all chance comes from `rng`."""
+    """Draw `product` as an RGB picture of `size` x `size` pixels; all randomness comes from `rng`."""
     canvas = 2 * size
     background = _background(rng, canvas)
     extent = round(canvas * rng.uniform(0.58, 0.94))
@@ -163,10 +163,10 @@ def draw(product: Product, rng: random.Random, size: int = 192) -> Image.Image:
 
 
 def draw_scene(product: Product, rng: random.Random, size: int = 192) -> tuple[Image.Image, Box]:
-    """Draw `product` beside a loud distraction: a strip with other products on a vivid, patterned ground.
+    """Draw `product` beside a loud distraction: a strip with other products on a vivid, patterned background.
 
     Returns:
-        The picture, and the strip's box as fractions of its sides.
+        The picture, and the strip's box as fractions of the picture's sides.
     """
     share = rng.uniform(0.3, 0.42)
     kept = round(size * (1 - share))
@@ -332,10 +332,10 @@ _LINE_PHRASES = {
 
 
 def line_caption(product: Product, rng: random.Random) -> str:
-    """Describe `product` by a line's name, alone or with the one attribute in which it departs from the line.
+    """Describe `product` by a line's name, alone or with the one attribute in which it differs from the line.
 
-    Names that imply a look, which other words then override ("the luna in red"), are what a pseudo-word is; large
-    CLIPs know many such words from the web. A product that is near no line gets a `caption`.
+    A pseudo-word acts like such a name: it implies a look, which other words then override ("the luna in red"). Large
+    CLIPs know many such words from the web. A product without a line that near gets a `caption`.
     """
     near: list[tuple[str | None, Product]] = [(None, product)]
     for change, values in (("colour", tuple(COLOURS)), ("pattern", PATTERNS), ("category", CATEGORIES)):
@@ -359,7 +359,7 @@ def _article(word: str) -> str:
 
 
 def full_caption(product: Product) -> str:
-    """The one plain sentence that names all three attributes: the text query of the true target."""
+    """Return a plain sentence that names all three attributes: the text query for the true target."""
     return f"a photo of {_article(product.colour)} {product.colour} {product.pattern} {product.category}"
 
 
@@ -368,7 +368,7 @@ def full_caption(product: Product) -> str:
 
 @dataclass(frozen=True)
 class Query:
-    """A composed query: the picture `reference` (an index of the catalog), words, and what they ask for."""
+    """A composed query: a reference picture (an index of the catalog), a text, and the product that they ask for."""
 
     reference: int
     text: str
@@ -378,14 +378,14 @@ class Query:
 
 
 def catalog(count: int = 3000, seed: int = 7) -> list[Product]:
-    """The products of a shop of `count` pictures: every combination about equally often, shuffled."""
+    """Draw the products of a shop of `count` pictures: every combination about equally often, shuffled."""
     rng = random.Random(seed)
     rounds = [rng.sample(ALL_PRODUCTS, len(ALL_PRODUCTS)) for _ in range(-(-count // len(ALL_PRODUCTS)))]
     return list(itertools.chain.from_iterable(rounds))[:count]
 
 
 def pictures(products: list[Product], seed: int = 7, size: int = 192) -> Iterator[Image.Image]:
-    """Draw the pictures of `products`; picture k depends on `seed` and k alone."""
+    """Draw the pictures of `products`; picture k depends only on its product, `seed` and k."""
     for index, product in enumerate(products):
         yield draw(product, random.Random(f"{seed}/{index}"), size)
 
@@ -395,13 +395,13 @@ QUERY_WORDINGS = {
     "pattern": ("is {v}", "has a {v} pattern", "looks {v}", "comes {v}"),
     "category": ("is {a} {v}", "is {a} {v} instead", "takes the form of {a} {v}", "shows {a} {v}"),
 }
-"""How queries word a change, by what changes: `{v}` is the value, `{a}` its article. No training of a composer has them."""
+"""Wordings of queries by the attribute that changes: `{v}` is its value, `{a}` the article. No composer is trained on them."""
 
 
 def queries(products: list[Product], count: int, seed: int) -> list[Query]:
-    """`count` composed queries over `products`: each changes one attribute of a picture.
+    """Draw `count` composed queries over `products`; each changes one attribute of a picture.
 
-    A hit is any other picture with exactly the target's attributes; only targets that have one are asked for.
+    A hit is any other picture with exactly the target's attributes; every query has at least one.
     """
     rng = random.Random(seed)
     stock: dict[Product, list[int]] = {}

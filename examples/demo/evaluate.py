@@ -15,12 +15,12 @@ KS = (1, 10)
 
 @dataclass(frozen=True)
 class Hits:
-    """For each query whether a hit is among the first 1 and the first 10 results. Both (queries,) bool."""
+    """Hits of queries: `at[k]`, (queries,) bool, tells whether a hit is among the first k results, for k of 1 and 10."""
 
     at: Mapping[int, npt.NDArray[np.bool_]]
 
     def recall(self, rows: Sequence[int] | None = None) -> dict[str, float]:
-        """`{"R@1": …, "R@10": …}` over all queries or those in `rows`."""
+        """Return `{"R@1": …, "R@10": …}` over all queries or those in `rows`."""
         return {f"R@{k}": round(float(np.mean(self.at[k] if rows is None else self.at[k][rows])), 4) for k in KS}
 
 
@@ -41,10 +41,10 @@ def unit(vectors: Vectors) -> Vectors:
 
 
 def rank(vectors: Vectors, queries: Sequence[Query], index: Vectors, count: int) -> npt.NDArray[np.intp]:
-    """The nearest `count` pictures for each query, its reference left out. (queries, count)"""
+    """Return the nearest `count` pictures for each query, without its reference. (queries, count)"""
     similarity = unit(vectors) @ index.T
     similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
-    if count == 1:  # the same picture without sorting all: of equal ones the first
+    if count == 1:  # faster than sorting, with the same result: the first of equal ones
         return similarity.argmax(axis=1)[:, None]
     return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
 
@@ -52,14 +52,14 @@ def rank(vectors: Vectors, queries: Sequence[Query], index: Vectors, count: int)
 def score(
     vectors: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors, ks: Sequence[int] = KS
 ) -> Hits:
-    """Rank the catalog for each query vector, the reference removed.
+    """Rank the catalog for each query vector, without the reference, and return the hits.
 
     A hit is any other picture with exactly the target's attributes.
 
     Args:
         vectors: (queries, dim).
         index: (products, dim) unit vectors.
-        ks: how many of the first results are looked at.
+        ks: numbers of first results in which hits are looked for.
     """
     top = rank(vectors, queries, index, max(ks))
     good = np.array([[products[i] == query.target for i in row] for row, query in zip(top, queries, strict=True)])
@@ -67,7 +67,7 @@ def score(
 
 
 def text_vectors(vectorizer: Vectorizer, queries: Sequence[Query], prompted: bool) -> Vectors:
-    """Unnormalised text embeddings of the queries' words, bare or as "a photo that …". (queries, dim)"""
+    """Return unnormalised embeddings of the queries' texts, bare or as "a photo that …". (queries, dim)"""
     encoder = vectorizer.backbone.text
     texts = [f"a photo that {query.text}" if prompted else query.text for query in queries]
     rows = [encoder.tokenizer.row(text) for text in texts]
@@ -75,7 +75,7 @@ def text_vectors(vectorizer: Vectorizer, queries: Sequence[Query], prompted: boo
 
 
 def sum_vectors(images: Vectors, texts: Vectors, best: BestSum) -> Vectors:
-    """The weighted sum of picture and text embeddings, both raw or both of length 1. (queries, dim)"""
+    """Return the weighted sum of picture and text embeddings, both raw or both of length 1. (queries, dim)"""
     parts = (unit(images), unit(texts)) if best.unit else (images, texts)
     return best.image_weight * parts[0] + best.text_weight * parts[1]
 
@@ -83,7 +83,7 @@ def sum_vectors(images: Vectors, texts: Vectors, best: BestSum) -> Vectors:
 def sweep_sum(
     vectorizer: Vectorizer, raw_index: Vectors, queries: Sequence[Query], products: Sequence[Product]
 ) -> BestSum:
-    """Try image weights from -1 to 1 in steps of 0.05 (text weight 1 - |w|), raw and unit vectors, bare and prompted text.
+    """Find the best sum: image weights w from -1 to 1 in steps of 0.05 (text weight 1 - |w|), raw and unit, bare and prompted.
 
     Args:
         raw_index: (products, dim) unnormalised picture embeddings.
@@ -111,7 +111,7 @@ def evaluate(
     validation: Sequence[Query],
     queries: Sequence[Query],
 ) -> tuple[dict[str, Hits], BestSum]:
-    """Hits of image only, text only, the best swept sum, LinCIR, CompoDiff and the true target caption."""
+    """Return the hits of image only, text only, the best sum, LinCIR, CompoDiff and the true caption; and the best sum."""
     index = unit(raw_index)
     references = [query.reference for query in queries]
     best = sweep_sum(vectorizer, raw_index, validation, products)
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def composed_vectors(vectorizer: Vectorizer, raw_index: Vectors, queries: Sequence[Query], composer: str) -> Vectors:
-    """What a composer makes of the queries, their pictures given by their indexed embeddings. (queries, dim)"""
+    """Compose the queries, with their pictures given as indexed embeddings. (queries, dim)"""
     asked = [
         {"image": {"vector": raw_index[q.reference].tolist()}, "text": q.text, "composer": composer} for q in queries
     ]
@@ -135,7 +135,7 @@ def composed_vectors(vectorizer: Vectorizer, raw_index: Vectors, queries: Sequen
 
 
 def slices(queries: Sequence[Query]) -> dict[str, list[int]]:
-    """Return query indices by change type, and of those whose target is a held-out combination."""
+    """Return the indices of queries by the kind of change, and of those whose target is a held-out combination."""
     rows = {
         change: [i for i, q in enumerate(queries) if q.change == change] for change in ("colour", "pattern", "category")
     }
@@ -145,13 +145,13 @@ def slices(queries: Sequence[Query]) -> dict[str, list[int]]:
 
 @dataclass(frozen=True)
 class Part:
-    """Queries of one wording, or all of them, and what CompoDiff's triplets held of them.
+    """Queries with one wording, and how many of their changes CompoDiff's triplets contained.
 
     Attributes:
-        rows: their indices.
-        transitions: different changes (attribute, old and new value) that they ask for.
-        known: of these, the changes that the triplets held, in other wordings.
-        held_out: queries whose target is a combination that no training saw.
+        rows: indices of the queries.
+        transitions: number of different changes (attribute, old and new value) that they ask for.
+        known: number of these changes that the triplets contained, in other wordings.
+        held_out: number of queries whose target is a combination that no training saw.
     """
 
     rows: list[int]
@@ -161,10 +161,10 @@ class Part:
 
 
 def by_wording(queries: Sequence[Query], products: Sequence[Product], known: Collection[Transition]) -> dict[str, Part]:
-    """Part the queries by their wording, as "colour: is …"; none of the wordings was in any composer's training.
+    """Group the queries by their wording, as "colour: is …"; no composer was trained on any of the wordings.
 
     Args:
-        known: the transitions that CompoDiff's triplets held.
+        known: the transitions that CompoDiff's triplets contained.
     """
     rows: dict[str, list[int]] = {}
     for i, query in enumerate(queries):
@@ -183,7 +183,7 @@ def _part(
 def paired_bootstrap(
     ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_], draws: int = 10_000
 ) -> tuple[float, float, float]:
-    """Mean difference of two hit lists over the same queries, with the ends of its 95 % bootstrap interval."""
+    """Return the mean difference of two hit lists over the same queries, and the ends of its 95 % bootstrap interval."""
     difference = ours.astype(float) - theirs.astype(float)
     picked = np.random.default_rng(0).integers(0, len(difference), (draws, len(difference)))
     means = difference[picked].mean(axis=1)

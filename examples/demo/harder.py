@@ -1,4 +1,4 @@
-"""Harder questions to the drawn shop: words for what is not wanted, and masks over a distraction."""
+"""Harder queries to the drawn shop: with words for something unwanted, and with a mask over a distraction."""
 
 import random
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ VALUES: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "pattern": PATTE
 
 @dataclass(frozen=True)
 class UnwantedQuery:
-    """ "This, but blue, and not striped": an edit of a picture that has something the shopper does not want.
+    """An edit of a picture that also has something unwanted: "this, but blue, and not striped".
 
-    `unwanted` is the picture's own value of `attribute`, which the edit does not name; any other value will do.
+    `unwanted` is the picture's own value of `attribute`, which the edit does not name; any other value is right.
     """
 
     edit: Query
@@ -25,13 +25,13 @@ class UnwantedQuery:
     unwanted: str
 
     def wanted(self, product: Product) -> bool:
-        """Whether a picture of `product` is a hit: the edit's target but for the attribute, and without the unwanted."""
+        """Tell whether `product` is a hit: it equals the edit's target except in `attribute`, which is not `unwanted`."""
         value = getattr(product, self.attribute)
         return value != self.unwanted and replace(product, **{self.attribute: self.unwanted}) == self.edit.target
 
 
 def unwanted_queries(products: Sequence[Product], count: int, seed: int) -> list[UnwantedQuery]:
-    """Edits of one attribute, each with another attribute that the picture has and the shopper does not want."""
+    """Draw edits of one attribute, each with an unwanted value of another attribute that the picture has."""
     rng = random.Random(seed)
     found = []
     for edit in queries(list(products), count, seed):
@@ -42,7 +42,7 @@ def unwanted_queries(products: Sequence[Product], count: int, seed: int) -> list
 
 @dataclass(frozen=True)
 class MaskQuery:
-    """A picture with a distraction beside the product, the box that hides it, words, and what they ask for."""
+    """A picture with a distraction beside the product, the box that hides the distraction, the text, and the target."""
 
     picture: Image.Image
     box: Box
@@ -51,7 +51,7 @@ class MaskQuery:
 
 
 def mask_queries(products: Sequence[Product], count: int, seed: int, size: int = 192) -> list[MaskQuery]:
-    """Each shows a product of the shop beside a loud distraction and changes one of its attributes."""
+    """Draw queries; each shows a product beside a loud distraction and changes one of its attributes."""
     rng = random.Random(seed)
     stock = set(products)
     found: list[MaskQuery] = []
@@ -69,17 +69,17 @@ def mask_queries(products: Sequence[Product], count: int, seed: int, size: int =
 
 
 def top(vectors: npt.NDArray[np.float32], index: npt.NDArray[np.float32], count: int = 10) -> npt.NDArray[np.intp]:
-    """The nearest `count` pictures for each query. (queries, count)"""
+    """Return the nearest `count` pictures for each query. (queries, count)"""
     return np.argsort(-(vectors @ index.T), axis=1, kind="stable")[:, :count]
 
 
 def without(ranked: npt.NDArray[np.intp], references: Sequence[int]) -> list[list[int]]:
-    """Rankings with each query's own picture left out."""
+    """Return the rankings without each query's own picture."""
     return [[int(i) for i in row if i != own] for row, own in zip(ranked, references, strict=True)]
 
 
 def mcnemar(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> float:
-    """Two-sided p of McNemar's exact test on two hit lists over the same queries."""
+    """Return the two-sided p of McNemar's exact test on two hit lists over the same queries."""
     from math import comb
 
     better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())

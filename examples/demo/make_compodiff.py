@@ -1,14 +1,14 @@
-"""Make the packaged CompoDiff of `tiny`: triplets, captions and masked pictures of the drawn shop, both stages.
+"""Make the packaged CompoDiff of `tiny`: both stages, on triplets, captions and masked pictures of the drawn shop.
 
     python -m examples.demo.make_compodiff --out first --strange 0 --drift 0.3 --prior-steps 400 --steps 5600
     python -m examples.demo.make_compodiff --start first --out second --drift 0.3 --prior-steps 0 --steps 2000 --lr 7e-4
     python -m examples.demo.make_compodiff --start second --prior-steps 0 --steps 1500 --lr 7e-4
 
-made the packaged weights.
+These commands made the packaged weights.
 
-1. Draw pictures of every combination but the held-out ones, some beside a distraction that a mask hides, and embed them.
-2. Write texts: captions; edits in many wordings (none of those that the demo's queries use), with filler words at random,
-   since a small text tower is thrown off by words that it never read.
+1. Draw pictures of every combination except the held-out ones, some beside a distraction that a mask hides; embed them.
+2. Write texts: captions; edits in many wordings (none of those that the demo's queries use), with random filler words,
+   because words that it never read confuse a small text tower.
 3. Train stage 1 and stage 2, choose the knobs on the demo's validation queries, and add the composer to the model folder.
 """
 
@@ -65,7 +65,7 @@ PICTURES_A_PRODUCT, SCENES, BOXES = 20, 7000, 5000
 TRIPLETS, CAPTIONS, EDITS_A_SCENE = 80_000, 20_000, 3
 DRIFT = 0.5
 SAMPLES = 4
-"""Drawn and averaged for a query: the network is small, and a mean of four lies nearer than one of two."""
+"""Embeddings drawn and averaged for a query: for this small network a mean of four is better than one of two."""
 DRAWN_SIZE = 128
 _SEEN = frozenset(SEEN)
 
@@ -93,7 +93,8 @@ _FILLERS = (
 
 
 def edit(product: Product, rng: random.Random) -> tuple[str, Product]:
-    """An edit of a product in words, and what it asks for: one attribute, sometimes two, sometimes left open."""
+    """Draw an edit of a product: its text, and the product asked for. It changes one or two attributes; some texts do not
+    say the new value."""
     names = list(VALUES)
     kind = rng.random()
     if kind < 0.2:
@@ -126,7 +127,7 @@ def _filled(text: str, rng: random.Random) -> str:
 
 
 def partial_caption(product: Product, rng: random.Random) -> str:
-    """One or two of a product's attributes in words: several looks fit."""
+    """Describe a product by one or two of its attributes, so that several looks fit."""
     colour, pattern, category = product.colour, rng.choice(_WORDS[product.pattern][0]), product.category
     forms = ("{c} {k}", "{p} {k}", "{c} {p} product", "{k}", "{k} in {c}", "{k} with {n}", "{c} product", "{p} product")
     text = rng.choice(forms).format(c=colour, p=pattern, k=category, n=rng.choice(_WORDS[product.pattern][1]))
@@ -135,7 +136,7 @@ def partial_caption(product: Product, rng: random.Random) -> str:
 
 
 def edits(product: Product, rng: random.Random) -> Iterator[tuple[str, Product]]:
-    """Edits that ask for no held-out combination, without end."""
+    """Yield edits without end, none of which asks for a held-out combination."""
     while True:
         text, target = edit(product, rng)
         if target in _SEEN:
@@ -143,10 +144,10 @@ def edits(product: Product, rng: random.Random) -> Iterator[tuple[str, Product]]
 
 
 def drift(product: Product, target: Product, share: float, rng: random.Random) -> Product:
-    """The target, in a share of the triplets with another colour or pattern where the words say nothing of it.
+    """Return the target or, for a share of the triplets, one with another colour or pattern that the text does not mention.
 
-    Triplets as they are found drift so. It is what gives negative text something to hold: where the words leave the
-    stripes likely but not certain, "striped" as negative text makes them unlikely.
+    Real triplets drift like this. Negative text needs it to have an effect: if the text leaves stripes likely but not
+    certain, "striped" as negative text makes them unlikely.
     """
     kept = [name for name in ("colour", "pattern") if getattr(product, name) == getattr(target, name)]
     if not kept or rng.random() >= share:
@@ -171,7 +172,7 @@ def _drawn(job: tuple[str, int, Product]) -> tuple[np.ndarray, Box | None]:
 
 @torch.inference_mode()
 def embedded(model: Vectorizer, kind: str, products: list[Product]) -> tuple[Tensor, Tensor]:
-    """Unnormalised embeddings (n, dim) of drawn pictures, and their masks (n, 64, 64) where they have one."""
+    """Draw pictures; return their unnormalised embeddings, (n, dim), and their masks, (n, 64, 64), if they have any."""
     jobs = [(kind, number, product) for number, product in enumerate(products)]
     embeddings, maps, pixels = [], [], []
     with ProcessPoolExecutor() as pool:
@@ -189,16 +190,17 @@ def embedded(model: Vectorizer, kind: str, products: list[Product]) -> tuple[Ten
 
 @dataclass
 class Lessons:
-    """Everything that the packaged CompoDiff is trained on, before pictures are embedded; texts and pictures by number.
+    """Everything that the packaged CompoDiff is trained on, before embedding; examples refer to texts and pictures by
+    number.
 
     Attributes:
-        texts: the different ones; the first is empty.
-        whole, scenes, boxes: products to draw: pictures of a product alone, beside a distraction, and behind a random
-            box. They are numbered in this order.
+        texts: all different texts; the first is empty.
+        whole, scenes, boxes: products to draw alone, beside a distraction, and behind a random box. Their pictures are
+            numbered in this order.
         pairs: (text, picture).
         triplets: (text, target picture, reference picture).
         masked: (text, target picture, reference picture, mask).
-        edits: of the triplets, the product of the reference and the one that the words ask for.
+        edits: the reference's product of each triplet, and the product that its text asks for.
     """
 
     texts: list[str]
@@ -211,15 +213,15 @@ class Lessons:
     edits: list[tuple[Product, Product]]
 
     def transitions(self) -> set[Transition]:
-        """Return the changes of one attribute that the triplets hold."""
+        """Return the changes of one attribute that the triplets contain."""
         return {change for pair in self.edits for change in changes(*pair)}
 
 
 def lessons(drift_share: float = DRIFT) -> Lessons:
-    """Draw lots for all examples; the same at every call.
+    """Draw all examples at random; every call draws the same.
 
     Args:
-        drift_share: of the triplets, in how many something changes that the words do not mention.
+        drift_share: share of the triplets in which something changes that the text does not mention.
     """
     rng, chance = random.Random(0), random.Random(1)
     texts: dict[str, int] = {"": 0}
@@ -256,10 +258,10 @@ def lessons(drift_share: float = DRIFT) -> Lessons:
 
 
 def training_data(model: Vectorizer, lessons: Lessons, strange_share: float = 0.5) -> Data:
-    """Embed all that the packaged CompoDiff is trained on.
+    """Embed everything that the packaged CompoDiff is trained on.
 
     Args:
-        strange_share: of the words that `tiny` never read, how many are random vectors.
+        strange_share: share of the words that `tiny` never read whose embeddings are replaced by random vectors.
     """
     pictures, _ = embedded(model, "whole", lessons.whole)
     parts = [embedded(model, "scene", lessons.scenes), embedded(model, "box", lessons.boxes)]
@@ -280,9 +282,9 @@ def _columns(rows: list[tuple[int, ...]]) -> list[Tensor]:
 
 @torch.inference_mode()
 def _states(model: Vectorizer, texts: list[str], strange_share: float) -> Tensor:
-    """(texts, 77, width) in half precision; a share of the words that `tiny` never read are random vectors.
+    """Return states (texts, 77, width) in half precision; a share of the words that `tiny` never read are random vectors.
 
-    Whatever such a word's own embedding is, CompoDiff so learns to read past it.
+    So CompoDiff learns to ignore such words, whatever their embedding is.
     """
     encoder = model.backbone.text
     rows = [encoder.tokenizer.row(text) for text in texts]
@@ -311,9 +313,9 @@ def _ids(model: Vectorizer, text: str) -> tuple[int, ...]:
 
 
 def best_knobs(model: Vectorizer, network: Network) -> Knobs:
-    """Guidance and source weight by R@1 + R@10 on the demo's validation queries.
+    """Choose guidance and source weight by R@1 + R@10 on the demo's validation queries.
 
-    Of what is within 0.02 of the best it is the one with the most text guidance, through which negative text acts.
+    Among the knobs within 0.02 of the best, those with the most text guidance win, because negative text acts through it.
     """
     products = catalog(3000)
     drawn = list(pictures(products))
@@ -335,9 +337,11 @@ def best_knobs(model: Vectorizer, network: Network) -> Knobs:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=TINY_FOLDER, help="model folder that gets the composer")
-    parser.add_argument("--start", type=Path, help="go on from the CompoDiff in this model folder")
+    parser.add_argument("--start", type=Path, help="start from the CompoDiff in this model folder")
     parser.add_argument("--strange", type=float, default=0.5, help="share of unread words that are random vectors")
-    parser.add_argument("--drift", type=float, default=DRIFT, help="share of triplets where more changes than is said")
+    parser.add_argument(
+        "--drift", type=float, default=DRIFT, help="share of triplets where more changes than the text says"
+    )
     parser.add_argument("--prior-steps", type=int, default=400)
     parser.add_argument("--steps", type=int, default=5600)
     parser.add_argument("--lr", type=float, default=HYPERPARAMETERS.lr)

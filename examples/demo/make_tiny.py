@@ -3,13 +3,14 @@
     python -m examples.demo.make_tiny --out first
     python -m examples.demo.make_tiny --start first/clip.safetensors --seed 1 --pictures 30000 --steps 320 --text-steps 700
 
-made the packaged weights.
+These commands made the packaged weights.
 
-1. Draw pictures of every combination but the held-out ones.
-2. Train both towers on pictures and captions (contrastive, no product twice in a batch); from `--start` also by line name.
-3. Keep the image tower and go on with the text tower alone, half of the captions by line name.
-4. Scale both projections so that embeddings are `NORM` long on average: cosines stay as they are, and the published noise
-   of Φ's training is right for this encoder.
+1. Draw pictures of every combination except the held-out ones.
+2. Train both towers on pictures and captions (contrastive, no product twice in a batch); with `--start`, half of the
+   captions use a line's name.
+3. Keep the image tower and train the text tower alone; half of the captions use a line's name.
+4. Scale both projections so that embeddings are `NORM` long on average: cosines stay the same, and the published noise
+   of Φ's training suits this encoder.
 5. Train Φ on captions alone.
 """
 
@@ -49,7 +50,11 @@ Batches = Callable[[random.Random], tuple[list[str], list[int]]]
 
 
 def draw_part(job: tuple[str, int]) -> tuple[np.ndarray, list[int]]:
-    """`count` pictures of random seen products: (count, 64, 64, 3) uint8 and their indices in SEEN."""
+    """Draw pictures of random seen products: (count, 64, 64, 3) uint8, and the products' indices in SEEN.
+
+    Args:
+        job: the seed, and the number of pictures.
+    """
     part, count = job
     rng = random.Random(part)
     products = [rng.randrange(len(SEEN)) for _ in range(count)]
@@ -58,7 +63,7 @@ def draw_part(job: tuple[str, int]) -> tuple[np.ndarray, list[int]]:
 
 
 def draw_pictures(count: int, seed: int) -> tuple[np.ndarray, dict[int, list[int]]]:
-    """All pictures, and for each seen product the rows that show it."""
+    """Draw all pictures; also return the rows that show each seen product."""
     with ProcessPoolExecutor() as pool:
         parts = list(pool.map(draw_part, [(f"tiny/{seed}/{part}", 500) for part in range(count // 500)]))
     rows: dict[int, list[int]] = {}
@@ -68,7 +73,7 @@ def draw_pictures(count: int, seed: int) -> tuple[np.ndarray, dict[int, list[int
 
 
 def normalise(pixels: np.ndarray, backbone: ClipBackbone) -> Tensor:
-    """(n, 64, 64, 3) uint8 -> (n, 3, 64, 64) as the model's own preprocessing normalises."""
+    """(n, 64, 64, 3) uint8 -> (n, 3, 64, 64), normalised as by the model's own preprocessing."""
     mean, std = (torch.tensor(backbone._preprocessing[name]) for name in ("mean", "std"))
     return ((torch.from_numpy(pixels).float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
@@ -83,11 +88,11 @@ def train(
     lr: float,
     seed: int,
 ) -> None:
-    """Train `parameters` by contrast.
+    """Train `parameters` with a contrastive loss.
 
     Args:
-        images: embeds pictures by their rows.
-        batches: draws the texts of a batch, and for each the row of its picture.
+        images: embeds the pictures in the given rows.
+        batches: draws the texts of a batch and the row of each one's picture.
     """
     rng = random.Random(seed)
     decayed = [p for p in parameters if p.ndim >= 2]
@@ -127,7 +132,7 @@ def train(
 
 
 def batches(rows_of: dict[int, list[int]], captioner: Captioner, size: int) -> Batches:
-    """Return a source of batches in which no product comes twice."""
+    """Return a function that draws batches in which no product occurs twice."""
 
     def draw_batch(rng: random.Random) -> tuple[list[str], list[int]]:
         products = rng.sample(sorted(rows_of), min(size, len(rows_of)))
@@ -139,14 +144,14 @@ def batches(rows_of: dict[int, list[int]], captioner: Captioner, size: int) -> B
 
 @torch.no_grad()
 def rescale(model: nn.Module, backbone: ClipBackbone, pictures: Tensor, texts: Sequence[str]) -> None:
-    """Scale both projections in place so that the mean embedding of either side is `NORM` long."""
+    """Scale both projections in place so that the embeddings of either side are `NORM` long on average."""
     rows = [backbone.text.tokenizer.row(text) for text in texts]
     model.text_projection *= NORM / backbone.text.encode_text(rows).norm(dim=-1).mean()
     model.visual.proj *= NORM / backbone.encode_images(pictures).norm(dim=-1).mean()
 
 
 def used_tokens(backbone: ClipBackbone, texts: Sequence[str]) -> Tensor:
-    """Ids of every token in the texts, of start, end, marker and padding, and of the words that queries use."""
+    """Return the ids of all tokens in the texts, of start, end, marker and padding, and of the words that queries use."""
     words = [
         *texts,
         *COLOURS,
@@ -163,14 +168,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=TINY_FOLDER)
     parser.add_argument(
-        "--start", type=Path, help="go on from these weights (a clip.safetensors) instead of random ones"
+        "--start", type=Path, help="start from these weights (a clip.safetensors) instead of random ones"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=40_000)
-    parser.add_argument("--steps", type=int, default=500, help="of both towers")
-    parser.add_argument("--text-steps", type=int, default=1500, help="of the text tower alone")
+    parser.add_argument("--steps", type=int, default=500, help="steps of both towers")
+    parser.add_argument("--text-steps", type=int, default=1500, help="steps of the text tower alone")
     parser.add_argument("--phi-steps", type=int, default=800)
-    parser.add_argument("--captions", type=int, default=40_000, help="drawn for Φ")
+    parser.add_argument("--captions", type=int, default=40_000, help="captions drawn for Φ")
     arguments = parser.parse_args()
 
     pixels, rows_of = draw_pictures(arguments.pictures, arguments.seed)

@@ -1,4 +1,4 @@
-"""The demo's page: queries, pictures and results side by side, one HTML file without links to anything."""
+"""The demo's page: queries, pictures and results side by side, in one HTML file without links."""
 
 import base64
 import html
@@ -51,8 +51,8 @@ def write(
     """Write `folder`/index.html.
 
     Args:
-        raw: (products, dim), the index's unnormalised embeddings.
-        triplets: what CompoDiff was trained on.
+        raw: (products, dim) unnormalised embeddings of the index.
+        triplets: number of triplets that CompoDiff was trained on.
     """
     shown = list(queries[:SHOWN_QUERIES])
     index = unit(raw)
@@ -70,9 +70,9 @@ def write(
 <title>Composed image retrieval: a picture and words</title><style>{_STYLE}</style></head><body><main>
 <h1>A picture and words, one search</h1>
 <p>Each query below is a picture and what should be different. LinCIR writes the picture as a word inside a prompt, reads the
-prompt with CLIP's own text tower, and searches the unchanged CLIP index with the vector that comes out. Its network was trained
-on captions alone; no picture was shown to it. CompoDiff draws the wanted picture's embedding with a diffusion model that was
-trained on {triplets:,} triplets of picture, words and wanted picture. A green frame is a right answer.</p>
+prompt with CLIP's own text tower, and searches the unchanged CLIP index with the resulting vector. Its network was trained
+on captions alone and never saw a picture. CompoDiff draws the wanted picture's embedding with a diffusion model that was
+trained on {triplets:,} triplets of picture, words and wanted picture. Right answers have a green frame.</p>
 <h2>{len(queries)} queries over {len(products):,} pictures</h2>
 {_table(hits, best, triplets)}
 <h2>The first {len(shown)} of them</h2>
@@ -80,8 +80,8 @@ trained on {triplets:,} triplets of picture, words and wanted picture. A green f
 <h2>What should not be there</h2>
 <p>CompoDiff takes negative words: the same query without and with them.</p>
 {_negative_cards(folder, vectorizer, raw, products)}
-<h2>What the picture should not say</h2>
-<p>A mask hides part of the picture. Here it hides what stands beside the product; the words change the product.</p>
+<h2>What part of the picture to ignore</h2>
+<p>A mask hides part of the picture. Here it hides the distraction beside the product; the words change the product.</p>
 {_mask_cards(folder, vectorizer, raw, products)}
 </main></body></html>
 """
@@ -129,7 +129,7 @@ def _asked(
     folder: Path,
     products: Sequence[Product],
 ) -> str:
-    """A card: what is asked, and rows of results with the right ones framed."""
+    """Return a card with the query and rows of results, the right ones framed."""
     lines = []
     for name, found in rows:
         pictures = "".join(

@@ -1,7 +1,7 @@
-"""`make demo`: draw a shop, train Φ on its captions, index its pictures, search it with pictures and words.
+"""`make demo`: draw a shop, train Φ on its captions, index its pictures, and search it with pictures and words.
 
-Each step is the command that a user would type; it is printed before it runs. Writes `demo/results.json` and
-`demo/index.html`. Offline; minutes on two CPU cores.
+Each step is a command as a user would type it; the command is printed before it runs. Writes `demo/results.json` and
+`demo/index.html`. Needs no network and takes minutes on two CPU cores.
 """
 
 import csv
@@ -47,7 +47,7 @@ def draw_one(job: tuple[int, Product, Path]) -> None:
 
 
 def make_shop(folder: Path, products: list[Product]) -> Path:
-    """Draw the pictures and write the table of products and the captions. Returns the table."""
+    """Draw the pictures and write the table of products and the captions; return the table's path."""
     (folder / "pictures").mkdir(parents=True)
     jobs = [(i, product, folder / "pictures" / f"{i:05}.jpg") for i, product in enumerate(products)]
     with ProcessPoolExecutor() as pool:
@@ -66,13 +66,13 @@ def make_shop(folder: Path, products: list[Product]) -> Path:
 
 
 def cli(*arguments: str) -> None:
-    """Run a cir-vectorizer command, shown first."""
+    """Print a cir-vectorizer command and run it."""
     print("\n$ cir-vectorizer " + " ".join(arguments), flush=True)
     subprocess.run([sys.executable, "-m", "cir_vectorizer.cli", *arguments], check=True)
 
 
 def raw_index(address: str) -> np.ndarray:
-    """The indexed pictures' unnormalised embeddings in catalog order, read from the collection. (products, dim)"""
+    """Read the pictures' unnormalised embeddings from the collection, in catalog order. (products, dim)"""
     collection = open_collection(address)
     try:
         points = collection.get([identity for identity, _ in collection.scan()])
@@ -83,7 +83,7 @@ def raw_index(address: str) -> np.ndarray:
 
 
 def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: list[int]) -> None:
-    """Print recall over all queries, and at rank 1 over those whose target no training saw."""
+    """Print the recall over all queries, and R@1 over those whose target no training saw."""
     table = Table(title=f"{QUERIES} composed queries over {PICTURES:,} pictures")
     for heading in ("query vector", "R@1", "R@10", f"R@1 of {len(held_out)} held out", "note"):
         table.add_column(heading)
@@ -91,7 +91,7 @@ def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: li
         "best_sum": f"{best.image_weight:g} image + {best.text_weight:g} text, swept on other queries",
         "lincir": "Φ saw only text",
         "compodiff": f"trained on {triplets:,} triplets",
-        "true_caption": "a ceiling: the target put into words",
+        "true_caption": "a ceiling: the target described in words",
     }
     for name, title in TITLES.items():
         row, unseen = hits[name].recall(), hits[name].recall(held_out)
@@ -101,7 +101,7 @@ def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: li
 
 
 def show_wordings(hits: dict[str, Hits], wordings: dict[str, Part]) -> None:
-    """Print recall at rank 1 by wording, and what CompoDiff's triplets held of the queries."""
+    """Print R@1 by wording, and how many of the queries' changes CompoDiff's triplets contained."""
     table = Table(title="R@1 by wording; no composer was trained on any of them")
     names = {"best_sum": "sum", "lincir": "LinCIR", "compodiff": "CompoDiff", "true_caption": "target"}
     shown = {name: title for name, title in names.items() if name in hits}
