@@ -114,27 +114,8 @@ def main() -> None:
         f"weights read for a query alone in its batch: {weights * 4 * evaluations / 1e9:.1f} GB in both; reading them "
         "takes longer than the remaining arithmetic"
     )
-    bfloat16_error(network, evaluations)
     for queries in arguments.queries:
         compare(network, queries, evaluations, arguments.repeats)
-
-
-@torch.inference_mode()
-def bfloat16_error(network: Network, evaluations: int) -> None:
-    """Print the cosine between results with bfloat16 and with float32 weights: 16 queries, same noise."""
-    config, queries = network.config, 16
-    states, masks = torch.randn(2 * queries, TEXT_TOKENS, config.text_width), torch.zeros(1, 64, 64)
-    images = 10 * torch.nn.functional.normalize(torch.randn(queries, config.dim), dim=-1)
-    noise = torch.randn(queries, evaluations, SAMPLES, config.dim)
-    draws = [Draw(i, queries + i, 0, images[i], *SCALES, noise[i]) for i in range(queries)]
-    full, half = (
-        sample(each, cosine_schedule(), states, masks, draws).mean(1)
-        for each in (network, copy.deepcopy(network).cast(torch.bfloat16))
-    )
-    cosine = torch.nn.functional.cosine_similarity(full, half)
-    print(
-        f"bfloat16 weights: cosine to float32 {cosine.mean():.5f} on average, {cosine.min():.5f} at worst (random weights)"
-    )
 
 
 @torch.inference_mode()
