@@ -93,7 +93,7 @@ class Tokenizer(Protocol):
         ...
 
     def row(self, text: str) -> TokenRow:
-        """Build the row of a plain text, cut to the context length."""
+        """Build the row of token ids of a plain text, cut to the context length."""
         ...
 
     def marked_row(self, pieces: Sequence[str | int], shorten: Sequence[int] | None = None) -> TokenRow:

@@ -226,7 +226,9 @@ def load_phi(path: Path, backbone: Backbone) -> nn.Module:
     try:
         phi.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except RuntimeError as error:
-        raise CheckpointError(f"{path} is incomplete: {' '.join(str(error).split())}; download it again") from error
+        raise CheckpointError(
+            f"{path} is incomplete or damaged ({' '.join(str(error).split())}); copy or download the file again"
+        ) from error
     return phi
 
 

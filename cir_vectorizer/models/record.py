@@ -62,7 +62,10 @@ class FolderRecord(ModelRecord):
 
 
 def folder_of(name: str) -> Path:
-    """Return the path of a model's folder, present or not: the packaged one, one in the store, or the name as a path."""
+    """Return the path of a model's folder, which need not exist.
+
+    That is the packaged folder, one in the store of downloaded models, or the name itself as a path.
+    """
     if name == "tiny":
         return published.TINY_FOLDER
     return published.store() / name if name in published.PUBLISHED else Path(name)

@@ -92,7 +92,8 @@ class Fetcher:
             raise ImageError("url", "redirects to an invalid URL; give the picture's own address") from error
         except httpx.HTTPError as error:
             raise ImageError(
-                "url", "could not be fetched: its server does not answer properly; send it as base64"
+                "url",
+                "could not be fetched: its server does not answer properly, or not in time; check the address, or send the picture as base64",
             ) from error
 
     async def head(self, url: str) -> httpx.Headers:

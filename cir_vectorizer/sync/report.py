@@ -44,7 +44,7 @@ class Report:
 
     @property
     def handled(self) -> int:
-        """Number of entries handled so far."""
+        """Number of the source's entries handled so far, failed ones included."""
         return self.added + self.changed + self.unchanged + len(self.failed)
 
     def write(self, path: Path) -> None:

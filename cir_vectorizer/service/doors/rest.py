@@ -42,7 +42,7 @@ class ComposeBody(ModelBody):
 
 
 class EmbedBody(ModelBody):
-    """`POST /v1/embed`"""
+    """Body of `POST /v1/embed`: plain texts and pictures to embed."""
 
     texts: list[str] = Field(default_factory=list)
     images: list[str | dict[str, Any]] = Field(default_factory=list)

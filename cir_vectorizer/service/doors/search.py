@@ -138,7 +138,7 @@ def _read(service: Service, body: bytes) -> _Asked:
 
 
 def _works(service: Service, model: str, search: Search) -> tuple[list[str], list[Work]]:
-    """Return the names of a search's parts, for messages, and the work that makes each part's vector."""
+    """Return, for each part of a search, its name in messages and the `Work` that makes its vector."""
     vectorizer = service.engine.vectorizers[model]
     works = []
     parts = search.parts(vectorizer)

@@ -56,7 +56,9 @@ class Thumbnails:
         return f'"{record.sha256[:32]}-{side}"'
 
     async def get(self, record: SyncRecord, side: int, on_host: OnHost) -> tuple[bytes, bool]:
-        """Return a thumbnail as JPEG, at most `side` pixels wide and high, and True if it was cached.
+        """Return a thumbnail's JPEG bytes, and whether they came from the cache.
+
+        The thumbnail is at most `side` pixels wide and high.
 
         Args:
             side: one of SIDES.

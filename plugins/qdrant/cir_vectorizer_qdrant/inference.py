@@ -77,7 +77,7 @@ def composed(
 
 
 def _reader(client: QdrantClient, collection: str, using: str | None) -> Read:
-    """Return a function that reads objects with their vectors."""
+    """Return a function that reads the objects of a collection by their ids, with their vectors."""
 
     def read(ids: list[Id]) -> dict[str, Stored]:
         try:

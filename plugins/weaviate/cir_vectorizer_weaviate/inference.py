@@ -91,7 +91,7 @@ def concept(query: ComposedQuery) -> str:
 
 
 def _reader(collection: "Collection[Any, Any]", using: str | None) -> Read:
-    """Return a function that reads objects with their vectors."""
+    """Return a function that reads the objects of a collection by their ids, with their vectors."""
 
     def fetch(id_: Id) -> Any:
         try:

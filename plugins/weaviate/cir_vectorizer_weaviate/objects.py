@@ -33,7 +33,7 @@ def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
     """
     uuid = uuid_of(point.id)
     if uuid is None:
-        raise ValueError("Weaviate takes UUIDs as ids; give one, or use Qdrant")
+        raise ValueError(f"{point.id!r} is not a UUID, and Weaviate accepts only UUIDs as ids; give each object a UUID")
     found = properties(point.payload, schema)
     if point.vector is None:
         found[PICTURE] = picture_to_vectorize(point, PICTURE in schema.properties)

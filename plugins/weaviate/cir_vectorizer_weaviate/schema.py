@@ -1,5 +1,4 @@
-"""The schema of a Weaviate collection: its vectors and properties, our note in the description of `_cir`, and its
-creation.
+"""The schema of a Weaviate collection: its vectors, its properties and our note in the description of `_cir`.
 
 Our collections keep the whole payload in hidden properties, beside the properties for filters (see columns.py):
 
