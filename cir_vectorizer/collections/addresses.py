@@ -102,6 +102,6 @@ def _server_address(text: str, scheme: str, shown: str) -> Address:
 def _collection_name(name: str, shown: str) -> str:
     if name in (".", "..") or not re.fullmatch(r'[^<>:"/\\|?*\x00-\x1f]{1,255}', name):
         raise AddressError(
-            f"address {shown!r} has a collection name that is not allowed; use letters, digits, - and _, at most 255"
+            f"address {shown!r} has a collection name that databases refuse; use letters, digits, - and _, at most 255"
         )
     return name
