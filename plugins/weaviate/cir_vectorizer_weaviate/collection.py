@@ -310,8 +310,3 @@ def _uuids(ids: Sequence[Id]) -> Iterator[list[str]]:
     uuids = [uuid for id_ in ids if (uuid := objects.uuid_of(id_)) is not None]
     for start in range(0, len(uuids), PAGE):
         yield uuids[start : start + PAGE]
-
-
-def _exists_already(error: BaseException) -> bool:
-    """Tell whether the server refused this because another process made the same at the same time."""
-    return error.__cause__ is not None and "already exists" in said_by(error.__cause__)
