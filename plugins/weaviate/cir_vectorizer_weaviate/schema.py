@@ -1,5 +1,4 @@
-"""The schema of a Weaviate collection: its vectors and properties, our note in the description of `_cir`, and its
-creation.
+"""The schema of a Weaviate collection: its vectors, its properties with our note in that of `_cir`, and its creation.
 
 Our collections keep the whole payload in hidden properties, beside the properties for filters (see columns.py):
 
