@@ -5,6 +5,9 @@ help is shown; it must import torch and other heavy things inside its function.
 """
 
 import os
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint
 
 import click
 
@@ -15,11 +18,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _Commands(click.Group):
+    @cached_property
+    def _points(self) -> Mapping[str, EntryPoint]:
+        # read once: it opens the metadata of every installed package, and --help asks for each command
+        return extras.plugins("cir_vectorizer.commands")
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(extras.plugins("cir_vectorizer.commands"))
+        return sorted(self._points)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        point = extras.plugins("cir_vectorizer.commands").get(cmd_name)
+        point = self._points.get(cmd_name)
         command: click.Command | None = point.load() if point else None
         return command
 

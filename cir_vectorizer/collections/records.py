@@ -123,16 +123,18 @@ class SyncRecord:
         Release 0.1.0 appended the owner to `columns`, after a dot.
         """
         found = (payload or {}).get(RECORD_KEY)
-        names = [each.name for each in fields(cls) if each.name != "owner"]
-        if not isinstance(found, Mapping) or any(name not in found for name in names):
+        if not isinstance(found, Mapping) or any(name not in found for name in _REQUIRED):
             return None
-        values = {name: found[name] for name in names}
+        values = {name: found[name] for name in _REQUIRED}
         columns, _, owner = str(values["columns"]).partition(".")
         return cls(**{**values, "columns": columns, "owner": found.get("owner", owner)})
 
     def join(self, columns: Mapping[str, Any]) -> Payload:
         """Return an object's payload: the user's columns and this record."""
         return {**columns, RECORD_KEY: asdict(self)}
+
+
+_REQUIRED = tuple(each.name for each in fields(SyncRecord) if each.name != "owner")
 
 
 @dataclass(frozen=True)

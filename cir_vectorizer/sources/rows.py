@@ -218,7 +218,8 @@ class Rows:
                 return
             texts = ((number, json.dumps(value)) for number, value in values)
         else:
-            texts = ((number, line) for number, line in enumerate(text_lines(stream, self._name), 1) if line.strip())
+            lines = _universal(text_lines(stream, self._name))
+            texts = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
             if self._strict:
                 texts = ((row, line) for row, (_, line) in enumerate(texts, start=1))
         for number, text in texts:

@@ -15,7 +15,7 @@ import numpy as np
 
 from cir_vectorizer.client import ServedModel
 from cir_vectorizer.collections import ModelRecord, Point, Vector
-from cir_vectorizer.errors import CirError, ImageError, ModelError
+from cir_vectorizer.errors import ImageError, ModelError, ServiceError
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Change, Decision, Outcome, same_picture, settled, unreadable
@@ -180,7 +180,7 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
         prepared = encoder.prepare(content)
     except ImageError as error:
         return unreadable(item, error)
-    except CirError:
+    except ServiceError:  # the service is gone for all pictures
         raise
     except Exception as error:  # one picture must not end the run
         sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"

@@ -5,8 +5,8 @@
     actors          run the model, one for each GPU, or without GPUs one for every two cores
 
 Ray first lists every picture to read and keeps the list in its object store, which spills to disk; then one pipeline of
-Ray Data reads and encodes them. A task that dies with its machine is run again elsewhere by Ray. Every
-machine needs cir-vectorizer, the model under the same name, and the pictures at the same paths or URLs.
+Ray Data reads and encodes them. A task that dies with its machine is run again elsewhere by Ray. Every machine needs
+cir-vectorizer, the model under the same name, and the pictures at the same paths or URLs.
 """
 
 import contextlib

@@ -10,14 +10,12 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.collections import (
     RECORD_KEY,
-    Address,
     Ask,
     CreateOptions,
     Hit,
     Id,
     Info,
     ModelRecord,
-    OpenOptions,
     Payload,
     Point,
     SyncRecord,
@@ -30,7 +28,7 @@ from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.wire import to_json
 from cir_vectorizer_qdrant import aliases, objects, searching
 from cir_vectorizer_qdrant.columns import missing_indexes
-from cir_vectorizer_qdrant.connection import QdrantConnection, commit_without_fsync, status_of
+from cir_vectorizer_qdrant.connection import commit_without_fsync, status_of
 from cir_vectorizer_qdrant.inference import DEFAULT_MODEL
 from cir_vectorizer_qdrant.schema import Schema, new_collection, read_schema
 from cir_vectorizer_qdrant.writing import write
@@ -41,10 +39,6 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     page_size = 10_000
     """Objects in each page of a scan; many, because the embedded mode sorts all ids for each page."""
-
-    def __init__(self, address: Address, options: OpenOptions, connection: QdrantConnection) -> None:
-        super().__init__(address, options, connection)
-        self._embedded = connection.embedded
 
     def create(self, model: ModelRecord, options: CreateOptions = CreateOptions()) -> None:
         if options.vectorize == "server" and self._embedded:
@@ -154,6 +148,10 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
         if self._may_exist:
             super().drop()
         self._known = None
+
+    @property
+    def _embedded(self) -> bool:
+        return self.address.path is not None
 
     @property
     def _may_exist(self) -> bool:
