@@ -75,13 +75,13 @@ def serve(**given: Any) -> None:
     from pydantic import ValidationError
 
     from cir_vectorizer.errors import CirError
-    from cir_vectorizer.query.validation import first_finding
+    from cir_vectorizer.query.validation import first_invalid_field
     from cir_vectorizer.service.settings import Settings
 
     try:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
-        found = first_finding(error)
+        found = first_invalid_field(error)
         where = "".join(f"--{str(part).replace('_', '-')}: " for part in found.path[:1])
         raise CirError(f"{where}{found.message}") from error
     from cir_vectorizer.service import memory

@@ -273,8 +273,8 @@ def _refusal(answer: httpx.Response) -> ServiceError:
     code, field = str(said.get("code", "service")), str(said.get("field", ""))
     index, item_error = said.get("index"), said.get("item_error")
     items, *inner = field.split(".")
-    if inner[:1] == [str(index)] and isinstance(item_error, str):
-        return ServiceError(item_error, status, code, ".".join(inner[1:])).within(items, int(index))
+    if isinstance(index, int) and inner[:1] == [str(index)] and isinstance(item_error, str):
+        return ServiceError(item_error, status, code, ".".join(inner[1:])).within(items, index)
     return ServiceError(sentence, status, code, field)
 
 

@@ -79,7 +79,7 @@ class _Arithmetic(Composer):
             owners = torch.tensor([i for i, each in enumerate(wanted) for _ in each.rows], device=device)
             weights = torch.tensor([weight for each in wanted for weight in each.rows], device=device)
             encoded = encode_rows(self.backbone.text, [row for plan in plans for row in plan.rows])
-            total.index_add_(0, owners, weights[:, None] * encoded.float())
+            total.index_add_(0, owners, weights[:, None] * encoded)
         for plan, length in zip(plans, total.norm(dim=-1).tolist(), strict=True):
             if length < 1e-6:
                 raise QueryError(

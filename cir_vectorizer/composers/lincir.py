@@ -152,7 +152,7 @@ class LinCIR(Composer):
 
     @torch.inference_mode()
     def explain(self, references: Tensor, words: int) -> list[list[tuple[str, float]]]:
-        return nearest_words(self.backbone.text, self.phi(references.to(self.backbone.device).float()), words)
+        return nearest_words(self.text, self.phi(references.to(self.backbone.device).float()), words)
 
 
 def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:

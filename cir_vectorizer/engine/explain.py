@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cir_vectorizer.composers import Takes
 from cir_vectorizer.query import ComposedQuery
 
 MAX_WORDS = 40
@@ -19,16 +18,8 @@ class Part:
     without: ComposedQuery
 
 
-def parts_of(query: ComposedQuery, takes: Takes) -> list[Part]:
-    """Return each picture, each word of the text and the negative text, if the rest is still a query.
-
-    Args:
-        takes: the fields that the query's composer takes, which the rest must fit.
-    """
-    return [part for part in _parts(query) if takes.fits(part.without)]
-
-
-def _parts(query: ComposedQuery) -> Iterator[Part]:
+def parts_of(query: ComposedQuery) -> Iterator[Part]:
+    """Yield each picture, each word of the text and the negative text, if the rest is still a query."""
     words = (query.text or "").split()
     for i in range(len(query.image)):
         left = query.image[:i] + query.image[i + 1 :]

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer import extras
+from cir_vectorizer.query.wire import Composed
 
 if TYPE_CHECKING:
     from cir_vectorizer.models.folder import composer_kinds, load
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.models.work import Work
     from cir_vectorizer.models.writing import import_checkpoint, pull, save, text_encoder_record
-    from cir_vectorizer.query.wire import Composed
 
 __all__ = [
     "Composed",

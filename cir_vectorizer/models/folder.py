@@ -71,7 +71,8 @@ def _load_folder(
             raise CheckpointError(
                 f"{path} of composer {composer!r} is damaged (its sha256 is not the recorded one); copy it again"
             )
-    return _assemble(record.name, backbone, entries, folder, record.default_composer)
+    left_out = record.default_composer in record.composers.keys() - entries.keys()
+    return _assemble(record.name, backbone, entries, folder, "sum" if left_out else record.default_composer)
 
 
 def _chosen(
@@ -108,7 +109,7 @@ def _assemble(
     for kind, cls in kinds.items():
         if kind not in composers and cls.weightless:
             composers[kind] = cls.load({}, folder, backbone)
-    return Vectorizer(name, backbone, composers, default if default in composers else "sum")
+    return Vectorizer(name, backbone, composers, default)
 
 
 def composer_kinds() -> dict[str, type[Composer]]:

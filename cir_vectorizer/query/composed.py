@@ -24,7 +24,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.query.validation import first_finding
+from cir_vectorizer.query.validation import first_invalid_field
 
 MARKER = "$"
 """Placeholder of a reference picture in a template: `$` for all of them, `$1`, `$2`, … for one each."""
@@ -363,7 +363,7 @@ def _query_error(
     error: ValidationError, within: str | None = None, owner: type[BaseModel] = ComposedQuery
 ) -> QueryError:
     """Convert pydantic's first finding about the model `owner`; `within` names the list that holds it, if any."""
-    found = first_finding(error)
+    found = first_invalid_field(error)
     path = [str(part) for part in (() if within is None else (within,)) + found.path]
     index = next((part for part in found.path if isinstance(part, int)), None) if within is not None else None
     problem = found.problem

@@ -67,10 +67,6 @@ class Takes:
         given = _given(query)
         return next((field for field, use in self.uses.items() if use == "refused" and given[field]), None)
 
-    def fits(self, query: ComposedQuery) -> bool:
-        """Tell whether the query has every required field, no refused one, and not too many pictures."""
-        return not self.missing(query) and not self.refused(query) and len(query.image) <= self.most_images
-
     def to_json(self) -> dict[str, Any]:
         """Return the attributes by name, for answers and records."""
         return asdict(self)

@@ -1,11 +1,11 @@
-"""Findings of pydantic, reworded for our own errors."""
+"""Fields that pydantic refuses, reworded for our own errors."""
 
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
 
-class Finding(NamedTuple):
+class InvalidField(NamedTuple):
     """A field that pydantic refuses.
 
     Attributes:
@@ -25,8 +25,8 @@ class Finding(NamedTuple):
         return text[:1].lower() + text[1:]
 
 
-def first_finding(error: ValidationError) -> Finding:
+def first_invalid_field(error: ValidationError) -> InvalidField:
     """Return the first field at fault."""
     first = error.errors(include_url=False, include_input=False)[0]
     own = first.get("ctx", {}).get("error")  # raised by one of our own validators
-    return Finding(first["loc"], first["msg"] if own is None else str(own), first["type"] == "extra_forbidden")
+    return InvalidField(first["loc"], first["msg"] if own is None else str(own), first["type"] == "extra_forbidden")

@@ -233,8 +233,8 @@ def set_key(request: Request, key: str) -> None:
     request.scope["cir_key"] = key
 
 
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json")
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
 
 
 async def _on_own_thread(call: Loader) -> Mapping[str, Vectorizer]:

@@ -1,5 +1,6 @@
 """Model folders: records are read without loading a model, and a model is loaded with the parts asked for."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cir_vectorizer.errors import CheckpointError, ModelError
+from cir_vectorizer.errors import CheckpointError, ModelError, QueryError
 from cir_vectorizer.models import describe, load, save
 from cir_vectorizer.models.published import TINY_FOLDER
 
@@ -69,6 +70,12 @@ class TestParts:
     def test_the_default_composer_is_one_that_is_there(self):
         assert load("tiny", "cpu", parts=("lincir",)).default_composer == "lincir"
         assert load("tiny", "cpu", parts=()).default_composer == "sum"
+
+    def test_a_default_composer_that_is_not_installed_is_not_replaced_by_another(self, folder):
+        record = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps({**record, "default_composer": "magic"}))
+        with pytest.raises(QueryError, match="has no composer 'magic'; it has"):
+            load(str(folder), "cpu").compose([{"text": "a red dress", "negative_text": "stripes"}])
 
     def test_files_of_other_parts_may_be_missing_or_damaged(self, folder):
         file_of(folder, "lincir").write_bytes(b"damaged")

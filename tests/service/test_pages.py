@@ -128,7 +128,7 @@ class TestFiles:
 
     @pytest.mark.parametrize(
         "path",
-        ["/page/../pages.py", "/page/%2e%2e/pages.py", "/page//etc/passwd", "/docs/assets/..%2fcore.py", "/page/", "/page/x"],
+        ["/page/pages.py", "/page/__init__.py", "/page/../pages.py", "/page/%2e%2e/pages.py", "/page//etc/passwd", "/docs/assets/..%2fcore.py", "/page/", "/page/x"],
     )  # fmt: skip
     def test_they_lead_to_no_other_file(self, service, path):
         answer = service.client.get(path)

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from cir_vectorizer.backbones import Backbone
 from cir_vectorizer.composers import Composer, Plan, Takes
+from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
 
 
@@ -40,9 +41,14 @@ class Tint(Composer):
 
 
 class TalkingTint(Tint):
-    """The same with its own words for pictures, and with something to compile."""
+    """The same with its own words for pictures, with something to compile, and with a check that `takes` cannot say."""
 
     compiled = False
+
+    def prepare(self, query: ComposedQuery) -> Plan:
+        if len((query.text or "").split()) < 2:
+            raise QueryError("text", "is a single word; add another")
+        return super().prepare(query)
 
     def compile(self) -> None:
         self.compiled = True

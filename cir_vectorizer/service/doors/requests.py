@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from cir_vectorizer.errors import CirError, QueryError
 from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery, ImageRef
-from cir_vectorizer.query.validation import first_finding
+from cir_vectorizer.query.validation import first_invalid_field
 from cir_vectorizer.service.http.problems import RefusedError
 from cir_vectorizer.service.settings import Settings
 
@@ -93,7 +93,7 @@ def parse(kind: type[Body], content: dict[str, object]) -> Body:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        found = first_finding(error)
+        found = first_invalid_field(error)
         problem = f"is not a field; the fields are {', '.join(kind.model_fields)}" if found.unknown else found.problem
         field, *inner = found.path
         if inner and isinstance(inner[0], int):  # an item of a list

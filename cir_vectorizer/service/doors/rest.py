@@ -249,10 +249,14 @@ async def _with_vectors(service: Service, query: ComposedQuery, collection: str 
 def _works_of_parts(vectorizer: Vectorizer, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
     """Plan the whole query, and the query without each of its parts, all with the composer of the whole query."""
     with naming("query"):
-        whole = vectorizer.plan(query)
-        parts = parts_of(query, whole.composer.takes)
-        by = {"composer": whole.composer_name}
-        return [whole, *(vectorizer.plan(part.without.model_copy(update=by)) for part in parts)], parts
+        works = [vectorizer.plan(query)]
+    by = {"composer": works[0].composer_name}
+    parts = []
+    for part in parts_of(query):
+        with contextlib.suppress(QueryError):  # the composer needs this part
+            works.append(vectorizer.plan(part.without.model_copy(update=by)))
+            parts.append(part)
+    return works, parts
 
 
 def _models(service: Service) -> dict[str, Any]:

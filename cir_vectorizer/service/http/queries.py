@@ -41,9 +41,10 @@ def query_schemas(model: Vectorizer) -> Schema:
         "TextQuery": object_schema({"text": {**_TEXT, "description": "what to look for"}}, ["text"]),
         "ImageQuery": object_schema({"image": _IMAGE}, ["image"]),
     }
-    usual = takes[model.default_composer]
+    usual = takes.get(model.default_composer)  # None if the model's record names a composer that is not installed
     if (
-        usual.reads("image")
+        usual is not None
+        and usual.reads("image")
         and usual.reads("text")
         and "required" not in (usual.negative_text, usual.mask, usual.template)
     ):

@@ -10,7 +10,9 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent / "assets"
+"""Everything in this folder is served; so the modules beside it stand outside."""
+
 _SWAGGER_UI = Path(str(files("fastapi_offline"))) / "static"
 
 POLICY = (

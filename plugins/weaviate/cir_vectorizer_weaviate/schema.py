@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """The schema of a Weaviate collection: its vectors, its properties and our note in the description of `_cir`.
-=======
-"""The schema of a Weaviate collection: its vectors, its properties with our note in that of `_cir`, and its creation.
->>>>>>> R2
 
 Our collections keep the whole payload in hidden properties, beside the properties for filters (see columns.py):
 
