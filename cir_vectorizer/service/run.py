@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 QUIET = 0.5
 """Seconds to wait for requests on new connections before idle ones are closed."""
+LINGER = 2.0
+"""Seconds for which the rest of an invalid request is read and dropped before its connection is closed."""
 FIRST_REQUEST = 5.0
 """Longest wait at shutdown, in seconds, for the first request of an accepted connection."""
 
@@ -33,12 +35,24 @@ FIRST_REQUEST = 5.0
 class _Protocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, except that invalid HTTP gets a refusal as JSON too."""
 
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
     def send_400_response(self, msg: str) -> None:
         refused = RefusedError(400, "http", "this is not a valid HTTP request", {"connection": "close"})
         answer = refusal(refused).response()
         head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(answer.body))
-        self.transport.close()
+        self._refused = True
+        if not self.transport.can_write_eof():  # TLS
+            self.transport.close()
+            return
+        # To close with bytes unread would reset the connection, and the client might never see the answer.
+        self.transport.write_eof()
+        self.loop.call_later(LINGER, self.transport.close)
 
 
 class _Server(uvicorn.Server):
