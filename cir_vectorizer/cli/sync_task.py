@@ -130,13 +130,15 @@ class _Task:
     @cached_property
     def vectorizer(self) -> "Vectorizer | ServedModel | ModelRecord":
         """Local model or a service's; only its record if the database's server makes the vectors."""
-        from cir_vectorizer.models import describe, folder_of, has_record, load
-
         given = self.given
         if given.service is not None:
             return served_model(given.service, given.model, retries=20, seconds=600.0)
+        from cir_vectorizer.models import describe, folder_of, has_record
+
         if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
             return describe(given.model)
+        from cir_vectorizer.models import load
+
         device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own devices
         return load(given.model, device, parts=())
 
