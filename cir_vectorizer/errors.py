@@ -24,9 +24,10 @@ list, or None; `problem`, the sentence without the names of field and item. `str
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
+if TYPE_CHECKING:
+    from typing_extensions import Self  # slow to import, and every command imports this module
 
 
 class CirError(Exception):
@@ -54,7 +55,7 @@ class CirError(Exception):
         """Sentence without the item's place in its list; None unless `within` placed this error."""
         return None if self._item is None else f"{self._part}{self.problem}"
 
-    def at(self, field: str, said: str | None = None) -> Self:
+    def at(self, field: str, said: str | None = None) -> "Self":
         """Return a copy of this error for a part: `field` is put before its own field and before its sentence.
 
         Args:
@@ -70,7 +71,7 @@ class CirError(Exception):
             placed._part = f"{said}{self._part}"
         return placed
 
-    def within(self, field: str, index: int, said: str | None = None) -> Self:
+    def within(self, field: str, index: int, said: str | None = None) -> "Self":
         """Return a copy of this error for an item of the list `field`.
 
         Args:
@@ -85,13 +86,13 @@ class CirError(Exception):
         placed._item = f"{field}[{index}]: " if said is None else said
         return placed
 
-    def saying(self, problem: str) -> Self:
+    def saying(self, problem: str) -> "Self":
         """Return a copy of this error, at the same place, with another sentence."""
         changed = self._copy()
         changed.problem = problem
         return changed
 
-    def _copy(self) -> Self:
+    def _copy(self) -> "Self":
         """Return a copy, since one error may be raised in several callers that wait for the same work."""
         copied = copy.copy(self).with_traceback(self.__traceback__)
         copied.__cause__ = self.__cause__

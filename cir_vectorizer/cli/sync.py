@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTION, database_options, fail_with_sentence
-from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
 
 
 @click.command(short_help="Index a folder, table or collection of pictures, again and again.")
@@ -105,4 +104,6 @@ def sync(**arguments: Any) -> None:
 
     Exit status: 0 everything is indexed, 3 some pictures failed, 1 the run could not go on, 130 stopped by Ctrl-C.
     """
+    from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
+
     run_sync(SyncArguments(**arguments))

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer import extras
-from cir_vectorizer.query.wire import Composed
 
 if TYPE_CHECKING:
     from cir_vectorizer.models.folder import composer_kinds, load
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.models.work import Work
     from cir_vectorizer.models.writing import import_checkpoint, pull, save, text_encoder_record
+    from cir_vectorizer.query.wire import Composed
 
 __all__ = [
     "Composed",
@@ -33,12 +33,16 @@ __all__ = [
     "text_encoder_record",
 ]
 
-_HOMES = {
-    "folder": ("composer_kinds", "load"),
-    "record": ("FolderRecord", "describe", "folder_of", "has_record", "read_record"),
-    "vectorizer": ("Vectorizer",),
-    "work": ("Work",),
-    "writing": ("import_checkpoint", "pull", "save", "text_encoder_record"),
+_ROOM = "cir_vectorizer.models"
+_LIGHT = {
+    "Composed": "cir_vectorizer.query.wire",
+    **dict.fromkeys(("FolderRecord", "describe", "folder_of", "has_record", "read_record"), f"{_ROOM}.record"),
+}
+_WITH_TORCH = {
+    **dict.fromkeys(("composer_kinds", "load"), f"{_ROOM}.folder"),
+    "Vectorizer": f"{_ROOM}.vectorizer",
+    "Work": f"{_ROOM}.work",
+    **dict.fromkeys(("import_checkpoint", "pull", "save", "text_encoder_record"), f"{_ROOM}.writing"),
 }
 
 
@@ -48,9 +52,9 @@ def __getattr__(name: str) -> Any:
     Raises:
         MissingExtraError: the name needs torch, and the extra `models` is not installed.
     """
-    for module, names in _HOMES.items():
-        if name in names:
-            if module != "record":
-                extras.require("models", "a local model")
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in _LIGHT:
+        return getattr(import_module(_LIGHT[name]), name)
+    if name in _WITH_TORCH:
+        extras.require("models", "a local model")
+        return getattr(import_module(_WITH_TORCH[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
