@@ -22,7 +22,6 @@ The attributes: `code`, a word that never changes; `field`, the dotted name of t
 list, or None; `problem`, the sentence without the names of field and item. `str(error)` is the whole sentence.
 """
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +93,8 @@ class CirError(Exception):
 
     def _copy(self) -> "Self":
         """Return a copy, since one error may be raised in several callers that wait for the same work."""
+        import copy  # not at the start of every command
+
         copied = copy.copy(self).with_traceback(self.__traceback__)
         copied.__cause__ = self.__cause__
         return copied
