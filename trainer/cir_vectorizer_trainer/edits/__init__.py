@@ -1,0 +1,1 @@
+"""Edits made from captions: a reference caption, the words of a change, and the target caption."""
