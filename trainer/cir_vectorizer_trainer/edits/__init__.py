@@ -1,1 +1,1 @@
-"""Edits made from captions: a reference caption, the words of a change, and the target caption."""
+"""Edits made of texts: a reference caption, the words of a change, and the caption that it leads to."""

@@ -1,4 +1,4 @@
-"""The edit: one training example of text-only composed retrieval."""
+"""An edit made of texts, the example that edit-aware training learns from."""
 
 from dataclasses import dataclass
 
