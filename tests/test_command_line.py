@@ -12,7 +12,7 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.service.settings import Settings
 
 HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
-COMMANDS = ("doctor", "make-triplets", "models", "search", "serve", "sync", "train", "train-compodiff")
+COMMANDS = ("doctor", "make-edits", "make-triplets", "models", "search", "serve", "sync", "train", "train-compodiff")
 
 
 @pytest.mark.parametrize(

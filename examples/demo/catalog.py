@@ -9,8 +9,9 @@ backbone nor a composer's; the searched catalog contains them.
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
@@ -352,6 +353,91 @@ def line_caption(product: Product, rng: random.Random) -> str:
         value, word = rng.choice(_ADJECTIVES[product.pattern]), rng.choice(_NOUNS[product.pattern])
     text = rng.choice(_LINE_PHRASES[change]).format(n=name, n_a=_article(name), v=value, v_a=_article(value), w=word)
     return rng.choice(_OPENINGS) + text
+
+
+_BRANDS = (
+    "norvik", "halden & co", "bellamont", "urban oak", "casa lumo", "tramont", "fjordline", "kestrel", "mara vale", "ostrya",
+    "pinewood", "quay street", "solenne", "vantor", "wren & sons", "zephyr",
+)  # fmt: skip
+_LINES = (
+    "classic", "essential", "weekend", "studio", "heritage", "nova", "core", "signature", "breeze", "metro", "alpine",
+    "coastal", "edition 2", "premium", "lite",
+)  # fmt: skip
+_SIZES = (
+    "s",
+    "m",
+    "l",
+    "xl",
+    "xxl",
+    "one size",
+    "size 38",
+    "size 40",
+    "eu 42",
+    "30 cm",
+    "350 ml",
+    "2-pack",
+    "set of 2",
+)
+_EXTRAS = ("new", "sale", "best price", "free shipping", "bestseller", "2024", "limited stock", "gift idea")
+_SEPARATORS = (" ", " ", " ", " - ", ", ", " | ")
+_ABBREVIATED = {"black": "blk", "white": "wht", "navy": "navy blue", "grey": "gray"}
+MISSING_SHARE, WRONG_SHARE, REPEATED_SHARE = 0.5, 0.1, 0.08
+"""Shares of the rough captions in which attributes are missing, one is wrong, and which repeat an earlier caption."""
+
+
+def rough_caption(product: Product, rng: random.Random) -> str:
+    """Describe `product` as shops write titles: brand, line, size and code among the attributes, in free order.
+
+    In half of the captions the colour or the pattern is missing, sometimes both; in one of ten an attribute is wrong,
+    and the combination is never one of `HELD_OUT`.
+    """
+    if rng.random() < WRONG_SHARE:
+        wrong = _one_off(product)
+        product = rng.choice(wrong[rng.choice(sorted(wrong))])
+    missing: tuple[str, ...] = ()
+    if rng.random() < MISSING_SHARE:
+        missing = rng.choice((("colour",), ("pattern",), ("pattern",), ("colour", "pattern")))
+    colour = _ABBREVIATED.get(product.colour, "") if rng.random() < 0.15 else ""
+    attributes = []
+    if "pattern" not in missing:
+        attributes.append(rng.choice(_ADJECTIVES[product.pattern]))
+    if "colour" not in missing:
+        attributes.append(colour or product.colour)
+    rng.shuffle(attributes)
+    if rng.random() < 0.6:
+        pieces = [" ".join([*attributes, product.category])]
+    else:
+        pieces = [product.category, *attributes]
+        rng.shuffle(pieces)
+    for words, share in ((_LINES, 0.4), (_SIZES, 0.35), (_EXTRAS, 0.2)):
+        if rng.random() < share:
+            pieces.insert(rng.randint(0, len(pieces)), rng.choice(words))
+    if rng.random() < 0.7:
+        pieces.insert(0 if rng.random() < 0.8 else len(pieces), rng.choice(_BRANDS))
+    if rng.random() < 0.3:
+        pieces.append(f"{rng.choice('ABKMSX')}{rng.choice('DKLNT')}{rng.randint(100, 9999)}")
+    text = rng.choice(_SEPARATORS).join(pieces)
+    return rng.choice((text, text, text.title(), text.upper()))
+
+
+@cache
+def _one_off(product: Product) -> dict[str, list[Product]]:
+    """Return the products of `SEEN` that differ from `product` in one attribute, by that attribute."""
+    found: dict[str, list[Product]] = {}
+    for other in SEEN:
+        differing = changes(product, other)
+        if len(differing) == 1:
+            found.setdefault(differing[0][0], []).append(other)
+    return found
+
+
+def rough_captions(products: Sequence[Product], rng: random.Random) -> Iterator[str]:
+    """Yield a `rough_caption` for each product; some repeat the caption of an earlier product."""
+    written: list[str] = []
+    for product in products:
+        repeats = bool(written) and rng.random() < REPEATED_SHARE
+        written.append(rng.choice(written) if repeats else rough_caption(product, rng))
+        yield written[-1]
 
 
 def _article(word: str) -> str:

@@ -23,7 +23,7 @@ from rich.table import Table
 from cir_vectorizer.collections import open_collection
 from cir_vectorizer.models import load, read_record
 from examples.demo import page
-from examples.demo.catalog import HELD_OUT, Product, caption, catalog, draw, queries
+from examples.demo.catalog import HELD_OUT, Product, caption, catalog, draw, queries, rough_captions
 from examples.demo.evaluate import BestSum, Hits, Part, by_wording, evaluate, paired_bootstrap, slices
 from examples.demo.make_compodiff import lessons
 
@@ -47,7 +47,7 @@ def draw_one(job: tuple[int, Product, Path]) -> None:
 
 
 def make_shop(folder: Path, products: list[Product]) -> Path:
-    """Draw the pictures and write the table of products and the captions; return the table's path."""
+    """Draw the pictures and write the table of products, the captions and the rough captions; return the table's path."""
     (folder / "pictures").mkdir(parents=True)
     jobs = [(i, product, folder / "pictures" / f"{i:05}.jpg") for i, product in enumerate(products)]
     with ProcessPoolExecutor() as pool:
@@ -62,6 +62,8 @@ def make_shop(folder: Path, products: list[Product]) -> Path:
     seen = [product for product in products if product not in HELD_OUT]
     lines = [caption(product, rng) for product in seen for _ in range(CAPTIONS_A_PICTURE)]
     (folder / "captions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rough = rough_captions([product for product in seen for _ in range(CAPTIONS_A_PICTURE)], random.Random(2))
+    (folder / "rough_captions.txt").write_text("\n".join(rough) + "\n", encoding="utf-8")
     return table
 
 

@@ -17,6 +17,7 @@ from examples.demo.catalog import (
     PATTERNS,
     QUERY_WORDINGS,
     SEEN,
+    Product,
     caption,
     catalog,
     draw,
@@ -24,6 +25,8 @@ from examples.demo.catalog import (
     line_caption,
     pictures,
     queries,
+    rough_caption,
+    rough_captions,
 )
 from examples.demo.evaluate import Hits, by_wording, evaluate, paired_bootstrap, score, slices
 from examples.demo.make_compodiff import lessons
@@ -145,3 +148,35 @@ def test_the_packaged_phi_composes_far_better_than_the_best_sum(tiny, tmp_path):
     assert content.count("<article>") == page.SHOWN_QUERIES + page.SHOWN_NEGATIVES + page.SHOWN_MASKS
     assert "http" not in content
     assert full_caption(test[0].target)
+
+
+def test_rough_captions_are_as_shops_write_titles():
+    """Attributes are missing in half of them, one in ten is wrong, some repeat, and none shows a held-out combination."""
+    rng = random.Random(5)
+    products = [rng.choice(SEEN) for _ in range(6000)]
+    captions = list(rough_captions(products, rng))
+    texts = [caption.lower().replace(",", " ").replace("|", " ") for caption in captions]
+    assert 0.05 < 1 - len(set(captions)) / len(captions) < 0.25
+    assert len({caption for caption in captions if caption.isupper()}) > 500
+    words = [set(text.split()) for text in texts]
+    spelt = {"navy": {"navy"}, "black": {"black", "blk"}, "white": {"white", "wht"}, "grey": {"grey", "gray"}}
+    patterns = {"plain": {"plain", "solid"}, "striped": {"striped", "stripy"}, "dotted": {"dotted", "polka"}}
+    patterns["checked"] = {"checked", "checkered"}
+
+    def named(found, values):
+        return [value for value, names in values.items() if found & names]
+
+    colours = {colour: spelt.get(colour, {colour}) for colour in COLOURS}
+    shown = [(named(w, {c: {c} for c in CATEGORIES}), named(w, colours), named(w, patterns)) for w in words]
+    shown = [(a, [c for c in b if c != "blue" or "navy" not in b], d) for a, b, d in shown]
+    assert all(len(a) == 1 and len(b) <= 1 and len(d) <= 1 for a, b, d in shown)
+    assert 0.45 < sum(not b or not d for _, b, d in shown) / len(shown) < 0.55
+    whole = [Product(a[0], b[0], d[0]) for a, b, d in shown if b and d]
+    assert not HELD_OUT & set(whole)
+    alone = [rough_caption(SEEN[0], random.Random(seed)).lower() for seed in range(2000)]
+    assert 0.02 < sum(SEEN[0].category not in text for text in alone) / 2000 < 0.05
+
+
+def test_rough_captions_are_drawn_alike_by_one_seed():
+    first, again = (list(rough_captions(SEEN[:50], random.Random(1))) for _ in range(2))
+    assert first == again

@@ -30,7 +30,7 @@ _BREAKING = (
 """Punctuation, symbols and emoji: each is a token of its own and ends a run. All other characters, accents and CJK
 included, form words."""
 _LETTERS = rf"[^\s{_BREAKING}]+"
-_TOKEN = re.compile(rf"({_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?)|\S")
+TOKEN = re.compile(rf"({_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?)|\S")
 """A token; group 1 is set if it is a word and not a mark."""
 
 
@@ -215,7 +215,7 @@ def all_keyword_spans(
 
     def rows() -> Iterator[list[str]]:
         for caption in captions:
-            tokens = list(_TOKEN.finditer(caption))
+            tokens = list(TOKEN.finditer(caption))
             queue.append((caption, tokens))
             yield [token[0] for token in tokens]
 

@@ -1,0 +1,92 @@
+"""Tables of edits: written by `make-edits`, read for training; a table of somebody else needs three columns alone."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from cir_vectorizer.errors import SourceError
+from cir_vectorizer.sources.base import Failure
+from cir_vectorizer.sources.rows import table_rows
+from cir_vectorizer_trainer.captions.keywords import prepare
+from cir_vectorizer_trainer.captions.reading import clean
+from cir_vectorizer_trainer.edits.base import Edit
+
+OUT_SUFFIXES = (".csv", ".tsv", ".jsonl")
+COLUMNS = tuple(field.name for field in fields(Edit))
+_NEEDED = ("reference", "words", "target")
+_KINDS = frozenset(("replace", "add", "remove", "two", "empty"))
+
+
+def write_edits(edits: Iterable[Edit], out: Path) -> int:
+    """Write edits as a table with a column for each attribute of `Edit`; return their number.
+
+    Raises:
+        SourceError: the suffix of `out` is not supported, or `out` cannot be written.
+    """
+    suffix = check_out(out)
+    count = 0
+    draft = out.with_name(f".{out.name}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
+            if suffix != ".jsonl":
+                writer.writerow(COLUMNS)
+            for edit in edits:
+                if suffix == ".jsonl":
+                    file.write(json.dumps(dict(zip(COLUMNS, astuple(edit), strict=True)), ensure_ascii=False) + "\n")
+                else:
+                    writer.writerow(astuple(edit))
+                count += 1
+        os.replace(draft, out)
+    except OSError as error:
+        raise SourceError(f"{out} cannot be written ({error.strerror or error}); correct --out or make room") from error
+    return count
+
+
+def check_out(out: Path) -> str:
+    """Return the suffix of a table to write.
+
+    Raises:
+        SourceError: it is none that is written.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in OUT_SUFFIXES:
+        raise SourceError(
+            f"{out} is no table that is written here; its name must end in one of {', '.join(OUT_SUFFIXES)}"
+        )
+    return suffix
+
+
+def read_edits(path: Path) -> Iterator[Edit]:
+    """Yield the edits of a table, in the form of captions that are trained on (see `prepare`).
+
+    The columns reference, words and target are needed. Without the column kind an edit is of the kind "table", or
+    "empty" if it has no words; without the column wording its words are its wording.
+
+    Raises:
+        SourceError: the table cannot be read, lacks a column, or a row has no reference or target.
+    """
+    rows = table_rows(path)
+    there = rows.columns()
+    if missing := [name for name in _NEEDED if name not in there]:
+        raise SourceError(
+            f"{path} has no column {missing[0]!r}; a table of edits has the columns {', '.join(_NEEDED)}, and its "
+            f"columns are {', '.join(there) or 'none'}"
+        )
+    for number, row in rows:
+        if isinstance(row, Failure):
+            raise SourceError(str(row))
+        cells = {name: row.get(name) or "" for name in COLUMNS}
+        if wrong := [name for name, cell in cells.items() if not isinstance(cell, str)]:
+            raise SourceError(f"{rows.place(number)}: {wrong[0]!r} is no text; write it as text")
+        text = {name: prepare(clean(str(cells[name]))) for name in (*_NEEDED, "negative")}
+        if empty := [name for name in ("reference", "target") if not text[name]]:
+            raise SourceError(f"{rows.place(number)}: {empty[0]!r} is empty; an edit needs both captions")
+        known = cells["kind"] in _KINDS
+        kind = str(cells["kind"]) if known else "table" if text["words"] else "empty"
+        wording = str(cells["wording"]) or text["words"]
+        yield Edit(text["reference"], text["words"], text["target"], kind, wording, text["negative"])
