@@ -48,7 +48,9 @@ def main() -> None:
     works = {name: [model.plan(query) for query in asked] for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(arguments.rounds + 3):
-        for name, model in models.items():
+        names = list(models)
+        for name in names[turn % 3 :] + names[: turn % 3]:
+            model = models[name]
             started = time.perf_counter()
             model.run(works[name])
             if turn >= 3:  # the first rounds warm up

@@ -58,6 +58,7 @@ class ClipTextEncoder:
         towers: implements `TextTowers`; must be frozen, on `device` and in `dtype` before rows are encoded.
         facts: facts of the tower.
         dim: length of an embedding.
+        tokenizer: a tokenizer of this context length to share; a new one if None.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class ClipTextEncoder:
         dim: int,
         device: torch.device,
         dtype: torch.dtype,
+        tokenizer: ClipTokenizer | None = None,
     ) -> None:
         self.spec = spec
         self.facts = facts
-        self.tokenizer = ClipTokenizer(facts.context_length)
+        self.tokenizer = tokenizer or ClipTokenizer(facts.context_length)
         self.dim = dim
         self.device = device
         self.dtype = dtype
@@ -201,7 +203,15 @@ class _ChangedTextEncoder(ClipTextEncoder):
     """A text encoder that differs from another one in some weights."""
 
     def __init__(self, original: ClipTextEncoder, towers: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        super().__init__(original.spec, towers, original.facts, original.dim, original.device, original.dtype)
+        super().__init__(
+            original.spec,
+            towers,
+            original.facts,
+            original.dim,
+            original.device,
+            original.dtype,
+            original.tokenizer,
+        )
         self._original = original
         self._weights = weights
 
