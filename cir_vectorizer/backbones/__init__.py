@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cir_vectorizer import extras
 from cir_vectorizer.backbones.base import Backbone, BackboneSpec
-from cir_vectorizer.backbones.text import Pooling, TextEncoder, TextFacts, Tokenizer, TokenRow
+from cir_vectorizer.backbones.text import LayerWeight, Pooling, TextEncoder, TextFacts, Tokenizer, TokenRow
 from cir_vectorizer.errors import ModelError, first_line
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backbone",
     "BackboneSpec",
+    "LayerWeight",
     "Pooling",
     "TextEncoder",
     "TextFacts",

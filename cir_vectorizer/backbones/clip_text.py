@@ -1,6 +1,7 @@
 """The text encoder that all CLIPs share: ragged rows, pseudo-tokens and the fingerprint."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, groupby
@@ -12,12 +13,21 @@ from torch import Tensor, nn
 from cir_vectorizer.backbones.base import BackboneSpec
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, encoder_fingerprint
 from cir_vectorizer.backbones.packed import ON_CPU, ON_GPU, Pack, Piece, TextTower, packs
-from cir_vectorizer.backbones.text import TextFacts, TokenRow
+from cir_vectorizer.backbones.text import LayerWeight, TextFacts, TokenRow
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+from cir_vectorizer.digests import PartsDigest
 
 
 class TextTowers(Protocol):
-    """Calls that the text tower of each library implements in its own way, on an `nn.Module`."""
+    """Calls that the text tower of each library implements in its own way, on an `nn.Module`.
+
+    Attributes:
+        layers: prefix of the names of all weights in the text tower's layers.
+        stacked: by the end of a weight's name, the number of linear maps whose weights are stacked in it, if several.
+    """
+
+    layers: str
+    stacked: Mapping[str, int]
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Embed ids: (n, length) -> (n, length, width), before positions are added."""
@@ -48,6 +58,7 @@ class ClipTextEncoder:
         towers: implements `TextTowers`; must be frozen, on `device` and in `dtype` before rows are encoded.
         facts: facts of the tower.
         dim: length of an embedding.
+        tokenizer: a tokenizer of this context length to share; a new one if None.
     """
 
     def __init__(
@@ -58,10 +69,11 @@ class ClipTextEncoder:
         dim: int,
         device: torch.device,
         dtype: torch.dtype,
+        tokenizer: ClipTokenizer | None = None,
     ) -> None:
         self.spec = spec
         self.facts = facts
-        self.tokenizer = ClipTokenizer(facts.context_length)
+        self.tokenizer = tokenizer or ClipTokenizer(facts.context_length)
         self.dim = dim
         self.device = device
         self.dtype = dtype
@@ -94,7 +106,8 @@ class ClipTextEncoder:
             parts.append(embeddings)
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(parts)[back.to(self.device)].float()
+        embeddings = torch.cat(parts)[back.to(self.device)]
+        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         embeddings: Tensor = self._towers.embed_tokens(ids.to(self.device))
@@ -106,6 +119,28 @@ class ClipTextEncoder:
         embeddings = self._embed(ids.flatten().tolist(), slots, pseudo_tokens)
         states: Tensor = self._towers.encode_states(embeddings.view(*ids.shape, -1), ends)
         return states.float()
+
+    def layer_weights(self) -> Mapping[str, LayerWeight]:
+        layers: str = self._towers.layers
+        stacked: Mapping[str, int] = self._towers.stacked
+        return {
+            name: LayerWeight(tensor, next((parts for end, parts in stacked.items() if name.endswith(end)), 1))
+            for name, tensor in self._towers.named_parameters()
+            if name.startswith(layers) and tensor.ndim == 2
+        }
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "ClipTextEncoder":
+        towers = self._towers
+        inside = {tuple(name.split(".")[:depth]) for name in weights for depth in range(name.count(".") + 1)}
+        untouched = [module for name, module in towers.named_modules() if name and tuple(name.split(".")) not in inside]
+        shared = {id(each): each for each in (*towers.parameters(), *towers.buffers(), *untouched)}
+        adapted = copy.deepcopy(towers, shared)
+        for name, tensor in weights.items():
+            module, _, weight = name.rpartition(".")
+            owner = adapted.get_submodule(module)
+            delattr(owner, weight)
+            setattr(owner, weight, tensor)  # no parameter, so that gradients flow on to what it was computed from
+        return _ChangedTextEncoder(self, adapted, weights)
 
     def _padded(self, rows: Sequence[TokenRow], length: int) -> tuple[Tensor, Tensor]:
         """Return padded ids (n, length) and end positions (n,), on the device."""
@@ -120,7 +155,8 @@ class ClipTextEncoder:
         """Yield indices of rows and their embeddings.
 
         Tokens before a row's first pseudo-token do not depend on it. So rows that begin with the same tokens share one
-        pass over them, without gradients, unless this saves less than the extra pass costs.
+        pass over them, unless this saves less than the extra pass costs. Gradients flow through that pass if weights
+        of the tower need them; a frozen tower leaves no graph there.
         """
         starts = [min((at for at, _ in row.slots), default=1) for row in rows]
         prefixes = sorted(dict.fromkeys(row.ids[:start] for row, start in zip(rows, starts, strict=True)), key=len)
@@ -131,8 +167,7 @@ class ClipTextEncoder:
         else:
             pack = Pack([[Piece(ids) for ids in same] for _, same in groupby(prefixes, len)], self.facts.pad_id)
             kept_at = dict(zip(prefixes, pack.offsets, strict=True))
-            with torch.no_grad():
-                kept = pack.keys_values(tower, self._embed(pack.ids, (), None))
+            kept = pack.keys_values(tower, self._embed(pack.ids, (), None))
         pieces = [
             Piece(row.ids[start:], tuple((at - start, i) for at, i in row.slots), start, kept_at[row.ids[:start]])
             for row, start in zip(rows, starts, strict=True)
@@ -162,3 +197,27 @@ class ClipTextEncoder:
             at, which = torch.tensor(slots, device=self.device).unbind(1)
             embeddings = embeddings.index_put((at,), pseudo_tokens.to(embeddings.dtype)[which])
         return embeddings
+
+
+class _ChangedTextEncoder(ClipTextEncoder):
+    """A text encoder that differs from another one in some weights."""
+
+    def __init__(self, original: ClipTextEncoder, towers: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(
+            original.spec,
+            towers,
+            original.facts,
+            original.dim,
+            original.device,
+            original.dtype,
+            original.tokenizer,
+        )
+        self._original = original
+        self._weights = weights
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = PartsDigest(self._original.fingerprint)
+        for name, tensor in sorted(self._weights.items()):
+            digest.add(name, tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+        return digest.hexdigest()

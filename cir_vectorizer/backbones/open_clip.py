@@ -8,7 +8,7 @@ gives wrong vectors without an error.
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import open_clip
 import torch
@@ -28,6 +28,9 @@ CLIP_VOCABULARY = 49408
 
 class OpenClipTowers(nn.Module):
     """Adapter from an open_clip model to the calls of `Towers`."""
+
+    layers = "transformer."
+    stacked: ClassVar[dict[str, int]] = {".in_proj_weight": 3}
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ Composers receive a text encoder and know nothing else of the tower. A composer 
 encoder; a tower that is not CLIP's describes in its facts how it attends and pools.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -113,6 +113,19 @@ class Tokenizer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LayerWeight:
+    """The weight of a linear map in a layer of a text tower.
+
+    Attributes:
+        tensor: (outputs, inputs).
+        parts: number of linear maps whose weights are stacked in it, for example 3 for queries, keys and values.
+    """
+
+    tensor: "Tensor"
+    parts: int = 1
+
+
 class TextEncoder(Protocol):
     """A frozen text encoder. Embeddings are (n, dim) float32, projected and **not** normalised."""
 
@@ -142,5 +155,16 @@ class TextEncoder(Protocol):
 
         `pseudo_tokens` as in `encode_text`. Nothing attends to the padding; its own states are kept, since networks
         were trained on them.
+        """
+        ...
+
+    def layer_weights(self) -> Mapping[str, LayerWeight]:
+        """Return the weights of the linear maps in all layers, by name: those that an adapter may change."""
+        ...
+
+    def with_weights(self, weights: "Mapping[str, Tensor]") -> "TextEncoder":
+        """Return an encoder in which some of `layer_weights` are replaced, and which shares everything else.
+
+        This encoder is not changed. Gradients flow back to the new weights.
         """
         ...

@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ END_ID = 49407
 
 class TransformersTowers(nn.Module):
     """Adapter from a transformers CLIPModel to the calls of `Towers`."""
+
+    layers = "text_model.encoder."
+    stacked: ClassVar[dict[str, int]] = {}
 
     def __init__(self, model: Any) -> None:
         super().__init__()

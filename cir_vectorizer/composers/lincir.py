@@ -5,7 +5,7 @@ same composer runs SEARLE's and Pic2Word's networks, which differ only in their 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, TextEncoder, Tokenizer, TokenRow
+from cir_vectorizer.backbones.adapter import PREFIX, Adapter, AdapterSettings
 from cir_vectorizer.backbones.text import RowTooLong
 from cir_vectorizer.composers.base import Composer, Plan, cut_note, encode_rows, mean_direction
 from cir_vectorizer.composers.checkpoints import read_weights
@@ -63,11 +64,35 @@ class Pic2WordMapper(nn.Module):
         return pseudo_tokens
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """A plan's reading of its rows.
+
+    Attributes:
+        adapted: whether prompts are read with the adapter.
+        subtracted: whether rows 1 and 2 are the prompt with the negative text and the one without text.
+        turn: as `_turn` returns it; below 0, the last row is the bare text.
+    """
+
+    adapted: bool
+    subtracted: bool
+    turn: float
+
+    def encoders(self, rows: int) -> list[bool]:
+        """Return for each row whether the adapter reads it; the bare text is always read by the frozen tower."""
+        prompts = rows - (self.turn < 0)
+        return [self.adapted] * prompts + [False] * (rows - prompts)
+
+
 class LinCIR(Composer):
     """Composer that puts pseudo-words into a prompt, which a text encoder reads.
 
     A negative text subtracts its direction: the unit vector of the prompt with the negative text minus that of the
     prompt without text, times `options.weights.negative` (default `NEGATIVE_WEIGHT`).
+
+    A model may have an adapter of its text tower, learnt from edits of texts. Then queries with pictures are read with
+    it, and a negative text becomes words of the prompt ("…, not striped") unless `options.weights.negative` asks for
+    the subtraction. `options.adapter` of false leaves the adapter out. Queries without pictures never pass through it.
 
     `options.keep` of 0.5 changes nothing. Above 0.5 the vector turns towards the pictures' mean embedding, which it
     equals at 1; below 0.5 it turns towards the bare text's vector, which it equals at 0.
@@ -77,24 +102,37 @@ class LinCIR(Composer):
         phi: network from unnormalised image embeddings to pseudo-tokens.
         prompt: template for queries with text.
         text: the encoder that reads prompts, in the space of `backbone`; `backbone.text` if None.
+        adapter: changes of `text` for queries with pictures; None if there are none.
     """
 
-    takes = Takes(negative_text="optional", template="optional", options=("keep", "weights.negative"))
+    takes = Takes(negative_text="optional", template="optional", options=("keep", "weights.negative", "adapter"))
 
     def __init__(
-        self, backbone: Backbone, phi: nn.Module, prompt: str = PROMPT, text: TextEncoder | None = None
+        self,
+        backbone: Backbone,
+        phi: nn.Module,
+        prompt: str = PROMPT,
+        text: TextEncoder | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         self.backbone = backbone
         self.text = text or backbone.text
+        self.adapter = adapter
+        self.adapted: TextEncoder | None = None
+        if adapter is not None:
+            with torch.no_grad():
+                self.adapted = adapter.adapt(self.text)
         self.phi = phi.to(backbone.device).eval().requires_grad_(False)
         self.prompt = prompt
 
     @classmethod
     def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "LinCIR":
-        """Load Φ from a model folder. Raises CheckpointError if the weights do not fit."""
+        """Load Φ and the adapter, if there is one, from a model folder. Raises CheckpointError if they do not fit."""
         prompt = record.get("prompt", PROMPT)
         check_template(prompt, 1, has_text=True)
-        return cls(backbone, load_phi(folder / record["file"], backbone), prompt)
+        path = folder / record["file"]
+        adapter = load_adapter(path, record["adapter"], backbone) if "adapter" in record else None
+        return cls(backbone, load_phi(path, backbone), prompt, adapter=adapter)
 
     def prepare(self, query: ComposedQuery) -> Plan:
         options = query.options
@@ -103,16 +141,33 @@ class LinCIR(Composer):
                 "options.weights", "LinCIR takes only 'negative'; use composer 'sum' for image and text weights"
             )
         text, negative = (query.text or "").strip(), (query.negative_text or "").strip()
+        adapted = self.adapted is not None and options.adapter is not False and bool(query.image)
+        subtracted = bool(negative) and not (adapted and (options.weights is None or options.weights.negative is None))
         rows, notes = [], []
-        asked = [("text", text)] + ([("negative_text", negative), ("", "")] if negative else [])
-        for field_name, words in asked:
-            rows.append(self._row(query, words))
+        if negative and not subtracted:
+            rows.append(self._row_with_negative(query, text, negative))
             if rows[-1].cut:
-                notes.append(cut_note(field_name or "template", self.text.tokenizer))
+                notes.append(cut_note("text and negative_text", self.text.tokenizer))
+        else:
+            asked = [("text", text)] + ([("negative_text", negative), ("", "")] if negative else [])
+            for field_name, words in asked:
+                rows.append(self._row(query, words))
+                if rows[-1].cut:
+                    notes.append(cut_note(field_name or "template", self.text.tokenizer))
         turn = _turn(query, bool(text))
         if turn < 0:
             rows.append(self.text.tokenizer.row(text))
-        return Plan(query, tuple(rows), tuple(notes), own=turn)
+        return Plan(query, tuple(rows), tuple(notes), own=_Reading(adapted, subtracted, turn))
+
+    def _row_with_negative(self, query: ComposedQuery, text: str, negative: str) -> TokenRow:
+        """Build the row of a prompt that also says what is not wanted."""
+        words = words_of_edit(text, negative)
+        template = query.template or self.prompt
+        if query.template is not None and not text:
+            template = f"{query.template}, {TEXT_SLOT}"
+        return prompt_row(
+            self.text.tokenizer, check_template(template, len(query.image), True), len(query.image), words
+        )
 
     def _row(self, query: ComposedQuery, words: str) -> TokenRow:
         tokenizer, count = self.text.tokenizer, len(query.image)
@@ -133,7 +188,9 @@ class LinCIR(Composer):
         for plan, count in zip(plans, counts, strict=True):
             rows += [replace(row, slots=tuple((at, first + i) for at, i in row.slots)) for row in plan.rows]
             first += count
-        encoded = encode_rows(self.text, rows, pseudo_tokens)
+        encoded = self._encode(
+            rows, [each for plan in plans for each in plan.own.encoders(len(plan.rows))], pseudo_tokens
+        )
         pictures = mean_direction(references, self.backbone.dim)
         vectors = []
         at = 0
@@ -141,18 +198,37 @@ class LinCIR(Composer):
             mine = encoded[at : at + len(plan.rows)]
             at += len(plan.rows)
             vector = mine[0]
-            if (plan.query.negative_text or "").strip():
+            if plan.own.subtracted:
                 weights = plan.query.options.weights
                 weight = NEGATIVE_WEIGHT if weights is None or weights.negative is None else weights.negative
                 vector = vector - weight * (mine[1] - mine[2])
-            if plan.own:
-                vector = torch.lerp(F.normalize(vector, dim=-1), picture if plan.own > 0 else mine[-1], abs(plan.own))
+            if turn := plan.own.turn:
+                vector = torch.lerp(F.normalize(vector, dim=-1), picture if turn > 0 else mine[-1], abs(turn))
             vectors.append(vector)
         return F.normalize(torch.stack(vectors), dim=-1)
+
+    def _encode(self, rows: Sequence[TokenRow], adapted: Sequence[bool], pseudo_tokens: Tensor | None) -> Tensor:
+        """Encode each row to a unit vector, with the adapter or by the frozen tower. -> (rows, dim)"""
+        if self.adapted is None or not any(adapted):
+            return encode_rows(self.text, rows, pseudo_tokens)
+        if all(adapted):
+            return encode_rows(self.adapted, rows, pseudo_tokens)
+        encoded = torch.empty(len(rows), self.backbone.dim, device=self.backbone.device)
+        for encoder, wanted in ((self.adapted, True), (self.text, False)):
+            mine = [i for i, each in enumerate(adapted) if each is wanted]
+            encoded[mine] = encode_rows(encoder, [rows[i] for i in mine], pseudo_tokens)
+        return encoded
 
     @torch.inference_mode()
     def explain(self, references: Tensor, words: int) -> list[list[tuple[str, float]]]:
         return nearest_words(self.text, self.phi(references.to(self.backbone.device).float()), words)
+
+
+def words_of_edit(text: str, negative: str) -> str:
+    """Return the words of a prompt that says what is wanted, and what is not: "is red, not striped"."""
+    if not negative:
+        return text
+    return f"{text}, not {negative}" if text else f"is not {negative}"
 
 
 def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:
@@ -190,9 +266,27 @@ def _turn(query: ComposedQuery, has_text: bool) -> float:
     return turn if (query.image if turn > 0 else has_text) else 0.0
 
 
-def save_phi(path: Path, phi: nn.Module) -> None:
-    """Write Φ as safetensors, under the names of the published checkpoints."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in phi.state_dict().items()}, path)
+def save_phi(path: Path, phi: nn.Module, adapter: Adapter | None = None) -> None:
+    """Write Φ as safetensors, under the names of the published checkpoints, and an adapter beside it."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in phi.state_dict().items()}
+    save_file({**tensors, **(adapter.tensors() if adapter is not None else {})}, path)
+
+
+def load_adapter(path: Path, record: Mapping[str, Any], backbone: Backbone) -> Adapter:
+    """Load the adapter that `save_phi` wrote beside Φ.
+
+    Args:
+        record: the entry `adapter` of the composer's record.
+
+    Raises:
+        CheckpointError: the file is missing or truncated, or the adapter is for another text tower.
+    """
+    adapter = Adapter(backbone.text, AdapterSettings.from_record(record))
+    try:
+        adapter.load_tensors(read_weights(path))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return adapter.eval().requires_grad_(False)
 
 
 def load_phi(path: Path, backbone: Backbone) -> nn.Module:
@@ -237,7 +331,11 @@ def _phi_weights(path: Path) -> dict[str, Tensor]:
     for key in ("Phi", "state_dict_img2text"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    weights = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    weights = {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, Tensor) and not str(name).startswith(PREFIX)
+    }
     if not weights:
         raise CheckpointError(
             f"{path} holds no Φ: its entries are {', '.join(sorted(map(str, content))[:5])}; check the file"

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from cir_vectorizer.backbones import Backbone
 
 FILE = "model.json"
-FORMAT = 2
-"""Version of model.json; version 1 had one fingerprint for both encoders, computed in an older way."""
+FORMAT = 3
+"""Latest version of model.json. Version 1 had one fingerprint for both encoders, computed in an older way; version 3
+is a version 2 of which a composer has an adapter, which earlier releases would leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def save(
             os.replace(draft, folder / file)
             entries[name] = {**record, "file": file, "sha256": digest}
         model = {
-            "format": FORMAT,
+            "format": FORMAT if any("adapter" in entry for entry in entries.values()) else FORMAT - 1,
             "backbone": {
                 **spec_record(backbone.spec),
                 "dim": backbone.dim,

@@ -180,6 +180,11 @@ class Options(_Strict):
         description="how much of the picture stays: 0 asks for the words alone, 1 for the picture alone, and 0.5 is "
         "every composer's default",
     )
+    adapter: bool | None = Field(
+        None,
+        description="LinCIR: false has prompts read by the text tower as it was published, without the adapter of a "
+        "model that has one",
+    )
 
     @model_validator(mode="before")
     @classmethod

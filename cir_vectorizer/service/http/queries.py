@@ -24,6 +24,7 @@ _OPTIONS: dict[str, Schema] = {
     "steps": {"type": "integer", "minimum": 1, "maximum": 10},
     "seed": {"type": "integer", "minimum": 0, "maximum": 2**53},
     "weights.negative": {"type": "number", "minimum": 0, "maximum": 1},
+    "adapter": {"type": "boolean"},
 }
 """Options whose allowed values are valid in every query; whether other options are depends on the rest of the query."""
 

@@ -1,5 +1,6 @@
 """Self-masking loss of Φ, and the noise that closes the gap between text and picture embeddings (LinCIR, section 3)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,3 +24,15 @@ def add_noise(embeddings: Tensor, scale: float, generator: torch.Generator | Non
     u = torch.rand(len(embeddings), 1, generator=generator)
     g = torch.randn(embeddings.shape, generator=generator)
     return embeddings + scale * (u * g).to(embeddings.device)
+
+
+def noise_strengths(dim: int, embeddings: Tensor, asked: float | None) -> tuple[float, float, float]:
+    """Return the published noise's strength in units of mean ‖e‖/√dim, the strength to use, and its scale for `add_noise`.
+
+    Args:
+        embeddings: (n, dim), on which mean ‖e‖ is measured.
+        asked: the strength to use; the published one if None.
+    """
+    published = math.sqrt(dim) / embeddings.norm(dim=-1).mean().item()
+    strength = published if asked is None else asked
+    return published, strength, strength / published

@@ -9,12 +9,11 @@ original embeddings are computed once, and keywords are tagged once, by word and
 the training: the random word that stands in for the keywords of a caption without any is drawn once, not at every pass.
 """
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,16 +26,18 @@ from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.examples import make_examples
-from cir_vectorizer_trainer.phi.loss import add_noise, self_masking_loss
-from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
+from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
+from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Trainer, Validation, train_and_save
 from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of, write_state
 
+OBJECTIVE = "lincir"
 STATE_FILE = "training.pt"
 BLOCK = 4096
 """Number of captions whose original embeddings are computed together."""
 VALIDATE_EVERY = 100
 """Steps between two validations."""
-_REFUSALS = {
+REFUSALS = {
+    "objective": "learns by objective {saved}, not {here}; resume with that one, or give another --out",
     "backbone": "was trained over another text encoder; give its model, or another --out",
     "captions": "belongs to other captions; give those, or another --out",
     "order": "belongs to the same captions in another order, so other ones were held out; give them in that order, or "
@@ -103,6 +104,7 @@ class PhiTrainer:
         held_out = min(2048, max(1, round(hyperparameters.validation_share * len(shuffled))))
         self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
         self.material = {
+            "objective": OBJECTIVE,
             "backbone": backbone.text.fingerprint,
             "captions": PartsDigest(*sorted(captions)).hexdigest(),
             "order": PartsDigest(*captions).hexdigest(),
@@ -113,12 +115,9 @@ class PhiTrainer:
         self._originals = torch.empty(len(self.examples), backbone.dim)
         self._encoded: set[int] = set()
         self._validation_originals = self._encode([example.original for example in self.validation])
-        first = self._block(0)
-        mean_norm = first.norm(dim=-1).mean().item()
-        self.published_strength = math.sqrt(backbone.dim) / mean_norm
-        strength = self.published_strength if hyperparameters.noise_strength is None else hyperparameters.noise_strength
-        self.noise_strength = strength
-        self.noise_scale = strength / self.published_strength
+        self.published_strength, self.noise_strength, self.noise_scale = noise_strengths(
+            backbone.dim, self._block(0), hyperparameters.noise_strength
+        )
         with torch.random.fork_rng():
             torch.manual_seed(hyperparameters.seed)
             self.phi = Phi(backbone.dim, backbone.text.facts.width).to(backbone.device)
@@ -208,7 +207,9 @@ class PhiTrainer:
         Raises:
             ModelError: it has other material or other hyperparameters.
         """
-        check_same_run(state, self.material, _REFUSALS, asdict(self.hyperparameters))
+        if "objective" not in (material := state.get("material", {"objective": ""})):  # saved before there were two
+            state = {**state, "material": {**material, "objective": OBJECTIVE}}
+        check_same_run(state, self.material, REFUSALS, asdict(self.hyperparameters))
         self.phi.load_state_dict(state["phi"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best = state["step"], state["best"]
@@ -272,8 +273,20 @@ class PhiTrainer:
         return [self.backbone.device] if self.backbone.device.type == "cuda" else []
 
 
+class FolderTrainer(Trainer, Protocol):
+    """A trainer that writes a model folder."""
+
+    def run(self, steps: int) -> Iterator[Progress]:
+        """Train until `steps` steps are done in total; yield the progress after each."""
+        ...
+
+    def save(self, folder: Path, complete: bool) -> None:
+        """Write the model folder with the best weights, and the state to resume from."""
+        ...
+
+
 def train(
-    trainer: PhiTrainer,
+    trainer: FolderTrainer,
     steps: int,
     folder: Path,
     on_progress: OnProgress = lambda _: None,

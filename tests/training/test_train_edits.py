@@ -1,0 +1,231 @@
+"""`cir-vectorizer train --objective edits`: Φ and an adapter of the text tower learn to change a caption."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone
+from cir_vectorizer.cli import main
+from cir_vectorizer.errors import CaptionError
+from cir_vectorizer.models import load, read_record
+from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
+from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.reading import read_edits
+from cir_vectorizer_trainer.phi.edits_loss import EditBatch, EditWeights, contrastive_loss, edits_loss
+from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
+from examples.demo.catalog import CATEGORIES, COLOURS
+
+SETTINGS = ("--batch-size", 16, "--seed", 3, "--lr", "1e-3")
+
+
+def edits(count: int = 200) -> list[Edit]:
+    """Changes of a colour, in two wordings."""
+    rng = random.Random(0)
+    found: dict[Edit, None] = {}
+    while len(found) < count:
+        category, (old, new) = rng.choice(CATEGORIES), rng.sample(sorted(COLOURS), 2)
+        wording = rng.choice(["make it {v}", "{v} instead"])
+        found[Edit(f"a {old} {category}", wording.format(v=new), f"a {new} {category}", "replace", wording)] = None
+    return list(found)
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    path = tmp_path / "edits.jsonl"
+    rows = [{"reference": e.reference, "words": e.words, "target": e.target} for e in edits()]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def train(*arguments):
+    return CliRunner().invoke(main, ["train", *map(str, arguments), "--device", "cpu"])
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / read_record(folder)["composers"]["lincir"]["file"])
+
+
+def trainer_of(model, some=None, captions=(), **settings) -> EditTrainer:
+    hyperparameters = EditHyperparameters(**{"batch_size": 16, "lr": 1e-3, **settings})
+    chosen = edits() if some is None else some
+    return EditTrainer(model.backbone, chosen, captions, BuiltinTagger(), hyperparameters, lincir_of(model))
+
+
+def test_training_lowers_the_loss_and_writes_a_model_folder_with_an_adapter(table, tmp_path):
+    out = tmp_path / "model"
+    result = train("--objective", "edits", "--edits", table, "--out", out, "--steps", 40, *SETTINGS)
+    assert result.exit_code == 0, result.output
+    entry = read_record(out)["composers"]["lincir"]
+    record = entry["training"]
+    assert record["best_validation_loss"] < 0.9 * record["first_validation_loss"]
+    assert (record["objective"], record["temperature"], record["squared_weight"]) == ("edits", 0.07, 0.25)
+    assert record["edits"] + record["validation_edits"] <= 200
+    assert entry["adapter"]["rank"] == record["adapter_rank"] == 8
+    model = load(str(out), "cpu")
+    query = {"image": [1.0] * model.dim, "text": "make it red"}
+    assert (model.compose([query]).vectors != model.compose([{**query, "options": {"adapter": False}}]).vectors).any()
+
+
+def test_without_adapting_the_text_tower_phi_alone_learns(table, tmp_path):
+    out = tmp_path / "model"
+    arguments = ("--objective", "edits", "--edits", table, "--out", out, "--steps", 2, *SETTINGS)
+    assert train(*arguments, "--no-adapt-text-tower").exit_code == 0
+    assert "adapter" not in read_record(out)["composers"]["lincir"]
+    assert not [name for name in weights_of(out) if name.startswith("adapter.")]
+    result = train(*arguments, "--resume")
+    assert "adapt-text-tower False, not True" in result.output
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(table, tmp_path):
+    captions = tmp_path / "captions.txt"
+    captions.write_text("\n".join(f"a {pattern} {c}" for pattern in ("striped", "dotted") for c in CATEGORIES))
+    common = ("--objective", "edits", "--edits", table, "--captions", captions, *SETTINGS)
+    train(*common, "--out", tmp_path / "whole", "--steps", 20)
+    train(*common, "--out", tmp_path / "parts", "--steps", 7)
+    result = train(*common, "--out", tmp_path / "parts", "--steps", 20, "--resume")
+    assert result.exit_code == 0, result.output
+    whole, parts = (torch.load(tmp_path / run / "training.pt", weights_only=True) for run in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 20
+    assert all(torch.equal(tensor, parts["learning"][name]) for name, tensor in whole["learning"].items())
+    assert read_record(tmp_path / "whole")["composers"]["lincir"]["training"]["anchor_captions_a_step"] == 2
+
+
+def test_resume_refuses_another_objective_other_edits_and_another_start(table, tmp_path):
+    captions = tmp_path / "captions.txt"
+    captions.write_text("\n".join(dict.fromkeys(e.reference for e in edits())))
+    edited, rebuilt = tmp_path / "edited", tmp_path / "rebuilt"
+    common = ("--objective", "edits", "--edits", table, *SETTINGS)
+    assert train(*common, "--out", edited, "--steps", 2).exit_code == 0
+    assert train("--captions", captions, "--out", rebuilt, "--steps", 2, *SETTINGS).exit_code == 0
+    result = train("--captions", captions, "--out", edited, "--steps", 3, "--resume", *SETTINGS)
+    assert "learns by objective edits, not lincir" in result.output
+    result = train(*common, "--out", rebuilt, "--steps", 3, "--resume")
+    assert "learns by objective lincir, not edits" in result.output
+    result = train(*common, "--out", edited, "--steps", 3, "--resume", "--model", rebuilt)
+    assert "started from other weights" in result.output
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(reversed(lines)))
+    assert "belongs to other edits, or to another order" in train(*common, "--out", edited, "--resume").output
+
+
+def test_a_training_goes_on_from_the_phi_and_the_adapter_of_its_model(table, tmp_path, tiny):
+    first = tmp_path / "first"
+    train("--objective", "edits", "--edits", table, "--out", first, "--steps", 20, *SETTINGS)
+    trainer = trainer_of(load(str(first), "cpu"))
+    assert all(torch.equal(trainer.adapter.tensors()[n], t) for n, t in weights_of(first).items() if "adapter" in n)
+    assert all(torch.equal(trainer.phi.state_dict()[n], t) for n, t in weights_of(first).items() if "adapter" not in n)
+    assert lincir_of(tiny).adapter is None, "the packaged model is the published recipe's"
+
+
+def test_the_options_that_belong_together_are_asked_for(table, tmp_path):
+    out = ("--out", tmp_path / "model")
+    assert "name their table with --edits FILE" in train("--objective", "edits", *out).output
+    assert "--edits is for --objective edits" in train("--edits", table, *out).output
+    assert "Missing option '--captions'" in train(*out).output
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (['{"reference": "a", "words": "b"}'], "line 1 has no column 'target'"),
+        (['"a"'], "line 1 has no column 'reference'"),
+        (["{"], "line 1"),
+        (['{"reference": "", "words": "b", "target": "c"}'], "holds no edit"),
+        (['{"reference": "a", "words": "b", "target": "c"}'], "1 edits of 1 captions are too few"),
+    ],
+)
+def test_a_table_that_holds_no_edits_is_a_sentence(lines, words, tmp_path):
+    path = tmp_path / "edits.jsonl"
+    path.write_text("\n".join(lines))
+    result = train("--objective", "edits", "--edits", path, "--out", tmp_path / "model")
+    assert result.exit_code == 1
+    assert words in result.output
+
+
+def test_edits_are_read_cleaned_and_each_once(tmp_path):
+    path = tmp_path / "edits.csv"
+    path.write_text("reference,words,target,negative\na  red hat,make it blue,a blue hat,\n" * 2 + "a,,b,stripes\n")
+    expected = [
+        Edit("a red hat", "make it blue", "a blue hat", "table", "make it blue"),
+        Edit("a", "", "b", "table", "", "stripes"),
+    ]
+    assert [edit for edit in read_edits([path]) if edit.reference != "reference"] == expected
+    with pytest.raises(CaptionError, match="does not exist"):
+        read_edits([tmp_path / "none.csv"])
+
+
+def test_no_edit_of_a_held_out_caption_is_trained_on(tiny):
+    trainer = trainer_of(tiny)
+    held_out = {trainer.validation._captions[number] for number in trainer.validation._references.tolist()}
+    assert held_out
+    assert not held_out & set(trainer.examples._captions)
+
+
+def test_equal_targets_are_no_negatives():
+    queries, targets = torch.randn(4, 8), torch.randn(4, 8)
+    targets[3] = targets[1]
+    captions = torch.tensor([0, 1, 2, 1])
+    cosines = F.normalize(queries, dim=-1) @ F.normalize(targets, dim=-1).T / 0.07
+    without = {0: [0, 1, 2, 3], 1: [1, 0, 2], 2: [2, 0, 1, 3], 3: [3, 0, 2]}
+    expected = torch.stack([-F.log_softmax(cosines[i, kept], 0)[0] for i, kept in without.items()]).mean()
+    torch.testing.assert_close(contrastive_loss(queries, targets, captions, 0.07), expected)
+
+
+def test_the_reference_is_a_negative_of_its_own_edit(tiny):
+    """The loss of one edit alone is not zero: its reference competes with its target, and the other way round."""
+    trainer = trainer_of(tiny)
+    batch = trainer.examples.batch([0])
+    weights = EditWeights(squared=0.0)
+    assert edits_loss(tiny.backbone.text, trainer.phi(batch.references), batch, weights) > 0
+    same = EditBatch(batch.prompts, batch.empty, batch.references, batch.references, torch.zeros(2, dtype=torch.long))
+    assert edits_loss(tiny.backbone.text, trainer.phi(batch.references), same, weights) == 0
+
+
+def test_the_adapter_learns_from_edits_and_not_from_captions_without_edit(tiny):
+    captions = ["a striped hat", "a dotted mug", "a checked chair"]
+    trainer = trainer_of(tiny, captions=captions)
+    assert trainer.captions_without_edit == captions
+    trainer.learning.eval()
+    gradients = []
+    for anchors in ([], [0, 1, 2]):
+        torch.manual_seed(0)
+        loss = trainer.loss([0, 1, 2, 3], anchors)
+        parameters = [*trainer.adapter.up.values(), *trainer.phi.parameters()]
+        gradients.append(torch.autograd.grad(loss, parameters))
+    count = len(trainer.adapter.up)
+    assert all(torch.equal(a, b) for a, b in zip(gradients[0][:count], gradients[1][:count], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(gradients[0][count:], gradients[1][count:], strict=True))
+
+
+def test_gradients_of_a_step_are_those_of_plain_padded_rows():
+    """In float64: packed rows with shared beginnings give the gradients of rows that are padded and encoded apart."""
+    backbone = load_backbone(BackboneSpec("tiny", ""), "cpu", torch.float64)
+    trainer = EditTrainer(backbone, edits(), (), BuiltinTagger(), EditHyperparameters(batch_size=64))
+    trainer.learning.double().eval()
+    torch.manual_seed(1)
+    for parameter in trainer.adapter.up.values():
+        torch.nn.init.normal_(parameter, std=0.1)
+    batch, weights = trainer.examples.batch(range(64)), EditWeights()
+    learning = list(trainer.learning.parameters())
+    noised = batch.references + torch.randn(batch.references.shape, dtype=torch.float64)
+
+    ours = edits_loss(trainer.reader(), trainer.phi(noised), batch, weights)
+    reader, pseudo_tokens = trainer.reader(), trainer.phi(noised)
+    rows = [
+        TokenRow(row.ids, tuple((at, i % 64) for at, _ in row.slots))
+        for i, row in enumerate([*batch.prompts, *[batch.empty] * 64])
+    ]
+    parts = list(reader._encode_padded(rows, pseudo_tokens))
+    order = torch.tensor([i for indices, _ in parts for i in indices])
+    queries = torch.cat([part for _, part in parts])[order.argsort()]
+    targets = torch.cat([batch.targets, batch.references])
+    plain = contrastive_loss(queries, targets, batch.captions, 0.07) + 0.25 * F.mse_loss(queries, targets)
+    torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
+    for mine, theirs in zip(torch.autograd.grad(ours, learning), torch.autograd.grad(plain, learning), strict=True):
+        assert (mine - theirs).abs().max() <= 1e-9 * max(1e-6, theirs.abs().max())

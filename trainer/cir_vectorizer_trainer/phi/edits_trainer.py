@@ -1,0 +1,331 @@
+"""Training on edits of texts: Φ and an adapter of the query-side text tower learn to change a caption, not to rebuild it.
+
+For an edit (reference caption, words, target caption) the prompt "a photo of $ that {words}", with Φ of the reference's
+noised embedding at its marker, must have the embedding of the target caption; `edits_loss` says how. The adapter changes
+the tower that reads prompts, and it learns from edits only. Targets, and LinCIR's own loss over captions that gave no
+edit, come from the frozen tower, so the index and plain searches stay as they are.
+"""
+
+import copy
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cir_vectorizer import models
+from cir_vectorizer.backbones import Backbone, TextEncoder
+from cir_vectorizer.backbones.adapter import Adapter, AdapterSettings
+from cir_vectorizer.composers.lincir import PROMPT, LinCIR, Phi, save_phi
+from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.errors import CaptionError
+from cir_vectorizer_trainer.captions.keywords import Tagger
+from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.phi.edits_examples import EditExamples
+from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
+from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
+from cir_vectorizer_trainer.phi.trainer import REFUSALS, STATE_FILE, VALIDATE_EVERY
+from cir_vectorizer_trainer.progress import Progress, Validation
+from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of, write_state
+
+OBJECTIVE = "edits"
+MOST_VALIDATION = 2048
+_REFUSALS = {
+    **REFUSALS,
+    "edits": "belongs to other edits, or to another order of them; give those, or another --out",
+    "start": "started from other weights; give the same --model, or another --out",
+}
+
+
+@dataclass(frozen=True)
+class EditHyperparameters:
+    """Hyperparameters of a training on edits.
+
+    Attributes:
+        lr: learning rate of Φ; the adapter's is `adapter_lr_ratio` times that.
+        noise_strength: as in LinCIR's training; None is the published noise.
+        validation_share: part of the reference captions whose edits, at most 2,048, are held out to choose the best
+            weights.
+        adapt_text_tower: whether the adapter learns; without it Φ alone does.
+    """
+
+    batch_size: int = 128
+    lr: float = 1e-4
+    adapter_lr_ratio: float = 2.0
+    weight_decay: float = 0.01
+    seed: int = 0
+    noise_strength: float | None = None
+    validation_share: float = 0.05
+    adapt_text_tower: bool = True
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    weights: EditWeights = field(default_factory=EditWeights)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return all of them by name, those of the loss and of the adapter among them."""
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("adapter", "weights")}
+        weights = {
+            "temperature": self.weights.temperature,
+            "squared_weight": self.weights.squared,
+            "anchor_weight": self.weights.anchor,
+        }
+        return {**own, "adapter_rank": self.adapter.rank, "adapter_alpha": self.adapter.alpha, **weights}
+
+
+class EditTrainer:
+    """Trains Φ and an adapter for one backbone on one list of edits.
+
+    As for `PhiTrainer`, a step depends only on (seed, step), so on a CPU a resumed run equals an uninterrupted one bit
+    for bit.
+
+    Args:
+        backbone: frozen encoder.
+        edits: each once. Edits without words are left out, since every reference is also trained with the empty edit.
+        captions: all captions; those that are no edit's reference or target are trained on as LinCIR does.
+        tagger: finds the keywords of such captions.
+        start: the composer whose Φ and adapter are the start, the adapter only if it has the same sizes; new ones if
+            None.
+        beside: a model folder over the same backbone, whose other composers are copied into the new folder.
+
+    Raises:
+        CaptionError: too few edits to train on some and to validate on others.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        edits: Sequence[Edit],
+        captions: Sequence[str],
+        tagger: Tagger,
+        hyperparameters: EditHyperparameters,
+        start: LinCIR | None = None,
+        beside: Path | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.hyperparameters = hyperparameters
+        self.tagger = tagger
+        self.beside = beside
+        training, validation = self._split([edit for edit in edits if edit.words or edit.negative])
+        self.examples = EditExamples(training, backbone)
+        self.validation = EditExamples(validation, backbone)
+        used = {caption for edit in edits for caption in (edit.reference, edit.target)}
+        self.captions_without_edit = [caption for caption in captions if caption not in used]
+        rng = random.Random(hyperparameters.seed)
+        self.anchors = make_examples(self.captions_without_edit, backbone, tagger, rng)
+        share = len(self.anchors) / max(1, len(training) + len(self.anchors))
+        self.anchor_size = math.ceil(share * hyperparameters.batch_size)
+        self.published_strength, self.noise_strength, self.noise_scale = noise_strengths(
+            backbone.dim, self.examples.first_embeddings(), hyperparameters.noise_strength
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(hyperparameters.seed)
+            phi = Phi(backbone.dim, backbone.text.facts.width) if start is None else copy.deepcopy(start.phi)
+            self.phi = phi.to(backbone.device).requires_grad_(True)
+            adapter = Adapter(backbone.text, hyperparameters.adapter)
+            if start is not None and start.adapter is not None and start.adapter.settings == adapter.settings:
+                adapter.load_tensors(start.adapter.tensors())
+        self.adapter = adapter if hyperparameters.adapt_text_tower else None
+        self.learning = nn.ModuleDict({"phi": self.phi, **({"adapter": adapter} if self.adapter is not None else {})})
+        rates = {"phi": hyperparameters.lr, "adapter": hyperparameters.lr * hyperparameters.adapter_lr_ratio}
+        self.optimizer = torch.optim.AdamW(
+            [{"params": list(part.parameters()), "lr": rates[name]} for name, part in self.learning.items()],
+            weight_decay=hyperparameters.weight_decay,
+            foreach=True,
+        )
+        self.material = {
+            "objective": OBJECTIVE,
+            "backbone": backbone.text.fingerprint,
+            "captions": PartsDigest(*sorted(captions)).hexdigest(),
+            "order": PartsDigest(*captions).hexdigest(),
+            "edits": PartsDigest(
+                *(part for edit in edits for part in (edit.reference, edit.words, edit.target, edit.negative))
+            ).hexdigest(),
+            "tagger": tagger.name,
+            "start": "" if start is None else _digest(start),
+        }
+        self.step = 0
+        self.best = weights_of(self.learning)
+        self.best_validation: Validation | None = None
+        self.history: list[Validation] = []
+        self._passes = Passes(len(self.examples), self._order)
+        self._anchor_passes = Passes(max(1, len(self.anchors)), self._anchor_order)
+
+    def run(self, steps: int) -> Iterator[Progress]:
+        """Train until `steps` steps are done in total; yield the progress after each.
+
+        Validation takes place before the first step, every `VALIDATE_EVERY` steps and after the last step; it keeps
+        the best weights.
+        """
+        if not self.history:
+            self._validate()
+        while self.step < steps:
+            loss = self._train_step()
+            self.step += 1
+            if self.step % VALIDATE_EVERY == 0 or self.step == steps:
+                self._validate()
+            yield Progress(self.step, self.step * self.hyperparameters.batch_size, loss, self.history[-1])
+
+    def save(self, folder: Path, complete: bool) -> None:
+        """Write the model folder with the best weights, and the state to resume from.
+
+        Raises:
+            ModelError: the folder cannot be written.
+        """
+        first = self.history[0]
+        validated = self.best_validation or first
+        record: dict[str, Any] = {"prompt": PROMPT}
+        if self.adapter is not None:
+            record["adapter"] = self.adapter.settings.to_record()
+        record["training"] = {
+            "objective": OBJECTIVE,
+            **self.hyperparameters.to_record(),
+            "edits": len(self.examples),
+            "validation_edits": len(self.validation),
+            "captions_without_edit": len(self.captions_without_edit),
+            "anchor_captions_a_step": self.anchor_size,
+            "tagger": self.tagger.name,
+            "steps": self.step,
+            "complete": complete,
+            "noise_strength": self.noise_strength,
+            "first_validation_loss": first.loss,
+            "best_validation_loss": validated.loss,
+            "best_step": validated.step,
+        }
+        best = copy.deepcopy(self.learning)
+        best.load_state_dict(self.best)
+        parts = dict(best.items())
+        phi, adapter = parts["phi"], parts.get("adapter")
+        assert adapter is None or isinstance(adapter, Adapter)
+        models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, phi, adapter))}, self.beside)
+        write_state(folder / STATE_FILE, self.state())
+
+    def resume(self, folder: Path) -> None:
+        """Resume from the state in `folder`.
+
+        Raises:
+            ModelError: there is no state, or it has another objective, other material or other hyperparameters.
+        """
+        resume_from(folder / STATE_FILE, self.load_state)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to resume the run, for `torch.save`."""
+        return {
+            "material": self.material,
+            "settings": self.hyperparameters.to_record(),
+            "step": self.step,
+            "history": [asdict(entry) for entry in self.history],
+            "best_validation": asdict(self.best_validation) if self.best_validation else None,
+            "best": self.best,
+            "learning": weights_of(self.learning),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Resume from a `state`.
+
+        Raises:
+            ModelError: it has another objective, other material or other hyperparameters.
+        """
+        check_same_run(state, self.material, _REFUSALS, self.hyperparameters.to_record())
+        self.learning.load_state_dict(state["learning"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best = state["step"], state["best"]
+        self.history = [Validation(**entry) for entry in state["history"]]
+        self.best_validation = Validation(**state["best_validation"]) if state["best_validation"] else None
+
+    def reader(self) -> TextEncoder:
+        """Return the encoder that reads prompts: with the adapter as it is now, and with a graph if one is recorded."""
+        return self.backbone.text if self.adapter is None else self.adapter.adapt(self.backbone.text)
+
+    def loss(self, picked: Sequence[int], anchors: Sequence[int] = ()) -> Tensor:
+        """Return the loss of some edits, by index, and of some captions without edit; draws noise and dropout."""
+        weights = self.hyperparameters.weights
+        batch = self.examples.batch(picked)
+        pseudo_tokens = self.phi(add_noise(batch.references, self.noise_scale))
+        loss = edits_loss(self.reader(), pseudo_tokens, batch, weights)
+        if anchors:
+            captions = [self.anchors[i] for i in anchors]
+            with torch.no_grad():
+                originals = self.backbone.text.encode_text([example.original for example in captions])
+            noised = add_noise(originals, self.noise_scale)
+            own = self_masking_loss(self.backbone, self.phi, [each.masked for each in captions], originals, noised)
+            loss = loss + weights.anchor * len(captions) / len(picked) * own
+        return loss
+
+    def _split(self, edits: Sequence[Edit]) -> tuple[list[Edit], list[Edit]]:
+        """Hold out some reference captions: their edits validate, and no edit with such a caption is trained on."""
+        shuffled = list(edits)
+        rng = random.Random(self.hyperparameters.seed)
+        rng.shuffle(shuffled)
+        references = list(dict.fromkeys(edit.reference for edit in shuffled))
+        held_out = set(references[: max(1, round(self.hyperparameters.validation_share * len(references)))])
+        training = [edit for edit in shuffled if not held_out & {edit.reference, edit.target}]
+        validation = [edit for edit in shuffled if edit.reference in held_out][:MOST_VALIDATION]
+        if not training or not validation:
+            raise CaptionError(
+                f"{len(edits)} edits of {len(references)} captions are too few: some are trained on and others "
+                "validate; give more edits"
+            )
+        return training, validation
+
+    def _train_step(self) -> float:
+        size = self.hyperparameters.batch_size
+        picked: list[int] = self._passes.indices(self.step * size, size).tolist()
+        anchors: list[int] = self._anchor_passes.indices(self.step * self.anchor_size, self.anchor_size).tolist()
+        self.learning.train()
+        with torch.random.fork_rng(devices=self._cuda_devices()):
+            torch.manual_seed(seed_of_step(self.hyperparameters.seed, self.step))
+            loss = self.loss(picked, anchors)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.item()
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        self.learning.eval()
+        generator = torch.Generator().manual_seed(self.hyperparameters.seed)
+        reader, size, total = self.reader(), self.hyperparameters.batch_size, 0.0
+        for start in range(0, len(self.validation), size):
+            batch = self.validation.batch(range(start, min(start + size, len(self.validation))))
+            noised = add_noise(batch.references, self.noise_scale, generator)
+            loss = edits_loss(reader, self.phi(noised), batch, self.hyperparameters.weights)
+            total += len(batch.prompts) * loss.item()
+        loss_of_all = total / len(self.validation)
+        self.history.append(Validation(self.step, loss_of_all))
+        if self.best_validation is None or loss_of_all < self.best_validation.loss:
+            self.best_validation, self.best = self.history[-1], weights_of(self.learning)
+
+    def _order(self, number: int) -> Tensor:
+        """Return the order of a pass: for the first pass the edits' own, shuffled order; for later ones a new one."""
+        order = list(range(len(self.examples)))
+        if number:
+            random.Random(f"{self.hyperparameters.seed}/{number}").shuffle(order)
+        return torch.tensor(order)
+
+    def _anchor_order(self, number: int) -> Tensor:
+        order = list(range(len(self.anchors)))
+        random.Random(f"{self.hyperparameters.seed}/anchors/{number}").shuffle(order)
+        return torch.tensor(order)
+
+    def _cuda_devices(self) -> list[torch.device]:
+        return [self.backbone.device] if self.backbone.device.type == "cuda" else []
+
+
+def lincir_of(model: models.Vectorizer) -> LinCIR | None:
+    """Return a model's LinCIR, from which a training may start; None if it has none."""
+    return next((each for each in model.composers.values() if isinstance(each, LinCIR)), None)
+
+
+def _digest(start: LinCIR) -> str:
+    """Return a digest of the weights that a training starts from."""
+    adapter = {} if start.adapter is None else start.adapter.tensors()
+    digest = PartsDigest()
+    for name, tensor in sorted({**weights_of(start.phi), **adapter}.items()):
+        digest.add(name, tensor.float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
