@@ -73,6 +73,10 @@ def read_edits(path: Path) -> Iterator[Edit]:
     rows = table_rows(path)
     there = rows.columns()
     if missing := [name for name in _NEEDED if name not in there]:
+        for _, row in rows:
+            if isinstance(row, Failure):  # a damaged row says more than the columns that it hides
+                raise SourceError(str(row))
+            break
         raise SourceError(
             f"{path} has no column {missing[0]!r}; a table of edits has the columns {', '.join(_NEEDED)}, and its "
             f"columns are {', '.join(there) or 'none'}"

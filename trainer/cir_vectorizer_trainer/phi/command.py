@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, needs
+from cir_vectorizer.errors import CaptionError
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
@@ -90,7 +91,7 @@ def train(
     from cir_vectorizer import models
     from cir_vectorizer_trainer.captions.keywords import best_tagger
     from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
-    from cir_vectorizer_trainer.edits.reading import read_edits
+    from cir_vectorizer_trainer.edits.table import read_edits
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
     from cir_vectorizer_trainer.phi.trainer import train as run
@@ -103,7 +104,9 @@ def train(
     tagger = best_tagger()
     trainer: PhiTrainer | EditTrainer
     if objective == "edits":
-        edits = read_edits(edit_tables)
+        edits = list(dict.fromkeys(edit for table in edit_tables for edit in read_edits(table)))
+        if not edits:
+            raise CaptionError(f"{' and '.join(map(str, edit_tables))} holds no edit; give a table with rows")
         start = _load_start(model, device)
         settings = EditHyperparameters(
             batch_size=batch_size or EDITS_A_STEP, lr=lr, seed=seed, noise_strength=noise_strength,
