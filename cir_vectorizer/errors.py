@@ -186,7 +186,7 @@ class PartialWriteError(CollectionError):
     """Some objects of a batch were refused by the database; all others were written.
 
     Args:
-        failed: the database's sentence for each refused object, by id.
+        failed: the database's error message for each refused object, by id.
         total: number of objects in the batch.
     """
 

@@ -26,7 +26,9 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
         raise ModelError(f"no sentence-transformers model {name!r} ({first_line(error)})") from error
     inner = next((module for module in model.modules() if isinstance(module, CLIPModel)), None)
     if inner is None:
-        raise ModelError(f"{name!r} holds no CLIPModel inside; choose one of the clip-ViT models")
+        raise ModelError(
+            f"{name!r} contains no CLIPModel; choose one of the clip-ViT models, for example clip-ViT-B-32"
+        )
     spec = BackboneSpec("sentence-transformers", name, options)
     return transformers.from_model(spec, inner.float(), _image_config(model), device, dtype)
 

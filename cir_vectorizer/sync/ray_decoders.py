@@ -206,7 +206,7 @@ class _Preparing:
         return self.preprocess(open_image(content, self.limits)).numpy()
 
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
-        raise TypeError("objects are made where the collection is written")
+        raise TypeError("a Ray worker only prepares pictures; call points() in the process that writes the collection")
 
 
 def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":

@@ -106,7 +106,7 @@ def _config(source: Path, config: Mapping[str, Any] | None, text_width: int) -> 
         else:
             found = NetworkConfig(**config)
     except OSError as error:
-        raise CheckpointError(f"no {path}; a CompoDiff folder holds config.json beside its weights") from error
+        raise CheckpointError(f"{path} not found; a CompoDiff folder holds config.json beside its weights") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path if config is None else source}: its config is not CompoDiff's ({type(error).__name__}: {error}); "

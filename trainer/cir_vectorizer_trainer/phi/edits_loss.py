@@ -22,8 +22,8 @@ class EditWeights:
     Attributes:
         temperature: by which cosines are divided in the contrastive part, whose weight is 1.
         squared: weight of the mean squared error of the unnormalised embeddings.
-        anchor: weight of LinCIR's own loss over captions that gave no edit, where as many of them as edits are drawn;
-            less in proportion.
+        anchor: weight of LinCIR's own loss on captions without edits, if a batch has as many of them as edits; with fewer
+            captions it is scaled down in proportion.
     """
 
     temperature: float = 0.07
