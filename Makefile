@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/python -m examples.demo.run demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 live: $(STAMP)
 	$(BIN)/python -m pytest -m live
