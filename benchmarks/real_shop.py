@@ -50,7 +50,7 @@ from cir_vectorizer.models.vectorizer import Vectorizer
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.captions.reading import read_captions
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
-from cir_vectorizer_trainer.phi.trainer import train as train_phi
+from cir_vectorizer_trainer.phi.training import train as train_phi
 from examples.demo.evaluate import Hits, Vectors, composed_vectors, paired_bootstrap, rank, unit
 from examples.demo.make_tiny import CONFIG as TINY
 from examples.demo.make_tiny import NORM, normalise, rescale, train, used_tokens

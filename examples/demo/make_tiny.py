@@ -35,7 +35,7 @@ from cir_vectorizer.backbones.clip import ClipBackbone
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
-from cir_vectorizer_trainer.phi.trainer import train as train_phi
+from cir_vectorizer_trainer.phi.training import train as train_phi
 from examples.demo.catalog import COLOURS, SEEN, caption, draw, line_caption
 
 CONFIG = {

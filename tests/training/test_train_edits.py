@@ -132,7 +132,7 @@ def test_the_options_that_belong_together_are_asked_for(table, tmp_path):
     ("lines", "words"),
     [
         (['{"reference": "a", "words": "b"}'], "has no column 'target'"),
-        (['"a"'], "edits.jsonl"),
+        (['"a"'], "edits.jsonl, row 1 is no JSON object"),
         (["{"], "line 1"),
         (['{"reference": "", "words": "b", "target": "c"}'], "'reference' is empty"),
         (['{"reference": "a", "words": "b", "target": "c"}'], "1 edits of 1 captions are too few"),

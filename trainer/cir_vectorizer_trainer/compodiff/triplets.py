@@ -8,9 +8,7 @@ The wordings of the demo's queries ("is red", "comes in red", "has a striped pat
 trained on these triplets is measured with words that it has not seen.
 """
 
-import csv
 import hashlib
-import json
 import os
 import posixpath
 import re
@@ -32,8 +30,8 @@ from cir_vectorizer.sources.rows import Rows, table_rows
 from cir_vectorizer.sources.table import IMAGE_COLUMNS
 from cir_vectorizer_trainer.captions.reading import clean
 from cir_vectorizer_trainer.compodiff.tables import choose_columns
+from cir_vectorizer_trainer.writing import write_table
 
-OUT_SUFFIXES = (".csv", ".tsv", ".jsonl")
 MOST_VALUES = 200
 """Largest number of different values in a column that is guessed to be an attribute."""
 MISSING = ""
@@ -298,11 +296,6 @@ def write_triplets(triplets: Iterable[Triplet], catalog: Catalog, table: Path, o
     Raises:
         SourceError: the suffix of `out` is not supported, or `out` cannot be written.
     """
-    suffix = out.suffix.lower()
-    if suffix not in OUT_SUFFIXES:
-        raise SourceError(
-            f"{out} is no table that is written here; its name must end in one of {', '.join(OUT_SUFFIXES)}"
-        )
     base = os.path.relpath(table.resolve().parent, out.resolve().parent)
 
     def place(number: int) -> str:
@@ -310,22 +303,5 @@ def write_triplets(triplets: Iterable[Triplet], catalog: Catalog, table: Path, o
         moves = base != "." and not is_url(path) and not os.path.isabs(path)
         return posixpath.normpath(posixpath.join(Path(base).as_posix(), path)) if moves else path
 
-    count = 0
-    draft = out.with_name(f".{out.name}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
-            if suffix != ".jsonl":
-                writer.writerow(COLUMNS)
-            for triplet in triplets:
-                row = place(triplet.reference), triplet.text, place(triplet.target)
-                if suffix == ".jsonl":
-                    file.write(json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False) + "\n")
-                else:
-                    writer.writerow(row)
-                count += 1
-        os.replace(draft, out)
-    except OSError as error:
-        raise SourceError(f"{out} cannot be written ({error.strerror or error}); correct --out or make room") from error
-    return count
+    rows = ((place(triplet.reference), triplet.text, place(triplet.target)) for triplet in triplets)
+    return write_table(out, COLUMNS, rows)

@@ -77,7 +77,8 @@ def make_edits(
     from cir_vectorizer_trainer.edits.kinds import learn_kinds, named_kinds
     from cir_vectorizer_trainer.edits.phrasings import Phrasings
     from cir_vectorizer_trainer.edits.swapping import EditMaker
-    from cir_vectorizer_trainer.edits.table import check_out, write_edits
+    from cir_vectorizer_trainer.edits.table import write_edits
+    from cir_vectorizer_trainer.writing import check_out
 
     check_out(out)
     phrasings = Phrasings.read(phrasings_file, language)

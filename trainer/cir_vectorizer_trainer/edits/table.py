@@ -1,8 +1,5 @@
 """Tables of edits: written by `make-edits`, read for training; a table of somebody else needs three columns alone."""
 
-import csv
-import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -13,8 +10,8 @@ from cir_vectorizer.sources.rows import table_rows
 from cir_vectorizer_trainer.captions.keywords import prepare
 from cir_vectorizer_trainer.captions.reading import clean
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.writing import write_table
 
-OUT_SUFFIXES = (".csv", ".tsv", ".jsonl")
 COLUMNS = tuple(field.name for field in fields(Edit))
 _NEEDED = ("reference", "words", "target")
 _KINDS = frozenset(("replace", "add", "remove", "two", "empty"))
@@ -26,39 +23,7 @@ def write_edits(edits: Iterable[Edit], out: Path) -> int:
     Raises:
         SourceError: the suffix of `out` is not supported, or `out` cannot be written.
     """
-    suffix = check_out(out)
-    count = 0
-    draft = out.with_name(f".{out.name}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
-            if suffix != ".jsonl":
-                writer.writerow(COLUMNS)
-            for edit in edits:
-                if suffix == ".jsonl":
-                    file.write(json.dumps(dict(zip(COLUMNS, astuple(edit), strict=True)), ensure_ascii=False) + "\n")
-                else:
-                    writer.writerow(astuple(edit))
-                count += 1
-        os.replace(draft, out)
-    except OSError as error:
-        raise SourceError(f"{out} cannot be written ({error.strerror or error}); correct --out or make room") from error
-    return count
-
-
-def check_out(out: Path) -> str:
-    """Return the suffix of a table to write.
-
-    Raises:
-        SourceError: it is none that is written.
-    """
-    suffix = out.suffix.lower()
-    if suffix not in OUT_SUFFIXES:
-        raise SourceError(
-            f"{out} is no table that is written here; its name must end in one of {', '.join(OUT_SUFFIXES)}"
-        )
-    return suffix
+    return write_table(out, COLUMNS, map(astuple, edits))
 
 
 def read_edits(path: Path) -> Iterator[Edit]:

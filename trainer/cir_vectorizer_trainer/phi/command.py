@@ -94,7 +94,7 @@ def train(
     from cir_vectorizer_trainer.edits.table import read_edits
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
-    from cir_vectorizer_trainer.phi.trainer import train as run
+    from cir_vectorizer_trainer.phi.training import train as run
     from cir_vectorizer_trainer.progress import Progress, Units, say_result, say_resumed, watched
 
     _check_sources(objective, sources, edit_tables)

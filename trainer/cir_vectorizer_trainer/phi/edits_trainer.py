@@ -9,10 +9,10 @@ edit, come from the frozen tower, so the index and plain searches stay as they a
 import copy
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,17 +30,11 @@ from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
 from cir_vectorizer_trainer.phi.examples import make_examples
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
-from cir_vectorizer_trainer.phi.trainer import REFUSALS, STATE_FILE, VALIDATE_EVERY
-from cir_vectorizer_trainer.progress import Progress, Validation
-from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of, write_state
+from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training
+from cir_vectorizer_trainer.state import weights_of, write_state
 
 OBJECTIVE = "edits"
 MOST_VALIDATION = 2048
-_REFUSALS = {
-    **REFUSALS,
-    "edits": "belongs to other edits, or to another order of them; give those, or another --out",
-    "start": "started from other weights; give the same --model, or another --out",
-}
 
 
 @dataclass(frozen=True)
@@ -77,11 +71,8 @@ class EditHyperparameters:
         return {**own, "adapter_rank": self.adapter.rank, "adapter_alpha": self.adapter.alpha, **weights}
 
 
-class EditTrainer:
+class EditTrainer(Training):
     """Trains Φ and an adapter for one backbone on one list of edits.
-
-    As for `PhiTrainer`, a step depends only on (seed, step), so on a CPU a resumed run equals an uninterrupted one bit
-    for bit.
 
     Args:
         backbone: frozen encoder.
@@ -96,6 +87,13 @@ class EditTrainer:
         CaptionError: too few edits to train on some and to validate on others.
     """
 
+    weights_key = "learning"
+    refusals: ClassVar[Mapping[str, str]] = {
+        **REFUSALS,
+        "edits": "belongs to other edits, or to another order of them; give those, or another --out",
+        "start": "started from other weights; give the same --model, or another --out",
+    }
+
     def __init__(
         self,
         backbone: Backbone,
@@ -108,7 +106,6 @@ class EditTrainer:
     ) -> None:
         self.backbone = backbone
         self.hyperparameters = hyperparameters
-        self.tagger = tagger
         self.beside = beside
         training, validation = self._split([edit for edit in edits if edit.words or edit.negative])
         self.examples = EditExamples(training, backbone)
@@ -119,7 +116,7 @@ class EditTrainer:
         self.anchors = make_examples(self.captions_without_edit, backbone, tagger, rng)
         share = len(self.anchors) / max(1, len(training) + len(self.anchors))
         self.anchor_size = math.ceil(share * hyperparameters.batch_size)
-        self.published_strength, self.noise_strength, self.noise_scale = noise_strengths(
+        self.published_strength, strength, self.noise_scale = noise_strengths(
             backbone.dim, self.examples.first_embeddings(), hyperparameters.noise_strength
         )
         with torch.random.fork_rng():
@@ -130,14 +127,14 @@ class EditTrainer:
             if start is not None and start.adapter is not None and start.adapter.settings == adapter.settings:
                 adapter.load_tensors(start.adapter.tensors())
         self.adapter = adapter if hyperparameters.adapt_text_tower else None
-        self.learning = nn.ModuleDict({"phi": self.phi, **({"adapter": adapter} if self.adapter is not None else {})})
+        learning = nn.ModuleDict({"phi": self.phi, **({"adapter": adapter} if self.adapter is not None else {})})
         rates = {"phi": hyperparameters.lr, "adapter": hyperparameters.lr * hyperparameters.adapter_lr_ratio}
-        self.optimizer = torch.optim.AdamW(
-            [{"params": list(part.parameters()), "lr": rates[name]} for name, part in self.learning.items()],
+        optimizer = torch.optim.AdamW(
+            [{"params": list(part.parameters()), "lr": rates[name]} for name, part in learning.items()],
             weight_decay=hyperparameters.weight_decay,
             foreach=True,
         )
-        self.material = {
+        material = {
             "objective": OBJECTIVE,
             "backbone": backbone.text.fingerprint,
             "captions": PartsDigest(*sorted(captions)).hexdigest(),
@@ -148,36 +145,11 @@ class EditTrainer:
             "tagger": tagger.name,
             "start": "" if start is None else _digest(start),
         }
-        self.step = 0
-        self.best = weights_of(self.learning)
-        self.best_validation: Validation | None = None
-        self.history: list[Validation] = []
-        self._passes = Passes(len(self.examples), self._order)
+        settings = hyperparameters.to_record()
+        super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength)
         self._anchor_passes = Passes(max(1, len(self.anchors)), self._anchor_order)
 
-    def run(self, steps: int) -> Iterator[Progress]:
-        """Train until `steps` steps are done in total; yield the progress after each.
-
-        Validation takes place before the first step, every `VALIDATE_EVERY` steps and after the last step; it keeps
-        the best weights.
-        """
-        if not self.history:
-            self._validate()
-        while self.step < steps:
-            loss = self._train_step()
-            self.step += 1
-            if self.step % VALIDATE_EVERY == 0 or self.step == steps:
-                self._validate()
-            yield Progress(self.step, self.step * self.hyperparameters.batch_size, loss, self.history[-1])
-
     def save(self, folder: Path, complete: bool) -> None:
-        """Write the model folder with the best weights, and the state to resume from.
-
-        Raises:
-            ModelError: the folder cannot be written.
-        """
-        first = self.history[0]
-        validated = self.best_validation or first
         record: dict[str, Any] = {"prompt": PROMPT}
         if self.adapter is not None:
             record["adapter"] = self.adapter.settings.to_record()
@@ -188,55 +160,15 @@ class EditTrainer:
             "validation_edits": len(self.validation),
             "captions_without_edit": len(self.captions_without_edit),
             "anchor_captions_a_step": self.anchor_size,
-            "tagger": self.tagger.name,
-            "steps": self.step,
-            "complete": complete,
-            "noise_strength": self.noise_strength,
-            "first_validation_loss": first.loss,
-            "best_validation_loss": validated.loss,
-            "best_step": validated.step,
+            **self.run_record(complete),
         }
         best = copy.deepcopy(self.learning)
         best.load_state_dict(self.best)
-        parts = dict(best.items())
+        parts = dict(best.named_children())
         phi, adapter = parts["phi"], parts.get("adapter")
         assert adapter is None or isinstance(adapter, Adapter)
         models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, phi, adapter))}, self.beside)
         write_state(folder / STATE_FILE, self.state())
-
-    def resume(self, folder: Path) -> None:
-        """Resume from the state in `folder`.
-
-        Raises:
-            ModelError: there is no state, or it has another objective, other material or other hyperparameters.
-        """
-        resume_from(folder / STATE_FILE, self.load_state)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything needed to resume the run, for `torch.save`."""
-        return {
-            "material": self.material,
-            "settings": self.hyperparameters.to_record(),
-            "step": self.step,
-            "history": [asdict(entry) for entry in self.history],
-            "best_validation": asdict(self.best_validation) if self.best_validation else None,
-            "best": self.best,
-            "learning": weights_of(self.learning),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Resume from a `state`.
-
-        Raises:
-            ModelError: it has another objective, other material or other hyperparameters.
-        """
-        check_same_run(state, self.material, _REFUSALS, self.hyperparameters.to_record())
-        self.learning.load_state_dict(state["learning"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best = state["step"], state["best"]
-        self.history = [Validation(**entry) for entry in state["history"]]
-        self.best_validation = Validation(**state["best_validation"]) if state["best_validation"] else None
 
     def reader(self) -> TextEncoder:
         """Return the encoder that reads prompts: with the adapter as it is now, and with a graph if one is recorded."""
@@ -273,48 +205,23 @@ class EditTrainer:
             )
         return training, validation
 
-    def _train_step(self) -> float:
-        size = self.hyperparameters.batch_size
-        picked: list[int] = self._passes.indices(self.step * size, size).tolist()
-        anchors: list[int] = self._anchor_passes.indices(self.step * self.anchor_size, self.anchor_size).tolist()
-        self.learning.train()
-        with torch.random.fork_rng(devices=self._cuda_devices()):
-            torch.manual_seed(seed_of_step(self.hyperparameters.seed, self.step))
-            loss = self.loss(picked, anchors)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss.item()
+    def _step_loss(self, step: int) -> Tensor:
+        anchors: list[int] = self._anchor_passes.indices(step * self.anchor_size, self.anchor_size).tolist()
+        return self.loss(self.picked(step), anchors)
 
-    @torch.no_grad()
-    def _validate(self) -> None:
-        self.learning.eval()
-        generator = torch.Generator().manual_seed(self.hyperparameters.seed)
+    def _validation_loss(self, generator: torch.Generator) -> float:
         reader, size, total = self.reader(), self.hyperparameters.batch_size, 0.0
         for start in range(0, len(self.validation), size):
             batch = self.validation.batch(range(start, min(start + size, len(self.validation))))
             noised = add_noise(batch.references, self.noise_scale, generator)
             loss = edits_loss(reader, self.phi(noised), batch, self.hyperparameters.weights)
             total += len(batch.prompts) * loss.item()
-        loss_of_all = total / len(self.validation)
-        self.history.append(Validation(self.step, loss_of_all))
-        if self.best_validation is None or loss_of_all < self.best_validation.loss:
-            self.best_validation, self.best = self.history[-1], weights_of(self.learning)
-
-    def _order(self, number: int) -> Tensor:
-        """Return the order of a pass: for the first pass the edits' own, shuffled order; for later ones a new one."""
-        order = list(range(len(self.examples)))
-        if number:
-            random.Random(f"{self.hyperparameters.seed}/{number}").shuffle(order)
-        return torch.tensor(order)
+        return total / len(self.validation)
 
     def _anchor_order(self, number: int) -> Tensor:
         order = list(range(len(self.anchors)))
         random.Random(f"{self.hyperparameters.seed}/anchors/{number}").shuffle(order)
         return torch.tensor(order)
-
-    def _cuda_devices(self) -> list[torch.device]:
-        return [self.backbone.device] if self.backbone.device.type == "cuda" else []
 
 
 def lincir_of(model: models.Vectorizer) -> LinCIR | None:

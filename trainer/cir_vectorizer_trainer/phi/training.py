@@ -1,0 +1,209 @@
+"""The training loop that both objectives of Φ share: steps, validation, and the state to resume from.
+
+The random numbers of a step depend only on (seed, step), so on a CPU a resumed run equals an uninterrupted one bit for
+bit.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cir_vectorizer.backbones import Backbone
+from cir_vectorizer_trainer.captions.keywords import Tagger
+from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
+from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of
+
+STATE_FILE = "training.pt"
+VALIDATE_EVERY = 100
+"""Steps between two validations."""
+REFUSALS = {
+    "objective": "learns by objective {saved}, not {here}; resume with that one, or give another --out",
+    "backbone": "was trained over another text encoder; give its model, or another --out",
+    "captions": "belongs to other captions; give those, or another --out",
+    "order": "belongs to the same captions in another order, so other ones were held out; give them in that order, or "
+    "another --out",
+    "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger, or give another --out",
+}
+"""Error sentences for a saved run that cannot be resumed, by the part of its material that differs."""
+
+
+class Training(ABC):
+    """A training of Φ by one objective; a subclass gives the losses and writes the model folder.
+
+    Args:
+        backbone: frozen encoder.
+        tagger: finds the keywords.
+        settings: hyperparameters by name, `batch_size` and `seed` among them.
+        material: digests and names of everything that the run is trained on.
+        learning: the module whose weights learn.
+        optimizer: of its parameters.
+        count: number of examples in a pass.
+        noise_strength: scale of the noise in units of mean ‖e‖/√dim.
+    """
+
+    weights_key: ClassVar[str]
+    """Name of the learning weights in a saved state."""
+    refusals: ClassVar[Mapping[str, str]] = REFUSALS
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tagger: Tagger,
+        settings: Mapping[str, Any],
+        material: Mapping[str, str],
+        learning: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        count: int,
+        noise_strength: float,
+    ) -> None:
+        self.backbone = backbone
+        self.tagger = tagger
+        self.material = dict(material)
+        self.learning = learning
+        self.optimizer = optimizer
+        self.noise_strength = noise_strength
+        self.step = 0
+        self.best = weights_of(learning)
+        self.best_validation: Validation | None = None
+        self.history: list[Validation] = []
+        self._settings = dict(settings)
+        self._batch_size: int = settings["batch_size"]
+        self._seed: int = settings["seed"]
+        self._passes = Passes(count, lambda number: self._order(count, number))
+
+    def run(self, steps: int) -> Iterator[Progress]:
+        """Train until `steps` steps are done in total; yield the progress after each.
+
+        Validation takes place before the first step, every `VALIDATE_EVERY` steps and after the last step; it keeps
+        the best weights.
+        """
+        if not self.history:
+            self._validate()
+        while self.step < steps:
+            loss = self._train_step()
+            self.step += 1
+            if self.step % VALIDATE_EVERY == 0 or self.step == steps:
+                self._validate()
+            yield Progress(self.step, self.step * self._batch_size, loss, self.history[-1])
+
+    def picked(self, step: int) -> list[int]:
+        """Return the indices of a step's examples."""
+        picked: list[int] = self._passes.indices(step * self._batch_size, self._batch_size).tolist()
+        return picked
+
+    @abstractmethod
+    def save(self, folder: Path, complete: bool) -> None:
+        """Write the model folder with the best weights, and the state to resume from.
+
+        Raises:
+            ModelError: the folder cannot be written.
+        """
+
+    def resume(self, folder: Path) -> None:
+        """Resume from the state in `folder`.
+
+        Raises:
+            ModelError: there is no state, or it has another objective, other material (other captions, the same ones
+                in another order, another tagger or backbone) or other hyperparameters.
+        """
+        resume_from(folder / STATE_FILE, self.load_state)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to resume the run, for `torch.save`."""
+        return {
+            "material": self.material,
+            "settings": self._settings,
+            "step": self.step,
+            "history": [asdict(entry) for entry in self.history],
+            "best_validation": asdict(self.best_validation) if self.best_validation else None,
+            "best": self.best,
+            self.weights_key: weights_of(self.learning),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Resume from a `state`.
+
+        Raises:
+            ModelError: it has another objective, other material or other hyperparameters.
+        """
+        check_same_run(state, self.material, self.refusals, self._settings)
+        self.learning.load_state_dict(state[self.weights_key])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best = state["step"], state["best"]
+        self.history = [Validation(**entry) for entry in state["history"]]
+        self.best_validation = Validation(**state["best_validation"]) if state["best_validation"] else None
+
+    def run_record(self, complete: bool) -> dict[str, Any]:
+        """Return what the model's record says of the run, whatever its objective."""
+        first = self.history[0]
+        validated = self.best_validation or first
+        return {
+            "tagger": self.tagger.name,
+            "steps": self.step,
+            "complete": complete,
+            "noise_strength": self.noise_strength,
+            "first_validation_loss": first.loss,
+            "best_validation_loss": validated.loss,
+            "best_step": validated.step,
+        }
+
+    @abstractmethod
+    def _step_loss(self, step: int) -> Tensor:
+        """Return the loss of a step, with a graph; may draw random numbers."""
+
+    @abstractmethod
+    def _validation_loss(self, generator: torch.Generator) -> float:
+        """Return the mean loss over the held-out examples, with noise of `generator`."""
+
+    def _train_step(self) -> float:
+        self.learning.train()
+        with torch.random.fork_rng(devices=self._cuda_devices()):
+            torch.manual_seed(seed_of_step(self._seed, self.step))
+            loss = self._step_loss(self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.item()
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        self.learning.eval()
+        loss = self._validation_loss(torch.Generator().manual_seed(self._seed))
+        self.history.append(Validation(self.step, loss))
+        if self.best_validation is None or loss < self.best_validation.loss:
+            self.best_validation, self.best = self.history[-1], weights_of(self.learning)
+
+    def _order(self, count: int, number: int) -> Tensor:
+        """Return the order of a pass: for the first pass the examples' own, shuffled order; for later ones a new one."""
+        order = list(range(count))
+        if number:
+            random.Random(f"{self._seed}/{number}").shuffle(order)
+        return torch.tensor(order)
+
+    def _cuda_devices(self) -> list[torch.device]:
+        return [self.backbone.device] if self.backbone.device.type == "cuda" else []
+
+
+def train(
+    trainer: Training,
+    steps: int,
+    folder: Path,
+    on_progress: OnProgress = lambda _: None,
+    should_stop: ShouldStop = lambda: False,
+) -> bool:
+    """Run a trainer to `steps`, or until `should_stop` returns True; save after each validation and at the end.
+
+    Returns:
+        True if all steps were done.
+    """
+    return train_and_save(
+        trainer, trainer.run(steps), steps, lambda complete: trainer.save(folder, complete), on_progress, should_stop
+    )
