@@ -53,7 +53,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(*arguments, **kwargs):
-    return CliRunner().invoke(main, ["train", *map(str, arguments), "--device", "cpu"], **kwargs)
+    return CliRunner().invoke(
+        main, ["train", "--objective", "lincir", "--from-scratch", *map(str, arguments), "--device", "cpu"], **kwargs
+    )
 
 
 def phi_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,9 @@ def test_resume_refuses_another_objective_other_edits_and_another_start(table, t
     edited, rebuilt = tmp_path / "edited", tmp_path / "rebuilt"
     common = ("--objective", "edits", "--edits", table, *SETTINGS)
     assert train(*common, "--out", edited, "--steps", 2).exit_code == 0
-    assert train("--captions", captions, "--out", rebuilt, "--steps", 2, *SETTINGS).exit_code == 0
-    result = train("--captions", captions, "--out", edited, "--steps", 3, "--resume", *SETTINGS)
+    published = ("--objective", "lincir", "--from-scratch", "--captions", captions, *SETTINGS)
+    assert train(*published, "--out", rebuilt, "--steps", 2).exit_code == 0
+    result = train(*published, "--out", edited, "--steps", 3, "--resume")
     assert "learns by objective edits, not lincir" in result.output
     result = train(*common, "--out", rebuilt, "--steps", 3, "--resume")
     assert "learns by objective lincir, not edits" in result.output
@@ -123,9 +125,48 @@ def test_a_training_goes_on_from_the_phi_and_the_adapter_of_its_model(table, tmp
 
 def test_the_options_that_belong_together_are_asked_for(table, tmp_path):
     out = ("--out", tmp_path / "model")
-    assert "name their table with --edits FILE" in train("--objective", "edits", *out).output
-    assert "--edits is for --objective edits" in train("--edits", table, *out).output
     assert "Missing option '--captions'" in train(*out).output
+    published = ("--objective", "lincir", *out)
+    assert "--edits is for --objective edits" in train("--edits", table, *published).output
+    assert "--attributes is for --objective edits" in train("--attributes", "colour", *published).output
+    assert "--attributes is for edits made of the captions" in train("--edits", table, "--attributes", "a", *out).output
+
+
+def test_edits_are_made_of_the_captions_unless_a_table_gives_them(tmp_path):
+    captions = tmp_path / "captions.txt"
+    captions.write_text("\n".join(f"a photo of a {colour} {kind}" for colour in COLOURS for kind in CATEGORIES))
+    out = tmp_path / "model"
+    result = train("--captions", captions, "--out", out, "--steps", 30, *SETTINGS)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"(\d+) % of the \d+ captions gave edits", result.output)
+    record = read_record(out)["composers"]["lincir"]
+    assert record["training"]["objective"] == "edits"
+    assert record["training"]["best_validation_loss"] < record["training"]["first_validation_loss"]
+    assert record["adapter"]["rank"] == 8
+
+
+def test_captions_of_which_no_edit_can_be_made_are_trained_on_as_published(tmp_path):
+    captions = tmp_path / "captions.txt"
+    captions.write_text("\n".join(f"{place} in winter" for place in ("oslo", "rome", "paris", "lima")))
+    out = tmp_path / "model"
+    result = train("--captions", captions, "--out", out, "--steps", 2, *SETTINGS)
+    assert result.exit_code == 0, result.output
+    assert "the captions are trained on as LinCIR publishes it" in result.output
+    assert "adapter" not in read_record(out)["composers"]["lincir"]
+    again = train("--captions", captions, "--out", out, "--steps", 3, "--resume", *SETTINGS)
+    assert again.exit_code == 0, again.output
+    asked = train("--objective", "edits", "--captions", captions, "--out", out, *SETTINGS)
+    assert asked.exit_code == 1
+    assert "no words of the captions take each other's place" in asked.output
+
+
+def test_from_scratch_leaves_the_weights_of_the_model_out(table, tmp_path, tiny):
+    losses = {}
+    for name, options in (("on", ()), ("scratch", ("--from-scratch",))):
+        out = tmp_path / name
+        train("--edits", table, "--out", out, "--steps", 1, *options, *SETTINGS)
+        losses[name] = read_record(out)["composers"]["lincir"]["training"]["first_validation_loss"]
+    assert losses["on"] < 0.7 * losses["scratch"]
 
 
 @pytest.mark.parametrize(

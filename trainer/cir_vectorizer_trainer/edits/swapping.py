@@ -48,6 +48,10 @@ class Change:
     new: str
 
 
+class NoEditError(SourceError):
+    """Captions of which no edit can be made."""
+
+
 class EditMaker:
     """Draws edits from captions; the same seed draws the same edits.
 
@@ -57,7 +61,7 @@ class EditMaker:
         known_only: a value is swapped only if some caption has the combination of values that results.
 
     Raises:
-        SourceError: no caption holds a value of a kind.
+        NoEditError: no caption holds a value of a kind.
     """
 
     def __init__(
@@ -79,7 +83,7 @@ class EditMaker:
             number for number, kind in enumerate(kinds) if len(kind.values) > 1 and len(self.index.holding[number])
         ]
         if not self._changing:
-            raise SourceError(
+            raise NoEditError(
                 "no words of the captions take each other's place, so no edit can be made; name columns of attributes with "
                 "--attributes, or give more captions"
             )

@@ -8,12 +8,18 @@ import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, needs
 from cir_vectorizer.errors import CaptionError
+from cir_vectorizer_trainer.edits.options import making_options
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
+    from cir_vectorizer_trainer.edits.base import Edit
+    from cir_vectorizer_trainer.edits.making import Making
 
-MOST_STEPS = 20_000
 CAPTIONS_A_STEP, EDITS_A_STEP = 512, 128
+LEAST_STEPS, MOST_STEPS, EDIT_STEPS = 2000, 20_000, 500
+LR, LR_WIDTH = 1e-4, 768
+"""Learning rate of Φ; on edits it is in inverse proportion to the text tower's width, and this one at a width of 768."""
+LEAST_EDITS = 20
 
 
 @click.command(short_help="Tune Φ (LinCIR) on product captions; no pictures needed.")
@@ -31,18 +37,20 @@ CAPTIONS_A_STEP, EDITS_A_STEP = 512, 128
 @MODEL_OPTION
 @click.option(
     "--objective",
-    type=click.Choice(["lincir", "edits"]),
-    default="lincir",
-    show_default=True,
-    help="lincir: rebuild captions, as published. edits: change them, as queries do.",
+    type=click.Choice(["edits", "lincir"]),
+    help="edits: change captions, as queries do. lincir: rebuild them, as published.  [default: edits]",
 )
+@click.option(
+    "--from-scratch", is_flag=True, help="Start with new weights, also if --model has a Φ and an adapter to go on from."
+)
+@making_options
 @click.option(
     "--edits",
     "edit_tables",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="For objective edits: table with columns reference, words and target. Repeatable.",
+    help="Table of edits with columns reference, words and target; none are made of the captions then. Repeatable.",
 )
 @click.option(
     "--adapt-text-tower/--no-adapt-text-tower",
@@ -53,13 +61,15 @@ CAPTIONS_A_STEP, EDITS_A_STEP = 512, 128
 @click.option(
     "--steps",
     type=click.IntRange(1),
-    help="Steps in total.  [default: two passes, at least 2,000 (edits: 500), at most 20,000]",
+    help="Steps in total.  [default: two passes, at least 2,000, at most 20,000; for objective edits 500]",
 )
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Captions or edits in a step.  [default: 512 captions or 128 edits]"
 )
 @click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate of AdamW."
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Learning rate of AdamW.  [default: 1e-4; for objective edits 1e-4 x 768 / width of the text tower]",
 )
 @click.option(
     "--noise-strength",
@@ -72,69 +82,68 @@ CAPTIONS_A_STEP, EDITS_A_STEP = 512, 128
 @DEVICE_OPTION
 @needs("train")
 def train(
-    sources: tuple[str, ...], column: str | None, folder: Path, model: str, objective: str,
-    edit_tables: tuple[Path, ...], adapt_text_tower: bool, steps: int | None, batch_size: int | None,
-    lr: float, noise_strength: float | None, seed: int, resume: bool, device: str | None,
+    sources: tuple[str, ...], column: str | None, folder: Path, model: str, objective: str | None, from_scratch: bool,
+    attributes: tuple[str, ...], phrasings: Path | None, language: str, known_only: bool, edit_tables: tuple[Path, ...],
+    adapt_text_tower: bool, steps: int | None, batch_size: int | None, lr: float | None,
+    noise_strength: float | None, seed: int, resume: bool, device: str | None,
 ) -> None:  # fmt: skip
     """Tune Φ on captions, without pictures, and write a model folder.
 
-    With --objective edits, Φ and an adapter of the text tower learn from edits of captions, which --edits gives. They
-    start from the weights of --model, if it has any. Captions that no edit uses are trained on as published.
+    Edits are made of the captions: a caption, words of a change, and the caption that is wanted then. Φ and an adapter
+    of the text tower learn from them, and captions that gave none are trained on as LinCIR publishes it. With --objective
+    lincir, all are, and no adapter learns. Training goes on from the Φ and the adapter of --model, if it has them.
 
-    A part of the captions or edits is held out; the weights with the lowest loss on it are kept. Ctrl-C saves and
-    stops; --resume continues.
+    A part of the captions or edits is held out; the weights that do best on it are kept. Ctrl-C saves and stops;
+    --resume continues.
 
     \b
     cir-vectorizer train --captions catalog.txt --out my-model
-    cir-vectorizer train --captions products.csv --column title --out my-model --model lincir-vit-l
+    cir-vectorizer train --captions products.csv --column title --attributes colour,type --out my-model
     """
     from cir_vectorizer import models
     from cir_vectorizer_trainer.captions.keywords import best_tagger
     from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
-    from cir_vectorizer_trainer.edits.table import read_edits
+    from cir_vectorizer_trainer.edits.making import Making
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
     from cir_vectorizer_trainer.phi.training import train as run
     from cir_vectorizer_trainer.progress import Progress, Units, say_result, say_resumed, watched
 
-    _check_sources(objective, sources, edit_tables)
+    if resume and objective is None:
+        objective = _saved_objective(folder)
+    _check_sources(objective, sources, edit_tables, attributes)
     captions = read_captions(sources, column) if sources else CaptionSet([], 0, 0, 0)
     if sources:
         click.echo(captions.summary(), err=True)
+    edits: list[Edit] = []
+    if objective != "lincir":
+        making = Making(attributes, phrasings, language, known_only, seed=seed)
+        edits = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
     tagger = best_tagger()
+    loaded = _load_start(model, device, from_scratch)
+    start, beside, width = lincir_of(loaded), models.folder_of(model), loaded.backbone.text.facts.width
     trainer: PhiTrainer | EditTrainer
-    if objective == "edits":
-        edits = list(dict.fromkeys(edit for table in edit_tables for edit in read_edits(table)))
-        if not edits:
-            raise CaptionError(f"{' and '.join(map(str, edit_tables))} holds no edit; give a table with rows")
-        start = _load_start(model, device)
+    if edits:
         settings = EditHyperparameters(
-            batch_size=batch_size or EDITS_A_STEP, lr=lr, seed=seed, noise_strength=noise_strength,
-            adapt_text_tower=adapt_text_tower,
+            batch_size=batch_size or EDITS_A_STEP, lr=lr or LR * LR_WIDTH / width, seed=seed,
+            noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
-        backbone = start.backbone
-        trainer = EditTrainer(
-            backbone, edits, captions.captions, tagger, settings, lincir_of(start), models.folder_of(model),
-        )  # fmt: skip
-        count, held_out, least = len(trainer.examples), len(trainer.validation), 500
+        trainer = EditTrainer(loaded.backbone, edits, captions.captions, tagger, settings, start, beside)
+        unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
+        default_steps = EDIT_STEPS
     else:
-        backbone = models.load(model, device, parts=()).backbone
-        trainer = PhiTrainer(
-            backbone, captions.captions, tagger,
-            Hyperparameters(
-                batch_size=batch_size or CAPTIONS_A_STEP, lr=lr, seed=seed, noise_strength=noise_strength
-            ),
-            models.folder_of(model),
-        )  # fmt: skip
-        count, held_out, least = len(trainer.captions), len(trainer.validation_captions), 2000
-    a_step = trainer.hyperparameters.batch_size
-    unit = "edits" if objective == "edits" else "captions"
-    total = steps or min(MOST_STEPS, max(least, -(-2 * count // a_step)))
+        published = Hyperparameters(
+            batch_size=batch_size or CAPTIONS_A_STEP, lr=lr or LR, seed=seed, noise_strength=noise_strength
+        )
+        trainer = PhiTrainer(loaded.backbone, captions.captions, tagger, published, start, beside)
+        unit, count, held_out = "captions", len(trainer.captions), len(trainer.validation_captions)
+        default_steps = min(MOST_STEPS, max(LEAST_STEPS, -(-2 * count // published.batch_size)))
+    total = steps or default_steps
     if resume:
         trainer.resume(folder)
         say_resumed(trainer)
     click.echo(
-        f"backbone {backbone.spec} on {backbone.device}; keywords by {tagger.name}; "
+        f"backbone {loaded.backbone.spec} on {loaded.backbone.device}; keywords by {tagger.name}; "
         f"{count:,} {unit} to train on, {held_out:,} held out; "
         f"noise {trainer.noise_strength:.3g} x mean ‖e‖/√dim (published: {trainer.published_strength:.3g})",
         err=True,
@@ -145,29 +154,77 @@ def train(
 
     finished = watched(
         lambda show, stop: run(trainer, total, folder, show, stop),
-        Units(unit, a_step, trainer.step, total),
+        Units(unit, trainer.hyperparameters.batch_size, trainer.step, total),
         note,
     )
     say_result(trainer, finished)
     click.echo(str(folder))
 
 
-def _check_sources(objective: str, captions: Sequence[str], edits: Sequence[Path]) -> None:
+def _saved_objective(folder: Path) -> str | None:
+    """Return the objective of the run in a model folder; None if there is none."""
+    from cir_vectorizer import models
+
+    if not models.has_record(folder):
+        return None
+    training = models.read_record(folder)["composers"].get("lincir", {}).get("training", {})
+    return str(training.get("objective", "lincir"))
+
+
+def _check_sources(
+    objective: str | None, captions: Sequence[str], edits: Sequence[Path], attributes: Sequence[str]
+) -> None:
     """Check that the objective gets what it learns from.
 
     Raises:
         UsageError: says which option is missing, or has no use.
     """
-    if objective == "edits" and not edits:
-        raise click.UsageError("--objective edits needs edits; name their table with --edits FILE")
-    if objective == "lincir" and edits:
-        raise click.UsageError("--edits is for --objective edits; add that, or leave out --edits")
-    if objective == "lincir" and not captions:
+    if objective == "lincir":
+        for option, given in (("--edits", edits), ("--attributes", attributes)):
+            if given:
+                raise click.UsageError(f"{option} is for --objective edits; choose that, or leave out {option}")
+    if edits and attributes:
+        raise click.UsageError("--attributes is for edits made of the captions; leave it or --edits out")
+    if not captions and not edits:
         raise click.UsageError("Missing option '--captions'.")
 
 
-def _load_start(model: str, device: str | None) -> "Vectorizer":
-    """Load a model with its Φ, if it has one."""
+def _edits(
+    captions: Sequence[str], sources: Sequence[str], tables: Sequence[Path], making: "Making", needed: bool
+) -> "list[Edit]":
+    """Read edits from tables, or make them of captions where no table is given; say what was found.
+
+    Args:
+        needed: whether captions of which no edit can be made are an error; else the list is then empty.
+
+    Raises:
+        CaptionError: the tables hold no edit.
+        SourceError: a table or the phrasings cannot be read, a column is missing, or no edit can be made.
+    """
+    from cir_vectorizer_trainer.edits.making import MadeEdits
+    from cir_vectorizer_trainer.edits.swapping import NoEditError
+    from cir_vectorizer_trainer.edits.table import read_edits
+
+    if tables:
+        edits = list(dict.fromkeys(edit for table in tables for edit in read_edits(table)))
+        if not edits:
+            raise CaptionError(f"{' and '.join(map(str, tables))} holds no edit; give a table with rows")
+        return edits
+    try:
+        made = MadeEdits(captions, sources, making)
+        edits = made.drawn(LEAST_EDITS)
+    except NoEditError as error:
+        if needed:
+            raise
+        click.echo(f"{error}\nthe captions are trained on as LinCIR publishes it", err=True)
+        return []
+    for sentence in (*made.about_kinds(), *made.about_edits()):
+        click.echo(sentence, err=True)
+    return edits
+
+
+def _load_start(model: str, device: str | None, from_scratch: bool) -> "Vectorizer":
+    """Load a model, with its Φ if it has one and the training goes on from it."""
     from cir_vectorizer import models
     from cir_vectorizer.models.published import PUBLISHED
 
@@ -176,4 +233,4 @@ def _load_start(model: str, device: str | None) -> "Vectorizer":
         known = "lincir" in models.read_record(folder)["composers"]
     else:
         known = model in PUBLISHED and PUBLISHED[model].composer == "lincir"
-    return models.load(model, device, parts=("lincir",) if known else ())
+    return models.load(model, device, parts=("lincir",) if known and not from_scratch else ())

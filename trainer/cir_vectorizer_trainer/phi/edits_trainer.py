@@ -30,8 +30,8 @@ from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
 from cir_vectorizer_trainer.phi.examples import make_examples
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
-from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training
-from cir_vectorizer_trainer.state import weights_of, write_state
+from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start
+from cir_vectorizer_trainer.state import write_state
 
 OBJECTIVE = "edits"
 MOST_VALIDATION = 2048
@@ -91,7 +91,6 @@ class EditTrainer(Training):
     refusals: ClassVar[Mapping[str, str]] = {
         **REFUSALS,
         "edits": "belongs to other edits, or to another order of them; give those, or another --out",
-        "start": "started from other weights; give the same --model, or another --out",
     }
 
     def __init__(
@@ -143,7 +142,7 @@ class EditTrainer(Training):
                 *(part for edit in edits for part in (edit.reference, edit.words, edit.target, edit.negative))
             ).hexdigest(),
             "tagger": tagger.name,
-            "start": "" if start is None else _digest(start),
+            "start": digest_of_start(start),
         }
         settings = hyperparameters.to_record()
         super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength)
@@ -227,12 +226,3 @@ class EditTrainer(Training):
 def lincir_of(model: models.Vectorizer) -> LinCIR | None:
     """Return a model's LinCIR, from which a training may start; None if it has none."""
     return next((each for each in model.composers.values() if isinstance(each, LinCIR)), None)
-
-
-def _digest(start: LinCIR) -> str:
-    """Return a digest of the weights that a training starts from."""
-    adapter = {} if start.adapter is None else start.adapter.tensors()
-    digest = PartsDigest()
-    for name, tensor in sorted({**weights_of(start.phi), **adapter}.items()):
-        digest.add(name, tensor.float().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -9,6 +9,7 @@ original embeddings are computed once, and keywords are tagged once, by word and
 the training: the random word that stands in for the keywords of a caption without any is drawn once, not at every pass.
 """
 
+import copy
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,13 +21,13 @@ from torch import Tensor
 
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
-from cir_vectorizer.composers.lincir import PROMPT, Phi, save_phi
+from cir_vectorizer.composers.lincir import PROMPT, LinCIR, Phi, save_phi
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.phi.examples import make_examples
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
-from cir_vectorizer_trainer.phi.training import STATE_FILE, Training
+from cir_vectorizer_trainer.phi.training import STATE_FILE, Training, digest_of_start
 from cir_vectorizer_trainer.state import write_state
 
 OBJECTIVE = "lincir"
@@ -62,6 +63,7 @@ class PhiTrainer(Training):
         backbone: frozen encoder.
         captions: cleaned and without duplicates; at least two.
         tagger: finds the keywords.
+        start: the composer whose Φ is the start; a new one if None. Its adapter is left out.
         beside: a model folder over the same backbone, whose other composers are copied into the new folder.
 
     Raises:
@@ -76,6 +78,7 @@ class PhiTrainer(Training):
         captions: Sequence[str],
         tagger: Tagger,
         hyperparameters: Hyperparameters,
+        start: LinCIR | None = None,
         beside: Path | None = None,
     ) -> None:
         if len(captions) < 2:
@@ -101,7 +104,8 @@ class PhiTrainer(Training):
         )
         with torch.random.fork_rng():
             torch.manual_seed(hyperparameters.seed)
-            self.phi = Phi(backbone.dim, backbone.text.facts.width).to(backbone.device)
+            phi = Phi(backbone.dim, backbone.text.facts.width) if start is None else copy.deepcopy(start.phi)
+            self.phi = phi.to(backbone.device).requires_grad_(True)
         optimizer = torch.optim.AdamW(
             self.phi.parameters(), lr=hyperparameters.lr, weight_decay=hyperparameters.weight_decay, foreach=True
         )
@@ -111,6 +115,7 @@ class PhiTrainer(Training):
             "captions": PartsDigest(*sorted(captions)).hexdigest(),
             "order": PartsDigest(*captions).hexdigest(),
             "tagger": tagger.name,
+            "start": digest_of_start(start),
         }
         super().__init__(
             backbone, tagger, asdict(hyperparameters), material, self.phi, optimizer, len(self.examples), strength
@@ -126,14 +131,15 @@ class PhiTrainer(Training):
                 **self.run_record(complete),
             },
         }
-        best = Phi(self.backbone.dim, self.backbone.text.facts.width)
+        best = copy.deepcopy(self.phi)
         best.load_state_dict(self.best)
         models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, best))}, self.beside)
         write_state(folder / STATE_FILE, self.state())
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        if "objective" not in (material := state.get("material", {"objective": ""})):  # saved before there were two
-            state = {**state, "material": {**material, "objective": OBJECTIVE}}
+        if "objective" not in state.get("material", {"objective": ""}):  # saved before there were several of these
+            own = {"objective": OBJECTIVE, "start": self.material["start"]}
+            state = {**state, "material": {**state["material"], **own}}
         super().load_state(state)
 
     def _step_loss(self, step: int) -> Tensor:

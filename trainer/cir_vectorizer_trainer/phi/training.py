@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from cir_vectorizer.backbones import Backbone
+from cir_vectorizer.composers.lincir import LinCIR
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
@@ -29,6 +31,7 @@ REFUSALS = {
     "captions": "belongs to other captions; give those, or another --out",
     "order": "belongs to the same captions in another order, so other ones were held out; give them in that order, or "
     "another --out",
+    "start": "started from other weights; give the same --model (and --from-scratch, if it was given), or another --out",
     "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger, or give another --out",
 }
 """Error sentences for a saved run that cannot be resumed, by the part of its material that differs."""
@@ -207,3 +210,14 @@ def train(
     return train_and_save(
         trainer, trainer.run(steps), steps, lambda complete: trainer.save(folder, complete), on_progress, should_stop
     )
+
+
+def digest_of_start(start: LinCIR | None) -> str:
+    """Return a digest of the weights that a training starts from; empty if it starts with new ones."""
+    if start is None:
+        return ""
+    adapter = {} if start.adapter is None else start.adapter.tensors()
+    digest = PartsDigest()
+    for name, tensor in sorted({**weights_of(start.phi), **adapter}.items()):
+        digest.add(name, tensor.float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""Command line options of how edits are made, which `make-edits` and `train` share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+_OPTIONS = (
+    click.option(
+        "--attributes",
+        callback=_names,
+        metavar="A,B,…",
+        help="Columns whose values are swapped for each other.  [default: kinds of words are learnt from the captions]",
+    ),
+    click.option(
+        "--phrasings",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="JSON file of phrasings that replaces or extends ours.",
+    ),
+    click.option("--language", default="en", show_default=True, help="Language of the captions and phrasings."),
+    click.option(
+        "--known-only",
+        is_flag=True,
+        help="Swap a value only if some caption has the resulting combination of values.",
+    ),
+)
+
+
+def making_options(command: Command) -> Command:
+    """Add the options --attributes, --phrasings, --language and --known-only to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
