@@ -11,14 +11,16 @@ import random
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer_trainer.captions.languages import linking_words
 from cir_vectorizer_trainer.captions.lexicon import kind_of
+from cir_vectorizer_trainer.captions.titles import KEYWORD, KEYWORD_TAGS, NEVER, is_title, tag_sizes, tag_title
 
 MARKER = "$"
-KEYWORD_TAGS = frozenset({"ADJ", "NOUN", "PROPN", "DET"})
 
 Span = tuple[int, int]
 
@@ -55,35 +57,80 @@ class Tagger(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of this tagger in a training record, for example `builtin` or `spacy:en_core_web_sm`."""
+        """Name of this tagger in a training record, for example `builtin`, `builtin:titles` or
+        `spacy:en_core_web_sm`."""
 
     def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
-        """Yield the universal POS tags of each row of lower-case words and punctuation marks, as long as the row."""
+        """Yield the universal POS tags of each row of lower-case words and punctuation marks, as long as the row.
+
+        `KEYWORD` and `NEVER` are tags too.
+        """
+
+
+_kind = lru_cache(1 << 18)(kind_of)
+SAMPLE = 20_000
+"""Number of captions from which the built-in tagger decides on its rules."""
+SENTENCES = 0.2
+"""Share of sentences below which captions count as product titles."""
 
 
 class BuiltinTagger:
-    """Tags English captions by word lists, endings and neighbouring words; needs no download and keeps no state.
+    """Tags captions by word lists, endings and neighbouring words; needs no download.
 
-    Words of other languages become nouns. It does not parse: a noun used as a verb far from its subject is missed.
+    English sentences are tagged alike, whatever the other captions. It does not parse: a noun used as a verb far from
+    its subject is missed. Without captions all words of other languages are nouns.
+
+    Args:
+        captions: the captions to tag. If they are product titles, the rules of `titles` are added. If they are not
+            English, all words are nouns except their `linking_words`. Both are decided from a sample.
     """
 
-    name = "builtin"
+    def __init__(self, captions: Sequence[str] = ()) -> None:
+        step = max(1, len(captions) // SAMPLE)
+        sample = (prepare(captions[at]) for at in range(0, len(captions), step))
+        rows = [row for caption in sample if (row := [token[0] for token in TOKEN.finditer(caption)])]
+        self._titles = sum(not is_title(row) for row in rows) < SENTENCES * len(rows)
+        self._linking = linking_words(rows)
 
-    def __init__(self) -> None:
-        self._kind = cache(kind_of)
+    @property
+    def english(self) -> bool:
+        """False if the captions are of another language."""
+        return not self._linking
+
+    @property
+    def name(self) -> str:
+        if self._linking:
+            digest = PartsDigest(*sorted(self._linking)).hexdigest()[:8]
+            return f"builtin:{','.join(self._linking[:3])}:{digest}"
+        return "builtin:titles" if self._titles else "builtin"
 
     def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        if self._linking:
+            linking = frozenset(self._linking)
+            for row in rows:
+                yield tag_sizes(row, [_foreign(word, linking) for word in row])
+            return
         for row in rows:
-            kinds = ["", "", *map(self._kind, row), "", ""]
-            tags = ["", ""]
-            opener = ""
-            for at in range(2, len(kinds) - 2):
-                kind = kinds[at]
-                tag = _FIXED.get(kind) or _in_context(kinds, tags, at, opener)
-                if tag != "ADJ":
-                    opener = kind
-                tags.append(tag)
-            yield tags[2:]
+            tags = _english(row)
+            yield tag_title(row, tags) if self._titles and is_title(row) else tags
+
+
+def _foreign(word: str, linking: frozenset[str]) -> str:
+    kind = _kind(word)
+    return "ADP" if word in linking else _FIXED[kind] if kind in {"mark", "num"} else "NOUN"
+
+
+def _english(row: Sequence[str]) -> list[str]:
+    kinds = ["", "", *map(_kind, row), "", ""]
+    tags = ["", ""]
+    opener = ""
+    for at in range(2, len(kinds) - 2):
+        kind = kinds[at]
+        tag = _FIXED.get(kind) or _in_context(kinds, tags, at, opener)
+        if tag != "ADJ":
+            opener = kind
+        tags.append(tag)
+    return tags[2:]
 
 
 def _in_context(kinds: list[str], tags: list[str], at: int, opener: str) -> str:
@@ -178,22 +225,31 @@ class SpacyTagger:
         for doc in self._nlp.pipe(docs, batch_size=512):
             yield [token.pos_ for token in doc]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_spacy, (self._model,)
+
 
 _SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")
 
 
-def best_tagger() -> Tagger:
-    """Return a tagger with spaCy's smallest installed English model, else the built-in one; the published code uses
-    spaCy's smallest."""
-    if find_spec("spacy") is None:
-        return BuiltinTagger()
+def best_tagger(captions: Sequence[str] = ()) -> Tagger:
+    """Return the tagger for `captions`.
+
+    spaCy's smallest installed English model tags English ones, as in the published code, else the built-in tagger.
+    """
+    builtin = BuiltinTagger(captions)
+    if not builtin.english or find_spec("spacy") is None:
+        return builtin
     import spacy
 
     installed = spacy.util.get_installed_models()
-    for model in _SPACY_MODELS:
-        if model in installed:
-            return SpacyTagger(model, spacy.load(model, exclude=["parser", "ner", "lemmatizer"]))
-    return BuiltinTagger()
+    return next((_load_spacy(model) for model in _SPACY_MODELS if model in installed), builtin)
+
+
+def _load_spacy(model: str) -> SpacyTagger:
+    import spacy
+
+    return SpacyTagger(model, spacy.load(model, exclude=["parser", "ner", "lemmatizer"]))
 
 
 def keyword_spans(caption: str, tagger: Tagger, rng: random.Random | None = None) -> list[Span]:
@@ -208,8 +264,8 @@ def all_keyword_spans(
 
     Args:
         captions: prepared by `prepare`; read at most one batch of the tagger ahead.
-        rng: draws one space-separated word of a caption without keywords, to be masked instead; if None, or if the
-            caption has no words, there are no spans.
+        rng: draws one space-separated word of a caption without keywords, to be masked instead, but none tagged
+            `NEVER`; if None, or if the caption has no such word, there are no spans.
     """
     queue: deque[tuple[str, list[re.Match[str]]]] = deque()
 
@@ -222,8 +278,11 @@ def all_keyword_spans(
     for tags in tagger.tag(rows()):
         caption, tokens = queue.popleft()
         spans = _runs(tokens, tags)
-        if not spans and rng is not None and tokens:
-            spans = [rng.choice([word.span() for word in re.finditer(r"\S+", caption)])]
+        if not spans and rng is not None:
+            never = {token.start() for token, tag in zip(tokens, tags, strict=True) if tag == NEVER}
+            words = [word.span() for word in re.finditer(r"\S+", caption)]
+            maskable = [(start, end) for start, end in words if never.isdisjoint(range(start, end))]
+            spans = [rng.choice(maskable)] if maskable else []
         yield spans
 
 
@@ -231,7 +290,7 @@ def _runs(tokens: list[re.Match[str]], tags: list[str]) -> list[Span]:
     spans: list[Span] = []
     open_run = False
     for token, tag in zip(tokens, tags, strict=True):
-        keyword = tag in KEYWORD_TAGS and token[1] is not None
+        keyword = tag == KEYWORD or (tag in KEYWORD_TAGS and token[1] is not None)
         if keyword and open_run:
             spans[-1] = spans[-1][0], token.end()
         elif keyword:

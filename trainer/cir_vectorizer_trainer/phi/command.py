@@ -32,6 +32,12 @@ LEAST_EDITS = 20
 )
 @click.option("--column", help="Column that holds the captions; guessed if only one is possible.")
 @click.option(
+    "--keywords",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='Phrases, one a line, that are always keywords; after a "-", never.',
+)
+@click.option(
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
 @MODEL_OPTION
@@ -82,7 +88,8 @@ LEAST_EDITS = 20
 @DEVICE_OPTION
 @needs("train")
 def train(
-    sources: tuple[str, ...], column: str | None, folder: Path, model: str, objective: str | None, from_scratch: bool,
+    sources: tuple[str, ...], column: str | None, keywords: Path | None, folder: Path, model: str,
+    objective: str | None, from_scratch: bool,
     attributes: tuple[str, ...], phrasings: Path | None, language: str, known_only: bool, edit_tables: tuple[Path, ...],
     adapt_text_tower: bool, steps: int | None, batch_size: int | None, lr: float | None,
     noise_strength: float | None, seed: int, resume: bool, device: str | None,
@@ -103,6 +110,7 @@ def train(
     from cir_vectorizer import models
     from cir_vectorizer_trainer.captions.keywords import best_tagger
     from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
+    from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
     from cir_vectorizer_trainer.edits.making import Making
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
@@ -112,6 +120,7 @@ def train(
     if resume and objective is None:
         objective = _saved_objective(folder)
     _check_sources(objective, sources, edit_tables, attributes)
+    phrases = read_word_list(keywords) if keywords else {}
     captions = read_captions(sources, column) if sources else CaptionSet([], 0, 0, 0)
     if sources:
         click.echo(captions.summary(), err=True)
@@ -119,7 +128,9 @@ def train(
     if objective != "lincir":
         making = Making(attributes, phrasings, language, known_only, seed=seed)
         edits = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
-    tagger = best_tagger()
+    tagger = best_tagger(captions.captions)
+    if phrases:
+        tagger = ListedTagger(tagger, phrases)
     loaded = _load_start(model, device, from_scratch)
     start, beside, width = lincir_of(loaded), models.folder_of(model), loaded.backbone.text.facts.width
     trainer: PhiTrainer | EditTrainer

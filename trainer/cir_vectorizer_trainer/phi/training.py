@@ -32,7 +32,8 @@ REFUSALS = {
     "order": "belongs to the same captions in another order, so other ones were held out; give them in that order, or "
     "another --out",
     "start": "started from other weights; give the same --model (and --from-scratch, if it was given), or another --out",
-    "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger, or give another --out",
+    "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger and give the same "
+    "--keywords, or give another --out",
 }
 """Error sentences for a saved run that cannot be resumed, by the part of its material that differs."""
 
