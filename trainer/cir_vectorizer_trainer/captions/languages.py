@@ -1,7 +1,10 @@
 """Linking words of captions that are not English: "mit", "und", "de", "avec", "z", "için".
 
-No part-of-speech tagger ships with this package but the English one. In other languages the words between the keywords are told
-from the keywords by their frequency and by what stands around them; a short list backs the commonest languages.
+The built-in lexicon is English. In other languages the words between the keywords are told from the keywords by their
+frequency and by the words around them; a short list backs the commonest languages.
+
+Not handled: captions of several languages, where English ones keep all of them English; and writing without spaces, in
+which a run from one space or mark to the next is one keyword.
 """
 
 import math
@@ -11,18 +14,17 @@ from collections.abc import Sequence
 from cir_vectorizer_trainer.captions.lexicon import KINDS
 
 _KNOWN_SHARE = 0.15
-"""Share of words of the English lexicon, above which captions are English: 0.35 to 0.86 in English captions and titles,
-0.02 to 0.07 in Czech, French and German ones."""
+"""Share of words from the English lexicon from which on captions are English; English titles have a third of such words."""
 _ENGLISH = frozenset("with and for from the".split())
 _COMMON = frozenset(
-    # German, Dutch, Scandinavian; definite articles are no keywords here, indefinite ones are, as in English
+    # German, Dutch, Scandinavian; without indefinite articles, which are keywords as in English
     "mit und aus für von vom zu zum zur im in am an auf bei ohne oder über unter ist sind der die das den dem des sich als "
     "a met en van voor zonder op het uit bij och med av till från utan på som og til fra uden uten för "
     # French, Italian, Spanish, Portuguese
     "avec et de du des d la le les l à au aux en pour sans sur dans par est con e di del della dei delle da dal il lo gli "
     "per senza su nel nella y el los las al para sin por com do das na no sem em "
     # Polish, Czech, Turkish, Russian
-    "z ze i w we na do dla bez od po oraz u o pro s se v k ke ve ile için veya и с со для без на в из от по под или".split()
+    "z ze i w we na do dla bez od po oraz u o s se v k ke ve ile için veya и с со для без на в из от по под или".split()
 )
 _MOST_LETTERS, _LEAST_TIMES = 4, 50
 _LEAST_SHARE, _LEAST_LISTED = 0.02, 0.005
@@ -39,7 +41,7 @@ def linking_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
         rows: words and marks of each caption.
 
     Returns:
-        () if the captions are English, or if nothing is found.
+        () if the captions are English, or if no word of two letters or more is found.
     """
     words = [[word for word in row if word[0].isalpha()] for row in rows]
     times = Counter(word for row in words for word in row)
@@ -74,15 +76,18 @@ def linking_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
         for word in candidates
         if word in _COMMON or _entropy(before[word]) >= _LEAST_SPREAD * min(chance, math.log2(times[word]))
     ]
+    if all(len(word) == 1 for word in found):  # the sizes "s" and "l", brands such as "W"
+        return ()
     return tuple(sorted(found, key=lambda word: (-times[word], word)))
 
 
 def _english(times: Counter[str]) -> bool:
-    """Tell whether many words are in the English lexicon, or at least the small words rather English than others."""
-    known, english, others = (
-        sum(count for word, count in times.items() if word in words) for words in (KINDS, _ENGLISH, _COMMON)
+    """Tell whether many words are in the English lexicon, or the small words are mostly English."""
+    known, small, others = (
+        sum(count for word, count in times.items() if word in words)
+        for words in (KINDS, _ENGLISH, _COMMON - KINDS.keys())
     )
-    return known >= _KNOWN_SHARE * times.total() or english > others
+    return known >= max(_KNOWN_SHARE * times.total(), others) or small > others
 
 
 def _entropy(counts: Counter[str]) -> float:
