@@ -99,6 +99,8 @@ def test_a_lone_price_or_code_is_no_keyword(title: str) -> None:
 def test_captions_are_titles_if_hardly_any_is_a_sentence() -> None:
     rng = random.Random(0)
     assert BuiltinTagger([rough_caption(rng.choice(SEEN), rng) for _ in range(200)]).name == "builtin:titles"
+    stock_photos = ["young woman walking in park", "dog running after ball", "children playing football"]
+    assert BuiltinTagger(stock_photos).name == "builtin"
     assert BuiltinTagger(drawn()).name == BuiltinTagger().name == BuiltinTagger(["", " $ "]).name == "builtin"
 
 

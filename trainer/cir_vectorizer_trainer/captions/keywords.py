@@ -70,26 +70,28 @@ class Tagger(Protocol):
 _kind = lru_cache(1 << 18)(kind_of)
 SAMPLE = 20_000
 """Number of captions from which the built-in tagger decides on its rules."""
-SENTENCES = 0.2
-"""Share of sentences below which captions count as product titles."""
+SENTENCES = 0.3
+"""Share of captions with a verb, an auxiliary, an article or a pronoun below which captions are product titles; real
+titles have few (brands that look like verbs), captions of pictures nearly always one."""
 
 
 class BuiltinTagger:
     """Tags captions by word lists, endings and neighbouring words; needs no download.
 
-    English sentences are tagged alike, whatever the other captions. It does not parse: a noun used as a verb far from
-    its subject is missed. Without captions all words of other languages are nouns.
+    It does not parse: a noun used as a verb far from its subject is missed.
 
     Args:
-        captions: the captions to tag. If they are product titles, the rules of `titles` are added. If they are not
-            English, all words are nouns except their `linking_words`. Both are decided from a sample.
+        captions: the captions to tag; a sample of them decides on the rules. If they are product titles, those without
+            the small words of a sentence follow the rules of `titles`. If they are not English, all words are nouns
+            except their `linking_words`. Without captions the rules are those for English sentences.
     """
 
     def __init__(self, captions: Sequence[str] = ()) -> None:
         step = max(1, len(captions) // SAMPLE)
         sample = (prepare(captions[at]) for at in range(0, len(captions), step))
         rows = [row for caption in sample if (row := [token[0] for token in TOKEN.finditer(caption)])]
-        self._titles = sum(not is_title(row) for row in rows) < SENTENCES * len(rows)
+        sentences = sum(not is_title(row) or "VERB" in _english(row) for row in rows)
+        self._titles = sentences < SENTENCES * len(rows)
         self._linking = linking_words(rows)
 
     @property
@@ -116,8 +118,10 @@ class BuiltinTagger:
 
 
 def _foreign(word: str, linking: frozenset[str]) -> str:
+    if word in linking:
+        return "ADP"
     kind = _kind(word)
-    return "ADP" if word in linking else _FIXED[kind] if kind in {"mark", "num"} else "NOUN"
+    return _FIXED[kind] if kind in {"mark", "num"} else "NOUN"
 
 
 def _english(row: Sequence[str]) -> list[str]:
