@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit made of texts: a reference caption, the words of the change, and the target caption.
+    """Edit made of texts: a reference caption, the words of the change, and the target caption.
 
     Attributes:
         reference: caption of the picture that a shopper shows.
         words: what should be different; empty for the empty edit, whose target is the reference.
         target: caption of the wanted picture.
-        kind: "replace", "add", "remove", "two", "empty" or "table" (from a table of somebody else).
+        kind: "replace", "add", "remove", "two", "empty" or "table" (read from a table).
         wording: `words` with its values blanked; edits of one wording differ in the values alone.
         negative: what the target must not have, where the edit says so beside its words; else empty.
     """

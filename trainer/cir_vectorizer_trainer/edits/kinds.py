@@ -1,4 +1,4 @@
-"""Kinds of values: sets of words of which a caption has one, such as colours, types or patterns.
+"""Kinds of values: sets of words such as colours, types or patterns; a caption has one word of a set.
 
 Kinds are named by the columns of a table, or learnt from the captions. Two words are of one kind if the same words
 stand around them ("a … dress"), and if they hardly ever stand in one caption: "red" and "striped" fill the same place,
@@ -44,12 +44,13 @@ _ALIKE = 0.16
 _ALWAYS = 0.8
 """Share of a word's places that must be followed by the same word for the two to be one value ("navy blue")."""
 _OPENING = 0.6
-"""A learnt kind of nouns that so often opens a caption holds names such as brands if captions have other nouns too."""
+"""Share of its captions that a learnt kind of nouns opens if it holds names such as brands; it is left out if captions have
+other nouns too."""
 _CONTENT = frozenset(
     "adj adjed adjing noun nounverb nounverb_s participle deverbal compound uninflected adjverb".split()
 )
 _ROLE_WEIGHTS = {"audience": 0.5}
-"""How often a role's values change, compared to other roles."""
+"""Relative frequency with which values of a role change, where it is not 1."""
 _NO_VALUE = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "other", "others", "-"))
 _CACHED = 200_000
 """Number of phrases whose normal form is kept in memory."""
@@ -58,13 +59,13 @@ _kind_of = cache(kind_of)
 
 @dataclass(frozen=True)
 class Kind:
-    """Values of which a caption has one.
+    """Set of values; a caption has one of them.
 
     Attributes:
         name: the column's name, or the commonest values of a learnt kind.
         role: one of `phrasings.ROLES`.
         values: surfaces (with the number of captions that hold them) by value; a value is known by its `normal` form.
-        weight: how often edits change this kind, compared to others.
+        weight: relative frequency with which edits change this kind.
     """
 
     name: str
@@ -292,10 +293,8 @@ def _with_pairs(rows: list[list[str]], phrasings: Phrasings) -> list[list[Tokens
 
 
 def _alike(rows: Sequence[Sequence[Tokens]], words: Sequence[Tokens]) -> npt.NDArray[np.float64]:
-    """Return how far each two words are of one kind, 0 to 1: they have the same neighbours and exclude each other.
-
-    (words, words)
-    """
+    """Return the likeness of each two words, 0 to 1, as (words, words): alike words have the same neighbours and hardly
+    ever stand in one caption."""
     number = {word: at for at, word in enumerate(words)}
     edges: Counter[tuple[int, object]] = Counter()
     together = np.zeros((len(words), len(words)))

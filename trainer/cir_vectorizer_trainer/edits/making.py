@@ -20,7 +20,7 @@ _SHOWN_VALUES = 8
 
 @dataclass(frozen=True)
 class Making:
-    """Choices of how edits are made.
+    """Choices for making edits.
 
     Attributes:
         attributes: columns whose values are swapped; kinds are learnt from the captions if there are none.

@@ -1,4 +1,4 @@
-"""Command line options of how edits are made, which `make-edits` and `train` share."""
+"""Command line options that `make-edits` and `train` share: the ways to make edits."""
 
 from collections.abc import Callable
 from pathlib import Path

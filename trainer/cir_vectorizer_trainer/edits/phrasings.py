@@ -5,8 +5,8 @@ phrasings, or adds to them if it says `"extend": true`:
 
     {"en": {"extend": true, "replace": {"colour": ["dip it in {new}"]}}}
 
-A language holds `replace`, `add` and `remove`, each with lists of templates by role ("any" for all roles), `two` (how two
-changes are joined), `roles` (words by which a column or a set of values is given its role), `same` (lists of words that mean the
+A language holds `replace`, `add` and `remove`, each with lists of templates by role ("any" for all roles), `two` (templates that
+join two changes), `roles` (words by which a column or a set of values is given its role), `same` (lists of words that mean the
 same value), `ignored` (words of captions that are no values, such as "photo"), and `articles`.
 """
 
@@ -24,7 +24,7 @@ from cir_vectorizer.redaction import cause
 
 OURS = Path(__file__).with_name("phrasings.json")
 ROLES = ("colour", "pattern", "audience", "noun", "part", "adjective")
-"""Roles of values: how a value stands in a sentence ("in red", "with a striped pattern", "for men", "a shirt", "with
+"""Roles of values, by their place in a sentence ("in red", "with a striped pattern", "for men", "a shirt", "with
 stripes", "make it warm")."""
 ANY = "any"
 BLANK = "…"
@@ -36,7 +36,7 @@ _CHANGES: Mapping[str, Collection[str]] = {
 """The placeholders that the templates of each kind of change may have."""
 _JOINED = ("first", "second")
 _FACTS = ("roles", "same", "ignored", "articles")
-"""What a language's words are; ours stand where a customer's file says nothing."""
+"""Keys that describe a language's words; where a customer's file lacks one, ours is used."""
 _KEYS = frozenset({*_CHANGES, "two", *_FACTS, "extend"})
 
 

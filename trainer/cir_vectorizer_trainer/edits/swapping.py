@@ -21,11 +21,11 @@ from cir_vectorizer_trainer.edits.mining import CaptionIndex, Finder, Place, com
 from cir_vectorizer_trainer.edits.phrasings import Phrasings, Said
 
 SHARES = {"replace": 0.56, "add": 0.08, "remove": 0.12, "two": 0.18, "empty": 0.06}
-"""Shares of the kinds of edits; those that are hard to find come less often."""
+"""Shares of the kinds of edits in draws; kinds that are hard to find end up with less."""
 REVERSED_SHARE = 0.3
 """Share of the replaced values that are also given the other way round."""
 SECOND_SHARES = {"replace": 0.5, "remove": 0.2, "unwanted": 0.3}
-"""What the second of two changes does; an unwanted value stands beside the words, as `Edit.negative`."""
+"""Shares of the second changes in "two" edits; an unwanted value is kept beside the words, as `Edit.negative`."""
 
 _TRIES = 8
 _CARRIERS = r"pattern|print|prints|finish|design|colou?r|one"
@@ -49,7 +49,7 @@ class Change:
 
 
 class NoEditError(SourceError):
-    """Captions of which no edit can be made."""
+    """Refusal of captions from which no edit can be made."""
 
 
 class EditMaker:

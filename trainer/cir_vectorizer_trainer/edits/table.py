@@ -1,4 +1,4 @@
-"""Tables of edits: written by `make-edits`, read for training; a table of somebody else needs three columns alone."""
+"""Tables of edits: written by `make-edits`, read for training; a table from elsewhere needs only three columns."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, fields
