@@ -8,13 +8,16 @@ which a run from one space or mark to the next is one keyword.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cir_vectorizer_trainer.captions.lexicon import KINDS
 
 _KNOWN_SHARE = 0.15
 """Share of words from the English lexicon from which on captions are English; English titles have a third of such words."""
+_SMALL_SHARE = 0.01
 _ENGLISH = frozenset("with and for from the".split())
 _COMMON = frozenset(
     # German, Dutch, Scandinavian; without indefinite articles, which are keywords as in English
@@ -26,6 +29,8 @@ _COMMON = frozenset(
     # Polish, Czech, Turkish, Russian
     "z ze i w we na do dla bez od po oraz u o s se v k ke ve ile için veya и с со для без на в из от по под или".split()
 )
+_JOINED = re.compile(r"[\d'’&.,/‐‑-]")
+"""Characters of words that are no single plain word: "l'herbe", "t-shirt"."""
 _MOST_LETTERS, _LEAST_TIMES = 4, 50
 _LEAST_SHARE, _LEAST_LISTED = 0.02, 0.005
 _MOST_FIRST, _MOST_LAST, _LEAST_SPREAD = 0.1, 0.01, 0.6
@@ -35,7 +40,8 @@ def linking_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the words that link keywords in captions of another language, the most frequent first.
 
     Listed ones are those in one caption of 200. Any other word of up to four letters is one if it is in one caption
-    of 50, opens hardly any caption, ends none, and follows nearly as many different words as chance would allow.
+    of 50, opens hardly any caption, hardly ever stands before a mark or at the end, and follows nearly as many different
+    words as chance would allow.
 
     Args:
         rows: words and marks of each caption.
@@ -49,14 +55,14 @@ def linking_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
         return ()
     captions = Counter(word for row in words for word in set(row))
     first = Counter(row[0] for row in words if row)
-    last = Counter(row[-1] for row in words if row)
+    last = Counter(word for row in rows for word, after in pairwise([*row, ""]) if not after[:1].isalnum())
 
     def links(word: str) -> bool:
         share = captions[word] / len(rows)
         if word in _COMMON:
             return share >= _LEAST_LISTED
         return (
-            word.isalpha()
+            not _JOINED.search(word)
             and len(word) <= _MOST_LETTERS
             and times[word] >= _LEAST_TIMES
             and share >= _LEAST_SHARE
@@ -87,7 +93,8 @@ def _english(times: Counter[str]) -> bool:
         sum(count for word, count in times.items() if word in words)
         for words in (KINDS, _ENGLISH, _COMMON - KINDS.keys())
     )
-    return known >= max(_KNOWN_SHARE * times.total(), others) or small > others
+    total = times.total()
+    return known >= max(_KNOWN_SHARE * total, others) or small > max(_SMALL_SHARE * total, others)
 
 
 def _entropy(counts: Counter[str]) -> float:
