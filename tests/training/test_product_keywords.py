@@ -61,6 +61,7 @@ MASKED = {
     "boots, EU 42": "$, $",
     "perfume 100 ml": "$",
     "perfume, 75ml": "$, $",
+    "bottle, 0,75 l": "$, $",
     "poster 30 x 40 cm": "$",
     "Nike Air Max 90": "$",
     "Jealous 21 Women Jeans": "$",

@@ -29,9 +29,10 @@ _SHORT = frozenset("mr mrs dr st co inc ltd assn bros no nr gr".split())
 _NUMBER = re.compile(r"\d+(?:[.,x]\d+)*")
 _PRICE = re.compile(r"\d+[.,]\d\d")
 _SIZE = re.compile(
-    rf"\d+/\d+(?:th)?|\d[\d.,x/]*(?:{_UNITS})|(?:eu|uk|us|w|l)\d\d?|\d+(?:/\d+)?[^\W\d]{{0,2}}-[^\W\d]{{2,}}|\d+-\d\d?|\d*(?:1st|2nd|3rd|\dth)"
+    rf"\d+/\d+(?:th)?|\d+-\d\d?|\d[\d.,x/]*(?:{_UNITS})|(?:eu|uk|us|w|l)\d\d?"
+    r"|\d+(?:/\d+)?[^\W\d]{0,2}-[^\W\d]{2,}|\d*(?:1st|2nd|3rd|\dth)"
 )
-"""A size in one word, or a count joined to its noun: "32/34", "75ml", "eu42", "3/4-sleeve", "2-pack", "38-40"."""
+"""A size in one word, or a count joined to its noun: "32/34", "75ml", "eu42", "3/4-sleeve", "2-pack", "38-40", "5th"."""
 
 
 def is_title(row: Sequence[str]) -> bool:
@@ -45,12 +46,14 @@ def tag_title(row: Sequence[str], tags: Sequence[str]) -> list[str]:
     for at, (word, tag) in enumerate(zip(row, tags, strict=True)):
         if tag == "VERB" or (tag == "ADV" and word not in KINDS):
             named[at] = "NOUN"
-    linking = named[:1] in (["CCONJ"], ["ADV"]) or (named[:1] == ["ADP"] and len(row[0]) == 1)
-    if (
-        linking and named[1:2] and named[1] in KEYWORD_TAGS
-    ):  # brands: "AND women dress", "ONLY women top", "W women kurta"
+    if len(row) > 1 and named[1] in KEYWORD_TAGS and _cannot_open(row[0], named[0]):
         named[0] = "NOUN"
     return tag_sizes(row, named)
+
+
+def _cannot_open(word: str, tag: str) -> bool:
+    """Tell whether no title opens with such a word, so that it is a brand ("AND women dress", "ONLY top", "W kurta")."""
+    return tag in {"CCONJ", "ADV"} or (tag == "ADP" and len(word) == 1)
 
 
 def tag_sizes(row: Sequence[str], tags: Sequence[str]) -> list[str]:
@@ -93,23 +96,27 @@ def _role(row: Sequence[str], tags: Sequence[str], at: int) -> str:
     if form == "point":
         short = before in _SHORT or (len(before) == 1 and before.isalpha())
         return "point" if short and after else ""
-    if form in {"number", "code"}:
+    if form in {"number", "code", "price"}:
         named = at - 2 if before in {":", "#", "."} else at - 1
         if (named >= 0 and row[named] in _LABELS) or before in _CURRENCIES or after in _CURRENCIES:
             return "out"
-        return "size" if form == "number" and after in _UNIT else form
+        if form != "code" and after in _UNIT:
+            return "size"
+        return "out" if form == "price" else form
     return form or ("keyword" if tags[at] in KEYWORD_TAGS else "")
 
 
 @lru_cache(1 << 16)
 def _form(word: str) -> str:
-    """Return "size", "number", "code", "out" (a price, a currency, a label) or "point"; "" for any other word."""
+    """Return "size", "number", "price", "code", "out" (a currency or a label) or "point"; "" for any other word."""
     if word == ".":
         return "point"
-    if word in _LABELS or word in _CURRENCIES or _PRICE.fullmatch(word):
+    if word in _LABELS or word in _CURRENCIES:
         return "out"
     if not any(map(str.isdecimal, word)):
         return ""
+    if _PRICE.fullmatch(word):
+        return "price"
     if _SIZE.fullmatch(word):
         return "size"
     return "number" if _NUMBER.fullmatch(word) else "code"
