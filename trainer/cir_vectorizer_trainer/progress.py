@@ -1,6 +1,5 @@
 """Progress of a training: its reports, the loop that saves it from time to time, and the lines that a terminal shows."""
 
-import math
 import signal
 import sys
 import time
@@ -59,15 +58,14 @@ ShouldStop = Callable[[], bool]
 
 
 def train_and_save(
-    trainer: Trainer,
     run: Iterable[Progress],
     total: int,
     save: Callable[[bool], None],
     on_progress: OnProgress,
     should_stop: ShouldStop,
-    save_every_s: float = 0.0,
+    save_every_s: float,
 ) -> bool:
-    """Run a training to step `total`, or until `should_stop` returns True; save after validations and at the end.
+    """Run a training to step `total`, or until `should_stop` returns True; save from time to time and at the end.
 
     Args:
         save: called with True if the run is complete, else with False.
@@ -76,7 +74,7 @@ def train_and_save(
     Returns:
         True if all steps were done.
     """
-    validations, saved = len(trainer.history), -math.inf
+    saved = time.monotonic()
     for progress in run:
         on_progress(progress)
         if progress.step == total:
@@ -84,9 +82,9 @@ def train_and_save(
         if should_stop():
             save(False)
             return False
-        if len(trainer.history) > validations and time.monotonic() - saved > save_every_s:
+        if time.monotonic() - saved > save_every_s:
             save(False)
-            validations, saved = len(trainer.history), time.monotonic()
+            saved = time.monotonic()
     save(True)
     return True
 

@@ -150,14 +150,14 @@ def train(
     on_progress: OnProgress = lambda _: None,
     should_stop: ShouldStop = lambda: False,
 ) -> bool:
-    """Run a trainer to its end, or until `should_stop` returns True; save then, and after validations once a minute.
+    """Run a trainer to its end, or until `should_stop` returns True; save then, and once a minute.
 
     Returns:
         True if all steps were done.
     """
     run = trainer.run(prior_steps, steps)
     return train_and_save(
-        trainer, run, prior_steps + steps, lambda complete: folder.save(trainer, complete), on_progress, should_stop,
+        run, prior_steps + steps, lambda complete: folder.save(trainer, complete), on_progress, should_stop,
         SAVE_EVERY_S,
     )  # fmt: skip
 

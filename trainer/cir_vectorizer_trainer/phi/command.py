@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, needs
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.edits.options import making_options
+from cir_vectorizer_trainer.phi.loop import LoopSettings, loop_options
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
@@ -84,7 +85,16 @@ LEAST_EDITS = 20
     metavar="X",
     help="Noise in units of mean ‖e‖/√dim.  [default: the published noise]",
 )
+@loop_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--save-every",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Time between two saved states to resume from.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
 @DEVICE_OPTION
 @needs("train")
@@ -93,7 +103,7 @@ def train(
     objective: str | None, from_scratch: bool,
     attributes: tuple[str, ...], phrasings: Path | None, language: str, known_only: bool, edit_tables: tuple[Path, ...],
     adapt_text_tower: bool, steps: int | None, batch_size: int | None, lr: float | None,
-    noise_strength: float | None, seed: int, resume: bool, device: str | None,
+    noise_strength: float | None, seed: int, save_every: float, resume: bool, device: str | None, **loop_settings: Any,
 ) -> None:  # fmt: skip
     """Tune Φ on captions, without pictures, and write a model folder.
 
@@ -113,11 +123,13 @@ def train(
     from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
     from cir_vectorizer_trainer.edits.making import Making
+    from cir_vectorizer_trainer.phi import processes
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
     from cir_vectorizer_trainer.phi.training import train as run
     from cir_vectorizer_trainer.progress import Progress, Units, say_result, say_resumed, watched
 
+    click.get_current_context().with_resource(processes.joined())
     if resume and objective is None:
         objective = _saved_objective(folder)
     _check_sources(objective, sources, edit_tables, attributes)
@@ -133,7 +145,8 @@ def train(
     tagger = best_tagger(captions.captions)
     if phrases:
         tagger = ListedTagger(tagger, phrases)
-    loaded = _load_start(model, device, from_scratch)
+    loop = LoopSettings(**loop_settings)
+    loaded = _load_start(model, processes.own_device(device), from_scratch, loop)
     start, beside, width = lincir_of(loaded), models.folder_of(model), loaded.backbone.text.facts.width
     trainer: PhiTrainer | EditTrainer
     if edits:
@@ -141,14 +154,14 @@ def train(
             batch_size=batch_size or EDITS_A_STEP, lr=lr or LR * LR_WIDTH / width, seed=seed,
             noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
-        trainer = EditTrainer(loaded.backbone, edits, captions.captions, tagger, settings, start, beside, kinds)
+        trainer = EditTrainer(loaded.backbone, edits, captions.captions, tagger, settings, start, beside, kinds, loop)
         unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
         default_steps = EDIT_STEPS
     else:
         published = Hyperparameters(
             batch_size=batch_size or CAPTIONS_A_STEP, lr=lr or LR, seed=seed, noise_strength=noise_strength
         )
-        trainer = PhiTrainer(loaded.backbone, captions.captions, tagger, published, start, beside)
+        trainer = PhiTrainer(loaded.backbone, captions.captions, tagger, published, start, beside, loop)
         unit, count, held_out = "captions", len(trainer.captions), len(trainer.validation_captions)
         default_steps = min(MOST_STEPS, max(LEAST_STEPS, -(-2 * count // published.batch_size)))
     total = steps or default_steps
@@ -166,7 +179,7 @@ def train(
         return f"loss {progress.loss:.5f}  validation {progress.validation.loss:.5f}"
 
     finished = watched(
-        lambda show, stop: run(trainer, total, folder, show, stop),
+        lambda show, stop: run(trainer, total, folder, show, stop, 60 * save_every),
         Units(unit, trainer.hyperparameters.batch_size, trainer.step, total),
         note,
     )
@@ -239,8 +252,10 @@ def _edits(
     return edits, made.kinds
 
 
-def _load_start(model: str, device: str | None, from_scratch: bool) -> "Vectorizer":
+def _load_start(model: str, device: str | None, from_scratch: bool, loop: LoopSettings) -> "Vectorizer":
     """Load a model, with its Φ if it has one and the training goes on from it."""
+    import torch
+
     from cir_vectorizer import models
     from cir_vectorizer.models.published import PUBLISHED
 
@@ -249,4 +264,5 @@ def _load_start(model: str, device: str | None, from_scratch: bool) -> "Vectoriz
         known = "lincir" in models.read_record(folder)["composers"]
     else:
         known = model in PUBLISHED and PUBLISHED[model].composer == "lincir"
-    return models.load(model, device, parts=("lincir",) if known and not from_scratch else ())
+    dtype = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[loop.precision]
+    return models.load(model, device, dtype, parts=("lincir",) if known and not from_scratch else ())

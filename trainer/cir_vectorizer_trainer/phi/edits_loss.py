@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones import TextEncoder, TokenRow
+from cir_vectorizer.backbones import TokenRow
+from cir_vectorizer_trainer.phi.processes import Reader
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class EditBatch:
     groups: Tensor
 
 
-def edits_loss(text: TextEncoder, pseudo_tokens: Tensor, batch: EditBatch, weights: EditWeights) -> Tensor:
+def edits_loss(text: Reader, pseudo_tokens: Tensor, batch: EditBatch, weights: EditWeights) -> Tensor:
     """Return the loss of a batch.
 
     Args:

@@ -30,11 +30,13 @@ from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
 from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
-from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start
+from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start, optimizer_of
 from cir_vectorizer_trainer.state import write_state
 
 OBJECTIVE = "edits"
+DEFAULTS = LoopSettings()
 MOST_VALIDATION = 2048
 MEASURED = 4096
 """Number of captions on which the noise is measured."""
@@ -90,6 +92,7 @@ class EditTrainer(Training):
             None.
         beside: a model folder over the same backbone, whose other composers are copied into the new folder.
         kinds: kinds of the captions' values, which tell captions that hold the same values.
+        loop: settings of the loop.
 
     Raises:
         CaptionError: too few edits to train on some and to validate on others.
@@ -111,6 +114,7 @@ class EditTrainer(Training):
         start: LinCIR | None = None,
         beside: Path | None = None,
         kinds: Sequence[Kind] = (),
+        loop: LoopSettings = DEFAULTS,
     ) -> None:
         self.backbone = backbone
         self.hyperparameters = hyperparameters
@@ -140,10 +144,8 @@ class EditTrainer(Training):
         self.adapter = adapter if hyperparameters.adapt_text_tower else None
         learning = nn.ModuleDict({"phi": self.phi, **({"adapter": adapter} if self.adapter is not None else {})})
         rates = {"phi": hyperparameters.lr, "adapter": hyperparameters.lr * hyperparameters.adapter_lr_ratio}
-        optimizer = torch.optim.AdamW(
-            [{"params": list(part.parameters()), "lr": rates[name]} for name, part in learning.items()],
-            weight_decay=hyperparameters.weight_decay,
-            foreach=True,
+        optimizer = optimizer_of(
+            [(part, rates[name]) for name, part in learning.items()], hyperparameters.weight_decay, backbone.device
         )
         material = {
             "objective": OBJECTIVE,
@@ -157,7 +159,7 @@ class EditTrainer(Training):
             "start": digest_of_start(start),
         }
         settings = hyperparameters.to_record()
-        super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength)
+        super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength, loop)
         self._anchor_passes = Passes(max(1, len(self.anchors)), self._anchor_order)
 
     def save(self, folder: Path, complete: bool) -> None:
@@ -190,13 +192,14 @@ class EditTrainer(Training):
         weights = self.hyperparameters.weights
         batch = self.examples.batch(picked)
         pseudo_tokens = self.phi(add_noise(batch.references, self.noise_scale))
-        loss = edits_loss(self.reader(), pseudo_tokens, batch, weights)
+        loss = edits_loss(self.split(self.reader()), pseudo_tokens, batch, weights)
         if anchors:
-            captions = [self.anchors[i] for i in anchors]
+            captions, reader = [self.anchors[i] for i in anchors], self.split(self.backbone.text)
             with torch.no_grad():
-                originals = self.backbone.text.encode_text([example.original for example in captions])
+                originals = reader.encode_text([example.original for example in captions])
             noised = add_noise(originals, self.noise_scale)
-            own = self_masking_loss(self.backbone, self.phi, [each.masked for each in captions], originals, noised)
+            masked = [each.masked for each in captions]
+            own = self_masking_loss(self.backbone, self.phi, masked, originals, noised, reader)
             loss = loss + weights.anchor * len(captions) / len(picked) * own
         return loss
 
@@ -221,7 +224,7 @@ class EditTrainer(Training):
         return self.loss(self.picked(step), anchors)
 
     def _validation_loss(self, generator: torch.Generator) -> float:
-        reader, size, total = self.reader(), self.hyperparameters.batch_size, 0.0
+        reader, size, total = self.split(self.reader()), self.hyperparameters.batch_size, 0.0
         for start in range(0, len(self.validation), size):
             batch = self.validation.batch(range(start, min(start + size, len(self.validation))))
             noised = add_noise(batch.references, self.noise_scale, generator)

@@ -8,15 +8,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer_trainer.phi.processes import Reader
 
 
 def self_masking_loss(
-    backbone: Backbone, phi: nn.Module, masked: Sequence[TokenRow], originals: Tensor, noised: Tensor
+    backbone: Backbone,
+    phi: nn.Module,
+    masked: Sequence[TokenRow],
+    originals: Tensor,
+    noised: Tensor,
+    reader: Reader | None = None,
 ) -> Tensor:
     """Return the mean squared error between the embeddings of the masked captions, with Φ(noised) at their markers,
-    and `originals`. Both are (n, dim) and unnormalised; the mean is over all elements."""
+    and `originals`. Both are (n, dim) and unnormalised; the mean is over all elements. `reader` reads the masked captions;
+    the backbone's text encoder does if it is None."""
     rows = [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(masked)]
-    return F.mse_loss(backbone.text.encode_text(rows, phi(noised)), originals)
+    return F.mse_loss((reader or backbone.text).encode_text(rows, phi(noised)), originals)
 
 
 def add_noise(embeddings: Tensor, scale: float, generator: torch.Generator | None = None) -> Tensor:

@@ -26,11 +26,14 @@ from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
-from cir_vectorizer_trainer.phi.training import STATE_FILE, Training, digest_of_start
+from cir_vectorizer_trainer.phi.processes import SplitReader
+from cir_vectorizer_trainer.phi.training import STATE_FILE, Training, digest_of_start, optimizer_of
 from cir_vectorizer_trainer.state import write_state
 
 OBJECTIVE = "lincir"
+DEFAULTS = LoopSettings()
 BLOCK = 4096
 """Number of captions whose original embeddings are computed together."""
 
@@ -65,6 +68,7 @@ class PhiTrainer(Training):
         tagger: finds the keywords.
         start: the composer whose Φ is the start; a new one if None. Its adapter is left out.
         beside: a model folder over the same backbone, whose other composers are copied into the new folder.
+        loop: settings of the loop.
 
     Raises:
         CaptionError: fewer than two captions.
@@ -80,6 +84,7 @@ class PhiTrainer(Training):
         hyperparameters: Hyperparameters,
         start: LinCIR | None = None,
         beside: Path | None = None,
+        loop: LoopSettings = DEFAULTS,
     ) -> None:
         if len(captions) < 2:
             raise CaptionError(
@@ -96,9 +101,9 @@ class PhiTrainer(Training):
         self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
         self.examples = make_examples(self.captions, backbone, tagger, rng)
         self.validation = make_examples(self.validation_captions, backbone, tagger, rng)
-        self._originals = torch.empty(len(self.examples), backbone.dim)
-        self._encoded: set[int] = set()
         self._validation_originals = self._encode([example.original for example in self.validation])
+        self._originals = torch.empty(len(self.examples), backbone.dim, dtype=self._validation_originals.dtype)
+        self._encoded: set[int] = set()
         self.published_strength, strength, self.noise_scale = noise_strengths(
             backbone.dim, self._block(0), hyperparameters.noise_strength
         )
@@ -106,9 +111,7 @@ class PhiTrainer(Training):
             torch.manual_seed(hyperparameters.seed)
             phi = Phi(backbone.dim, backbone.text.facts.width) if start is None else copy.deepcopy(start.phi)
             self.phi = phi.to(backbone.device).requires_grad_(True)
-        optimizer = torch.optim.AdamW(
-            self.phi.parameters(), lr=hyperparameters.lr, weight_decay=hyperparameters.weight_decay, foreach=True
-        )
+        optimizer = optimizer_of([(self.phi, hyperparameters.lr)], hyperparameters.weight_decay, backbone.device)
         material = {
             "objective": OBJECTIVE,
             "backbone": backbone.text.fingerprint,
@@ -118,7 +121,7 @@ class PhiTrainer(Training):
             "start": digest_of_start(start),
         }
         super().__init__(
-            backbone, tagger, asdict(hyperparameters), material, self.phi, optimizer, len(self.examples), strength
+            backbone, tagger, asdict(hyperparameters), material, self.phi, optimizer, len(self.examples), strength, loop
         )
 
     def save(self, folder: Path, complete: bool) -> None:
@@ -146,15 +149,17 @@ class PhiTrainer(Training):
         picked = self.picked(step)
         originals = self._originals_of(picked).to(self.backbone.device)
         noised = add_noise(originals, self.noise_scale)
-        return self_masking_loss(self.backbone, self.phi, [self.examples[i].masked for i in picked], originals, noised)
+        masked = [self.examples[i].masked for i in picked]
+        return self_masking_loss(self.backbone, self.phi, masked, originals, noised, self.split(self.backbone.text))
 
     def _validation_loss(self, generator: torch.Generator) -> float:
-        size, total = self.hyperparameters.batch_size, 0.0
+        reader, size, total = self.split(self.backbone.text), self.hyperparameters.batch_size, 0.0
         for start in range(0, len(self.validation), size):
             rows = [example.masked for example in self.validation[start : start + size]]
             originals = self._validation_originals[start : start + len(rows)].to(self.backbone.device)
             noised = add_noise(originals, self.noise_scale, generator)
-            total += len(rows) * self_masking_loss(self.backbone, self.phi, rows, originals, noised).item()
+            loss = self_masking_loss(self.backbone, self.phi, rows, originals, noised, reader)
+            total += len(rows) * loss.item()
         return total / len(self.validation)
 
     def _originals_of(self, picked: Sequence[int]) -> Tensor:
@@ -171,4 +176,4 @@ class PhiTrainer(Training):
 
     @torch.no_grad()
     def _encode(self, rows: Sequence[TokenRow]) -> Tensor:
-        return self.backbone.text.encode_text(rows).cpu()
+        return SplitReader(self.backbone.text).encode_text(rows).cpu()

@@ -4,9 +4,11 @@ The random numbers of a step depend only on (seed, step), so on a CPU a resumed 
 bit.
 """
 
+import copy
+import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,14 +19,20 @@ from torch import Tensor, nn
 from cir_vectorizer.backbones import Backbone
 from cir_vectorizer.composers.lincir import LinCIR
 from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.errors import ModelError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.phi.loop import LoopSettings
+from cir_vectorizer_trainer.phi.processes import Reader, SplitReader, agreed, rank, size, sum_gradients
 from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
 from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of
 
 STATE_FILE = "training.pt"
 VALIDATE_EVERY = 100
 """Steps between two validations."""
+SAVE_EVERY_S = 300.0
+FETCH_EVERY = 10
+"""Steps between two fetches of the loss from a GPU, and between two questions whether several processes should stop."""
 REFUSALS = {
     "objective": "learns by objective {saved}, not {here}; resume with that one, or give another --out",
     "backbone": "was trained over another text encoder; give its model, or another --out",
@@ -50,6 +58,7 @@ class Training(ABC):
         optimizer: of its parameters.
         count: number of examples in a pass.
         noise_strength: scale of the noise in units of mean ‖e‖/√dim.
+        loop: settings of the loop.
     """
 
     weights_key: ClassVar[str]
@@ -66,6 +75,7 @@ class Training(ABC):
         optimizer: torch.optim.Optimizer,
         count: int,
         noise_strength: float,
+        loop: LoopSettings,
     ) -> None:
         self.backbone = backbone
         self.tagger = tagger
@@ -77,7 +87,14 @@ class Training(ABC):
         self.best = weights_of(learning)
         self.best_validation: Validation | None = None
         self.history: list[Validation] = []
-        self._settings = dict(settings)
+        self.loop = loop
+        self.total: int | None = None
+        self._settings = {**settings, **asdict(loop)}
+        self._lrs = [group["lr"] for group in optimizer.param_groups]
+        self._learnt = [each for group in optimizer.param_groups for each in group["params"]]
+        self._average = copy.deepcopy(learning) if loop.ema is not None else None
+        self._scaler = torch.amp.GradScaler(backbone.device.type, enabled=loop.precision == "fp16")
+        self._loss = math.nan
         self._batch_size: int = settings["batch_size"]
         self._seed: int = settings["seed"]
         self._passes = Passes(count, lambda number: self._order(count, number))
@@ -87,15 +104,24 @@ class Training(ABC):
 
         Validation takes place before the first step, every `VALIDATE_EVERY` steps and after the last step; it keeps
         the best weights.
+
+        Raises:
+            ModelError: the loss is not finite, or the learning rate of a resumed run was to end at another step.
         """
+        if self.loop.schedule != "constant" and self.total not in (None, steps):
+            raise ModelError(
+                f"the saved run's learning rate falls to zero at step {self.total:,}, and {steps:,} steps were asked for; "
+                f"go on with {self.total:,}, or train anew"
+            )
+        self.total = steps
         if not self.history:
             self._validate()
         while self.step < steps:
-            loss = self._train_step()
+            self._train_step(steps)
             self.step += 1
             if self.step % VALIDATE_EVERY == 0 or self.step == steps:
                 self._validate()
-            yield Progress(self.step, self.step * self._batch_size, loss, self.history[-1])
+            yield Progress(self.step, self.step * self._batch_size, self._loss, self.history[-1])
 
     def picked(self, step: int) -> list[int]:
         """Return the indices of a step's examples."""
@@ -130,6 +156,9 @@ class Training(ABC):
             "best": self.best,
             self.weights_key: weights_of(self.learning),
             "optimizer": self.optimizer.state_dict(),
+            "total": self.total,
+            "average": weights_of(self._average) if self._average is not None else None,
+            "scaler": self._scaler.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -138,10 +167,14 @@ class Training(ABC):
         Raises:
             ModelError: it has another objective, other material or other hyperparameters.
         """
-        check_same_run(state, self.material, self.refusals, self._settings)
+        saved = {**asdict(LoopSettings()), **state.get("settings", {})}  # the last release had no such settings
+        check_same_run({**state, "settings": saved}, self.material, self.refusals, self._settings)
         self.learning.load_state_dict(state[self.weights_key])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.total = state["step"], state["best"], state.get("total")
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self._scaler.load_state_dict(state.get("scaler", {}))
         self.history = [Validation(**entry) for entry in state["history"]]
         self.best_validation = Validation(**state["best_validation"]) if state["best_validation"] else None
 
@@ -151,6 +184,7 @@ class Training(ABC):
         validated = self.best_validation or first
         return {
             "tagger": self.tagger.name,
+            **asdict(self.loop),
             "steps": self.step,
             "complete": complete,
             "noise_strength": self.noise_strength,
@@ -167,23 +201,48 @@ class Training(ABC):
     def _validation_loss(self, generator: torch.Generator) -> float:
         """Return the mean loss over the held-out examples, with noise of `generator`."""
 
-    def _train_step(self) -> float:
+    def split(self, text: Reader) -> SplitReader:
+        """Return an encoder that reads rows in parts and together with other processes."""
+        return SplitReader(text, self.loop.accumulate)
+
+    def _train_step(self, steps: int) -> None:
         self.learning.train()
+        for group, lr in zip(self.optimizer.param_groups, self._lrs, strict=True):
+            group["lr"] = lr * self.loop.rate(self.step, steps)
         with torch.random.fork_rng(devices=self._cuda_devices()):
             torch.manual_seed(seed_of_step(self._seed, self.step))
             loss = self._step_loss(self.step)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss.item()
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        sum_gradients(self._learnt)
+        if self.loop.clip is not None:
+            self._scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self._learnt, self.loop.clip)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self._average is not None:
+            averaged = [each.detach() for each in self._average.parameters()]
+            now = [each.detach() for each in self.learning.parameters()]
+            torch._foreach_lerp_(averaged, now, 1 - self.loop.average_decay(self.step))
+        if not self._cuda_devices() or self.step % FETCH_EVERY == 0:  # fetching it makes the host wait for the device
+            self._loss = loss.item()
+            if not math.isfinite(self._loss):
+                raise ModelError(
+                    f"the loss is {self._loss} at step {self.step + 1:,}; train anew with a lower learning rate"
+                )
 
     @torch.no_grad()
     def _validate(self) -> None:
         self.learning.eval()
-        loss = self._validation_loss(torch.Generator().manual_seed(self._seed))
+        now = weights_of(self.learning) if self._average is not None else None
+        if self._average is not None:
+            self.learning.load_state_dict(self._average.state_dict())
+        loss = agreed(self._validation_loss(torch.Generator().manual_seed(self._seed)))
         self.history.append(Validation(self.step, loss))
         if self.best_validation is None or loss < self.best_validation.loss:
             self.best_validation, self.best = self.history[-1], weights_of(self.learning)
+        if now is not None:
+            self.learning.load_state_dict(now)
 
     def _order(self, count: int, number: int) -> Tensor:
         """Return the order of a pass: for the first pass the examples' own, shuffled order; for later ones a new one."""
@@ -196,21 +255,42 @@ class Training(ABC):
         return [self.backbone.device] if self.backbone.device.type == "cuda" else []
 
 
+def optimizer_of(
+    parts: Sequence[tuple[nn.Module, float]], weight_decay: float, device: torch.device
+) -> torch.optim.AdamW:
+    """Return AdamW for modules with their learning rates."""
+    groups = [{"params": list(module.parameters()), "lr": lr} for module, lr in parts]
+    fused = device.type == "cuda"
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=fused, foreach=not fused)
+
+
 def train(
     trainer: Training,
     steps: int,
     folder: Path,
     on_progress: OnProgress = lambda _: None,
     should_stop: ShouldStop = lambda: False,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> bool:
-    """Run a trainer to `steps`, or until `should_stop` returns True; save after each validation and at the end.
+    """Run a trainer to `steps`, or until `should_stop` returns True; save from time to time and at the end.
+
+    Args:
+        save_every_s: least seconds between two saves of a run that goes on.
 
     Returns:
         True if all steps were done.
     """
-    return train_and_save(
-        trainer, trainer.run(steps), steps, lambda complete: trainer.save(folder, complete), on_progress, should_stop
-    )
+
+    def save(complete: bool) -> None:
+        if rank() == 0:
+            trainer.save(folder, complete)
+
+    def stop() -> bool:
+        if size() == 1:
+            return should_stop()
+        return trainer.step % FETCH_EVERY == 0 and agreed(should_stop())
+
+    return train_and_save(trainer.run(steps), steps, save, on_progress, stop, save_every_s)
 
 
 def digest_of_start(start: LinCIR | None) -> str:
