@@ -10,6 +10,7 @@ from cir_vectorizer_trainer.captions.keywords import prepare
 from cir_vectorizer_trainer.edits.base import Edit
 from cir_vectorizer_trainer.edits.kinds import learn_kinds, named_kinds
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
+from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.edits.swapping import EditMaker, NoEditError
 
 MOST_CAPTIONS = 1_000_000
@@ -64,6 +65,7 @@ class MadeEdits:
             kinds = learn_kinds(prepared, phrasings, random)
         self.kinds = kinds
         self.maker = EditMaker(prepared, kinds, phrasings, making.seed, making.known_only)
+        self.probes = ProbeMaker(kinds, phrasings)
         self._counts: Counter[str] = Counter()
         self._wordings: set[str] = set()
 

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
     from cir_vectorizer_trainer.edits.base import Edit
     from cir_vectorizer_trainer.edits.making import Making
+    from cir_vectorizer_trainer.edits.probes import ProbeMaker
 
 CAPTIONS_A_STEP, EDITS_A_STEP = 512, 128
 LEAST_STEPS, MOST_STEPS, EDIT_STEPS = 2000, 20_000, 500
 LR, LR_WIDTH = 1e-4, 768
 """Learning rate of Φ; on edits it is in inverse proportion to the text tower's width, and this one at a width of 768."""
 LEAST_EDITS = 20
+PATIENCE = 5
 
 
 @click.command(short_help="Tune Φ (LinCIR) on product captions; no pictures needed.")
@@ -83,6 +85,14 @@ LEAST_EDITS = 20
     metavar="X",
     help="Noise in units of mean ‖e‖/√dim.  [default: the published noise]",
 )
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    default=PATIENCE,
+    show_default=True,
+    metavar="N",
+    help="For objective edits: stop after N validations, one each 100 steps, that are no better than an earlier one.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
 @DEVICE_OPTION
@@ -92,7 +102,7 @@ def train(
     objective: str | None, from_scratch: bool,
     attributes: tuple[str, ...], phrasings: Path | None, language: str, known_only: bool, edit_tables: tuple[Path, ...],
     adapt_text_tower: bool, steps: int | None, batch_size: int | None, lr: float | None,
-    noise_strength: float | None, seed: int, resume: bool, device: str | None,
+    noise_strength: float | None, patience: int, seed: int, resume: bool, device: str | None,
 ) -> None:  # fmt: skip
     """Tune Φ on captions, without pictures, and write a model folder.
 
@@ -100,7 +110,8 @@ def train(
     of the text tower learn from them, and captions that gave none are trained on as LinCIR publishes it. With --objective
     lincir, all are, and no adapter learns. Training goes on from the Φ and the adapter of --model, if it has them.
 
-    A part of the captions or edits is held out; the weights that do best on it are kept. Ctrl-C saves and stops;
+    A part of the captions or edits is held out; the weights that do best on it are kept. With edits, they are judged by
+    composed queries that must find their target among held-out captions, so no pictures are needed. Ctrl-C saves and stops;
     --resume continues.
 
     \b
@@ -125,9 +136,10 @@ def train(
     if sources:
         click.echo(captions.summary(), err=True)
     edits: list[Edit] = []
+    probes: ProbeMaker | None = None
     if objective != "lincir":
         making = Making(attributes, phrasings, language, known_only, seed=seed)
-        edits = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
+        edits, probes = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
     tagger = best_tagger(captions.captions)
     if phrases:
         tagger = ListedTagger(tagger, phrases)
@@ -139,7 +151,8 @@ def train(
             batch_size=batch_size or EDITS_A_STEP, lr=lr or LR * LR_WIDTH / width, seed=seed,
             noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
-        trainer = EditTrainer(loaded.backbone, edits, captions.captions, tagger, settings, start, beside)
+        trainer = EditTrainer(loaded.backbone, edits, captions.captions, tagger, settings, start, beside, probes)
+        trainer.patience = patience
         unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
         default_steps = EDIT_STEPS
     else:
@@ -161,7 +174,9 @@ def train(
     )
 
     def note(progress: Progress) -> str:
-        return f"loss {progress.loss:.5f}  validation {progress.validation.loss:.5f}"
+        found = progress.validation.figures.get("r_at_10")
+        judged = "" if found is None else f"  R@10 {found:.3f}"
+        return f"loss {progress.loss:.5f}  validation {progress.validation.loss:.5f}{judged}"
 
     finished = watched(
         lambda show, stop: run(trainer, total, folder, show, stop),
@@ -202,8 +217,10 @@ def _check_sources(
 
 def _edits(
     captions: Sequence[str], sources: Sequence[str], tables: Sequence[Path], making: "Making", needed: bool
-) -> "list[Edit]":
+) -> "tuple[list[Edit], ProbeMaker | None]":
     """Read edits from tables, or make them of captions where no table is given; say what was found.
+
+    What makes probes of them is also returned, unless its kinds must be learnt.
 
     Args:
         needed: whether captions of which no edit can be made are an error; else the list is then empty.
@@ -220,7 +237,7 @@ def _edits(
         edits = list(dict.fromkeys(edit for table in tables for edit in read_edits(table)))
         if not edits:
             raise CaptionError(f"{' and '.join(map(str, tables))} holds no edit; give a table with rows")
-        return edits
+        return edits, None
     try:
         made = MadeEdits(captions, sources, making)
         edits = made.drawn(LEAST_EDITS)
@@ -228,10 +245,10 @@ def _edits(
         if needed:
             raise
         click.echo(f"{error}\nthe captions are trained on as LinCIR publishes it", err=True)
-        return []
+        return [], None
     for sentence in (*made.about_kinds(), *made.about_edits()):
         click.echo(sentence, err=True)
-    return edits
+    return edits, made.probes
 
 
 def _load_start(model: str, device: str | None, from_scratch: bool) -> "Vectorizer":

@@ -25,10 +25,12 @@ from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
 from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
 from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start
 from cir_vectorizer_trainer.state import write_state
@@ -45,7 +47,7 @@ class EditHyperparameters:
         lr: learning rate of Φ; the adapter's is `adapter_lr_ratio` times that.
         noise_strength: as in LinCIR's training; None is the published noise.
         validation_share: part of the reference captions whose edits, at most 2,048, are held out to choose the best
-            weights.
+            weights: those that do best on probes made of them (see `judging`).
         adapt_text_tower: whether the adapter learns; without it Φ alone does.
     """
 
@@ -82,6 +84,9 @@ class EditTrainer(Training):
         start: the composer whose Φ and adapter are the start, the adapter only if it has the same sizes; new ones if
             None.
         beside: a model folder over the same backbone, whose other composers are copied into the new folder.
+        probes: makes probes of the held-out edits, by which the best weights are chosen; it is learnt from the edits'
+            captions if None.
+        pictures_mean: (dim,), mean embedding of pictures like those that are searched, if it is known.
 
     Raises:
         CaptionError: too few edits to train on some and to validate on others.
@@ -102,6 +107,8 @@ class EditTrainer(Training):
         hyperparameters: EditHyperparameters,
         start: LinCIR | None = None,
         beside: Path | None = None,
+        probes: ProbeMaker | None = None,
+        pictures_mean: Tensor | None = None,
     ) -> None:
         self.backbone = backbone
         self.hyperparameters = hyperparameters
@@ -109,6 +116,13 @@ class EditTrainer(Training):
         training, validation = self._split([edit for edit in edits if edit.words or edit.negative])
         self.examples = EditExamples(training, backbone)
         self.validation = EditExamples(validation, backbone)
+        maker = probes or ProbeMaker.learnt(edits, hyperparameters.seed)
+        self.judge = Judge(
+            backbone,
+            maker.make(validation, MOST_PROBES, hyperparameters.seed),
+            [caption for edit in validation for caption in (edit.target, edit.reference)],
+            pictures_mean,
+        )
         used = {caption for edit in edits for caption in (edit.reference, edit.target)}
         self.captions_without_edit = [caption for caption in captions if caption not in used]
         rng = random.Random(hyperparameters.seed)
@@ -216,6 +230,9 @@ class EditTrainer(Training):
             loss = edits_loss(reader, self.phi(noised), batch, self.hyperparameters.weights)
             total += len(batch.prompts) * loss.item()
         return total / len(self.validation)
+
+    def _figures(self) -> dict[str, float]:
+        return self.judge.figures(self.reader(), self.phi)
 
     def _anchor_order(self, number: int) -> Tensor:
         order = list(range(len(self.anchors)))

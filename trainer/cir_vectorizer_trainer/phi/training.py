@@ -50,6 +50,9 @@ class Training(ABC):
         optimizer: of its parameters.
         count: number of examples in a pass.
         noise_strength: scale of the noise in units of mean ‖e‖/√dim.
+
+    Attributes:
+        patience: number of validations without a better one after which the run ends; None lets it go on.
     """
 
     weights_key: ClassVar[str]
@@ -73,6 +76,7 @@ class Training(ABC):
         self.learning = learning
         self.optimizer = optimizer
         self.noise_strength = noise_strength
+        self.patience: int | None = None
         self.step = 0
         self.best = weights_of(learning)
         self.best_validation: Validation | None = None
@@ -86,16 +90,23 @@ class Training(ABC):
         """Train until `steps` steps are done in total; yield the progress after each.
 
         Validation takes place before the first step, every `VALIDATE_EVERY` steps and after the last step; it keeps
-        the best weights.
+        the best weights. The run ends early when its patience does.
         """
         if not self.history:
             self._validate()
-        while self.step < steps:
+        while self.step < steps and not self.out_of_patience:
             loss = self._train_step()
             self.step += 1
             if self.step % VALIDATE_EVERY == 0 or self.step == steps:
                 self._validate()
             yield Progress(self.step, self.step * self._batch_size, loss, self.history[-1])
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Tell whether the last `patience` validations were no better than one before them."""
+        if self.patience is None or self.best_validation is None:
+            return False
+        return sum(entry.step > self.best_validation.step for entry in self.history) >= self.patience
 
     def picked(self, step: int) -> list[int]:
         """Return the indices of a step's examples."""
@@ -157,6 +168,7 @@ class Training(ABC):
             "first_validation_loss": first.loss,
             "best_validation_loss": validated.loss,
             "best_step": validated.step,
+            "curve": [entry.to_record() for entry in self.history],
         }
 
     @abstractmethod
@@ -166,6 +178,10 @@ class Training(ABC):
     @abstractmethod
     def _validation_loss(self, generator: torch.Generator) -> float:
         """Return the mean loss over the held-out examples, with noise of `generator`."""
+
+    def _figures(self) -> dict[str, float]:
+        """Return what a validation measures beside the loss."""
+        return {}
 
     def _train_step(self) -> float:
         self.learning.train()
@@ -181,8 +197,8 @@ class Training(ABC):
     def _validate(self) -> None:
         self.learning.eval()
         loss = self._validation_loss(torch.Generator().manual_seed(self._seed))
-        self.history.append(Validation(self.step, loss))
-        if self.best_validation is None or loss < self.best_validation.loss:
+        self.history.append(Validation(self.step, loss, figures=self._figures()))
+        if self.history[-1].better_than(self.best_validation):
             self.best_validation, self.best = self.history[-1], weights_of(self.learning)
 
     def _order(self, count: int, number: int) -> Tensor:
