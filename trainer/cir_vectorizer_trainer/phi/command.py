@@ -184,6 +184,10 @@ def train(
         note,
     )
     say_result(trainer, finished)
+    if trainer.step < total:
+        click.echo(f"stopped after step {trainer.step:,}: {patience} validations were no better", err=True)
+    for remark in trainer.remarks:
+        click.echo(remark, err=True)
     click.echo(str(folder))
 
 

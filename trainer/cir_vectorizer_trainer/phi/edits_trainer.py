@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,10 +31,11 @@ from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
 from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.forgetting import Blend, blended, choose, general_judge
 from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
 from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start
-from cir_vectorizer_trainer.state import write_state
+from cir_vectorizer_trainer.state import weights_of, write_state
 
 OBJECTIVE = "edits"
 MOST_VALIDATION = 2048
@@ -159,10 +161,12 @@ class EditTrainer(Training):
             "start": digest_of_start(start),
         }
         settings = hyperparameters.to_record()
+        self._start_weights = weights_of(learning) if start is not None else None
         super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength)
         self._anchor_passes = Passes(max(1, len(self.anchors)), self._anchor_order)
 
     def save(self, folder: Path, complete: bool) -> None:
+        kept, blend = (self._blend() if complete else None) or (self.best, None)
         record: dict[str, Any] = {"prompt": PROMPT}
         if self.adapter is not None:
             record["adapter"] = self.adapter.settings.to_record()
@@ -174,14 +178,40 @@ class EditTrainer(Training):
             "captions_without_edit": len(self.captions_without_edit),
             "anchor_captions_a_step": self.anchor_size,
             **self.run_record(complete),
+            **({"blend": blend.to_record()} if blend is not None else {}),
         }
-        best = copy.deepcopy(self.learning)
-        best.load_state_dict(self.best)
-        parts = dict(best.named_children())
-        phi, adapter = parts["phi"], parts.get("adapter")
-        assert adapter is None or isinstance(adapter, Adapter)
+        phi, adapter = self._parts(kept)
         models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, phi, adapter))}, self.beside)
         write_state(folder / STATE_FILE, self.state())
+
+    def _parts(self, weights: Mapping[str, Tensor]) -> tuple[nn.Module, Adapter | None]:
+        """Return copies of Φ and the adapter with some weights."""
+        learning = copy.deepcopy(self.learning).eval()
+        learning.load_state_dict(weights)
+        parts = dict(learning.named_children())
+        adapter = parts.get("adapter")
+        assert adapter is None or isinstance(adapter, Adapter)
+        return parts["phi"], adapter
+
+    def _blend(self) -> tuple[Mapping[str, Tensor], Blend] | None:
+        """Blend the best weights with those of the start; None if there were none, or nothing to judge them by."""
+        if self._start_weights is None:
+            return None
+        general = general_judge(self.backbone)
+        if general is None:
+            self.remarks = ["forgetting is not checked: the text tower cannot tell our general captions apart"]
+            return None
+
+        def score(judge: Judge, weights: Mapping[str, Tensor]) -> float:
+            phi, adapter = self._parts(weights)
+            text = self.backbone.text
+            with torch.no_grad():
+                return judge.figures(text if adapter is None else adapter.adapt(text), phi)["score"]
+
+        own = partial(score, self.judge)
+        blend = choose(self._start_weights, self.best, own, partial(score, general))
+        self.remarks = [blend.sentence()]
+        return blended(self._start_weights, self.best, blend.share), blend
 
     def reader(self) -> TextEncoder:
         """Return the encoder that reads prompts: with the adapter as it is now, and with a graph if one is recorded."""

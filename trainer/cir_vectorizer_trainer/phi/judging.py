@@ -70,7 +70,7 @@ class Judge:
         value; keep accuracy, the share nearer to it than to the right value on a wrong item. A figure that no probe
         allows is left out, and the score is the mean of the others.
         """
-        gallery = self._embeddings()
+        gallery = self.embeddings()
         references = gallery[self._references]
         if self._pictures_mean is not None:
             references = references + self._pictures_mean.to(gallery) - gallery.mean(dim=0)
@@ -113,7 +113,9 @@ class Judge:
             figures["keep"] = (target > of(self._wrong_items))[have].float().mean().item()
         return figures
 
-    def _embeddings(self) -> Tensor:
+    @torch.no_grad()
+    def embeddings(self) -> Tensor:
+        """Return the embeddings of the gallery's captions, unnormalised. (captions, dim)"""
         if self._gallery is None:
             text = self._backbone.text
             rows = [text.tokenizer.row(caption) for caption in self.captions]

@@ -52,6 +52,7 @@ class Training(ABC):
         noise_strength: scale of the noise in units of mean ‖e‖/√dim.
 
     Attributes:
+        remarks: sentences on the result, for whoever watches.
         patience: number of validations without a better one after which the run ends; None lets it go on.
     """
 
@@ -77,6 +78,7 @@ class Training(ABC):
         self.optimizer = optimizer
         self.noise_strength = noise_strength
         self.patience: int | None = None
+        self.remarks: list[str] = []
         self.step = 0
         self.best = weights_of(learning)
         self.best_validation: Validation | None = None
