@@ -61,6 +61,7 @@ SIDE, KEPT, LEAST = CONFIG["vision_cfg"]["image_size"], 112, 80
 QUERIES = 600
 KS = (1, 10)
 CLIP_SETTINGS = {"steps": 2000, "batch": 192, "lr": 1.5e-3, "titles": 0.5, "seed": 0}
+PUBLISHED, EDIT_AWARE, COMPODIFF = "LinCIR as published", "LinCIR, edit-aware", "compodiff"
 PHI_SETTINGS = {"steps": 1000, "batch_size": 256, "lr": 1e-3, "seed": 0}
 
 
@@ -150,6 +151,7 @@ def best_weight(
 
 def vectors_of(
     model: Vectorizer,
+    published: Vectorizer,
     raw: Vectors,
     products: Sequence[Product],
     queries: Sequence[Query],
@@ -172,9 +174,10 @@ def vectors_of(
         ]
         weights[name] = best_weight(*parts[0], tuned_on, products, index)
         rows[name] = sums(*parts[1], weights[name])
-    for composer in ("lincir", "compodiff"):
-        if composer in model.composers:
-            rows[composer] = composed_vectors(model, raw, queries, composer)
+    rows[PUBLISHED] = composed_vectors(published, raw, queries, "lincir")
+    rows[EDIT_AWARE] = composed_vectors(model, raw, queries, "lincir")
+    if COMPODIFF in model.composers:
+        rows[COMPODIFF] = composed_vectors(model, raw, queries, COMPODIFF)
     rows["target in words"] = model.embed_texts([f"a photo of {q.target} for {q.target.gender}" for q in queries])
     return rows, weights
 
@@ -184,8 +187,8 @@ def cached(folder: Path, name: str, settings: Mapping[str, object], *parts: str)
     return folder / f"{name}-{PartsDigest(json.dumps(settings, sort_keys=True), *parts).hexdigest()[:12]}"
 
 
-def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer, list[Item], list[str]]:
-    """Train whatever is not cached; return the model, the shop's products and the titles."""
+def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer, Vectorizer, list[Item], list[str]]:
+    """Train whatever is not cached; return the edit-aware and the published model, the shop's products and the titles."""
     items = read_items(data)
     shop, learnt = ([item for item in items if is_held_out(item) == held_out] for held_out in (True, False))
     print(f"{len(items):,} products: {len(learnt):,} to train on, {len(shop):,} in the shop", flush=True)
@@ -205,17 +208,30 @@ def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer,
         chosen = Hyperparameters(**{key: value for key, value in PHI_SETTINGS.items() if key != "steps"})
         train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), chosen), PHI_SETTINGS["steps"], folder)
         print(f"Φ trained on {len(titles):,} titles in {time.monotonic() - began:.0f} s", flush=True)
+    edited = folder.with_name(f"{folder.name}-edits")
+    if not (edited / "model.json").is_file():
+        began = time.monotonic()
+        run("train", "--captions", data / "titles.txt", "--model", folder, "--out", edited)
+        print(f"edit-aware training in {time.monotonic() - began:.0f} s", flush=True)
     if with_compodiff:
-        folder = _with_compodiff(learnt, folder)
-    return load(str(folder), "cpu"), shop, titles
+        edited = _with_compodiff(learnt, edited)
+    return load(str(edited), "cpu"), load(str(folder), "cpu"), shop, titles
 
 
-def _with_compodiff(learnt: Sequence[Item], folder: Path) -> Path:
-    """Train CompoDiff on triplets of the training products, with the commands that a user would type."""
+def run(*command: object) -> None:
+    """Run a command as a user would type it, and print its output."""
     from click.testing import CliRunner
 
     from cir_vectorizer.cli import main as cli
 
+    result = CliRunner().invoke(cli, [*map(str, command)])
+    print(result.output, flush=True)
+    if result.exit_code:
+        raise SystemExit(result.exit_code)
+
+
+def _with_compodiff(learnt: Sequence[Item], folder: Path) -> Path:
+    """Train CompoDiff on triplets of the training products, with the commands that a user would type."""
     out = folder.with_name(f"{folder.name}-compodiff")
     if (out / "model.json").is_file():
         return out
@@ -226,15 +242,12 @@ def _with_compodiff(learnt: Sequence[Item], folder: Path) -> Path:
         for item in learnt:
             product = item.product
             writer.writerow([item.image.absolute(), item.title, product.type, product.colour, product.gender])
-    for command in (
-        ("make-triplets", table, "--columns", "type,colour,gender", "--out", triplets, "--count", 40_000),
-        ("train-compodiff", "--pairs", table, "--triplets", triplets, "--triplet-columns", "reference,text,target",
-         "--pair-columns", "image,text", "--model", folder, "--out", out, "--prior-steps", 500, "--steps", 2500,
-         "--masks", 0),
-    ):  # fmt: skip
-        result = CliRunner().invoke(cli, [*map(str, command)])
-        if result.exit_code:
-            raise SystemExit(result.output)
+    run("make-triplets", table, "--columns", "type,colour,gender", "--out", triplets, "--count", 40_000)
+    run(
+        "train-compodiff", "--pairs", table, "--triplets", triplets, "--triplet-columns", "reference,text,target",
+        "--pair-columns", "image,text", "--model", folder, "--out", out, "--prior-steps", 500, "--steps", 2500,
+        "--masks", 0,
+    )  # fmt: skip
     return out
 
 
@@ -271,11 +284,11 @@ def report(found: Mapping[str, Hits], queries: Sequence[Query], weights: Mapping
             table.add_row(name, str(len(rows)), *(f"{hits.at[10][rows].mean():.3f}" for hits in found.values()))
     console.print(table)
     best = max(weights, key=lambda name: found[name].at[10].mean())
-    for composer in ("lincir", "compodiff"):
-        if composer in found:
-            for k in KS:
-                mean, low, high = paired_bootstrap(found[composer].at[k], found[best].at[k])
-                print(f"{composer} - {best}, R@{k}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+    pairs = [(EDIT_AWARE, PUBLISHED), (EDIT_AWARE, best), (PUBLISHED, best)]
+    for ours, theirs in (*pairs, *([(COMPODIFF, EDIT_AWARE)] if COMPODIFF in found else [])):
+        for k in KS:
+            mean, low, high = paired_bootstrap(found[ours].at[k], found[theirs].at[k])
+            print(f"{ours} - {theirs}, R@{k}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
 def main() -> None:
@@ -286,11 +299,11 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=QUERIES)
     arguments = parser.parse_args()
     began = time.monotonic()
-    model, shop, titles = prepared(arguments.data, arguments.cache, arguments.compodiff)
+    model, published, shop, titles = prepared(arguments.data, arguments.cache, arguments.compodiff)
     products = [item.product for item in shop]
     raw = embed(model, shop)
     tuned_on, queries = (make_queries(products, arguments.queries, seed) for seed in (11, 12))
-    rows, weights = vectors_of(model, raw, products, queries, tuned_on, titles)
+    rows, weights = vectors_of(model, published, raw, products, queries, tuned_on, titles)
     found = {name: hits_of(vectors, queries, products, unit(raw)) for name, vectors in rows.items()}
     report(found, queries, weights)
     ceiling = found["target in words"].at[10].mean()

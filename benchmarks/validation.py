@@ -17,14 +17,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from cir_vectorizer.backbones.adapter import AdapterSettings
 from cir_vectorizer.composers.lincir import LinCIR
 from cir_vectorizer.models import Vectorizer, load
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.making import MadeEdits, Making
+from cir_vectorizer_trainer.edits.phrasings import Phrasings
+from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights
 from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
 from cir_vectorizer_trainer.phi.judging import FIGURES, MOST_PROBES, Judge
@@ -46,7 +48,6 @@ class Recipe:
     name: str
     settings: EditHyperparameters = PLAIN
     steps: int = 100
-    dropout: float | None = None
     wordings: int | None = None
     from_scratch: bool = False
 
@@ -57,15 +58,15 @@ RECIPES = (
     Recipe("30 steps", steps=30),
     Recipe("from scratch", from_scratch=True),
     Recipe("no noise", replace(PLAIN, noise_strength=0.0)),
-    Recipe("noise x 2", replace(PLAIN, noise_strength=3.0)),
+    Recipe("noise 3", replace(PLAIN, noise_strength=3.0)),
     Recipe("lr / 6", replace(PLAIN, lr=1e-4)),
     Recipe("lr x 5", replace(PLAIN, lr=3e-3)),
-    Recipe("no dropout", dropout=0.0),
+    Recipe("dropout 0.5", replace(PLAIN, dropout=0.5)),
+    Recipe("no smoothing", replace(PLAIN, smoothing=0.0)),
     Recipe("temperature 0.02", replace(PLAIN, weights=EditWeights(temperature=0.02))),
     Recipe("temperature 0.5", replace(PLAIN, weights=EditWeights(temperature=0.5))),
-    Recipe("squared error x 8", replace(PLAIN, weights=EditWeights(squared=2.0))),
+    Recipe("squared error / 8", replace(PLAIN, weights=EditWeights(squared=0.25))),
     Recipe("no adapter", replace(PLAIN, adapt_text_tower=False)),
-    Recipe("rank 2", replace(PLAIN, adapter=AdapterSettings(2, 2.0))),
     Recipe("alpha x 4", replace(PLAIN, adapter=AdapterSettings(8, 32.0))),
     Recipe("few wordings", wordings=FEW_WORDINGS),
 )
@@ -89,19 +90,18 @@ def shop_captions() -> list[str]:
     )
 
 
-def trained(tiny: Vectorizer, edits: list[Edit], recipe: Recipe, seed: int, judge: Judge) -> EditTrainer:
+def trained(
+    tiny: Vectorizer, edits: list[Edit], kinds: Sequence[Kind], recipe: Recipe, seed: int, judge: Judge
+) -> EditTrainer:
     """Train by a recipe; the trainer's last validation is on `judge`."""
     if recipe.wordings is not None:
         kept = sorted({edit.wording for edit in edits if edit.kind == "replace"})
         few = set(random.Random(seed).sample(kept, recipe.wordings))
         edits = [edit for edit in edits if edit.wording in few]
     start = None if recipe.from_scratch else lincir_of(tiny)
-    trainer = EditTrainer(tiny.backbone, edits, (), BuiltinTagger(), replace(recipe.settings, seed=seed), start)
+    settings = replace(recipe.settings, seed=seed)
+    trainer = EditTrainer(tiny.backbone, edits, (), BuiltinTagger(), settings, start, kinds=kinds)
     trainer.judge = judge
-    if recipe.dropout is not None:
-        for layer in trainer.phi.modules():
-            if isinstance(layer, nn.Dropout):
-                layer.p = recipe.dropout
     for _ in trainer.run(recipe.steps):
         pass
     return trainer
@@ -123,9 +123,10 @@ def main() -> None:
     held_out = set(captions[::HELD_OUT_EVERY])
     held = [edit for edit in edits if edit.reference in held_out]
     edits = [edit for edit in edits if not held_out & {edit.reference, edit.target}]
-    probes = made.probes.make(held, MOST_PROBES)
-    judge = Judge(tiny.backbone, probes, captions[::HELD_OUT_EVERY])
-    shifted = Judge(tiny.backbone, probes, captions[::HELD_OUT_EVERY], torch.from_numpy(raw).mean(dim=0))
+    probes = ProbeMaker(made.kinds, Phrasings.read()).make(held, MOST_PROBES)
+    others = captions[::HELD_OUT_EVERY]
+    judge = Judge(tiny.backbone, probes, others, made.kinds)
+    shifted = Judge(tiny.backbone, probes, others, made.kinds, torch.from_numpy(raw).mean(dim=0))
     names = (*FIGURES, "score", "shifted score", "loss")
     print(
         f"{len(edits):,} edits to train on; {len(judge.captions):,} captions to search; {time.monotonic() - started:.0f} s"
@@ -134,7 +135,7 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     for recipe in RECIPES:
         for seed in arguments.seeds:
-            trainer = trained(tiny, edits, recipe, seed, judge)
+            trainer = trained(tiny, edits, made.kinds, recipe, seed, judge)
             found = trainer.history[-1]
             with_gap = shifted.figures(trainer.reader(), trainer.phi)["score"]
             row = {**found.figures, "shifted score": with_gap, "loss": found.loss}

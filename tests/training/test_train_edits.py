@@ -16,6 +16,8 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.models import load, read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.kinds import Kind
+from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditBatch, EditWeights, contrastive_loss, edits_loss
 from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
 from examples.demo.catalog import CATEGORIES, COLOURS
@@ -64,7 +66,7 @@ def test_training_lowers_the_loss_and_writes_a_model_folder_with_an_adapter(tabl
     entry = read_record(out)["composers"]["lincir"]
     record = entry["training"]
     assert record["best_validation_loss"] < 0.9 * record["first_validation_loss"]
-    assert (record["objective"], record["temperature"], record["squared_weight"]) == ("edits", 0.07, 0.25)
+    assert (record["objective"], record["temperature"], record["squared_weight"]) == ("edits", 0.1, 2.0)
     assert record["edits"] + record["validation_edits"] <= 200
     assert entry["adapter"]["rank"] == record["adapter_rank"] == 8
     model = load(str(out), "cpu")
@@ -195,14 +197,37 @@ def test_no_edit_of_a_held_out_caption_is_trained_on(tiny):
     assert not held_out & set(trainer.examples._captions)
 
 
-def test_equal_targets_are_no_negatives():
+def test_targets_of_one_group_are_no_negatives():
     queries, targets = torch.randn(4, 8), torch.randn(4, 8)
-    targets[3] = targets[1]
-    captions = torch.tensor([0, 1, 2, 1])
+    groups = torch.tensor([0, 1, 2, 1])
     cosines = F.normalize(queries, dim=-1) @ F.normalize(targets, dim=-1).T / 0.07
     without = {0: [0, 1, 2, 3], 1: [1, 0, 2], 2: [2, 0, 1, 3], 3: [3, 0, 2]}
     expected = torch.stack([-F.log_softmax(cosines[i, kept], 0)[0] for i, kept in without.items()]).mean()
-    torch.testing.assert_close(contrastive_loss(queries, targets, captions, 0.07), expected)
+    torch.testing.assert_close(contrastive_loss(queries, targets, groups, 0.07), expected)
+
+
+def test_a_target_lies_halfway_to_the_mean_of_the_captions_with_its_values(tiny):
+    made = [
+        Edit("acme red dress", "in blue", "acme blue dress", "replace", "in …"),
+        Edit("zeta red dress", "in blue", "zeta blue dress", "replace", "in …"),
+        Edit("zeta red dress", "in green", "zeta green dress", "replace", "in …"),
+    ]
+    values = {"red": {("red",): 1}, "blue": {("blue",): 1}, "green": {("green",): 1}}
+    kinds = [Kind("colour", "colour", values), Kind("type", "noun", {"dress": {("dress",): 1}})]
+    examples = EditExamples(made, tiny.backbone, kinds, 0.5)
+    batch = examples.batch([0, 1, 2])
+    row = tiny.backbone.text.tokenizer.row
+    blue, red = (
+        tiny.backbone.text.encode_text([row(f"{brand} {colour} dress") for brand in ("acme", "zeta")])
+        for colour in ("blue", "red")
+    )
+    close = {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(batch.targets[:2], 0.5 * blue + 0.5 * blue.mean(0), **close)
+    torch.testing.assert_close(batch.targets[3:5], 0.5 * red + 0.5 * red.mean(0), **close)
+    green = tiny.backbone.text.encode_text([row("zeta green dress")])[0]
+    torch.testing.assert_close(batch.targets[2], green, **close)
+    assert batch.groups.tolist() == [batch.groups[0]] * 2 + [batch.groups[2]] + [batch.groups[3]] * 3
+    assert len(set(batch.groups.tolist())) == 3
 
 
 def test_the_reference_is_a_negative_of_its_own_edit(tiny):
@@ -211,7 +236,8 @@ def test_the_reference_is_a_negative_of_its_own_edit(tiny):
     batch = trainer.examples.batch([0])
     weights = EditWeights(squared=0.0)
     assert edits_loss(tiny.backbone.text, trainer.phi(batch.references), batch, weights) > 0
-    same = EditBatch(batch.prompts, batch.empty, batch.references, batch.references, torch.zeros(2, dtype=torch.long))
+    itself = batch.references.expand(2, -1)
+    same = EditBatch(batch.prompts, batch.empty, batch.references, itself, torch.zeros(2, dtype=torch.long))
     assert edits_loss(tiny.backbone.text, trainer.phi(batch.references), same, weights) == 0
 
 
@@ -252,8 +278,7 @@ def test_gradients_of_a_step_are_those_of_plain_padded_rows():
     parts = list(reader._encode_padded(rows, pseudo_tokens))
     order = torch.tensor([i for indices, _ in parts for i in indices])
     queries = torch.cat([part for _, part in parts])[order.argsort()]
-    targets = torch.cat([batch.targets, batch.references])
-    plain = contrastive_loss(queries, targets, batch.captions, 0.07) + 0.25 * F.mse_loss(queries, targets)
+    plain = contrastive_loss(queries, batch.targets, batch.groups, 0.1) + 2 * F.mse_loss(queries, batch.targets)
     torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
     for mine, theirs in zip(torch.autograd.grad(ours, learning), torch.autograd.grad(plain, learning), strict=True):
         assert (mine - theirs).abs().max() <= 1e-9 * max(1e-6, theirs.abs().max())

@@ -8,9 +8,8 @@ from random import Random
 
 from cir_vectorizer_trainer.captions.keywords import prepare
 from cir_vectorizer_trainer.edits.base import Edit
-from cir_vectorizer_trainer.edits.kinds import learn_kinds, named_kinds
+from cir_vectorizer_trainer.edits.kinds import Kind, learn_kinds, named_kinds
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
-from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.edits.swapping import EditMaker, NoEditError
 
 MOST_CAPTIONS = 1_000_000
@@ -65,7 +64,6 @@ class MadeEdits:
             kinds = learn_kinds(prepared, phrasings, random)
         self.kinds = kinds
         self.maker = EditMaker(prepared, kinds, phrasings, making.seed, making.known_only)
-        self.probes = ProbeMaker(kinds, phrasings)
         self._counts: Counter[str] = Counter()
         self._wordings: set[str] = set()
 
@@ -106,3 +104,9 @@ class MadeEdits:
         yield (
             f"{gave:.0f} % of the {len(self.captions):,} captions gave edits; {able:.0f} % hold a value that can change"
         )
+
+
+def kinds_of_edits(edits: Sequence[Edit], making: Making) -> list[Kind]:
+    """Learn the kinds of values of the captions in a table of edits."""
+    captions = list(dict.fromkeys(caption for edit in edits for caption in (edit.reference, edit.target)))
+    return learn_kinds(captions, Phrasings.read(making.phrasings, making.language), Random(f"captions/{making.seed}"))

@@ -62,6 +62,18 @@ class Finder:
         return [place for place in found if kinds.count(place.kind) == 1]
 
 
+def grouped(captions: Sequence[str], kinds: Sequence[Kind]) -> list[int]:
+    """Return the number of each caption's group: captions that hold the same values, at least two, are in one group."""
+    finder = Finder(kinds)
+    numbers: dict[int | str, int] = {}
+    groups = []
+    for caption in captions:
+        places = finder.places(caption)
+        key = combination(places) if len(places) > 1 else caption
+        groups.append(numbers.setdefault(key, len(numbers)))
+    return groups
+
+
 def combination(places: Sequence[Place]) -> int:
     """Return a digest of the values that a caption holds, in whatever order."""
     values = sorted(f"{place.kind} {place.value}" for place in places)

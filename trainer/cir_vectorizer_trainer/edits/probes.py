@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from cir_vectorizer_trainer.edits.base import Edit
-from cir_vectorizer_trainer.edits.kinds import Kind, learn_kinds
+from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import Finder, Place
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
 
@@ -36,13 +36,6 @@ class ProbeMaker:
         self._kinds = kinds
         self._phrasings = phrasings
         self._finder = Finder(kinds)
-
-    @classmethod
-    def learnt(cls, edits: Sequence[Edit], seed: int = 0) -> "ProbeMaker":
-        """Return a maker for edits whose kinds are not known; kinds are learnt from their English captions."""
-        phrasings = Phrasings.read()
-        captions = dict.fromkeys(caption for edit in edits for caption in (edit.reference, edit.target))
-        return cls(learn_kinds(list(captions), phrasings, Random(f"probes/{seed}")), phrasings)
 
     def make(self, edits: Sequence[Edit], count: int, seed: int = 0) -> list[Probe]:
         """Return a probe for each of up to `count` edits, drawn at random."""

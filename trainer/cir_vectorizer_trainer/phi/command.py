@@ -13,8 +13,8 @@ from cir_vectorizer_trainer.edits.options import making_options
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
     from cir_vectorizer_trainer.edits.base import Edit
+    from cir_vectorizer_trainer.edits.kinds import Kind
     from cir_vectorizer_trainer.edits.making import Making
-    from cir_vectorizer_trainer.edits.probes import ProbeMaker
 
 CAPTIONS_A_STEP, EDITS_A_STEP = 512, 128
 LEAST_STEPS, MOST_STEPS, EDIT_STEPS = 2000, 20_000, 500
@@ -123,6 +123,7 @@ def train(
     from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
     from cir_vectorizer_trainer.edits.making import Making
+    from cir_vectorizer_trainer.edits.phrasings import Phrasings
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
     from cir_vectorizer_trainer.phi.training import train as run
@@ -136,10 +137,10 @@ def train(
     if sources:
         click.echo(captions.summary(), err=True)
     edits: list[Edit] = []
-    probes: ProbeMaker | None = None
+    kinds: Sequence[Kind] = ()
     if objective != "lincir":
         making = Making(attributes, phrasings, language, known_only, seed=seed)
-        edits, probes = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
+        edits, kinds = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
     tagger = best_tagger(captions.captions)
     if phrases:
         tagger = ListedTagger(tagger, phrases)
@@ -151,7 +152,10 @@ def train(
             batch_size=batch_size or EDITS_A_STEP, lr=lr or LR * LR_WIDTH / width, seed=seed,
             noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
-        trainer = EditTrainer(loaded.backbone, edits, captions.captions, tagger, settings, start, beside, probes)
+        trainer = EditTrainer(
+            loaded.backbone, edits, captions.captions, tagger, settings, start, beside, kinds,
+            Phrasings.read(phrasings, language),
+        )  # fmt: skip
         trainer.patience = patience
         unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
         default_steps = EDIT_STEPS
@@ -221,10 +225,11 @@ def _check_sources(
 
 def _edits(
     captions: Sequence[str], sources: Sequence[str], tables: Sequence[Path], making: "Making", needed: bool
-) -> "tuple[list[Edit], ProbeMaker | None]":
+) -> "tuple[list[Edit], Sequence[Kind]]":
     """Read edits from tables, or make them of captions where no table is given; say what was found.
 
-    What makes probes of them is also returned, unless its kinds must be learnt.
+    Returns:
+        The edits, and the kinds of their captions' values.
 
     Args:
         needed: whether captions of which no edit can be made are an error; else the list is then empty.
@@ -233,7 +238,7 @@ def _edits(
         CaptionError: the tables hold no edit.
         SourceError: a table or the phrasings cannot be read, a column is missing, or no edit can be made.
     """
-    from cir_vectorizer_trainer.edits.making import MadeEdits
+    from cir_vectorizer_trainer.edits.making import MadeEdits, kinds_of_edits
     from cir_vectorizer_trainer.edits.swapping import NoEditError
     from cir_vectorizer_trainer.edits.table import read_edits
 
@@ -241,7 +246,7 @@ def _edits(
         edits = list(dict.fromkeys(edit for table in tables for edit in read_edits(table)))
         if not edits:
             raise CaptionError(f"{' and '.join(map(str, tables))} holds no edit; give a table with rows")
-        return edits, None
+        return edits, kinds_of_edits(edits, making)
     try:
         made = MadeEdits(captions, sources, making)
         edits = made.drawn(LEAST_EDITS)
@@ -249,10 +254,10 @@ def _edits(
         if needed:
             raise
         click.echo(f"{error}\nthe captions are trained on as LinCIR publishes it", err=True)
-        return [], None
+        return [], ()
     for sentence in (*made.about_kinds(), *made.about_edits()):
         click.echo(sentence, err=True)
-    return edits, made.probes
+    return edits, made.kinds
 
 
 def _load_start(model: str, device: str | None, from_scratch: bool) -> "Vectorizer":

@@ -1,6 +1,7 @@
 """Edits as the trainer reads them: their prompts as token rows, and the embeddings of their captions."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from cir_vectorizer.backbones import Backbone, Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, prompt_row, words_of_edit
 from cir_vectorizer.query import check_template
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.kinds import Kind
+from cir_vectorizer_trainer.edits.mining import grouped
 from cir_vectorizer_trainer.phi.edits_loss import EditBatch
 
 BLOCK = 4096
@@ -27,26 +30,27 @@ def edit_prompts(edits: Sequence[Edit], tokenizer: Tokenizer) -> list[TokenRow]:
 
 
 class EditExamples:
-    """Edits with their prompts; their captions are embedded by the frozen tower when they are first needed.
+    """Edits with their prompts; their captions are embedded by the frozen tower when the first batch is asked for.
 
-    Captions are numbered by their first appearance, and embedded in blocks of neighbours. So a first pass in the edits'
-    own order can begin at once, and an embedding does not depend on the step that first needs it.
+    Args:
+        kinds: kinds of the captions' values. Captions that hold the same values are a group.
+        smoothing: share of a group's mean embedding in the targets, 0 to 1.
     """
 
-    def __init__(self, edits: Sequence[Edit], backbone: Backbone) -> None:
+    def __init__(self, edits: Sequence[Edit], backbone: Backbone, kinds: Sequence[Kind], smoothing: float) -> None:
         self._backbone = backbone
+        self._smoothing = smoothing
         tokenizer = backbone.text.tokenizer
         numbers: dict[str, int] = {}
         for edit in edits:
             for caption in (edit.reference, edit.target):
                 numbers.setdefault(caption, len(numbers))
         self._captions = list(numbers)
+        self._groups = torch.tensor(grouped(self._captions, kinds))
         self._references = torch.tensor([numbers[edit.reference] for edit in edits])
         self._targets = torch.tensor([numbers[edit.target] for edit in edits])
         self._prompts = edit_prompts(edits, tokenizer)
         self._empty = prompt_row(tokenizer, check_template(PROMPT_WITHOUT_TEXT, 1, has_text=False), 1, "")
-        self._embeddings = torch.empty(len(self._captions), backbone.dim)
-        self._encoded: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -54,30 +58,33 @@ class EditExamples:
     def batch(self, picked: Sequence[int]) -> EditBatch:
         """Return some edits, by index, on the backbone's device."""
         at = torch.tensor(list(picked))
-        references, targets = self._references[at], self._targets[at]
+        references = self._references[at]
+        captions = torch.cat([self._targets[at], references])
+        groups = self._groups[captions]
+        targets = torch.lerp(self.embeddings[captions], self._means[groups], self._smoothing)
         device = self._backbone.device
         return EditBatch(
             [self._prompts[i] for i in picked],
             self._empty,
-            self._embeddings_of(references).to(device),
-            self._embeddings_of(targets).to(device),
-            torch.cat([targets, references]).to(device),
+            self.embeddings[references].to(device),
+            targets.to(device),
+            groups.to(device),
         )
 
-    def first_embeddings(self) -> Tensor:
-        """Return the embeddings of the first block of captions. (at most `BLOCK`, dim)"""
-        return self._embeddings_of(torch.arange(min(BLOCK, len(self._captions))))
-
-    def _embeddings_of(self, numbers: Tensor) -> Tensor:
-        for block in sorted({number // BLOCK for number in numbers.tolist()} - self._encoded):
-            self._encode(block)
-        return self._embeddings[numbers]
-
+    @cached_property
     @torch.no_grad()
-    def _encode(self, block: int) -> None:
-        text, part = self._backbone.text, slice(block * BLOCK, (block + 1) * BLOCK)
-        rows = [text.tokenizer.row(caption) for caption in self._captions[part]]
-        embeddings = text.encode_text(rows).cpu()
-        self._embeddings = self._embeddings.to(embeddings.dtype)
-        self._embeddings[part] = embeddings
-        self._encoded.add(block)
+    def embeddings(self) -> Tensor:
+        """Embeddings of all captions by the frozen tower. (captions, dim)"""
+        text = self._backbone.text
+        parts = []
+        for at in range(0, len(self._captions), BLOCK):
+            rows = [text.tokenizer.row(caption) for caption in self._captions[at : at + BLOCK]]
+            parts.append(text.encode_text(rows).cpu())
+        return torch.cat(parts)
+
+    @cached_property
+    def _means(self) -> Tensor:
+        """Mean embedding of each group. (groups, dim)"""
+        counts = torch.bincount(self._groups)
+        sums = torch.zeros(len(counts), self.embeddings.shape[1], dtype=self.embeddings.dtype)
+        return sums.index_add_(0, self._groups, self.embeddings) / counts[:, None]

@@ -2,7 +2,8 @@
 
 For a batch of n edits there are 2n prompts: each edit's own, whose target is the edit's target caption, and the empty
 edit of its reference, whose target is the reference itself. So a reference is the hard negative of its own edit, and
-the other way round. Targets come from the frozen tower, in whose space the index is.
+the other way round. Targets come from the frozen tower, in whose space the index is. A target lies between its caption's
+embedding and the mean over the captions that hold the same values: titles differ in names and codes that no picture shows.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,8 @@ class EditWeights:
             captions it is scaled down in proportion.
     """
 
-    temperature: float = 0.07
-    squared: float = 0.25
+    temperature: float = 0.1
+    squared: float = 2.0
     anchor: float = 1.0
 
 
@@ -39,16 +40,15 @@ class EditBatch:
         prompts: of the edits, each with markers for pseudo-token 0.
         empty: the prompt of the empty edit.
         references: (n, dim), embeddings of the reference captions by the frozen tower, unnormalised.
-        targets: (n, dim), those of the target captions.
-        captions: (2n,), numbers of the target captions, then of the reference captions; equal captions have equal
-            numbers.
+        targets: (2n, dim), the embeddings that the prompts must have: those of the edits, then of the empty edits.
+        groups: (2n,), numbers of the targets' groups; targets of one group are no negatives of each other.
     """
 
     prompts: Sequence[TokenRow]
     empty: TokenRow
     references: Tensor
     targets: Tensor
-    captions: Tensor
+    groups: Tensor
 
 
 def edits_loss(text: TextEncoder, pseudo_tokens: Tensor, batch: EditBatch, weights: EditWeights) -> Tensor:
@@ -61,20 +61,19 @@ def edits_loss(text: TextEncoder, pseudo_tokens: Tensor, batch: EditBatch, weigh
     edited = [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(batch.prompts)]
     empty = [TokenRow(batch.empty.ids, tuple((at, i) for at, _ in batch.empty.slots)) for i in range(len(edited))]
     queries = text.encode_text([*edited, *empty], pseudo_tokens)
-    targets = torch.cat([batch.targets, batch.references])
-    contrast = contrastive_loss(queries, targets, batch.captions, weights.temperature)
-    return contrast + weights.squared * F.mse_loss(queries, targets)
+    contrast = contrastive_loss(queries, batch.targets, batch.groups, weights.temperature)
+    return contrast + weights.squared * F.mse_loss(queries, batch.targets)
 
 
-def contrastive_loss(queries: Tensor, targets: Tensor, captions: Tensor, temperature: float) -> Tensor:
+def contrastive_loss(queries: Tensor, targets: Tensor, groups: Tensor, temperature: float) -> Tensor:
     """Return the mean cross-entropy of finding each query's target among all targets, by cosine over `temperature`.
 
     Args:
         queries, targets: (n, dim).
-        captions: (n,), numbers of the target captions; other targets with a query's own caption are no negatives.
+        groups: (n,), numbers of the targets' groups; other targets of a query's own group are no negatives.
     """
     cosines = F.normalize(queries, dim=-1) @ F.normalize(targets, dim=-1).T
-    twins = captions[:, None] == captions[None]
-    twins = twins & ~torch.eye(len(captions), dtype=torch.bool, device=captions.device)
+    twins = groups[:, None] == groups[None]
+    twins = twins & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
     logits = (cosines / temperature).masked_fill(twins, float("-inf"))
-    return F.cross_entropy(logits, torch.arange(len(captions), device=captions.device))
+    return F.cross_entropy(logits, torch.arange(len(groups), device=groups.device))

@@ -26,6 +26,8 @@ from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.kinds import Kind
+from cir_vectorizer_trainer.edits.phrasings import Phrasings
 from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.edits_examples import EditExamples
@@ -39,6 +41,8 @@ from cir_vectorizer_trainer.state import weights_of, write_state
 
 OBJECTIVE = "edits"
 MOST_VALIDATION = 2048
+MEASURED = 4096
+"""Number of captions on which the noise is measured."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class EditHyperparameters:
         noise_strength: as in LinCIR's training; None is the published noise.
         validation_share: part of the reference captions whose edits, at most 2,048, are held out to choose the best
             weights: those that do best on probes made of them (see `judging`).
+        dropout: Φ's dropout while it learns.
+        smoothing: share, in a target, of the mean embedding of captions that hold the same values.
         adapt_text_tower: whether the adapter learns; without it Φ alone does.
     """
 
@@ -60,6 +66,8 @@ class EditHyperparameters:
     seed: int = 0
     noise_strength: float | None = None
     validation_share: float = 0.05
+    dropout: float = 0.1
+    smoothing: float = 0.5
     adapt_text_tower: bool = True
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     weights: EditWeights = field(default_factory=EditWeights)
@@ -86,8 +94,9 @@ class EditTrainer(Training):
         start: the composer whose Φ and adapter are the start, the adapter only if it has the same sizes; new ones if
             None.
         beside: a model folder over the same backbone, whose other composers are copied into the new folder.
-        probes: makes probes of the held-out edits, by which the best weights are chosen; it is learnt from the edits'
-            captions if None.
+        kinds: kinds of the captions' values, which tell captions that hold the same values, and give probes their hard
+            negatives.
+        phrasings: of the captions' language; our English ones if None.
         pictures_mean: (dim,), mean embedding of pictures like those that are searched, if it is known.
 
     Raises:
@@ -109,20 +118,22 @@ class EditTrainer(Training):
         hyperparameters: EditHyperparameters,
         start: LinCIR | None = None,
         beside: Path | None = None,
-        probes: ProbeMaker | None = None,
+        kinds: Sequence[Kind] = (),
+        phrasings: Phrasings | None = None,
         pictures_mean: Tensor | None = None,
     ) -> None:
         self.backbone = backbone
         self.hyperparameters = hyperparameters
         self.beside = beside
         training, validation = self._split([edit for edit in edits if edit.words or edit.negative])
-        self.examples = EditExamples(training, backbone)
-        self.validation = EditExamples(validation, backbone)
-        maker = probes or ProbeMaker.learnt(edits, hyperparameters.seed)
+        self.examples = EditExamples(training, backbone, kinds, hyperparameters.smoothing)
+        self.validation = EditExamples(validation, backbone, kinds, hyperparameters.smoothing)
+        maker = ProbeMaker(kinds, phrasings or Phrasings.read())
         self.judge = Judge(
             backbone,
             maker.make(validation, MOST_PROBES, hyperparameters.seed),
             [caption for edit in validation for caption in (edit.target, edit.reference)],
+            kinds,
             pictures_mean,
         )
         used = {caption for edit in edits for caption in (edit.reference, edit.target)}
@@ -132,12 +143,15 @@ class EditTrainer(Training):
         share = len(self.anchors) / max(1, len(training) + len(self.anchors))
         self.anchor_size = math.ceil(share * hyperparameters.batch_size)
         self.published_strength, strength, self.noise_scale = noise_strengths(
-            backbone.dim, self.examples.first_embeddings(), hyperparameters.noise_strength
+            backbone.dim, self.examples.embeddings[:MEASURED], hyperparameters.noise_strength
         )
         with torch.random.fork_rng():
             torch.manual_seed(hyperparameters.seed)
             phi = Phi(backbone.dim, backbone.text.facts.width) if start is None else copy.deepcopy(start.phi)
             self.phi = phi.to(backbone.device).requires_grad_(True)
+            for module in phi.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = hyperparameters.dropout
             adapter = Adapter(backbone.text, hyperparameters.adapter)
             if start is not None and start.adapter is not None and start.adapter.settings == adapter.settings:
                 adapter.load_tensors(start.adapter.tensors())

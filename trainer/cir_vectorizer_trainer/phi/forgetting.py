@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone
 from cir_vectorizer_trainer.edits.making import MadeEdits, Making
+from cir_vectorizer_trainer.edits.phrasings import Phrasings
+from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.phi.judging import Judge
 
 CAPTIONS = Path(__file__).parent / "general_captions.txt"
@@ -98,7 +100,9 @@ def general_judge(backbone: Backbone) -> Judge | None:
     captions = CAPTIONS.read_text(encoding="utf-8").splitlines()
     made = MadeEdits(captions, (), Making(count=2 * MOST_PROBES))
     edits = [edit for edit in made.draw() if edit.words]
-    judge = Judge(backbone, made.probes.make(edits, MOST_PROBES), made.captions)
+    judge = Judge(
+        backbone, ProbeMaker(made.kinds, Phrasings.read()).make(edits, MOST_PROBES), made.captions, made.kinds
+    )
     unit = F.normalize(judge.embeddings(), dim=-1)
     alike = ((unit @ unit.T) > _ALIKE).sum(dim=1) > 1
     return None if alike.float().mean() > _MOST_ALIKE else judge

@@ -1,8 +1,8 @@
 """Judging Φ without pictures: composed queries made of held-out captions must find their own target caption.
 
 A query is the prompt of an edit, with Φ of the reference caption's noised embedding at its marker. It is searched among
-the embeddings of thousands of captions by the frozen tower: all targets, hard negatives and other held-out captions. The
-noise stands for the gap between captions and pictures. It has the published strength times 0.5, 1 and 1.5, however the
+the embeddings of thousands of captions by the frozen tower: all targets, hard negatives and other held-out captions.
+Captions that hold the same values as the target are found as well as the target itself. The noise stands for the gap between captions and pictures. It has the published strength times 0.5, 1 and 1.5, however the
 training noises its captions, so that recipes can be compared; the three results are averaged.
 """
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, TextEncoder, TokenRow
+from cir_vectorizer_trainer.edits.kinds import Kind
+from cir_vectorizer_trainer.edits.mining import grouped
 from cir_vectorizer_trainer.edits.probes import Probe
 from cir_vectorizer_trainer.phi.edits_examples import edit_prompts
 from cir_vectorizer_trainer.phi.loss import add_noise
@@ -33,6 +35,7 @@ class Judge:
         backbone: its text tower embeds the gallery, when it is first needed.
         probes: at least one.
         others: further captions of the gallery; at most `MOST_OTHERS` are used.
+        kinds: kinds of the captions' values, which tell captions that hold the same values.
         pictures_mean: (dim,), mean embedding of pictures. Reference embeddings are shifted by its difference from the mean
             of the gallery's captions, the modality gap; None shifts nothing.
     """
@@ -42,6 +45,7 @@ class Judge:
         backbone: Backbone,
         probes: Sequence[Probe],
         others: Sequence[str] = (),
+        kinds: Sequence[Kind] = (),
         pictures_mean: Tensor | None = None,
     ) -> None:
         self._backbone = backbone
@@ -59,6 +63,8 @@ class Judge:
         for caption in list(dict.fromkeys(others))[:MOST_OTHERS]:
             numbers.setdefault(caption, len(numbers))
         self.captions = list(numbers)
+        groups = torch.tensor(grouped(self.captions, kinds), device=backbone.device)
+        self._wanted = groups[self._targets][:, None] == groups[None]
         self._pictures_mean = pictures_mean
         self._gallery: Tensor | None = None
 
@@ -101,7 +107,8 @@ class Judge:
             return cosines.gather(1, column.clamp(min=0)[:, None])[:, 0].masked_fill(column == _MISSING, -torch.inf)
 
         target = of(self._targets)
-        ranks = (cosines > target[:, None]).sum(dim=1)
+        nearest = cosines.masked_fill(~self._wanted, -torch.inf).amax(dim=1, keepdim=True)
+        ranks = (cosines > nearest).sum(dim=1)
         edited = (target > of(self._references)) & (target > of(self._wrong_values))
         figures = {
             "r_at_1": (ranks < 1).float().mean().item(),
