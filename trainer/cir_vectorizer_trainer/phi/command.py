@@ -11,6 +11,8 @@ from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.edits.options import making_options
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cir_vectorizer.models import Vectorizer
     from cir_vectorizer_trainer.edits.base import Edit
     from cir_vectorizer_trainer.edits.kinds import Kind
@@ -93,6 +95,26 @@ PATIENCE = 5
     metavar="N",
     help="For objective edits: stop after N validations, one each 100 steps, that are no better than an earlier one.",
 )
+@click.option(
+    "--picture-index",
+    metavar="ADDRESS|DIR",
+    help="For objective edits: collection or folder of pictures like those searched; their mean embedding shifts the "
+    "held-out captions that stand for pictures.",
+)
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Draw the curves of the validations.",
+)
+@click.option(
+    "--tensorboard",
+    "board_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write losses and figures for TensorBoard, which must be installed.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
 @DEVICE_OPTION
@@ -102,7 +124,8 @@ def train(
     objective: str | None, from_scratch: bool,
     attributes: tuple[str, ...], phrasings: Path | None, language: str, known_only: bool, edit_tables: tuple[Path, ...],
     adapt_text_tower: bool, steps: int | None, batch_size: int | None, lr: float | None,
-    noise_strength: float | None, patience: int, seed: int, resume: bool, device: str | None,
+    noise_strength: float | None, patience: int, picture_index: str | None, plot_file: Path | None,
+    board_folder: Path | None, seed: int, resume: bool, device: str | None,
 ) -> None:  # fmt: skip
     """Tune Φ on captions, without pictures, and write a model folder.
 
@@ -124,14 +147,25 @@ def train(
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
     from cir_vectorizer_trainer.edits.making import Making
     from cir_vectorizer_trainer.edits.phrasings import Phrasings
+    from cir_vectorizer_trainer.phi.curves import Board, plot
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
+    from cir_vectorizer_trainer.phi.picture_index import mean_embedding
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
     from cir_vectorizer_trainer.phi.training import train as run
-    from cir_vectorizer_trainer.progress import Progress, Units, say_result, say_resumed, watched
+    from cir_vectorizer_trainer.progress import (
+        OnProgress,
+        Progress,
+        ShouldStop,
+        Units,
+        say_result,
+        say_resumed,
+        watched,
+    )
 
     if resume and objective is None:
         objective = _saved_objective(folder)
     _check_sources(objective, sources, edit_tables, attributes)
+    board = Board(board_folder) if board_folder is not None else None
     phrases = read_word_list(keywords) if keywords else {}
     captions = read_captions(sources, column) if sources else CaptionSet([], 0, 0, 0)
     if sources:
@@ -152,9 +186,13 @@ def train(
             batch_size=batch_size or EDITS_A_STEP, lr=lr or LR * LR_WIDTH / width, seed=seed,
             noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
+        mean: Tensor | None = None
+        if picture_index is not None:
+            mean, pictures = mean_embedding(picture_index, loaded)
+            click.echo(f"{picture_index}: mean embedding of {pictures:,} pictures", err=True)
         trainer = EditTrainer(
             loaded.backbone, edits, captions.captions, tagger, settings, start, beside, kinds,
-            Phrasings.read(phrasings, language),
+            Phrasings.read(phrasings, language), mean,
         )  # fmt: skip
         trainer.patience = patience
         unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
@@ -182,11 +220,21 @@ def train(
         judged = "" if found is None else f"  R@10 {found:.3f}"
         return f"loss {progress.loss:.5f}  validation {progress.validation.loss:.5f}{judged}"
 
+    def run_shown(show: OnProgress, stop: ShouldStop) -> bool:
+        def on_progress(progress: Progress) -> None:
+            show(progress)
+            if board is not None:
+                board.note(progress)
+
+        return run(trainer, total, folder, on_progress, stop)
+
     finished = watched(
-        lambda show, stop: run(trainer, total, folder, show, stop),
+        run_shown,
         Units(unit, trainer.hyperparameters.batch_size, trainer.step, total),
         note,
     )
+    if plot_file is not None:
+        plot(trainer.history, plot_file)
     say_result(trainer, finished)
     if trainer.step < total:
         click.echo(f"stopped after step {trainer.step:,}: {patience} validations were no better", err=True)
