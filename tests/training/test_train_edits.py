@@ -52,10 +52,11 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / read_record(folder)["composers"]["lincir"]["file"])
 
 
-def trainer_of(model, some=None, captions=(), **settings) -> EditTrainer:
+def trainer_of(model, some=None, captions=(), from_scratch=False, **settings) -> EditTrainer:
     hyperparameters = EditHyperparameters(**{"batch_size": 16, "lr": 1e-3, **settings})
     chosen = edits() if some is None else some
-    return EditTrainer(model.backbone, chosen, captions, BuiltinTagger(), hyperparameters, lincir_of(model))
+    start = None if from_scratch else lincir_of(model)
+    return EditTrainer(model.backbone, chosen, captions, BuiltinTagger(), hyperparameters, start)
 
 
 def test_training_lowers_the_loss_and_writes_a_model_folder_with_an_adapter(table, tmp_path):
@@ -281,3 +282,37 @@ def test_gradients_of_a_step_are_those_of_plain_padded_rows():
     torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
     for mine, theirs in zip(torch.autograd.grad(ours, learning), torch.autograd.grad(plain, learning), strict=True):
         assert (mine - theirs).abs().max() <= 1e-9 * max(1e-6, theirs.abs().max())
+
+
+def test_the_best_weights_are_those_that_find_the_most_held_out_targets(tiny, monkeypatch):
+    """A validation with a higher score is better, whatever its loss."""
+    monkeypatch.setattr("cir_vectorizer_trainer.phi.training.VALIDATE_EVERY", 1)
+    trainer = trainer_of(tiny)
+    scores = iter((0.2, 0.6, 0.5, 0.55))
+    monkeypatch.setattr(trainer.judge, "figures", lambda reader, phi: {"score": next(scores)})
+    list(trainer.run(3))
+    assert trainer.best_validation.step == 1
+    assert [entry.figures["score"] for entry in trainer.history] == [0.2, 0.6, 0.5, 0.55]
+
+
+def test_a_run_ends_when_its_patience_does(tiny, monkeypatch):
+    monkeypatch.setattr("cir_vectorizer_trainer.phi.training.VALIDATE_EVERY", 1)
+    trainer = trainer_of(tiny)
+    trainer.patience = 2
+    scores = iter((0.1, 0.6, 0.5, 0.4, 0.9))
+    monkeypatch.setattr(trainer.judge, "figures", lambda reader, phi: {"score": next(scores)})
+    assert [progress.step for progress in trainer.run(10)] == [1, 2, 3]
+    assert trainer.out_of_patience
+    assert list(trainer.run(10)) == []
+
+
+def test_every_validation_is_in_the_record_and_in_the_saved_state(table, tmp_path):
+    out = tmp_path / "model"
+    train("--edits", table, "--out", out, "--steps", 30, "--from-scratch", *SETTINGS)
+    record = read_record(out)["composers"]["lincir"]["training"]
+    curve = record["curve"]
+    assert [entry["step"] for entry in curve] == [0, 30]
+    assert {"r_at_1", "r_at_10", "edit", "keep", "score"} <= curve[0]["figures"].keys()
+    assert curve[1]["figures"]["score"] > curve[0]["figures"]["score"] + 0.1
+    saved = torch.load(out / "training.pt", weights_only=True)
+    assert [entry["figures"] for entry in saved["history"]] == [entry["figures"] for entry in curve]

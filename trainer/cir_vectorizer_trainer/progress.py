@@ -4,10 +4,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import click
+
+TITLES = {"r_at_1": "R@1", "r_at_10": "R@10", "edit": "edit accuracy", "keep": "keep accuracy"}
+"""Names of figures as they are shown."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,28 @@ class Validation:
     Attributes:
         stage: the stage that was validated; empty if the training has only one.
         tasks: loss of each task, if the training has several; `loss` weights them by their share of a batch.
+        figures: shares by name, such as R@10, if the training is judged by more than the loss; "score" among them is the
+            one that chooses.
     """
 
     step: int
     loss: float
     stage: str = ""
     tasks: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def better_than(self, other: "Validation | None") -> bool:
+        """Return True if the score is higher; among equal scores, or where one is missing, if the loss is lower."""
+        if other is None:
+            return True
+        scores = self.figures.get("score"), other.figures.get("score")
+        if None not in scores and scores[0] != scores[1]:
+            return self.figures["score"] > other.figures["score"]
+        return self.loss < other.loss
+
+    def to_record(self) -> dict[str, Any]:
+        """Return everything that is known of it, for the record of a model."""
+        return {name: value for name, value in asdict(self).items() if value not in ("", {})}
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ class Trainer(Protocol):
     Attributes:
         step: steps done.
         history: every validation.
-        best_validation: the one with the lowest loss, whose weights are kept; None before the first validation.
+        best_validation: the best one, whose weights are kept; None before the first validation.
     """
 
     step: int
@@ -162,6 +181,12 @@ def say_result(trainer: Trainer, finished: bool) -> None:
     if (best := trainer.best_validation) is not None:
         first = trainer.history[0].loss
         click.echo(f"validation loss {first:.5f} before, {best.loss:.5f} at its best (step {best.step:,})", err=True)
+        if best.figures:
+            before = trainer.history[0].figures
+            shown = (
+                f"{TITLES.get(n, n)} {before[n]:.3f} to {value:.3f}" for n, value in best.figures.items() if n in before
+            )
+            click.echo(f"held-out queries: {', '.join(shown)}", err=True)
     if not finished:
         click.echo(f"stopped and saved after step {trainer.step:,}; go on with --resume", err=True)
         sys.exit(130)

@@ -120,6 +120,15 @@ class Phrasings:
         """Return the indefinite articles of the language."""
         return frozenset(self._entry.get("articles", {}).values())
 
+    def articled(self, caption: str) -> str:
+        """Return a caption with "a" and "an" as the words after them ask for."""
+        articles = self.articles()
+        words = caption.split()
+        for at, word in enumerate(words[:-1]):
+            if word in articles:
+                words[at] = self.article(words[at + 1])
+        return " ".join(words)
+
     def with_article(self, words: str) -> str:
         """Return words with their article: "a shirt"; a plural has none."""
         plural = re.search(r"[^su]s$", words)

@@ -146,7 +146,7 @@ class EditMaker:
         rest = without(caption, place, role)
         if rest is None:
             return []
-        rest = self._articled(rest)
+        rest = self._phrasings.articled(rest)
         value = caption[place.start : place.end]
         if change == "add":
             return [self._edit(rest, self._phrasings.say("add", role, "", value, self._random), caption, "add")]
@@ -175,7 +175,7 @@ class EditMaker:
         rest = without(first.target, second, role)
         if rest is None or (what == "unwanted" and role == "audience"):
             return []
-        rest = self._articled(rest)
+        rest = self._phrasings.articled(rest)
         if what == "unwanted":
             return [replace(self._edit(caption, said, rest, "two"), negative=value)]
         gone = self._phrasings.say("remove", role, value, "", random)
@@ -201,19 +201,10 @@ class EditMaker:
         counts = [sum(kind.values[value].values()) ** 0.5 for value in values]
         for value in random.choices(values, counts, k=_TRIES if self._known_only else 1):
             new = kind.surface(value, old, random)
-            target = self._articled(caption[: place.start] + new + caption[place.end :])
+            target = self._phrasings.articled(caption[: place.start] + new + caption[place.end :])
             if not self._known_only or combination(self._finder.places(target)) in self.index.combinations:
                 return Change(target, old, new)
         return None
-
-    def _articled(self, caption: str) -> str:
-        """Return a caption with "a" and "an" as the words after them ask for."""
-        articles = self._phrasings.articles()
-        words = caption.split()
-        for at, word in enumerate(words[:-1]):
-            if word in articles:
-                words[at] = self._phrasings.article(words[at + 1])
-        return " ".join(words)
 
 
 def without(caption: str, place: Place, role: str) -> str | None:

@@ -12,6 +12,8 @@ from cir_vectorizer_trainer.edits.options import making_options
 from cir_vectorizer_trainer.phi.loop import LoopSettings, loop_options
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cir_vectorizer.models import Vectorizer
     from cir_vectorizer_trainer.edits.base import Edit
     from cir_vectorizer_trainer.edits.kinds import Kind
@@ -22,6 +24,7 @@ LEAST_STEPS, MOST_STEPS, EDIT_STEPS = 2000, 20_000, 500
 LR, LR_WIDTH = 1e-4, 768
 """Learning rate of Φ; on edits it is in inverse proportion to the text tower's width, and this one at a width of 768."""
 LEAST_EDITS = 20
+PATIENCE = 5
 
 
 @click.command(short_help="Tune Φ (LinCIR) on product captions; no pictures needed.")
@@ -85,6 +88,34 @@ LEAST_EDITS = 20
     metavar="X",
     help="Noise in units of mean ‖e‖/√dim.  [default: the published noise]",
 )
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    default=PATIENCE,
+    show_default=True,
+    metavar="N",
+    help="For objective edits: stop after N validations, one each 100 steps, that are no better than an earlier one.",
+)
+@click.option(
+    "--picture-index",
+    metavar="ADDRESS|DIR",
+    help="For objective edits: collection or folder of pictures like those searched; their mean embedding shifts the "
+    "held-out captions that stand for pictures.",
+)
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Draw the curves of the validations.",
+)
+@click.option(
+    "--tensorboard",
+    "board_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write losses and figures for TensorBoard, which must be installed.",
+)
 @loop_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
@@ -103,7 +134,8 @@ def train(
     objective: str | None, from_scratch: bool,
     attributes: tuple[str, ...], phrasings: Path | None, language: str, known_only: bool, edit_tables: tuple[Path, ...],
     adapt_text_tower: bool, steps: int | None, batch_size: int | None, lr: float | None,
-    noise_strength: float | None, seed: int, save_every: float, resume: bool, device: str | None, **loop_settings: Any,
+    noise_strength: float | None, patience: int, picture_index: str | None, plot_file: Path | None,
+    board_folder: Path | None, seed: int, save_every: float, resume: bool, device: str | None, **loop_settings: Any,
 ) -> None:  # fmt: skip
     """Tune Φ on captions, without pictures, and write a model folder.
 
@@ -111,7 +143,8 @@ def train(
     of the text tower learn from them, and captions that gave none are trained on as LinCIR publishes it. With --objective
     lincir, all are, and no adapter learns. Training goes on from the Φ and the adapter of --model, if it has them.
 
-    A part of the captions or edits is held out; the weights that do best on it are kept. Ctrl-C saves and stops;
+    A part of the captions or edits is held out; the weights that do best on it are kept. With edits, they are judged by
+    composed queries that must find their target among held-out captions, so no pictures are needed. Ctrl-C saves and stops;
     --resume continues.
 
     \b
@@ -123,16 +156,28 @@ def train(
     from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
     from cir_vectorizer_trainer.edits.making import Making
+    from cir_vectorizer_trainer.edits.phrasings import Phrasings
     from cir_vectorizer_trainer.phi import processes
+    from cir_vectorizer_trainer.phi.curves import Board, plot
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
+    from cir_vectorizer_trainer.phi.picture_index import mean_embedding
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
     from cir_vectorizer_trainer.phi.training import train as run
-    from cir_vectorizer_trainer.progress import Progress, Units, say_result, say_resumed, watched
+    from cir_vectorizer_trainer.progress import (
+        OnProgress,
+        Progress,
+        ShouldStop,
+        Units,
+        say_result,
+        say_resumed,
+        watched,
+    )
 
     click.get_current_context().with_resource(processes.joined())
     if resume and objective is None:
         objective = _saved_objective(folder)
     _check_sources(objective, sources, edit_tables, attributes)
+    board = Board(board_folder) if board_folder is not None and processes.rank() == 0 else None
     phrases = read_word_list(keywords) if keywords else {}
     captions = read_captions(sources, column) if sources else CaptionSet([], 0, 0, 0)
     if sources:
@@ -154,7 +199,15 @@ def train(
             batch_size=batch_size or EDITS_A_STEP, lr=lr or LR * LR_WIDTH / width, seed=seed,
             noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
-        trainer = EditTrainer(loaded.backbone, edits, captions.captions, tagger, settings, start, beside, kinds, loop)
+        mean: Tensor | None = None
+        if picture_index is not None:
+            mean, pictures = mean_embedding(picture_index, loaded)
+            click.echo(f"{picture_index}: mean embedding of {pictures:,} pictures", err=True)
+        trainer = EditTrainer(
+            loaded.backbone, edits, captions.captions, tagger, settings, start, beside, kinds,
+            Phrasings.read(phrasings, language), mean, loop,
+        )  # fmt: skip
+        trainer.patience = patience
         unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
         default_steps = EDIT_STEPS
     else:
@@ -176,14 +229,30 @@ def train(
     )
 
     def note(progress: Progress) -> str:
-        return f"loss {progress.loss:.5f}  validation {progress.validation.loss:.5f}"
+        found = progress.validation.figures.get("r_at_10")
+        judged = "" if found is None else f"  R@10 {found:.3f}"
+        return f"loss {progress.loss:.5f}  validation {progress.validation.loss:.5f}{judged}"
+
+    def run_shown(show: OnProgress, stop: ShouldStop) -> bool:
+        def on_progress(progress: Progress) -> None:
+            show(progress)
+            if board is not None:
+                board.note(progress)
+
+        return run(trainer, total, folder, on_progress, stop, 60 * save_every)
 
     finished = watched(
-        lambda show, stop: run(trainer, total, folder, show, stop, 60 * save_every),
+        run_shown,
         Units(unit, trainer.hyperparameters.batch_size, trainer.step, total),
         note,
     )
+    if plot_file is not None and processes.rank() == 0:
+        plot(trainer.history, plot_file)
     say_result(trainer, finished)
+    if trainer.step < total:
+        click.echo(f"stopped after step {trainer.step:,}: {patience} validations were no better", err=True)
+    for remark in trainer.remarks:
+        click.echo(remark, err=True)
     click.echo(str(folder))
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer.backbones import Backbone, Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, prompt_row, words_of_edit
 from cir_vectorizer.query import check_template
 from cir_vectorizer_trainer.edits.base import Edit
@@ -16,6 +16,17 @@ from cir_vectorizer_trainer.phi.edits_loss import EditBatch
 
 BLOCK = 4096
 """Number of captions whose embeddings are computed together."""
+
+
+def edit_prompts(edits: Sequence[Edit], tokenizer: Tokenizer) -> list[TokenRow]:
+    """Return the prompts of edits, each with markers for pseudo-token 0."""
+    pieces = check_template(PROMPT, 1, has_text=True)
+    rows: dict[str, TokenRow] = {}  # many edits share their words
+    for edit in edits:
+        words = words_of_edit(edit.words, edit.negative)
+        if words not in rows:
+            rows[words] = prompt_row(tokenizer, pieces, 1, words)
+    return [rows[words_of_edit(edit.words, edit.negative)] for edit in edits]
 
 
 class EditExamples:
@@ -30,7 +41,6 @@ class EditExamples:
         self._backbone = backbone
         self._smoothing = smoothing
         tokenizer = backbone.text.tokenizer
-        pieces = check_template(PROMPT, 1, has_text=True)
         numbers: dict[str, int] = {}
         for edit in edits:
             for caption in (edit.reference, edit.target):
@@ -39,12 +49,7 @@ class EditExamples:
         self._groups = torch.tensor(grouped(self._captions, kinds))
         self._references = torch.tensor([numbers[edit.reference] for edit in edits])
         self._targets = torch.tensor([numbers[edit.target] for edit in edits])
-        rows: dict[str, TokenRow] = {}  # many edits share their words
-        for edit in edits:
-            words = words_of_edit(edit.words, edit.negative)
-            if words not in rows:
-                rows[words] = prompt_row(tokenizer, pieces, 1, words)
-        self._prompts = [rows[words_of_edit(edit.words, edit.negative)] for edit in edits]
+        self._prompts = edit_prompts(edits, tokenizer)
         self._empty = prompt_row(tokenizer, check_template(PROMPT_WITHOUT_TEXT, 1, has_text=False), 1, "")
 
     def __len__(self) -> int:

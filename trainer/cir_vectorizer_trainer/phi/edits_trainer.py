@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,14 +27,18 @@ from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.edits.base import Edit
 from cir_vectorizer_trainer.edits.kinds import Kind
+from cir_vectorizer_trainer.edits.phrasings import Phrasings
+from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
 from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.forgetting import Blend, blended, choose, general_judge
+from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
 from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
 from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start, optimizer_of
-from cir_vectorizer_trainer.state import write_state
+from cir_vectorizer_trainer.state import weights_of, write_state
 
 OBJECTIVE = "edits"
 DEFAULTS = LoopSettings()
@@ -50,7 +55,7 @@ class EditHyperparameters:
         lr: learning rate of Φ; the adapter's is `adapter_lr_ratio` times that.
         noise_strength: as in LinCIR's training; None is the published noise.
         validation_share: part of the reference captions whose edits, at most 2,048, are held out to choose the best
-            weights.
+            weights: those that do best on probes made of them (see `judging`).
         dropout: Φ's dropout while it learns.
         smoothing: share, in a target, of the mean embedding of captions that hold the same values.
         adapt_text_tower: whether the adapter learns; without it Φ alone does.
@@ -91,7 +96,10 @@ class EditTrainer(Training):
         start: the composer whose Φ and adapter are the start, the adapter only if it has the same sizes; new ones if
             None.
         beside: a model folder over the same backbone, whose other composers are copied into the new folder.
-        kinds: kinds of the captions' values, which tell captions that hold the same values.
+        kinds: kinds of the captions' values, which tell captions that hold the same values, and give probes their hard
+            negatives.
+        phrasings: of the captions' language; our English ones if None.
+        pictures_mean: (dim,), mean embedding of pictures like those that are searched, if it is known.
         loop: settings of the loop.
 
     Raises:
@@ -114,6 +122,8 @@ class EditTrainer(Training):
         start: LinCIR | None = None,
         beside: Path | None = None,
         kinds: Sequence[Kind] = (),
+        phrasings: Phrasings | None = None,
+        pictures_mean: Tensor | None = None,
         loop: LoopSettings = DEFAULTS,
     ) -> None:
         self.backbone = backbone
@@ -122,6 +132,14 @@ class EditTrainer(Training):
         training, validation = self._split([edit for edit in edits if edit.words or edit.negative])
         self.examples = EditExamples(training, backbone, kinds, hyperparameters.smoothing)
         self.validation = EditExamples(validation, backbone, kinds, hyperparameters.smoothing)
+        maker = ProbeMaker(kinds, phrasings or Phrasings.read())
+        self.judge = Judge(
+            backbone,
+            maker.make(validation, MOST_PROBES, hyperparameters.seed),
+            [caption for edit in validation for caption in (edit.target, edit.reference)],
+            kinds,
+            pictures_mean,
+        )
         used = {caption for edit in edits for caption in (edit.reference, edit.target)}
         self.captions_without_edit = [caption for caption in captions if caption not in used]
         rng = random.Random(hyperparameters.seed)
@@ -159,10 +177,12 @@ class EditTrainer(Training):
             "start": digest_of_start(start),
         }
         settings = hyperparameters.to_record()
+        self._start_weights = weights_of(learning) if start is not None else None
         super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength, loop)
         self._anchor_passes = Passes(max(1, len(self.anchors)), self._anchor_order)
 
     def save(self, folder: Path, complete: bool) -> None:
+        kept, blend = (self._blend() if complete else None) or (self.best, None)
         record: dict[str, Any] = {"prompt": PROMPT}
         if self.adapter is not None:
             record["adapter"] = self.adapter.settings.to_record()
@@ -174,14 +194,40 @@ class EditTrainer(Training):
             "captions_without_edit": len(self.captions_without_edit),
             "anchor_captions_a_step": self.anchor_size,
             **self.run_record(complete),
+            **({"blend": blend.to_record()} if blend is not None else {}),
         }
-        best = copy.deepcopy(self.learning)
-        best.load_state_dict(self.best)
-        parts = dict(best.named_children())
-        phi, adapter = parts["phi"], parts.get("adapter")
-        assert adapter is None or isinstance(adapter, Adapter)
+        phi, adapter = self._parts(kept)
         models.save(folder, self.backbone, {"lincir": (record, lambda path: save_phi(path, phi, adapter))}, self.beside)
         write_state(folder / STATE_FILE, self.state())
+
+    def _parts(self, weights: Mapping[str, Tensor]) -> tuple[nn.Module, Adapter | None]:
+        """Return copies of Φ and the adapter with some weights."""
+        learning = copy.deepcopy(self.learning).eval()
+        learning.load_state_dict(weights)
+        parts = dict(learning.named_children())
+        adapter = parts.get("adapter")
+        assert adapter is None or isinstance(adapter, Adapter)
+        return parts["phi"], adapter
+
+    def _blend(self) -> tuple[Mapping[str, Tensor], Blend] | None:
+        """Blend the best weights with those of the start; None if there were none, or nothing to judge them by."""
+        if self._start_weights is None:
+            return None
+        general = general_judge(self.backbone)
+        if general is None:
+            self.remarks = ["forgetting is not checked: the text tower cannot tell our general captions apart"]
+            return None
+
+        def score(judge: Judge, weights: Mapping[str, Tensor]) -> float:
+            phi, adapter = self._parts(weights)
+            text = self.backbone.text
+            with torch.no_grad():
+                return judge.figures(text if adapter is None else adapter.adapt(text), phi)["score"]
+
+        own = partial(score, self.judge)
+        blend = choose(self._start_weights, self.best, own, partial(score, general))
+        self.remarks = [blend.sentence()]
+        return blended(self._start_weights, self.best, blend.share), blend
 
     def reader(self) -> TextEncoder:
         """Return the encoder that reads prompts: with the adapter as it is now, and with a graph if one is recorded."""
@@ -231,6 +277,9 @@ class EditTrainer(Training):
             loss = edits_loss(reader, self.phi(noised), batch, self.hyperparameters.weights)
             total += len(batch.prompts) * loss.item()
         return total / len(self.validation)
+
+    def _figures(self) -> dict[str, float]:
+        return self.judge.figures(self.reader(), self.phi)
 
     def _anchor_order(self, number: int) -> Tensor:
         order = list(range(len(self.anchors)))

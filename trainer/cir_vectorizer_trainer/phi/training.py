@@ -59,6 +59,10 @@ class Training(ABC):
         count: number of examples in a pass.
         noise_strength: scale of the noise in units of mean ‖e‖/√dim.
         loop: settings of the loop.
+
+    Attributes:
+        remarks: sentences on the result, for whoever watches.
+        patience: number of validations without a better one after which the run ends; None lets it go on.
     """
 
     weights_key: ClassVar[str]
@@ -83,6 +87,8 @@ class Training(ABC):
         self.learning = learning
         self.optimizer = optimizer
         self.noise_strength = noise_strength
+        self.patience: int | None = None
+        self.remarks: list[str] = []
         self.step = 0
         self.best = weights_of(learning)
         self.best_validation: Validation | None = None
@@ -103,7 +109,7 @@ class Training(ABC):
         """Train until `steps` steps are done in total; yield the progress after each.
 
         Validation takes place before the first step, every `VALIDATE_EVERY` steps and after the last step; it keeps
-        the best weights.
+        the best weights. The run ends early when its patience does.
 
         Raises:
             ModelError: the loss is not finite, or the learning rate of a resumed run was to end at another step.
@@ -116,12 +122,19 @@ class Training(ABC):
         self.total = steps
         if not self.history:
             self._validate()
-        while self.step < steps:
+        while self.step < steps and not self.out_of_patience:
             self._train_step(steps)
             self.step += 1
             if self.step % VALIDATE_EVERY == 0 or self.step == steps:
                 self._validate()
             yield Progress(self.step, self.step * self._batch_size, self._loss, self.history[-1])
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Tell whether the last `patience` validations were no better than one before them."""
+        if self.patience is None or self.best_validation is None:
+            return False
+        return sum(entry.step > self.best_validation.step for entry in self.history) >= self.patience
 
     def picked(self, step: int) -> list[int]:
         """Return the indices of a step's examples."""
@@ -191,6 +204,7 @@ class Training(ABC):
             "first_validation_loss": first.loss,
             "best_validation_loss": validated.loss,
             "best_step": validated.step,
+            "curve": [entry.to_record() for entry in self.history],
         }
 
     @abstractmethod
@@ -204,6 +218,10 @@ class Training(ABC):
     def split(self, text: Reader) -> SplitReader:
         """Return an encoder that reads rows in parts and together with other processes."""
         return SplitReader(text, self.loop.accumulate)
+
+    def _figures(self) -> dict[str, float]:
+        """Return what a validation measures beside the loss."""
+        return {}
 
     def _train_step(self, steps: int) -> None:
         self.learning.train()
@@ -237,9 +255,9 @@ class Training(ABC):
         now = weights_of(self.learning) if self._average is not None else None
         if self._average is not None:
             self.learning.load_state_dict(self._average.state_dict())
-        loss = agreed(self._validation_loss(torch.Generator().manual_seed(self._seed)))
-        self.history.append(Validation(self.step, loss))
-        if self.best_validation is None or loss < self.best_validation.loss:
+        loss, figures = agreed((self._validation_loss(torch.Generator().manual_seed(self._seed)), self._figures()))
+        self.history.append(Validation(self.step, loss, figures=figures))
+        if self.history[-1].better_than(self.best_validation):
             self.best_validation, self.best = self.history[-1], weights_of(self.learning)
         if now is not None:
             self.learning.load_state_dict(now)

@@ -1,0 +1,132 @@
+"""Judging Φ without pictures: composed queries made of held-out captions must find their own target caption.
+
+A query is the prompt of an edit, with Φ of the reference caption's noised embedding at its marker. It is searched among
+the embeddings of thousands of captions by the frozen tower: all targets, hard negatives and other held-out captions.
+Captions that hold the same values as the target are found as well as the target itself. The noise stands for the gap between captions and pictures. It has the published strength times 0.5, 1 and 1.5, however the
+training noises its captions, so that recipes can be compared; the three results are averaged.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cir_vectorizer.backbones import Backbone, TextEncoder, TokenRow
+from cir_vectorizer_trainer.edits.kinds import Kind
+from cir_vectorizer_trainer.edits.mining import grouped
+from cir_vectorizer_trainer.edits.probes import Probe
+from cir_vectorizer_trainer.phi.edits_examples import edit_prompts
+from cir_vectorizer_trainer.phi.loss import add_noise
+
+MOST_PROBES = 600
+MOST_OTHERS = 3000
+"""Largest number of captions in the gallery that are no probe's."""
+NOISES = (0.5, 1.0, 1.5)
+FIGURES = ("r_at_1", "r_at_10", "edit", "keep")
+_BATCH = 512
+_MISSING = -1
+
+
+class Judge:
+    """Judges Φ and a reader of prompts by probes; a judgement is a function of their weights.
+
+    Args:
+        backbone: its text tower embeds the gallery, when it is first needed.
+        probes: at least one.
+        others: further captions of the gallery; at most `MOST_OTHERS` are used.
+        kinds: kinds of the captions' values, which tell captions that hold the same values.
+        pictures_mean: (dim,), mean embedding of pictures. Reference embeddings are shifted by its difference from the mean
+            of the gallery's captions, the modality gap; None shifts nothing.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        probes: Sequence[Probe],
+        others: Sequence[str] = (),
+        kinds: Sequence[Kind] = (),
+        pictures_mean: Tensor | None = None,
+    ) -> None:
+        self._backbone = backbone
+        self._prompts = edit_prompts([probe.edit for probe in probes], backbone.text.tokenizer)
+        numbers: dict[str, int] = {}
+
+        def column(captions: Sequence[str | None]) -> Tensor:
+            found = [_MISSING if each is None else numbers.setdefault(each, len(numbers)) for each in captions]
+            return torch.tensor(found, device=backbone.device)
+
+        self._references = column([probe.edit.reference for probe in probes])
+        self._targets = column([probe.edit.target for probe in probes])
+        self._wrong_values = column([probe.wrong_value for probe in probes])
+        self._wrong_items = column([probe.wrong_item for probe in probes])
+        for caption in list(dict.fromkeys(others))[:MOST_OTHERS]:
+            numbers.setdefault(caption, len(numbers))
+        self.captions = list(numbers)
+        groups = torch.tensor(grouped(self.captions, kinds), device=backbone.device)
+        self._wanted = groups[self._targets][:, None] == groups[None]
+        self._pictures_mean = pictures_mean
+        self._gallery: Tensor | None = None
+
+    @torch.no_grad()
+    def figures(self, reader: TextEncoder, phi: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Return R@1, R@10, edit accuracy, keep accuracy and their mean, the score, each from 0 to 1.
+
+        Edit accuracy is the share of queries nearer to their target than to the reference and to the target with a wrong
+        value; keep accuracy, the share nearer to it than to the right value on a wrong item. A figure that no probe
+        allows is left out, and the score is the mean of the others.
+        """
+        gallery = self.embeddings()
+        references = gallery[self._references]
+        if self._pictures_mean is not None:
+            references = references + self._pictures_mean.to(gallery) - gallery.mean(dim=0)
+        unit = F.normalize(gallery, dim=-1)
+        found = [
+            self._found(
+                unit, self._queries(reader, phi, add_noise(references, noise, torch.Generator().manual_seed(0)))
+            )
+            for noise in NOISES
+        ]
+        figures = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+        return {**figures, "score": sum(figures.values()) / len(figures)}
+
+    def _queries(self, reader: TextEncoder, phi: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        parts = []
+        for start in range(0, len(self._prompts), _BATCH):
+            rows = [
+                TokenRow(row.ids, tuple((at, i) for at, _ in row.slots))
+                for i, row in enumerate(self._prompts[start : start + _BATCH])
+            ]
+            parts.append(reader.encode_text(rows, phi(inputs[start : start + _BATCH])))
+        return F.normalize(torch.cat(parts), dim=-1)
+
+    def _found(self, gallery: Tensor, queries: Tensor) -> dict[str, float]:
+        cosines = queries @ gallery.T
+
+        def of(column: Tensor) -> Tensor:
+            return cosines.gather(1, column.clamp(min=0)[:, None])[:, 0].masked_fill(column == _MISSING, -torch.inf)
+
+        target = of(self._targets)
+        nearest = cosines.masked_fill(~self._wanted, -torch.inf).amax(dim=1, keepdim=True)
+        ranks = (cosines > nearest).sum(dim=1)
+        edited = (target > of(self._references)) & (target > of(self._wrong_values))
+        figures = {
+            "r_at_1": (ranks < 1).float().mean().item(),
+            "r_at_10": (ranks < 10).float().mean().item(),
+            "edit": edited.float().mean().item(),
+        }
+        have = self._wrong_items != _MISSING
+        if have.any():
+            figures["keep"] = (target > of(self._wrong_items))[have].float().mean().item()
+        return figures
+
+    @torch.no_grad()
+    def embeddings(self) -> Tensor:
+        """Return the embeddings of the gallery's captions, unnormalised. (captions, dim)"""
+        if self._gallery is None:
+            text = self._backbone.text
+            rows = [text.tokenizer.row(caption) for caption in self.captions]
+            self._gallery = torch.cat(
+                [text.encode_text(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
+            )
+        return self._gallery
