@@ -110,16 +110,17 @@ def test_kinds_are_balanced_and_replacements_come_reversed_too(edits, learnt):
 
 
 def test_added_removed_empty_and_two_changes(edits):
-    by_kind = {kind: [edit for edit in edits if edit.kind == kind] for kind in ("add", "remove", "two", "empty")}
+    by_kind = {kind: [edit for edit in edits if edit.kind == kind] for kind in ("add", "remove", "two", "not", "empty")}
     assert all(len(found) > 150 for found in by_kind.values())
     assert all(len(edit.target) < len(edit.reference) for edit in by_kind["remove"])
     assert all(len(edit.target) > len(edit.reference) for edit in by_kind["add"])
     assert all(edit.words == edit.wording == "" and edit.target == edit.reference for edit in by_kind["empty"])
-    assert all(edit.target != edit.reference and edit.words for edit in edits if edit.kind != "empty")
-    unwanted = [edit for edit in edits if edit.negative]
-    assert len(unwanted) > 50
-    for edit in unwanted:
-        assert edit.kind == "two"
+    assert all(edit.target != edit.reference for edit in edits if edit.kind != "empty")
+    assert all(edit.words for edit in edits if edit.kind not in ("empty", "not"))
+    assert {edit.kind for edit in edits if edit.negative} == {"not"}
+    bare = [edit for edit in by_kind["not"] if not edit.words]
+    assert 0.1 < len(bare) / len(by_kind["not"]) < 0.4
+    for edit in by_kind["not"]:
         assert f" {edit.negative} " in f" {edit.reference} ".replace(",", " ")
         assert f" {edit.negative} " not in f" {edit.target} ".replace(",", " ")
 
@@ -191,7 +192,7 @@ def test_no_phrasing_is_a_wording_of_the_test_queries(edits):
 
 
 def test_edits_of_one_wording_differ_in_the_values_alone(edits):
-    assert all(BLANK in edit.wording for edit in edits if edit.kind != "empty")
+    assert all(BLANK in edit.wording for edit in edits if edit.words)
     said = {edit.wording: set() for edit in edits}
     for edit in edits:
         said[edit.wording].add(re.sub(r"\b(?:an?)\b ", "", edit.words))
