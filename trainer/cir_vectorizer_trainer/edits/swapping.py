@@ -20,14 +20,15 @@ from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import CaptionIndex, Finder, Place, combination
 from cir_vectorizer_trainer.edits.phrasings import Phrasings, Said
 
-SHARES = {"replace": 0.46, "add": 0.07, "remove": 0.11, "two": 0.13, "not": 0.18, "empty": 0.05}
+SHARES = {"replace": 0.43, "add": 0.06, "remove": 0.10, "two": 0.12, "not": 0.24, "empty": 0.05}
 """Shares of the kinds of edits in draws; kinds that are hard to find end up with less."""
 REVERSED_SHARE = 0.3
 """Share of the replaced values that are also given the other way round."""
 SECOND_SHARES = {"replace": 0.7, "remove": 0.3}
 """Shares of the second changes in "two" edits."""
-BARE_SHARE, NONE_SHARE = 0.2, 0.2
-"""Shares of the "not" edits that have no words, and whose target has no value instead of the unwanted one."""
+BARE_SHARE, KEPT_SHARE, NONE_SHARE = 0.15, 0.4, 0.1
+"""Shares of the "not" edits that have no words, whose words say what the reference has already, and whose target has no
+value instead of the unwanted one. Where words change nothing else, the reference is what the loss must tell from the target."""
 
 _TRIES = 8
 _CARRIERS = r"pattern|print|prints|finish|design|colou?r|one"
@@ -187,7 +188,13 @@ class EditMaker:
         random = self._random
         said, target = Said("", ""), caption
         others = [each for each in self.index.places(number) if each.kind in self._changing and each.kind != place.kind]
-        if others and random.random() >= BARE_SHARE:
+        keeping = [each for each in others if self._kinds[each.kind].role != "noun"]
+        part = random.random()
+        if keeping and part < KEPT_SHARE:
+            other = random.choice(keeping)
+            kept = caption[other.start : other.end]
+            said = self._phrasings.say("add", self._kinds[other.kind].role, "", kept, random)
+        elif others and part < 1 - BARE_SHARE:
             other = random.choice(others)
             first = self._swapped(caption, other, number)
             if first is None:
