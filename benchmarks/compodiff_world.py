@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.negative_text import HEADINGS, counted, has_unwanted, ranked
 from cir_vectorizer.models import Vectorizer, Work, load
 from cir_vectorizer.query import ComposedQuery
 from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
@@ -90,16 +91,16 @@ def edits(shop: Shop, asked: list[Query]) -> None:
     with torch.inference_mode():
         given = torch.cat([references, _encode(shop.model, [query.text for query in asked])], dim=1)
         vectors = {"regressor": network(given).numpy()}
-    for composer in ("lincir", "compodiff"):
-        vectors[composer] = shop.composed(
+    for name, composer in (("lincir_published", "lincir"), ("compodiff", "compodiff")):
+        vectors[name] = shop.composed(
             [{"image": shop.reference(q.reference), "text": q.text, "composer": composer} for q in asked]
         )
     hits = {name: score(found, asked, shop.products, shop.index) for name, found in vectors.items()}
     for name, found in hits.items():
         parts = ", ".join(f"{part} {found.recall(rows)['R@1']:.3f}" for part, rows in slices(asked).items())
-        print(f"{name:10} R@1 {found.recall()['R@1']:.3f}  R@10 {found.recall()['R@10']:.3f}  R@1 by kind: {parts}")
+        print(f"{name:16} R@1 {found.recall()['R@1']:.3f}  R@10 {found.recall()['R@10']:.3f}  R@1 by kind: {parts}")
     show_wordings(hits, by_wording(asked, shop.products, lessons().transitions()))
-    for other in ("regressor", "lincir"):
+    for other in ("regressor", "lincir_published"):
         for k in (1, 10):
             mean, low, high = paired_bootstrap(hits["compodiff"].at[k], hits[other].at[k])
             print(f"  CompoDiff - {other}, R@{k}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
@@ -109,44 +110,29 @@ def negative_text(shop: Shop) -> None:
     """Print results for edits of a picture that has something unwanted, without and with negative text."""
     candidates = unwanted_queries(shop.products, UNWANTED_CANDIDATES, seed=21)
 
-    def ranked(of: list[UnwantedQuery], negative: bool, options: dict[str, object]) -> npt.NDArray[np.intp]:
-        asked = []
-        for query in of:
-            image = shop.reference(query.edit.reference)
-            words = {"negative_text": query.unwanted} if negative else {}
-            asked.append({"image": image, "text": query.edit.text, "composer": "compodiff", **words, **options})
-        similarity = unit(shop.composed(asked)) @ shop.index.T
-        similarity[np.arange(len(of)), [query.edit.reference for query in of]] = -np.inf
-        return np.argsort(-similarity, axis=1, kind="stable")[:, :10]
-
-    def has_unwanted(query: UnwantedQuery, at: int) -> bool:
-        return bool(getattr(shop.products[at], query.attribute) == query.unwanted)
-
     def show(name: str, of: list[UnwantedQuery], rows: npt.NDArray[np.intp]) -> tuple[float, float]:
-        pairs = list(zip(of, rows, strict=True))
-        unwanted = float(np.mean([[has_unwanted(query, i) for i in row] for query, row in pairs]))
-        hits = np.array([[query.wanted(shop.products[i]) for i in row] for query, row in pairs])
-        recall = float(hits.any(axis=1).mean())
-        print(f"{name:34}{unwanted:8.3f}{recall:8.3f}{hits.mean():8.3f}")
-        return unwanted, recall
+        found = counted(of, rows, shop.products)
+        print(f"{name:34}{found}")
+        return found.unwanted, found.found
 
-    plain = ranked(candidates, False, {})
+    plain = ranked(shop.model, shop.raw, candidates, "compodiff", negative=False)
     kept = [
         i
         for i, (query, row) in enumerate(zip(candidates, plain, strict=True))
-        if sum(has_unwanted(query, at) for at in row) >= LEAST_UNWANTED
+        if sum(has_unwanted(query, shop.products[at]) for at in row) >= LEAST_UNWANTED
         and any(query.wanted(product) for product in shop.products)
     ]
     of = [candidates[i] for i in kept]
     print(f"{len(of)} of {len(candidates)} queries have at least {LEAST_UNWANTED} unwanted in the plain top 10")
-    print(f"{'':34}unwanted    R@10    P@10")
+    print(f"{'':34}{HEADINGS}")
     before, _ = show("CompoDiff, no negative text", of, plain[kept])
-    after, recall = show("CompoDiff, negative text", of, ranked(of, True, {}))
+    after, recall = show("CompoDiff, negative text", of, ranked(shop.model, shop.raw, of, "compodiff", negative=True))
     print(f"  unwanted is {after / before:.2f} of what it was (0.5 wanted)")
     sums = []
     for weight in np.round(np.arange(0, 1.51, 0.05), 2):
-        options: dict[str, object] = {"composer": "sum", "options": {"weights": {"negative": float(weight)}}}
-        sums.append(show(f"sum, negative weight {weight:g}", of, ranked(of, True, options)))
+        options = {"weights": {"negative": float(weight)}}
+        rows = ranked(shop.model, shop.raw, of, "sum", negative=True, options=options)
+        sums.append(show(f"sum, negative weight {weight:g}", of, rows))
     enough = [unwanted for unwanted, found in sums if found >= recall]
     best = max(found for _, found in sums)
     said = f"has {min(enough):.3f} unwanted there" if enough else f"never gets there (at most {best:.3f})"

@@ -29,6 +29,8 @@ PROMPT = "a photo of $ that {text}"
 PROMPT_WITHOUT_TEXT = "a photo of $"
 PIC2WORD_PROMPT = "a photo of $ , {text}"
 NEGATIVE_WEIGHT = 0.5
+NEGATIVE_STEP = 0.5
+"""With an adapter, how far a query goes on in the direction in which the negative text turned its prompt."""
 
 
 class Phi(nn.Module):
@@ -71,11 +73,13 @@ class _Reading:
     Attributes:
         adapted: whether prompts are read with the adapter.
         subtracted: whether rows 1 and 2 are the prompt with the negative text and the one without text.
+        said: whether row 0 says the negative text too, and row 1 is the same prompt without it.
         turn: as `_turn` returns it; below 0, the last row is the bare text.
     """
 
     adapted: bool
     subtracted: bool
+    said: bool
     turn: float
 
     def encoders(self, rows: int) -> list[bool]:
@@ -92,7 +96,8 @@ class LinCIR(Composer):
 
     A model may have an adapter of its text tower, learnt from edits of texts. Then queries with pictures are read with
     it, and a negative text becomes words of the prompt ("…, not striped") unless `options.weights.negative` asks for
-    the subtraction. `options.adapter` of false leaves the adapter out. Queries without pictures never pass through it.
+    the subtraction. The vector is then p + `NEGATIVE_STEP` · (p − q), with the unit vectors p of this prompt and q of the
+    one without the negative text: training turns prompts away from what is unwanted, but not far enough. `options.adapter` of false leaves the adapter out. Queries without pictures never pass through it.
 
     `options.keep` of 0.5 changes nothing. Above 0.5 the vector turns towards the pictures' mean embedding, which it
     equals at 1; below 0.5 it turns towards the bare text's vector, which it equals at 0.
@@ -143,10 +148,11 @@ class LinCIR(Composer):
         text, negative = (query.text or "").strip(), (query.negative_text or "").strip()
         adapted = self.adapted is not None and options.adapter is not False and bool(query.image)
         subtracted = bool(negative) and not (adapted and (options.weights is None or options.weights.negative is None))
+        said = bool(negative) and not subtracted
         rows, notes = [], []
-        if negative and not subtracted:
-            rows.append(self._row_with_negative(query, text, negative))
-            if rows[-1].cut:
+        if said:
+            rows += [self._row_with_negative(query, text, negative), self._row(query, text)]
+            if rows[0].cut:
                 notes.append(cut_note("text and negative_text", self.text.tokenizer))
         else:
             asked = [("text", text)] + ([("negative_text", negative), ("", "")] if negative else [])
@@ -157,7 +163,7 @@ class LinCIR(Composer):
         turn = _turn(query, bool(text))
         if turn < 0:
             rows.append(self.text.tokenizer.row(text))
-        return Plan(query, tuple(rows), tuple(notes), own=_Reading(adapted, subtracted, turn))
+        return Plan(query, tuple(rows), tuple(notes), own=_Reading(adapted, subtracted, said, turn))
 
     def _row_with_negative(self, query: ComposedQuery, text: str, negative: str) -> TokenRow:
         """Build the row of a prompt that also says what is not wanted."""
@@ -202,6 +208,8 @@ class LinCIR(Composer):
                 weights = plan.query.options.weights
                 weight = NEGATIVE_WEIGHT if weights is None or weights.negative is None else weights.negative
                 vector = vector - weight * (mine[1] - mine[2])
+            elif plan.own.said:
+                vector = vector + NEGATIVE_STEP * (vector - mine[1])
             if turn := plan.own.turn:
                 vector = torch.lerp(F.normalize(vector, dim=-1), picture if turn > 0 else mine[-1], abs(turn))
             vectors.append(vector)

@@ -9,7 +9,7 @@ backbone nor a composer's; the searched catalog contains them.
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -460,7 +460,7 @@ class Query:
     text: str
     target: Product
     change: str  # "colour", "pattern" or "category"
-    wording: str  # one of QUERY_WORDINGS[change]
+    wording: str  # one of the wordings for `change`
 
 
 def catalog(count: int = 3000, seed: int = 7) -> list[Product]:
@@ -484,10 +484,15 @@ QUERY_WORDINGS = {
 """Wordings of queries by the attribute that changes: `{v}` is its value, `{a}` the article. No composer is trained on them."""
 
 
-def queries(products: list[Product], count: int, seed: int) -> list[Query]:
+def queries(
+    products: list[Product], count: int, seed: int, wordings: Mapping[str, Sequence[str]] = QUERY_WORDINGS
+) -> list[Query]:
     """Draw `count` composed queries over `products`; each changes one attribute of a picture.
 
     A hit is any other picture with exactly the target's attributes; every query has at least one.
+
+    Args:
+        wordings: by the attribute that changes, in the form of `QUERY_WORDINGS`.
     """
     rng = random.Random(seed)
     stock: dict[Product, list[int]] = {}
@@ -502,6 +507,6 @@ def queries(products: list[Product], count: int, seed: int) -> list[Query]:
         target = replace(products[reference], **{change: value})
         if target not in stock:
             continue
-        wording = rng.choice(QUERY_WORDINGS[change])
+        wording = rng.choice(wordings[change])
         found.append(Query(reference, wording.format(v=value, a=_article(value)), target, change, wording))
     return found

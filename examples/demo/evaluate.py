@@ -1,7 +1,7 @@
 """Composed retrieval on the drawn shop: recall of each composer, the swept sum, and a paired bootstrap."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ class Hits:
     at: Mapping[int, npt.NDArray[np.bool_]]
 
     def recall(self, rows: Sequence[int] | None = None) -> dict[str, float]:
-        """Return `{"R@1": …, "R@10": …}` over all queries or those in `rows`."""
-        return {f"R@{k}": round(float(np.mean(self.at[k] if rows is None else self.at[k][rows])), 4) for k in KS}
+        """Return `{"R@1": …, "R@10": …}`, one entry for each k, over all queries or those in `rows`."""
+        return {f"R@{k}": round(float(np.mean(hits if rows is None else hits[rows])), 4) for k, hits in self.at.items()}
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,29 @@ def sweep_sum(
 
 def evaluate(
     vectorizer: Vectorizer,
+    published: Vectorizer,
     raw_index: Vectors,
     products: Sequence[Product],
     validation: Sequence[Query],
     queries: Sequence[Query],
 ) -> tuple[dict[str, Hits], BestSum]:
-    """Return the hits of image only, text only, the best sum, LinCIR, CompoDiff and the true caption; and the best sum."""
+    """Return the hits of image only, text only, the best sum, LinCIR, CompoDiff and the true caption; and the best sum.
+
+    Args:
+        vectorizer: the model with edit-aware LinCIR and CompoDiff.
+        published: the model whose LinCIR was trained as published.
+    """
     index = unit(raw_index)
     references = [query.reference for query in queries]
     best = sweep_sum(vectorizer, raw_index, validation, products)
-    composed = {name: composed_vectors(vectorizer, raw_index, queries, name) for name in ("lincir", "compodiff")}
+    composers = {
+        "lincir_published": (published, "lincir"),
+        "lincir": (vectorizer, "lincir"),
+        "compodiff": (vectorizer, "compodiff"),
+    }
+    composed = {
+        name: composed_vectors(model, raw_index, queries, composer) for name, (model, composer) in composers.items()
+    }
     vectors = {
         "image_only": raw_index[references],
         "text_only": text_vectors(vectorizer, queries, prompted=False),
@@ -132,6 +145,19 @@ def composed_vectors(vectorizer: Vectorizer, raw_index: Vectors, queries: Sequen
         {"image": {"vector": raw_index[q.reference].tolist()}, "text": q.text, "composer": composer} for q in queries
     ]
     return np.concatenate([vectorizer.compose(asked[at : at + 128]).vectors for at in range(0, len(asked), 128)])
+
+
+def blank_edit(
+    vectorizer: Vectorizer, raw_index: Vectors, products: Sequence[Product], queries: Sequence[Query]
+) -> dict[str, float]:
+    """Return LinCIR's R@1 with the queries' words removed: that of the target, and that of the picture's own product.
+
+    A hit of the own product is another picture with the same category, colour and pattern.
+    """
+    vectors = composed_vectors(vectorizer, raw_index, [replace(query, text="") for query in queries], "lincir")
+    own = [replace(query, target=products[query.reference]) for query in queries]
+    target_hits, own_hits = (score(vectors, asked, products, unit(raw_index), ks=(1,)) for asked in (queries, own))
+    return {"R@1": target_hits.recall()["R@1"], "own_product": own_hits.recall()["R@1"]}
 
 
 def slices(queries: Sequence[Query]) -> dict[str, list[int]]:

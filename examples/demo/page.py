@@ -70,15 +70,16 @@ def write(
 <title>Composed image retrieval: a picture and words</title><style>{_STYLE}</style></head><body><main>
 <h1>A picture and words, one search</h1>
 <p>Each query below is a picture and what should be different. LinCIR writes the picture as a word inside a prompt, reads the
-prompt with CLIP's own text tower, and searches the unchanged CLIP index with the resulting vector. Its network was trained
-on captions alone and never saw a picture. CompoDiff draws the wanted picture's embedding with a diffusion model that was
+prompt with CLIP's text tower, and searches the unchanged CLIP index with the resulting vector. It was trained on captions
+alone and never saw a picture: as published, to rebuild captions; edit-aware, to change them, with an adapter of the tower
+that reads prompts. Below the table LinCIR is the edit-aware one. CompoDiff draws the wanted picture's embedding with a diffusion model that was
 trained on {triplets:,} triplets of picture, words and wanted picture. Right answers have a green frame.</p>
 <h2>{len(queries)} queries over {len(products):,} pictures</h2>
 {_table(hits, best, triplets)}
 <h2>The first {len(shown)} of them</h2>
 {cards}
 <h2>What should not be there</h2>
-<p>CompoDiff takes negative words: the same query without and with them.</p>
+<p>Words for what is unwanted: the same query without and with them.</p>
 {_negative_cards(folder, vectorizer, raw, products)}
 <h2>What part of the picture to ignore</h2>
 <p>A mask hides part of the picture. Here it hides the distraction beside the product; the words change the product.</p>
@@ -92,13 +93,13 @@ def _negative_cards(folder: Path, vectorizer: Vectorizer, raw: np.ndarray, produ
     cards, index = [], unit(raw)
     for query in unwanted_queries(products, SHOWN_NEGATIVES, seed=41):
         at, text = query.edit.reference, query.edit.text
-        asked = {"image": {"vector": raw[at].tolist()}, "text": text, "composer": "compodiff"}
-        vectors = vectorizer.compose([asked, {**asked, "negative_text": query.unwanted}]).vectors
-        found = without(top(vectors, index, SHOWN_RESULTS + 1), [at, at])
-        rows = [
-            (name, [(i, query.wanted(products[i])) for i in row[:SHOWN_RESULTS]])
-            for name, row in zip(("CompoDiff", f"not “{query.unwanted}”"), found, strict=True)
-        ]
+        rows = []
+        for name, composer in (("LinCIR", "lincir"), ("CompoDiff", "compodiff")):
+            asked = {"image": {"vector": raw[at].tolist()}, "text": text, "composer": composer}
+            vectors = vectorizer.compose([asked, {**asked, "negative_text": query.unwanted}]).vectors
+            found = without(top(vectors, index, SHOWN_RESULTS + 1), [at, at])
+            for label, row in zip((name, f"{name}, not “{query.unwanted}”"), found, strict=True):
+                rows.append((label, [(i, query.wanted(products[i])) for i in row[:SHOWN_RESULTS]]))
         cards.append(_asked(_picture(folder, at, 150), text, f"but not “{query.unwanted}”", rows, folder, products))
     return "\n".join(cards)
 
@@ -149,7 +150,8 @@ def _table(hits: Mapping[str, Hits], best: BestSum, triplets: int) -> str:
         "image_only": "image only",
         "text_only": "text only",
         "best_sum": f"best swept sum ({best.image_weight:g} image + {best.text_weight:g} text)",
-        "lincir": "LinCIR (no triplets)",
+        "lincir_published": "LinCIR as published",
+        "lincir": "LinCIR, edit-aware (captions alone)",
         "compodiff": f"CompoDiff ({triplets:,} triplets)",
         "true_caption": "the target in words (ceiling)",
     }

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from cir_vectorizer import models
 from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone
 from cir_vectorizer.backbones.adapter import Adapter, AdapterSettings
-from cir_vectorizer.composers.lincir import PROMPT, LinCIR, save_phi
+from cir_vectorizer.composers.lincir import NEGATIVE_STEP, PROMPT, LinCIR, save_phi
 from cir_vectorizer.errors import CheckpointError, ModelError
 from cir_vectorizer.models import Vectorizer, load, read_record
 from examples.demo.catalog import SEEN, caption
@@ -160,20 +160,17 @@ def test_queries_of_both_kinds_may_stand_in_one_batch(tiny):
 
 def test_with_an_adapter_a_negative_text_is_words_of_the_prompt(tiny):
     adapted = with_adapter(tiny, learnt(tiny.backbone.text))
-    picture = {"image": vector(tiny, 1)}
+    picture = {"image": vector(tiny, 1), "composer": "lincir"}
     for query, prompt in (
-        ({**picture, "text": "is red", "negative_text": "striped"}, {**picture, "text": "is red, not striped"}),
-        ({**picture, "negative_text": "striped"}, {**picture, "text": "is not striped"}),
-        (
-            {**picture, "text": "red", "negative_text": "striped", "template": "{text} $"},
-            {**picture, "text": "red, not striped", "template": "{text} $"},
-        ),
-        (
-            {**picture, "negative_text": "striped", "template": "a picture of $"},
-            {**picture, "text": "is not striped", "template": "a picture of $, {text}"},
-        ),
+        ({"text": "is red"}, {"text": "is red, not striped"}),
+        ({}, {"text": "is not striped"}),
+        ({"text": "red", "template": "{text} $"}, {"text": "red, not striped", "template": "{text} $"}),
+        ({"template": "a picture of $"}, {"text": "is not striped", "template": "a picture of $, {text}"}),
     ):
-        np.testing.assert_array_equal(adapted.compose([query]).vectors, adapted.compose([prompt]).vectors)
+        asked = [{**picture, **query, "negative_text": "striped"}, {**picture, **prompt}, {**picture, **query}]
+        found, said, plain = (adapted.compose([each]).vectors[0] for each in asked)
+        turned = said + NEGATIVE_STEP * (said - plain)
+        np.testing.assert_allclose(found, turned / np.linalg.norm(turned), atol=1e-6)
     long = adapted.compose([{**picture, "text": "is red", "negative_text": "very striped " * 60}])
     assert "text and negative_text: longer than" in long.notes[0][0]
 

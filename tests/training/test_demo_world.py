@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import ImageChops
 
+from benchmarks.demo_world import OTHER_WORDINGS
 from examples.demo import page
 from examples.demo.catalog import (
     ALL_PRODUCTS,
@@ -28,7 +29,7 @@ from examples.demo.catalog import (
     rough_caption,
     rough_captions,
 )
-from examples.demo.evaluate import Hits, by_wording, evaluate, paired_bootstrap, score, slices
+from examples.demo.evaluate import Hits, blank_edit, by_wording, evaluate, paired_bootstrap, score, slices
 from examples.demo.make_compodiff import lessons
 from examples.demo.run import summary
 
@@ -79,7 +80,8 @@ def blanked(text):
 
 def test_no_triplet_of_the_packaged_compodiff_has_a_wording_of_the_queries():
     """Wordings are compared whole and in part, with any filler words around them."""
-    wordings = {blanked(w.format(v="red", a="a")) for kind in QUERY_WORDINGS.values() for w in kind}
+    kinds = (*QUERY_WORDINGS.values(), *OTHER_WORDINGS.values())
+    wordings = {blanked(w.format(v="red", a="a")) for kind in kinds for w in kind}
     learnt = lessons()
     masked = [text for text, _, reference, _ in learnt.masked if reference < len(learnt.whole) + len(learnt.scenes)]
     texts = {learnt.texts[text] for text in [*(text for text, _, _ in learnt.triplets), *masked]}
@@ -126,7 +128,7 @@ def test_the_packaged_phi_composes_far_better_than_the_best_sum(tiny, tmp_path):
     drawn = list(pictures(products))
     raw = np.concatenate([tiny.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)])
     validation, test = queries(products, 600, 11), queries(products, 600, 12)
-    hits, best = evaluate(tiny, raw, products, validation, test)
+    hits, best = evaluate(tiny, tiny, raw, products, validation, test)
     mean, low, _ = paired_bootstrap(hits["lincir"].at[1], hits["best_sum"].at[1])
     assert mean >= 0.20
     assert low > 0.15
@@ -135,8 +137,14 @@ def test_the_packaged_phi_composes_far_better_than_the_best_sum(tiny, tmp_path):
     held_out = hits["lincir"].recall(parts["held_out"])["R@1"] - hits["best_sum"].recall(parts["held_out"])["R@1"]
     assert held_out > 0.1
     wordings = by_wording(test, products, lessons().transitions())
-    results = json.loads(json.dumps(summary(hits, best, parts, wordings)))
-    assert {"image_only", "text_only", "best_sum", "lincir", "by_slice", "by_wording"} <= set(results)
+    results = json.loads(json.dumps(summary(hits, best, parts, wordings, blank_edit(tiny, raw, products, test))))
+    assert {"image_only", "text_only", "best_sum", "lincir", "lincir_published", "by_slice", "by_wording"} <= set(
+        results
+    )
+    assert results["lincir_minus_lincir_published"]["R@1"] == 0
+    assert results["lincir_minus_best_sum"]["R@1"] == pytest.approx(mean, abs=1e-4)
+    assert results["blank_edit"]["R@1"] < 0.05
+    assert results["blank_edit"]["own_product"] > 0.75
     assert sum(row["queries"] for row in results["by_wording"].values()) == 600
     assert sum(row["held_out"] for row in results["by_wording"].values()) == len(parts["held_out"])
 

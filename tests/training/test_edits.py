@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.demo_world import OTHER_WORDINGS
 from benchmarks.products import WORDINGS
 from cir_vectorizer.cli import main
 from cir_vectorizer.errors import SourceError
@@ -110,16 +111,17 @@ def test_kinds_are_balanced_and_replacements_come_reversed_too(edits, learnt):
 
 
 def test_added_removed_empty_and_two_changes(edits):
-    by_kind = {kind: [edit for edit in edits if edit.kind == kind] for kind in ("add", "remove", "two", "empty")}
+    by_kind = {kind: [edit for edit in edits if edit.kind == kind] for kind in ("add", "remove", "two", "not", "empty")}
     assert all(len(found) > 150 for found in by_kind.values())
     assert all(len(edit.target) < len(edit.reference) for edit in by_kind["remove"])
     assert all(len(edit.target) > len(edit.reference) for edit in by_kind["add"])
     assert all(edit.words == edit.wording == "" and edit.target == edit.reference for edit in by_kind["empty"])
-    assert all(edit.target != edit.reference and edit.words for edit in edits if edit.kind != "empty")
-    unwanted = [edit for edit in edits if edit.negative]
-    assert len(unwanted) > 50
-    for edit in unwanted:
-        assert edit.kind == "two"
+    assert all(edit.target != edit.reference for edit in edits if edit.kind != "empty")
+    assert all(edit.words for edit in edits if edit.kind not in ("empty", "not"))
+    assert {edit.kind for edit in edits if edit.negative} == {"not"}
+    bare = [edit for edit in by_kind["not"] if not edit.words]
+    assert 0.1 < len(bare) / len(by_kind["not"]) < 0.4
+    for edit in by_kind["not"]:
         assert f" {edit.negative} " in f" {edit.reference} ".replace(",", " ")
         assert f" {edit.negative} " not in f" {edit.target} ".replace(",", " ")
 
@@ -168,11 +170,11 @@ def test_no_phrasing_is_a_wording_of_the_test_queries(edits):
     """Wordings are compared whole and in part, in the file, and in edits of the demo's captions."""
     kept = {
         wording.format(v="V", a="a V" if wordings is WORDINGS else "a")
-        for wordings in (QUERY_WORDINGS, WORDINGS)
+        for wordings in (QUERY_WORDINGS, OTHER_WORDINGS, WORDINGS)
         for kind in wordings.values()
         for wording in kind
     }
-    assert {"is V", "is V in colour", "takes the form of a V", "is for V"} <= kept
+    assert {"is V", "is V in colour", "came out V", "takes the form of a V", "is for V"} <= kept
     phrasings = Phrasings.read()
     names = {"new": "V", "old": "V", "a_new": "a V", "a_old": "a V", "first": "V", "second": "V"}
     templates = [
@@ -191,7 +193,7 @@ def test_no_phrasing_is_a_wording_of_the_test_queries(edits):
 
 
 def test_edits_of_one_wording_differ_in_the_values_alone(edits):
-    assert all(BLANK in edit.wording for edit in edits if edit.kind != "empty")
+    assert all(BLANK in edit.wording for edit in edits if edit.words)
     said = {edit.wording: set() for edit in edits}
     for edit in edits:
         said[edit.wording].add(re.sub(r"\b(?:an?)\b ", "", edit.words))

@@ -9,9 +9,10 @@ class Edit:
 
     Attributes:
         reference: caption of the picture that a shopper shows.
-        words: what should be different; empty for the empty edit, whose target is the reference.
+        words: what should be different; empty for the empty edit, whose target is the reference, and where only `negative`
+            says what changes.
         target: caption of the wanted picture.
-        kind: "replace", "add", "remove", "two", "empty" or "table" (read from a table).
+        kind: "replace", "add", "remove", "two", "not", "empty" or "table" (read from a table).
         wording: `words` with its values blanked; edits of one wording differ in the values alone.
         negative: what the target must not have, where the edit says so beside its words; else empty.
     """

@@ -1,4 +1,4 @@
-"""Edits drawn from captions: a value swapped for another of its kind, added, removed, or two changes at once.
+"""Edits drawn from captions: a value swapped for another of its kind, added, removed, unwanted, or two changes at once.
 
 Where captions differ in one value alone, the target is such a caption; elsewhere the value is swapped in the text. Kinds
 are drawn by their weight and not by how many captions hold them, so that rare changes are learnt too.
@@ -10,7 +10,7 @@ in other languages values are removed after commas and before other words.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from cir_vectorizer.errors import SourceError
@@ -20,12 +20,15 @@ from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import CaptionIndex, Finder, Place, combination
 from cir_vectorizer_trainer.edits.phrasings import Phrasings, Said
 
-SHARES = {"replace": 0.56, "add": 0.08, "remove": 0.12, "two": 0.18, "empty": 0.06}
+SHARES = {"replace": 0.43, "add": 0.06, "remove": 0.10, "two": 0.12, "not": 0.24, "empty": 0.05}
 """Shares of the kinds of edits in draws; kinds that are hard to find end up with less."""
 REVERSED_SHARE = 0.3
 """Share of the replaced values that are also given the other way round."""
-SECOND_SHARES = {"replace": 0.5, "remove": 0.2, "unwanted": 0.3}
-"""Shares of the second changes in "two" edits; an unwanted value is kept beside the words, as `Edit.negative`."""
+SECOND_SHARES = {"replace": 0.7, "remove": 0.3}
+"""Shares of the second changes in "two" edits."""
+BARE_SHARE, KEPT_SHARE, NONE_SHARE = 0.15, 0.4, 0.1
+"""Shares of the "not" edits that have no words, whose words say what the reference has already, and whose target has no
+value instead of the unwanted one. Where words change nothing else, the reference is what the loss must tell from the target."""
 
 _TRIES = 8
 _CARRIERS = r"pattern|print|prints|finish|design|colou?r|one"
@@ -111,7 +114,7 @@ class EditMaker:
         random = self._random
         change = random.choices(list(SHARES), list(SHARES.values()))[0]
         removable = [number for number in self._changing if self._kinds[number].role != "noun"]
-        among = removable if change in ("add", "remove") and removable else self._changing
+        among = removable if change in ("add", "remove", "not") and removable else self._changing
         kind = random.choices(among, [self._kinds[number].weight for number in among])[0]
         holding = self.index.holding[kind]
         number = int(holding[random.randrange(len(holding))])
@@ -122,6 +125,8 @@ class EditMaker:
             found = [Edit(caption, "", caption, "empty", "")]
         elif change in ("add", "remove"):
             found = self._removed(caption, place, change)
+        elif change == "not":
+            found = self._unwanted(caption, place, number)
         else:
             first = self._swapped(caption, place, number)
             if first is not None and change == "two":
@@ -173,13 +178,49 @@ class EditMaker:
             return [self._edit(caption, self._phrasings.join(one, other, random), change.target, "two")]
         value = first.target[second.start : second.end]
         rest = without(first.target, second, role)
-        if rest is None or (what == "unwanted" and role == "audience"):
+        if rest is None:
             return []
-        rest = self._phrasings.articled(rest)
-        if what == "unwanted":
-            return [replace(self._edit(caption, said, rest, "two"), negative=value)]
         gone = self._phrasings.say("remove", role, value, "", random)
-        return [self._edit(caption, self._phrasings.join(said, gone, random), rest, "two")]
+        return [self._edit(caption, self._phrasings.join(said, gone, random), self._phrasings.articled(rest), "two")]
+
+    def _unwanted(self, caption: str, place: Place, number: int) -> list[Edit]:
+        """Draw an edit with a value that is unwanted beside its words: the target has another value of the kind, or none."""
+        random = self._random
+        said, target = Said("", ""), caption
+        others = [each for each in self.index.places(number) if each.kind in self._changing and each.kind != place.kind]
+        keeping = [each for each in others if self._kinds[each.kind].role != "noun"]
+        part = random.random()
+        if keeping and part < KEPT_SHARE:
+            other = random.choice(keeping)
+            kept = caption[other.start : other.end]
+            said = self._phrasings.say("add", self._kinds[other.kind].role, "", kept, random)
+        elif others and part < 1 - BARE_SHARE:
+            other = random.choice(others)
+            first = self._swapped(caption, other, number)
+            if first is None:
+                return []
+            said, target = self._said(other, first), first.target
+        own = next((each for each in self._finder.places(target) if each.kind == place.kind), None)
+        if own is None or own.value != place.value:
+            return []
+        rest: str | None = None
+        if random.random() < NONE_SHARE:
+            rest = without(target, own, self._kinds[place.kind].role)
+        else:
+            second = self._swapped(target, own)
+            rest = second.target if second is not None else None
+        if rest is None:
+            return []
+        return [
+            Edit(
+                caption,
+                said.words,
+                self._phrasings.articled(rest),
+                "not",
+                said.wording,
+                caption[place.start : place.end],
+            )
+        ]
 
     def _swapped(self, caption: str, place: Place, number: int | None = None) -> Change | None:
         """Swap a value for another of its kind.

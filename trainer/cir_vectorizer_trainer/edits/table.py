@@ -14,7 +14,7 @@ from cir_vectorizer_trainer.writing import write_table
 
 COLUMNS = tuple(field.name for field in fields(Edit))
 _NEEDED = ("reference", "words", "target")
-_KINDS = frozenset(("replace", "add", "remove", "two", "empty"))
+_KINDS = frozenset(("replace", "add", "remove", "two", "not", "empty"))
 
 
 def write_edits(edits: Iterable[Edit], out: Path) -> int:
@@ -30,7 +30,7 @@ def read_edits(path: Path) -> Iterator[Edit]:
     """Yield the edits of a table, in the form of captions that are trained on (see `prepare`).
 
     The columns reference, words and target are needed. Without the column kind an edit is of the kind "table", or
-    "empty" if it has no words; without the column wording its words are its wording.
+    "empty" if nothing changes in it; without the column wording its words are its wording.
 
     Raises:
         SourceError: the table cannot be read, lacks a column, or a row has no reference or target.
@@ -56,6 +56,6 @@ def read_edits(path: Path) -> Iterator[Edit]:
         if empty := [name for name in ("reference", "target") if not text[name]]:
             raise SourceError(f"{rows.place(number)}: {empty[0]!r} is empty; an edit needs both captions")
         known = cells["kind"] in _KINDS
-        kind = str(cells["kind"]) if known else "table" if text["words"] else "empty"
+        kind = str(cells["kind"]) if known else "table" if text["words"] or text["negative"] else "empty"
         wording = str(cells["wording"]) or text["words"]
         yield Edit(text["reference"], text["words"], text["target"], kind, wording, text["negative"])
