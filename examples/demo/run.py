@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -86,11 +87,18 @@ def raw_index(address: str) -> np.ndarray:
     return np.stack([point.vector * point.payload["_cir"]["norm"] for point in points]).astype(np.float32)
 
 
+def narrow(title: str) -> Table:
+    """Return an empty table that fits 80 columns."""
+    return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
 def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: list[int]) -> None:
     """Print the recall over all queries, and R@1 over those whose target no training saw."""
-    table = Table(title=f"{QUERIES} composed queries over {PICTURES:,} pictures")
-    for heading in ("query vector", "R@1", "R@10", f"R@1 of {len(held_out)} held out", "note"):
-        table.add_column(heading)
+    table = narrow(f"{QUERIES} composed queries over {PICTURES:,} pictures")
+    table.add_column("query vector", no_wrap=True)
+    for heading in ("R@1", "R@10", f"R@1 of {len(held_out)}\nheld out"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("note")
     notes = {
         "best_sum": f"{best.image_weight:g} image + {best.text_weight:g} text, swept on other queries",
         "lincir_published": "Φ saw only captions",
@@ -107,22 +115,21 @@ def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: li
 
 def show_wordings(hits: dict[str, Hits], wordings: dict[str, Part]) -> None:
     """Print R@1 by wording, and how many of the queries' changes CompoDiff's triplets contained."""
-    table = Table(title="R@1 by wording; no composer was trained on any of them")
+    table = narrow("R@1 by wording; no composer was trained on any of them")
     names = {
         "best_sum": "sum",
-        "lincir_published": "LinCIR as published",
-        "lincir": "LinCIR, edit-aware",
-        "compodiff": "CompoDiff",
+        "lincir_published": "LinCIR\npubl.",
+        "lincir": "LinCIR\nedits",
+        "compodiff": "Compo-\nDiff",
         "true_caption": "target",
     }
     shown = {name: title for name, title in names.items() if name in hits}
     table.add_column("wording", no_wrap=True)
-    for heading in ("queries", *shown.values(), "transitions in triplets", "held out"):
-        table.add_column(heading)
+    for heading in (*shown.values(), "in tri-\nplets"):
+        table.add_column(heading, no_wrap=True)
     for wording, part in wordings.items():
         recalls = (f"{hits[name].recall(part.rows)['R@1']:.3f}" for name in shown)
-        known = f"{part.known} of {part.transitions}"
-        table.add_row(wording, str(len(part.rows)), *recalls, known, str(part.held_out))
+        table.add_row(wording, *recalls, f"{part.known}/{part.transitions}")
     Console().print(table)
     if "lincir" in hits:
         worst = min(wordings, key=lambda wording: hits["lincir"].recall(wordings[wording].rows)["R@1"])

@@ -161,6 +161,19 @@ def test_a_caption_with_two_values_of_a_kind_is_not_changed_there():
     assert len(Finder([colours]).places("red shirt")) == 1
 
 
+def test_in_half_of_the_edits_with_something_unwanted_nothing_else_changes(edits, learnt):
+    """The words are then missing, or say what the reference has already, so that the reference is the hard negative."""
+    finder = Finder(learnt)
+
+    def values(text):
+        return {(place.kind, place.value) for place in finder.places(text)}
+
+    unwanted = [edit for edit in edits if edit.kind == "not"]
+    changed = [len({kind for kind, _ in values(edit.reference) - values(edit.target)}) for edit in unwanted]
+    assert 0.4 < sum(number == 1 for number in changed) / len(unwanted) < 0.8
+    assert sum(number == 2 for number in changed) / len(unwanted) > 0.2
+
+
 def blanked(text: str, values) -> str:
     words = [word.strip(",:;") for word in text.split()]
     return " ".join("V" if word in values else "a" if word == "an" else word for word in words)
