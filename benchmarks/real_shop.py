@@ -224,7 +224,7 @@ def run(*command: object) -> None:
 
     from cir_vectorizer.cli import main as cli
 
-    result = CliRunner().invoke(cli, [*map(str, command)])
+    result = CliRunner().invoke(cli, [*map(str, command)], catch_exceptions=False)
     print(result.output, flush=True)
     if result.exit_code:
         raise SystemExit(result.exit_code)

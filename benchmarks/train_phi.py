@@ -77,10 +77,10 @@ class PlainRecipe:
 
     def step(self, examples: list[Example]) -> float:
         originals, masked = (
-            torch.tensor([padded(row, self.backbone) for row in rows])
+            torch.tensor([padded(row, self.backbone) for row in rows], device=self.backbone.device)
             for rows in ([e.original for e in examples], [e.masked for e in examples])
         )
-        noise = add_noise(torch.zeros(len(examples), self.backbone.dim), 1.0)
+        noise = add_noise(torch.zeros(len(examples), self.backbone.dim, device=self.backbone.device), 1.0)
         loss = self.loss(originals, masked, noise)
         self.optimizer.zero_grad()
         loss.backward()

@@ -1,5 +1,6 @@
 """Progress of a training: its reports, the loop that saves it from time to time, and the lines that a terminal shows."""
 
+import math
 import signal
 import sys
 import time
@@ -93,7 +94,7 @@ def train_and_save(
     Returns:
         True if all steps were done.
     """
-    saved = time.monotonic()
+    saved = -math.inf  # the first save comes at once, so that a folder that cannot be written is known early
     for progress in run:
         on_progress(progress)
         if progress.step == total:
