@@ -34,6 +34,9 @@ class ClipTokenizer:
         self.marker_id: int = self._bpe.encoder["$</w>"]
         self.vocab_size: int = self._bpe.vocab_size
 
+    def __reduce__(self) -> tuple[type["ClipTokenizer"], tuple[int]]:
+        return ClipTokenizer, (self.context_length,)
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the vocabulary and of the merges' order (hex)."""

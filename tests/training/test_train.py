@@ -233,7 +233,7 @@ def test_one_caption_is_refused_by_the_trainer_too(tiny):
 
 def test_masked_rows_hold_their_markers_and_long_captions_keep_one(tiny):
     texts = ["a red dress with long sleeves", "of the " * 60 + "red dress", "it is " * 80]
-    for example in make_examples(texts, tiny.backbone, BuiltinTagger(), random.Random(0)):
+    for example in make_examples(texts, tiny.backbone.text.tokenizer, BuiltinTagger(), 0):
         assert example.masked.slots
         assert all(example.masked.ids[at] == tiny.backbone.text.facts.marker_id for at, _ in example.masked.slots)
         assert len(example.original.ids) <= 77
@@ -254,7 +254,7 @@ def test_the_default_noise_is_the_published_one_in_any_unit(tiny):
 
 def test_loss_is_the_same_with_rows_alone_or_together(tiny):
     backbone = tiny.backbone
-    examples = make_examples(captions(12), backbone, BuiltinTagger(), random.Random(0))
+    examples = make_examples(captions(12), backbone.text.tokenizer, BuiltinTagger(), 0)
     phi = torch.nn.Linear(backbone.dim, backbone.text.facts.width)
     originals = backbone.text.encode_text([e.original for e in examples])
     together = self_masking_loss(backbone, phi, [e.masked for e in examples], originals, originals)

@@ -15,7 +15,10 @@ from typing import Any
 from cir_vectorizer.errors import CaptionError, SourceError
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.rows import Rows, json_kind, reading, table_rows, table_suffix, text_lines
+from cir_vectorizer_trainer.captions.store import CaptionStore
 
+MANY = 200_000
+"""Number of captions above which they are not kept in memory."""
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 STDIN = "-"
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description")
@@ -29,13 +32,13 @@ class CaptionSet:
     """Captions to train on.
 
     Args:
-        captions: cleaned, each once, in the order of first appearance.
+        captions: cleaned, each once, in the order of first appearance; in memory, or in a temporary file if they are many.
         read: number of captions found: `len(captions) + blank + duplicates`.
         blank: number of empty ones.
         duplicates: number of those that repeat an earlier one.
     """
 
-    captions: list[str]
+    captions: Sequence[str]
     read: int
     blank: int
     duplicates: int
@@ -60,28 +63,32 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
         CaptionError: a source is missing, damaged, not UTF-8 or of another kind; its column is unknown; or no source
             holds a caption.
     """
-    unique: dict[str, None] = {}
     read = blank = 0
-    for source in sources:
-        for raw in _captions_of(source, column):
-            read += 1
-            caption = clean(raw)
-            if caption:
-                unique[caption] = None
-            else:
-                blank += 1
+
+    def cleaned() -> Iterator[str]:
+        nonlocal read, blank
+        for source in sources:
+            for raw in _captions_of(source, column):
+                read += 1
+                caption = clean(raw)
+                blank += not caption
+                if caption:
+                    yield caption
+
+    unique = CaptionStore(cleaned())
     if not unique:
         names = " and ".join("standard input" if source == STDIN else source for source in sources)
         raise CaptionError(
             f"{names or 'An empty list of files'} holds no caption; give a text file with one caption a line, "
             "or a table (.csv, .tsv, .jsonl, .json, .parquet) with a column of captions"
         )
-    return CaptionSet(list(unique), read, blank, read - blank - len(unique))
+    captions = unique if len(unique) > MANY else list(unique)
+    return CaptionSet(captions, read, blank, read - blank - len(unique))
 
 
 def clean(text: str) -> str:
     """Remove control characters and lone surrogates from `text` and collapse its whitespace."""
-    return " ".join(_UNCLEAN.sub(" ", text).split())
+    return " ".join((text if text.isprintable() else _UNCLEAN.sub(" ", text)).split())
 
 
 def _count(number: int, noun: str) -> str:

@@ -52,11 +52,11 @@ class MadeEdits:
     def __init__(self, captions: Sequence[str], sources: Sequence[str], making: Making) -> None:
         phrasings = Phrasings.read(making.phrasings, making.language)
         self._making = making
-        prepared = list(dict.fromkeys(filter(None, map(prepare, captions))))
-        self._total = len(prepared)
         random = Random(f"captions/{making.seed}")
+        self._total = len(captions)
         if self._total > MOST_CAPTIONS:
-            prepared = random.sample(prepared, MOST_CAPTIONS)
+            captions = [captions[at] for at in sorted(random.sample(range(self._total), MOST_CAPTIONS))]
+        prepared = list(dict.fromkeys(filter(None, map(prepare, captions))))
         self.captions = prepared
         if making.attributes:
             kinds = named_kinds(sources, making.attributes, prepared, phrasings)
@@ -87,8 +87,8 @@ class MadeEdits:
 
     def about_kinds(self) -> Iterator[str]:
         """Yield sentences on the captions and on each kind of value."""
-        if self._total > len(self.captions):
-            yield f"edits are made from {len(self.captions):,} of {self._total:,} captions, drawn at random"
+        if self._total > MOST_CAPTIONS:
+            yield f"edits are made from {MOST_CAPTIONS:,} of {self._total:,} captions, drawn at random"
         for kind, holding in zip(self.kinds, self.maker.index.holding, strict=True):
             surfaces = [max(own, key=lambda tokens: own[tokens]) for own in kind.values.values()]
             shown = ", ".join(" ".join(tokens) for tokens in surfaces[:_SHOWN_VALUES])

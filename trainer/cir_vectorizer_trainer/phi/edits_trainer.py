@@ -9,12 +9,14 @@ edit, come from the frozen tower, so the index and plain searches stay as they a
 import copy
 import math
 import random
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,15 +26,16 @@ from cir_vectorizer.backbones.adapter import Adapter, AdapterSettings
 from cir_vectorizer.composers.lincir import PROMPT, LinCIR, Phi, save_phi
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError
-from cir_vectorizer_trainer.captions.keywords import Tagger
+from cir_vectorizer_trainer.captions.keywords import Tagger, prepare
+from cir_vectorizer_trainer.captions.store import Picked, digest_of_order, digest_of_set
 from cir_vectorizer_trainer.edits.base import Edit
 from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
 from cir_vectorizer_trainer.edits.probes import ProbeMaker
-from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.passes import Passes, order_of_pass
 from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
-from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.examples import Examples
 from cir_vectorizer_trainer.phi.forgetting import Blend, blended, choose, general_judge
 from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
 from cir_vectorizer_trainer.phi.loop import LoopSettings
@@ -141,9 +144,9 @@ class EditTrainer(Training):
             pictures_mean,
         )
         used = {caption for edit in edits for caption in (edit.reference, edit.target)}
-        self.captions_without_edit = [caption for caption in captions if caption not in used]
-        rng = random.Random(hyperparameters.seed)
-        self.anchors = make_examples(self.captions_without_edit, backbone, tagger, rng)
+        unused = array("q", (at for at, caption in enumerate(captions) if prepare(caption) not in used))
+        self.captions_without_edit = Picked(captions, np.frombuffer(unused, np.int64))
+        self.anchors = Examples(self.captions_without_edit, backbone.text.tokenizer, tagger, hyperparameters.seed)
         share = len(self.anchors) / max(1, len(training) + len(self.anchors))
         self.anchor_size = math.ceil(share * hyperparameters.batch_size)
         self.published_strength, strength, self.noise_scale = noise_strengths(
@@ -168,8 +171,8 @@ class EditTrainer(Training):
         material = {
             "objective": OBJECTIVE,
             "backbone": backbone.text.fingerprint,
-            "captions": PartsDigest(*sorted(captions)).hexdigest(),
-            "order": PartsDigest(*captions).hexdigest(),
+            "captions": digest_of_set(captions),
+            "order": digest_of_order(captions),
             "edits": PartsDigest(
                 *(part for edit in edits for part in (edit.reference, edit.words, edit.target, edit.negative))
             ).hexdigest(),
@@ -179,7 +182,8 @@ class EditTrainer(Training):
         settings = hyperparameters.to_record()
         self._start_weights = weights_of(learning) if start is not None else None
         super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength, loop)
-        self._anchor_passes = Passes(max(1, len(self.anchors)), self._anchor_order)
+        count, seed = max(1, len(self.anchors)), f"{hyperparameters.seed}/anchors"
+        self._anchor_passes = Passes(count, lambda number: order_of_pass(count, number, seed))
 
     def save(self, folder: Path, complete: bool) -> None:
         kept, blend = (self._blend() if complete else None) or (self.best, None)
@@ -266,6 +270,7 @@ class EditTrainer(Training):
         return training, validation
 
     def _step_loss(self, step: int) -> Tensor:
+        self.needed_soon(self.anchors, self._anchor_passes, step * self.anchor_size)
         anchors: list[int] = self._anchor_passes.indices(step * self.anchor_size, self.anchor_size).tolist()
         return self.loss(self.picked(step), anchors)
 
@@ -280,11 +285,6 @@ class EditTrainer(Training):
 
     def _figures(self) -> dict[str, float]:
         return self.judge.figures(self.reader(), self.phi)
-
-    def _anchor_order(self, number: int) -> Tensor:
-        order = list(range(len(self.anchors)))
-        random.Random(f"{self.hyperparameters.seed}/anchors/{number}").shuffle(order)
-        return torch.tensor(order)
 
 
 def lincir_of(model: models.Vectorizer) -> LinCIR | None:

@@ -1,12 +1,32 @@
-"""Examples that Φ is trained on: captions as token rows, whole and with their keywords replaced by markers."""
+"""Examples that Φ is trained on: captions as token rows, whole and with their keywords replaced by markers.
 
+Examples are prepared in blocks, when they are first needed. Of many captions only the newest blocks are kept, and worker
+processes prepare the next ones while the device works.
+"""
+
+import multiprocessing
+import os
+import pickle
 import random
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Generic, TypeVar, overload
 
-from cir_vectorizer.backbones import Backbone, Tokenizer, TokenRow
+from cir_vectorizer.backbones import Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT_WITHOUT_TEXT
-from cir_vectorizer_trainer.captions.keywords import Tagger, all_keyword_spans, masked_pieces, prepare
+from cir_vectorizer_trainer.captions.keywords import Tagger, all_keyword_spans, keyword_spans, masked_pieces, prepare
+from cir_vectorizer_trainer.passes import BLOCK, MANY
+
+KEPT_BLOCKS = 16
+"""Number of blocks that are kept of many captions."""
+MOST_WORKERS = 8
+
+Block = TypeVar("Block")
+MadeOf = tuple[Tokenizer, Tagger, int]
+"""Tokenizer, tagger and seed of `make_examples`."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +37,122 @@ class Example:
     masked: TokenRow
 
 
-def make_examples(captions: Sequence[str], backbone: Backbone, tagger: Tagger, rng: random.Random) -> list[Example]:
+class Blocks(Generic[Block]):
+    """Blocks that are made when they are first asked for.
+
+    Args:
+        make: makes a block by its number.
+        most: largest number of blocks that are kept; all if None.
+    """
+
+    def __init__(self, make: Callable[[int], Block], most: int | None) -> None:
+        self._make = make
+        self._most = most
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+
+    def keep(self, most: int | None) -> None:
+        """Keep at most `most` blocks from now on; all if None."""
+        self._most = most
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._blocks
+
+    def __getitem__(self, number: int) -> Block:
+        if number not in self._blocks:
+            self._blocks[number] = self._make(number)
+            if self._most is not None and len(self._blocks) > self._most:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(number)
+        return self._blocks[number]
+
+
+class Examples(Sequence[Example]):
+    """Examples of captions.
+
+    Args:
+        captions: cleaned.
+        tokenizer: of the backbone; it must be possible to pickle it, or no worker is used.
+        seed: draws the word that is masked in a caption without keywords.
+    """
+
+    def __init__(self, captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger, seed: int) -> None:
+        self._captions = captions
+        self._made_of = tokenizer, tagger, seed
+        many = len(captions) > MANY
+        self._blocks = Blocks(self._block, KEPT_BLOCKS if many else None)
+        self._ahead: dict[int, Future[list[Example]]] = {}
+        self.workers = min(MOST_WORKERS, os.cpu_count() or 1) if many and _can_be_sent(self._made_of) else 0
+
+    @cached_property
+    def _pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+
+    @cached_property
+    def _sent(self) -> bytes:
+        return pickle.dumps(self._made_of)
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._blocks[index // BLOCK][index % BLOCK]
+
+    def prepare(self, indices: Iterable[int]) -> None:
+        """Have workers prepare the blocks of examples that will be needed soon."""
+        for number in dict.fromkeys(index // BLOCK for index in indices):
+            if self.workers and number not in self._blocks and number not in self._ahead:
+                self._ahead[number] = self._pool.submit(_work, self._texts(number), self._sent)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if "_pool" in self.__dict__:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _texts(self, number: int) -> list[str]:
+        return list(self._captions[number * BLOCK : (number + 1) * BLOCK])
+
+    def _block(self, number: int) -> list[Example]:
+        ahead = self._ahead.pop(number, None)
+        return ahead.result() if ahead is not None else make_examples(self._texts(number), *self._made_of)
+
+
+def _can_be_sent(made_of: MadeOf) -> bool:
+    try:
+        pickle.dumps(made_of)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        return False
+    return True
+
+
+@cache
+def _received(made_of: bytes) -> MadeOf:
+    received: MadeOf = pickle.loads(made_of)  # noqa: S301  bytes of the parent process
+    return received
+
+
+def _work(texts: list[str], made_of: bytes) -> list[Example]:
+    return make_examples(texts, *_received(made_of))
+
+
+def make_examples(captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger, seed: int) -> list[Example]:
     """Tokenise captions and their masked forms.
 
     A caption is first cut to the context length, so that both forms hold the same words. A masked form without any
     marker becomes "a photo of $".
+
+    Args:
+        seed: draws the word that is masked in a caption without keywords, with the caption.
     """
-    tokenizer = backbone.text.tokenizer
     originals: list[TokenRow] = []
     texts: list[str] = []
     for caption in captions:
@@ -33,7 +162,8 @@ def make_examples(captions: Sequence[str], backbone: Backbone, tagger: Tagger, r
         texts.append(tokenizer.decode(row.ids[1:-1]) if row.cut else text)
     bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), tokenizer)
     examples = []
-    for original, text, spans in zip(originals, texts, all_keyword_spans(texts, tagger, rng), strict=True):
+    for original, text, found in zip(originals, texts, all_keyword_spans(texts, tagger), strict=True):
+        spans = found or keyword_spans(text, tagger, random.Random(f"{seed}/{text}"))
         masked = _marked_row(masked_pieces(text, spans), tokenizer)
         examples.append(Example(original, masked if masked.slots else bare))
     return examples

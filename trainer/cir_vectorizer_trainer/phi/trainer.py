@@ -11,31 +11,34 @@ the training: the random word that stands in for the keywords of a caption witho
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT, LinCIR, Phi, save_phi
-from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
-from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.captions.store import Picked, digest_of_order, digest_of_set
+from cir_vectorizer_trainer.passes import BLOCK
+from cir_vectorizer_trainer.phi.examples import KEPT_BLOCKS, Blocks, Examples, make_examples
 from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
 from cir_vectorizer_trainer.phi.processes import SplitReader
 from cir_vectorizer_trainer.phi.training import STATE_FILE, Training, digest_of_start, optimizer_of
+from cir_vectorizer_trainer.progress import Progress
 from cir_vectorizer_trainer.state import write_state
 
 OBJECTIVE = "lincir"
 DEFAULTS = LoopSettings()
-BLOCK = 4096
-"""Number of captions whose original embeddings are computed together."""
+MOST_KEPT = 2 << 30
+"""Largest number of bytes of original embeddings that are kept for the next pass."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,20 @@ class PhiTrainer(Training):
         self.backbone = backbone
         self.hyperparameters = hyperparameters
         self.beside = beside
-        shuffled = list(captions)
-        rng = random.Random(hyperparameters.seed)
-        rng.shuffle(shuffled)
-        held_out = min(2048, max(1, round(hyperparameters.validation_share * len(shuffled))))
-        self.captions, self.validation_captions = shuffled[held_out:], shuffled[:held_out]
-        self.examples = make_examples(self.captions, backbone, tagger, rng)
-        self.validation = make_examples(self.validation_captions, backbone, tagger, rng)
+        order = list(range(len(captions)))
+        random.Random(hyperparameters.seed).shuffle(order)
+        held_out = min(2048, max(1, round(hyperparameters.validation_share * len(order))))
+        indices = np.array(order)
+        self.captions, self.validation_captions = (
+            Picked(captions, part) for part in (indices[held_out:], indices[:held_out])
+        )
+        tokenizer = backbone.text.tokenizer
+        self.examples = Examples(self.captions, tokenizer, tagger, hyperparameters.seed)
+        self.validation = make_examples(self.validation_captions, tokenizer, tagger, hyperparameters.seed)
         self._validation_originals = self._encode([example.original for example in self.validation])
-        self._originals = torch.empty(len(self.examples), backbone.dim, dtype=self._validation_originals.dtype)
-        self._encoded: set[int] = set()
+        self._originals = Blocks(self._block, None)
         self.published_strength, strength, self.noise_scale = noise_strengths(
-            backbone.dim, self._block(0), hyperparameters.noise_strength
+            backbone.dim, self._originals[0], hyperparameters.noise_strength
         )
         with torch.random.fork_rng():
             torch.manual_seed(hyperparameters.seed)
@@ -115,8 +120,8 @@ class PhiTrainer(Training):
         material = {
             "objective": OBJECTIVE,
             "backbone": backbone.text.fingerprint,
-            "captions": PartsDigest(*sorted(captions)).hexdigest(),
-            "order": PartsDigest(*captions).hexdigest(),
+            "captions": digest_of_set(captions),
+            "order": digest_of_order(captions),
             "tagger": tagger.name,
             "start": digest_of_start(start),
         }
@@ -145,8 +150,18 @@ class PhiTrainer(Training):
             state = {**state, "material": {**state["material"], **own}}
         super().load_state(state)
 
+    def run(self, steps: int) -> Iterator[Progress]:
+        used_once = steps * self.hyperparameters.batch_size <= len(self.examples)
+        size = len(self.examples) * self.backbone.dim * 4
+        self._originals.keep(KEPT_BLOCKS if used_once or size > MOST_KEPT else None)
+        try:
+            yield from super().run(steps)
+        finally:
+            self.examples.close()
+
     def _step_loss(self, step: int) -> Tensor:
         picked = self.picked(step)
+        self.needed_soon(self.examples, self.passes, step * len(picked))
         originals = self._originals_of(picked).to(self.backbone.device)
         noised = add_noise(originals, self.noise_scale)
         masked = [self.examples[i].masked for i in picked]
@@ -163,16 +178,17 @@ class PhiTrainer(Training):
         return total / len(self.validation)
 
     def _originals_of(self, picked: Sequence[int]) -> Tensor:
-        for block in sorted({i // BLOCK for i in picked}):
-            self._block(block)
-        return self._originals[picked]
+        at = torch.tensor(picked)
+        blocks = at // BLOCK
+        originals = torch.empty(len(at), self.backbone.dim, dtype=self._validation_originals.dtype)
+        for number in sorted(set(blocks.tolist())):
+            here = blocks == number
+            originals[here] = self._originals[number][at[here] % BLOCK]
+        return originals
 
-    def _block(self, block: int) -> Tensor:
-        part = slice(block * BLOCK, (block + 1) * BLOCK)
-        if block not in self._encoded:
-            self._originals[part] = self._encode([example.original for example in self.examples[part]])
-            self._encoded.add(block)
-        return self._originals[part]
+    def _block(self, number: int) -> Tensor:
+        examples = self.examples[number * BLOCK : (number + 1) * BLOCK]
+        return self._encode([example.original for example in examples])
 
     @torch.no_grad()
     def _encode(self, rows: Sequence[TokenRow]) -> Tensor:

@@ -6,7 +6,6 @@ bit.
 
 import copy
 import math
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +20,8 @@ from cir_vectorizer.composers.lincir import LinCIR
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ModelError
 from cir_vectorizer_trainer.captions.keywords import Tagger
-from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.passes import BLOCK, Passes, order_of_pass
+from cir_vectorizer_trainer.phi.examples import Examples
 from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.processes import Reader, SplitReader, agreed, rank, size, sum_gradients
 from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
@@ -103,7 +103,7 @@ class Training(ABC):
         self._loss = math.nan
         self._batch_size: int = settings["batch_size"]
         self._seed: int = settings["seed"]
-        self._passes = Passes(count, lambda number: self._order(count, number))
+        self.passes = Passes(count, lambda number: order_of_pass(count, number, str(self._seed)))
 
     def run(self, steps: int) -> Iterator[Progress]:
         """Train until `steps` steps are done in total; yield the progress after each.
@@ -138,8 +138,12 @@ class Training(ABC):
 
     def picked(self, step: int) -> list[int]:
         """Return the indices of a step's examples."""
-        picked: list[int] = self._passes.indices(step * self._batch_size, self._batch_size).tolist()
+        picked: list[int] = self.passes.indices(step * self._batch_size, self._batch_size).tolist()
         return picked
+
+    def needed_soon(self, examples: Examples, passes: Passes, at: int) -> None:
+        """Have the blocks prepared that hold the examples after the `at`-th of the passes."""
+        examples.prepare(int(passes.indices(at + number * BLOCK, 1)) for number in range(1, 2 * examples.workers + 1))
 
     @abstractmethod
     def save(self, folder: Path, complete: bool) -> None:
@@ -261,13 +265,6 @@ class Training(ABC):
             self.best_validation, self.best = self.history[-1], weights_of(self.learning)
         if now is not None:
             self.learning.load_state_dict(now)
-
-    def _order(self, count: int, number: int) -> Tensor:
-        """Return the order of a pass: for the first pass the examples' own, shuffled order; for later ones a new one."""
-        order = list(range(count))
-        if number:
-            random.Random(f"{self._seed}/{number}").shuffle(order)
-        return torch.tensor(order)
 
     def _cuda_devices(self) -> list[torch.device]:
         return [self.backbone.device] if self.backbone.device.type == "cuda" else []
