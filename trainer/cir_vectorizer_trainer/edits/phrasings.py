@@ -35,7 +35,7 @@ _CHANGES: Mapping[str, Collection[str]] = {
 }
 """The placeholders that the templates of each kind of change may have."""
 _JOINED = ("first", "second")
-_FACTS = ("roles", "same", "ignored", "articles")
+_FACTS = ("roles", "absent", "same", "ignored", "articles")
 """Keys that describe a language's words; where a customer's file lacks one, ours is used."""
 _KEYS = frozenset({*_CHANGES, "two", *_FACTS, "extend"})
 
@@ -65,6 +65,8 @@ class Phrasings:
         self._roles = entry.get("roles", {})
         self.same: Sequence[Sequence[str]] = entry.get("same", [])
         """Lists of words that mean the same value."""
+        self.absent = frozenset(entry.get("absent", ()))
+        """Words for a pattern that is not there, such as "plain"."""
         self.ignored = frozenset(entry.get("ignored", ()))
         """Words of captions that are no values."""
 
@@ -191,9 +193,11 @@ def _check(place: str, entry: Mapping[str, Any]) -> None:
     if not sound:
         raise SourceError(f'{place}: "roles" must hold {{"columns": […], "values": […]}} by role: {", ".join(ROLES)}')
     same = entry.get("same", [])
-    if not isinstance(same, list) or not all(map(_is_texts, same)) or not _is_texts(entry.get("ignored", [])):
+    lists = [entry.get(key, []) for key in ("absent", "ignored")]
+    if not isinstance(same, list) or not all(map(_is_texts, [*same, *lists])):
         raise SourceError(
-            f'{place}: "same" must be lists of words, and "ignored" a list; write [["grey", "gray"]], ["photo"]'
+            f'{place}: "same" must be lists of words, "absent" and "ignored" a list each; write [["grey", "gray"]], '
+            '["plain"], ["photo"]'
         )
     articles = entry.get("articles", {})
     if not isinstance(articles, dict) or not _is_texts(list(articles.values())):

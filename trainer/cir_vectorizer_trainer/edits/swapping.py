@@ -9,6 +9,7 @@ in other languages values are removed after commas and before other words.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -20,7 +21,7 @@ from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import CaptionIndex, Finder, Place, combination
 from cir_vectorizer_trainer.edits.phrasings import Phrasings, Said
 
-SHARES = {"replace": 0.43, "add": 0.06, "remove": 0.10, "two": 0.12, "not": 0.24, "empty": 0.05}
+SHARES = {"replace": 0.49, "add": 0.06, "remove": 0.12, "two": 0.12, "not": 0.16, "empty": 0.05}
 """Shares of the kinds of edits in draws; kinds that are hard to find end up with less."""
 REVERSED_SHARE = 0.3
 """Share of the replaced values that are also given the other way round."""
@@ -29,6 +30,9 @@ SECOND_SHARES = {"replace": 0.7, "remove": 0.3}
 BARE_SHARE, KEPT_SHARE, NONE_SHARE = 0.15, 0.4, 0.1
 """Shares of the "not" edits that have no words, whose words say what the reference has already, and whose target has no
 value instead of the unwanted one. Where words change nothing else, the reference is what the loss must tell from the target."""
+
+NOUN_SHARE = 0.5
+"""Share of the patterns that are added or removed by their noun ("no stripes") where captions have it."""
 
 _TRIES = 8
 _CARRIERS = r"pattern|print|prints|finish|design|colou?r|one"
@@ -90,6 +94,18 @@ class EditMaker:
                 "no words of the captions take each other's place, so no edit can be made; name columns of attributes with "
                 "--attributes, or give more captions"
             )
+        self._plain = _plain_value(kinds, phrasings)
+        patterns = [] if self._plain is None else list(kinds[self._plain[0]].values)
+        self._pattern_of: dict[str, str] = {}
+        """Patterns by the nouns that name them: "striped" by "stripe"."""
+        self._noun_of: dict[str, str] = {}
+        """Such nouns, as they are written, by their patterns."""
+        for kind in kinds:
+            for noun, surfaces in kind.values.items() if kind.role == "part" else ():
+                for pattern in patterns:
+                    if _related(noun, pattern):
+                        self._pattern_of[noun] = pattern
+                        self._noun_of[pattern] = " ".join(Counter(surfaces).most_common(1)[0][0])
         self.references: set[int] = set()
         """Numbers of the captions that gave edits."""
 
@@ -148,11 +164,12 @@ class EditMaker:
 
     def _removed(self, caption: str, place: Place, change: str) -> list[Edit]:
         role = self._kinds[place.kind].role
-        rest = without(caption, place, role)
+        rest = self._gone(caption, place)
         if rest is None:
             return []
-        rest = self._phrasings.articled(rest)
         value = caption[place.start : place.end]
+        if place.value in self._noun_of and self._random.random() < NOUN_SHARE:
+            role, value = "part", self._noun_of[place.value]
         if change == "add":
             return [self._edit(rest, self._phrasings.say("add", role, "", value, self._random), caption, "add")]
         return [self._edit(caption, self._phrasings.say("remove", role, value, "", self._random), rest, "remove")]
@@ -177,11 +194,39 @@ class EditMaker:
             one, other = random.sample([said, self._said(second, change)], 2)
             return [self._edit(caption, self._phrasings.join(one, other, random), change.target, "two")]
         value = first.target[second.start : second.end]
-        rest = without(first.target, second, role)
+        rest = self._gone(first.target, second)
         if rest is None:
             return []
         gone = self._phrasings.say("remove", role, value, "", random)
-        return [self._edit(caption, self._phrasings.join(said, gone, random), self._phrasings.articled(rest), "two")]
+        return [self._edit(caption, self._phrasings.join(said, gone, random), rest, "two")]
+
+    def _gone(self, caption: str, place: Place) -> str | None:
+        """Return a caption without a value; a pattern becomes "plain" where captions have such a word.
+
+        None if the value is that word, or cannot be taken out.
+        """
+        value = caption[place.start : place.end]
+        if self._plain is None or not self._is_pattern(place, value):
+            rest = without(caption, place, self._kinds[place.kind].role)
+            return None if rest is None else self._phrasings.articled(rest)
+        kind, plain = self._plain
+        word = self._kinds[kind].surface(plain, value, self._random)
+        if place.kind == kind:
+            if place.value == plain:
+                return None
+            return self._phrasings.articled(caption[: place.start] + word + caption[place.end :])
+        rest = without(caption, place, self._kinds[place.kind].role)
+        if rest is None or any(each.kind == kind for each in self._finder.places(rest)):
+            return rest
+        roles = ((each, self._kinds[each.kind].role) for each in self._finder.places(rest))
+        first = next((each for each, role in roles if role in ("colour", "noun")), None)
+        if first is not None:
+            rest = f"{rest[: first.start]}{word} {rest[first.start :]}"
+        return self._phrasings.articled(rest)
+
+    def _is_pattern(self, place: Place, value: str) -> bool:
+        """Tell whether a value is a pattern, or names one as a noun ("stripes")."""
+        return self._phrasings.role_of_value(value) == "pattern" or place.value in self._pattern_of
 
     def _unwanted(self, caption: str, place: Place, number: int) -> list[Edit]:
         """Draw an edit with a value that is unwanted beside its words: the target has another value of the kind, or none."""
@@ -246,6 +291,22 @@ class EditMaker:
             if not self._known_only or combination(self._finder.places(target)) in self.index.combinations:
                 return Change(target, old, new)
         return None
+
+
+def _plain_value(kinds: Sequence[Kind], phrasings: Phrasings) -> tuple[int, str] | None:
+    """Return the number of the kind of patterns and its value for none, such as "plain"; None if captions have none."""
+    for number, kind in enumerate(kinds):
+        if kind.role == "pattern":
+            for value, surfaces in kind.values.items():
+                if any(" ".join(tokens) in phrasings.absent for tokens in surfaces):
+                    return number, value
+    return None
+
+
+def _related(noun: str, pattern: str) -> bool:
+    """Tell whether words share their stem: "stripe" and "striped", "dot" and "dotted"."""
+    stem = max(3, min(len(noun), len(pattern)) - 1)
+    return noun[:stem] == pattern[:stem] and len(noun) >= stem <= len(pattern)
 
 
 def without(caption: str, place: Place, role: str) -> str | None:

@@ -1,5 +1,6 @@
 """`cir-vectorizer train`: tune Φ on captions."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from cir_vectorizer_trainer.edits.making import Making
 
 CAPTIONS_A_STEP, EDITS_A_STEP = 512, 128
-LEAST_STEPS, MOST_STEPS, EDIT_STEPS = 2000, 20_000, 500
-LR, LR_WIDTH = 1e-4, 768
-"""Learning rate of Φ; on edits it is in inverse proportion to the text tower's width, and this one at a width of 768."""
+LEAST_STEPS, MOST_STEPS = 2000, 20_000
+LEAST_EDIT_STEPS, MOST_EDIT_STEPS, EDIT_PASSES = 500, 2000, 1.5
+LR, EDITS_LR = 1e-4, 1e-3
+"""Learning rates of Φ. On edits it is in inverse proportion to the text tower's width, and this one at a width of 128."""
 LEAST_EDITS = 20
 PATIENCE = 5
 
@@ -72,7 +74,7 @@ PATIENCE = 5
 @click.option(
     "--steps",
     type=click.IntRange(1),
-    help="Steps in total.  [default: two passes, at least 2,000, at most 20,000; for objective edits 500]",
+    help="Steps in total.  [default: two passes, from 2,000 to 20,000; for objective edits 1.5 passes, from 500 to 2,000]",
 )
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Captions or edits in a step.  [default: 512 captions or 128 edits]"
@@ -80,7 +82,7 @@ PATIENCE = 5
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
-    help="Learning rate of AdamW.  [default: 1e-4; for objective edits 1e-4 x 768 / width of the text tower]",
+    help="Learning rate of AdamW.  [default: 1e-4; for objective edits 1e-3 x 128 / width of the text tower]",
 )
 @click.option(
     "--noise-strength",
@@ -196,7 +198,7 @@ def train(
     trainer: PhiTrainer | EditTrainer
     if edits:
         settings = EditHyperparameters(
-            batch_size=batch_size or EDITS_A_STEP, lr=lr or LR * LR_WIDTH / width, seed=seed,
+            batch_size=batch_size or EDITS_A_STEP, lr=lr or EDITS_LR * 128 / width, seed=seed,
             noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
         mean: Tensor | None = None
@@ -209,7 +211,8 @@ def train(
         )  # fmt: skip
         trainer.patience = patience
         unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
-        default_steps = EDIT_STEPS
+        passes = math.ceil(EDIT_PASSES * count / settings.batch_size)
+        default_steps = min(MOST_EDIT_STEPS, max(LEAST_EDIT_STEPS, passes))
     else:
         published = Hyperparameters(
             batch_size=batch_size or CAPTIONS_A_STEP, lr=lr or LR, seed=seed, noise_strength=noise_strength
