@@ -17,7 +17,17 @@ from cir_vectorizer.models import Vectorizer, load
 from examples.demo.catalog import QUERY_WORDINGS, catalog, queries
 from examples.demo.evaluate import Hits, Part, by_wording, composed_vectors, evaluate, paired_bootstrap, score, unit
 from examples.demo.make_compodiff import lessons
-from examples.demo.run import PICTURES, PUBLISHED, QUERIES, TRAINING, cli, make_shop, raw_index, show_wordings
+from examples.demo.run import (
+    EDITS_TRAINING,
+    PICTURES,
+    PUBLISHED,
+    QUERIES,
+    TRAINING,
+    cli,
+    make_shop,
+    raw_index,
+    show_wordings,
+)
 
 OTHER_WORDINGS = {
     "colour": ("came out {v}", "was spotted in {v}", "glows {v}", "wears {v}"),
@@ -43,7 +53,7 @@ def main() -> None:
         models: dict[str, list[Vectorizer]] = {"lincir_published": [], "lincir": []}
         for seed in arguments.seeds:
             train = ("train", "--captions", str(captions), "--model", "tiny", "--seed", str(seed))
-            for name, options in (("lincir_published", (*PUBLISHED, *TRAINING)), ("lincir", ())):
+            for name, options in (("lincir_published", (*PUBLISHED, *TRAINING)), ("lincir", EDITS_TRAINING)):
                 cli(*train, "--out", str(folder / f"{name}-{seed}"), *options)
                 models[name].append(load(str(folder / f"{name}-{seed}"), "cpu"))
     validation = queries(products, QUERIES, seed=11)

@@ -33,6 +33,7 @@ QUERIES = 600
 CAPTIONS_A_PICTURE = 8
 PUBLISHED = ("--objective", "lincir", "--from-scratch")
 TRAINING = ("--steps", "500", "--batch-size", "256", "--lr", "1e-3")
+EDITS_TRAINING = ("--steps", "500")
 TITLES = {
     "image_only": "image only",
     "text_only": "text only",
@@ -186,7 +187,7 @@ def main() -> None:
     model, address = str(folder / "model"), f"qdrant:{folder / 'index'}/shop"
     train = ("train", "--captions", str(folder / "captions.txt"), "--model", "tiny")
     cli(*train, "--out", str(folder / "published"), *PUBLISHED, *TRAINING)
-    cli(*train, "--out", model)
+    cli(*train, "--out", model, *EDITS_TRAINING)
     cli(
         "sync",
         str(table),

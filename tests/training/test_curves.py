@@ -81,7 +81,8 @@ def test_a_collection_gives_the_mean_of_its_embeddings(tiny, tmp_path):
     for number, picture in enumerate(drawn):
         picture.save(folder / f"{number}.png")
     address = f"qdrant:{tmp_path / 'index'}/shop"
-    result = CliRunner().invoke(main, ["sync", str(folder), "--to", address, "--model", "tiny", "--device", "cpu"])
+    report = ("--report", str(tmp_path / "report.json"))
+    result = CliRunner().invoke(main, ["sync", str(folder), "--to", address, "--model", "tiny", *report])
     assert result.exit_code == 0, result.output
     mean, count = mean_embedding(address, tiny)
     assert count == 5

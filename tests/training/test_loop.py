@@ -14,6 +14,8 @@ from cir_vectorizer.backbones import BackboneSpec, load_backbone
 from cir_vectorizer.cli import main
 from cir_vectorizer.models import read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
+from cir_vectorizer_trainer.captions.store import MANY
+from cir_vectorizer_trainer.passes import BLOCK, order_of_pass
 from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.training import train as run
@@ -195,6 +197,45 @@ def test_two_processes_equal_one_at_the_same_batch(objective, precision, tmp_pat
     assert_close(alone["gradients"], together["gradients"], tolerance)
     assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert together["size"] == 2
+
+
+@pytest.mark.parametrize("objective", ["lincir", "edits"])
+def test_many_captions_are_trained_on_block_by_block_as_few_are(objective, captions, tmp_path, monkeypatch):
+    """With small blocks and workers: one pass has the numbers of captions that are all in memory; a resumed run, too."""
+    common = ("--objective", objective, "--captions", captions, "--schedule", "linear", "--steps", 6)
+    assert train(*common, "--out", tmp_path / "few").exit_code == 0
+    for module in ("captions.reading", "passes", "phi.examples"):
+        monkeypatch.setattr(f"cir_vectorizer_trainer.{module}.MANY", 10)
+    for module in ("passes", "phi.examples", "phi.trainer", "phi.training"):
+        monkeypatch.setattr(f"cir_vectorizer_trainer.{module}.BLOCK", 8)
+    monkeypatch.setattr("cir_vectorizer_trainer.phi.examples.KEPT_BLOCKS", 3)
+    monkeypatch.setattr("cir_vectorizer_trainer.phi.examples.MOST_WORKERS", 2)
+    whole = train(*common, "--out", tmp_path / "many")
+    assert whole.exit_code == 0, whole.output
+    with monkeypatch.context() as patched:
+        patched.setattr("cir_vectorizer_trainer.phi.training.Training._train_step", _dies_at(4))
+        stopped = CliRunner().invoke(
+            main, ["train", *map(str, (*common, "--out", tmp_path / "parts", "--save-every", 0)), *OPTIONS]
+        )
+        assert isinstance(stopped.exception, Killed)
+    resumed = train(*common, "--out", tmp_path / "parts", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    names = {"lincir": "phi", "edits": "learning"}
+    states = [torch.load(tmp_path / name / "training.pt", weights_only=True) for name in ("few", "many", "parts")]
+    few, many, parts = ([entry["loss"] for entry in state["history"]] for state in states)
+    assert many == pytest.approx(few, rel=1e-5)
+    assert many == parts
+    many_weights, parts_weights = (state[names[objective]] for state in states[1:])
+    assert all(torch.equal(tensor, parts_weights[name]) for name, tensor in many_weights.items())
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_pass_over_many_examples_goes_block_by_block(number):
+    order = order_of_pass(MANY + 1, number, "3")
+    assert torch.equal(order.sort().values, torch.arange(MANY + 1))
+    blocks = (order // BLOCK).unique_consecutive()
+    assert len(blocks) == len(blocks.unique())
+    assert torch.equal(order, torch.arange(MANY + 1)) is (number == 0)
 
 
 def test_the_defaults_are_the_published_recipes():

@@ -6,16 +6,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cir_vectorizer_trainer.captions.store import MANY
+
 BLOCK = 4096
 """Number of examples that are prepared together, and whose embeddings are computed together."""
-MANY = 200_000
-"""Number of examples above which passes go block by block, so that only few blocks are in memory."""
 
 
 def order_of_pass(count: int, number: int, seed: str) -> Tensor:
     """Return the order of a pass: for the first pass the examples' own, shuffled order; for later ones a new one.
 
-    Of more than `MANY` examples whole blocks are shuffled, and the examples in each. (count,) int64
+    Of many examples, of which only few blocks are in memory, the blocks are shuffled, and the examples in each. (count,)
+    int64
     """
     if not number:
         return torch.arange(count)

@@ -15,10 +15,8 @@ from typing import Any
 from cir_vectorizer.errors import CaptionError, SourceError
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.rows import Rows, json_kind, reading, table_rows, table_suffix, text_lines
-from cir_vectorizer_trainer.captions.store import CaptionStore
+from cir_vectorizer_trainer.captions.store import MANY, CaptionStore
 
-MANY = 200_000
-"""Number of captions above which they are not kept in memory."""
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 STDIN = "-"
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description")

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from cir_vectorizer.digests import PartsDigest
 
+MANY = 200_000
+"""Number of captions above which neither they nor all that is made of them are kept in memory."""
+
 
 class CaptionStore(Sequence[str]):
     """Captions, each once, in the order of first appearance; about 24 bytes of memory for each.

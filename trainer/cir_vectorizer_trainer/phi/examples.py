@@ -18,7 +18,9 @@ from typing import Generic, TypeVar, overload
 from cir_vectorizer.backbones import Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT_WITHOUT_TEXT
 from cir_vectorizer_trainer.captions.keywords import Tagger, all_keyword_spans, keyword_spans, masked_pieces, prepare
-from cir_vectorizer_trainer.passes import BLOCK, MANY
+from cir_vectorizer_trainer.captions.store import MANY
+from cir_vectorizer_trainer.passes import BLOCK
+from cir_vectorizer_trainer.phi.processes import size
 
 KEPT_BLOCKS = 16
 """Number of blocks that are kept of many captions."""
@@ -81,7 +83,8 @@ class Examples(Sequence[Example]):
         many = len(captions) > MANY
         self._blocks = Blocks(self._block, KEPT_BLOCKS if many else None)
         self._ahead: dict[int, Future[list[Example]]] = {}
-        self.workers = min(MOST_WORKERS, os.cpu_count() or 1) if many and _can_be_sent(self._made_of) else 0
+        workers = max(1, min(MOST_WORKERS, os.cpu_count() or 1) // size())
+        self.workers = workers if many and _can_be_sent(self._made_of) else 0
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
@@ -117,6 +120,8 @@ class Examples(Sequence[Example]):
         """Stop the workers."""
         if "_pool" in self.__dict__:
             self._pool.shutdown(cancel_futures=True)
+            del self._pool
+        self._ahead.clear()
 
     def _texts(self, number: int) -> list[str]:
         return list(self._captions[number * BLOCK : (number + 1) * BLOCK])

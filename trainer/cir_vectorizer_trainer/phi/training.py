@@ -246,7 +246,9 @@ class Training(ABC):
             averaged = [each.detach() for each in self._average.parameters()]
             now = [each.detach() for each in self.learning.parameters()]
             torch._foreach_lerp_(averaged, now, 1 - self.loop.average_decay(self.step))
-        if not self._cuda_devices() or self.step % FETCH_EVERY == 0:  # fetching it makes the host wait for the device
+        if (
+            not self._cuda_devices() or self.step % FETCH_EVERY == 0 or math.isnan(self._loss)
+        ):  # fetching it makes the host wait for the device
             self._loss = loss.item()
             if not math.isfinite(self._loss):
                 raise ModelError(
