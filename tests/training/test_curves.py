@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cir_vectorizer.cli import main
+from cir_vectorizer.models import read_record
 from cir_vectorizer_trainer.phi.curves import plot
-from cir_vectorizer_trainer.phi.picture_index import mean_embedding
+from cir_vectorizer_trainer.phi.picture_index import embeddings_of_pictures
 from cir_vectorizer_trainer.progress import Validation
 from examples.demo.catalog import catalog, pictures
 from tests.training.test_train_edits import SETTINGS, table, train
@@ -58,20 +59,23 @@ def test_tensorboard_gets_scalars(table, tmp_path):
     assert list(board.iterdir())
 
 
-def test_a_folder_of_pictures_gives_their_mean_embedding(tiny, table, tmp_path):
+def test_a_folder_of_pictures_is_judged_with(tiny, table, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     drawn = list(pictures(catalog(5)))
     for number, picture in enumerate(drawn):
         picture.save(folder / f"{number}.png")
     (folder / "broken.jpg").write_bytes(b"no picture")
-    mean, count = mean_embedding(str(folder), tiny)
+    found = embeddings_of_pictures(str(folder), tiny)
+    mean, count = found.mean(dim=0), len(found)
     assert count == 5
     np.testing.assert_allclose(mean.numpy(), np.mean(tiny.embed_images(drawn), axis=0), atol=1e-3)
     arguments = ("--edits", table, "--steps", 2, "--from-scratch", *SETTINGS)
     result = train(*arguments, "--out", tmp_path / "model", "--picture-index", folder)
     assert result.exit_code == 0, result.output
-    assert "mean embedding of 5 pictures" in result.output
+    assert "judged with 5 pictures" in result.output
+    curve = read_record(tmp_path / "model")["composers"]["lincir"]["training"]["curve"]
+    assert all(0 <= entry["figures"]["pictures_r_at_10"] <= 1 for entry in curve)
 
 
 def test_a_collection_gives_the_mean_of_its_embeddings(tiny, tmp_path):
@@ -84,7 +88,8 @@ def test_a_collection_gives_the_mean_of_its_embeddings(tiny, tmp_path):
     report = ("--report", str(tmp_path / "report.json"))
     result = CliRunner().invoke(main, ["sync", str(folder), "--to", address, "--model", "tiny", *report])
     assert result.exit_code == 0, result.output
-    mean, count = mean_embedding(address, tiny)
+    found = embeddings_of_pictures(address, tiny)
+    mean, count = found.mean(dim=0), len(found)
     assert count == 5
     np.testing.assert_allclose(mean.numpy(), np.mean(tiny.embed_images(drawn), axis=0), atol=1e-3)
 

@@ -135,3 +135,20 @@ def test_a_judgement_is_repeated_exactly(maker, tiny):
     judge = Judge(tiny.backbone, maker.make(edits(), 40))
     first = judge.figures(tiny.backbone.text, lincir.phi)
     assert judge.figures(tiny.backbone.text, lincir.phi) == first
+
+
+def test_true_pictures_are_searched_from_the_one_of_the_reference_caption(tiny):
+    """Pictures at the captions' own embeddings: a reader that returns a query's target finds it; one that keeps does not."""
+    made = edits()
+    probes = [Probe(edit, None, None) for edit in made]
+    gallery = Judge(tiny.backbone, probes).embeddings()
+    judge = Judge(tiny.backbone, probes, pictures=gallery)
+    captions = judge.captions
+    targets = gallery[[captions.index(edit.target) for edit in made]]
+
+    class Perfect:
+        def encode_text(self, rows, pseudo_tokens):
+            return targets[: len(rows)]
+
+    assert judge.figures(Perfect(), lambda inputs: inputs)["pictures_r_at_10"] == 1.0
+    assert "pictures_r_at_10" not in Judge(tiny.backbone, probes).figures(Perfect(), lambda inputs: inputs)

@@ -154,7 +154,7 @@ def train(
     cir-vectorizer train --captions products.csv --column title --attributes colour,type --out my-model
     """
     from cir_vectorizer import models
-    from cir_vectorizer_trainer.captions.keywords import best_tagger
+    from cir_vectorizer_trainer.captions.keywords import BuiltinTagger, Tagger, best_tagger
     from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
     from cir_vectorizer_trainer.edits.making import Making
@@ -162,7 +162,7 @@ def train(
     from cir_vectorizer_trainer.phi import processes
     from cir_vectorizer_trainer.phi.curves import Board, plot
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
-    from cir_vectorizer_trainer.phi.picture_index import mean_embedding
+    from cir_vectorizer_trainer.phi.picture_index import embeddings_of_pictures
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
     from cir_vectorizer_trainer.phi.training import train as run
     from cir_vectorizer_trainer.progress import (
@@ -177,7 +177,8 @@ def train(
 
     click.get_current_context().with_resource(processes.joined())
     if resume and objective is None:
-        objective = _saved_objective(folder)
+        saved = _saved_training(folder)
+        objective = saved.get("objective", "lincir") if saved else None
     _check_sources(objective, sources, edit_tables, attributes)
     board = Board(board_folder) if board_folder is not None and processes.rank() == 0 else None
     phrases = read_word_list(keywords) if keywords else {}
@@ -189,7 +190,10 @@ def train(
     if objective != "lincir":
         making = Making(attributes, phrasings, language, known_only, seed=seed)
         edits, kinds = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
-    tagger = best_tagger(captions.captions)
+    early = (
+        resume and _saved_training(folder).get("tagger") == BuiltinTagger().name
+    )  # before titles had rules of their own
+    tagger: Tagger = BuiltinTagger() if early else best_tagger(captions.captions)
     if phrases:
         tagger = ListedTagger(tagger, phrases)
     loop = LoopSettings(**loop_settings)
@@ -201,13 +205,13 @@ def train(
             batch_size=batch_size or EDITS_A_STEP, lr=lr or EDITS_LR * 128 / width, seed=seed,
             noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
         )  # fmt: skip
-        mean: Tensor | None = None
+        pictures: Tensor | None = None
         if picture_index is not None:
-            mean, pictures = mean_embedding(picture_index, loaded)
-            click.echo(f"{picture_index}: mean embedding of {pictures:,} pictures", err=True)
+            pictures = embeddings_of_pictures(picture_index, loaded)
+            click.echo(f"{picture_index}: judged with {len(pictures):,} pictures", err=True)
         trainer = EditTrainer(
             loaded.backbone, edits, captions.captions, tagger, settings, start, beside, kinds,
-            Phrasings.read(phrasings, language), mean, loop,
+            Phrasings.read(phrasings, language), pictures, loop,
         )  # fmt: skip
         trainer.patience = patience
         unit, count, held_out = "edits", len(trainer.examples), len(trainer.validation)
@@ -259,14 +263,14 @@ def train(
     click.echo(str(folder))
 
 
-def _saved_objective(folder: Path) -> str | None:
-    """Return the objective of the run in a model folder; None if there is none."""
+def _saved_training(folder: Path) -> dict[str, Any]:
+    """Return what the record of a model folder says of the run that made its Φ; empty if it says nothing."""
     from cir_vectorizer import models
 
     if not models.has_record(folder):
-        return None
-    training = models.read_record(folder)["composers"].get("lincir", {}).get("training", {})
-    return str(training.get("objective", "lincir"))
+        return {}
+    saved: dict[str, Any] = models.read_record(folder)["composers"].get("lincir", {}).get("training", {})
+    return saved
 
 
 def _check_sources(

@@ -102,7 +102,7 @@ class EditTrainer(Training):
         kinds: kinds of the captions' values, which tell captions that hold the same values, and give probes their hard
             negatives.
         phrasings: of the captions' language; our English ones if None.
-        pictures_mean: (dim,), mean embedding of pictures like those that are searched, if it is known.
+        pictures: (n, dim), unnormalised embeddings of pictures like those that are searched, to judge by; None if there are none.
         loop: settings of the loop.
 
     Raises:
@@ -126,7 +126,7 @@ class EditTrainer(Training):
         beside: Path | None = None,
         kinds: Sequence[Kind] = (),
         phrasings: Phrasings | None = None,
-        pictures_mean: Tensor | None = None,
+        pictures: Tensor | None = None,
         loop: LoopSettings = DEFAULTS,
     ) -> None:
         self.backbone = backbone
@@ -141,7 +141,7 @@ class EditTrainer(Training):
             maker.make(validation, MOST_PROBES, hyperparameters.seed),
             [caption for edit in validation for caption in (edit.target, edit.reference)],
             kinds,
-            pictures_mean,
+            pictures,
         )
         used = {caption for edit in edits for caption in (edit.reference, edit.target)}
         unused = array("q", (at for at, caption in enumerate(captions) if prepare(caption) not in used))

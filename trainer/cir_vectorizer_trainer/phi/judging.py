@@ -2,8 +2,12 @@
 
 A query is the prompt of an edit, with Φ of the reference caption's noised embedding at its marker. It is searched among
 the embeddings of thousands of captions by the frozen tower: all targets, hard negatives and other held-out captions.
-Captions that hold the same values as the target are found as well as the target itself. The noise stands for the gap between captions and pictures. It has the published strength times 0.5, 1 and 1.5, however the
-training noises its captions, so that recipes can be compared; the three results are averaged.
+Captions that hold the same values as the target are found as well as the target itself. The noise stands for the gap
+between captions and pictures. It has the published strength times 0.5, 1 and 1.5, however the training noises its captions,
+so that recipes can be compared; the three results are averaged.
+
+Where pictures are given, true pictures are searched too: from the picture that the reference caption finds first, the
+query must find the one that the target caption finds first.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,8 +40,8 @@ class Judge:
         probes: at least one.
         others: further captions of the gallery; at most `MOST_OTHERS` are used.
         kinds: kinds of the captions' values, which tell captions that hold the same values.
-        pictures_mean: (dim,), mean embedding of pictures. Reference embeddings are shifted by its difference from the mean
-            of the gallery's captions, the modality gap; None shifts nothing.
+        pictures: (n, dim), unnormalised embeddings of pictures like those that are searched. Reference embeddings are
+            shifted by the difference of their mean from that of the gallery's captions, the modality gap. None shifts nothing.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class Judge:
         probes: Sequence[Probe],
         others: Sequence[str] = (),
         kinds: Sequence[Kind] = (),
-        pictures_mean: Tensor | None = None,
+        pictures: Tensor | None = None,
     ) -> None:
         self._backbone = backbone
         self._prompts = edit_prompts([probe.edit for probe in probes], backbone.text.tokenizer)
@@ -65,7 +69,7 @@ class Judge:
         self.captions = list(numbers)
         groups = torch.tensor(grouped(self.captions, kinds), device=backbone.device)
         self._wanted = groups[self._targets][:, None] == groups[None]
-        self._pictures_mean = pictures_mean
+        self._pictures = pictures
         self._gallery: Tensor | None = None
 
     @torch.no_grad()
@@ -74,12 +78,13 @@ class Judge:
 
         Edit accuracy is the share of queries nearer to their target than to the reference and to the target with a wrong
         value; keep accuracy, the share nearer to it than to the right value on a wrong item. A figure that no probe
-        allows is left out, and the score is the mean of the others.
+        allows is left out, and the score is the mean of the others. With pictures, `pictures_r_at_10` is their R@10,
+        which is no part of the score.
         """
         gallery = self.embeddings()
         references = gallery[self._references]
-        if self._pictures_mean is not None:
-            references = references + self._pictures_mean.to(gallery) - gallery.mean(dim=0)
+        if self._pictures is not None:
+            references = references + self._pictures.mean(dim=0).to(gallery) - gallery.mean(dim=0)
         unit = F.normalize(gallery, dim=-1)
         found = [
             self._found(
@@ -88,7 +93,21 @@ class Judge:
             for noise in NOISES
         ]
         figures = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
-        return {**figures, "score": sum(figures.values()) / len(figures)}
+        figures["score"] = sum(figures.values()) / len(figures)
+        if self._pictures is not None:
+            figures["pictures_r_at_10"] = self._found_pictures(self._pictures.to(gallery), unit, reader, phi)
+        return figures
+
+    def _found_pictures(
+        self, pictures: Tensor, gallery: Tensor, reader: TextEncoder, phi: Callable[[Tensor], Tensor]
+    ) -> float:
+        unit = F.normalize(pictures, dim=-1)
+        references, targets = ((gallery[column] @ unit.T).argmax(dim=1) for column in (self._references, self._targets))
+        cosines = self._queries(reader, phi, pictures[references]) @ unit.T
+        cosines.scatter_(1, references[:, None], -torch.inf)
+        asked = references != targets  # a picture that stands for both captions asks for nothing
+        found = (cosines.topk(min(10, len(pictures)), dim=1).indices == targets[:, None]).any(dim=1)
+        return found[asked].float().mean().item() if asked.any() else 0.0
 
     def _queries(self, reader: TextEncoder, phi: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         parts = []

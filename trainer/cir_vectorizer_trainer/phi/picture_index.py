@@ -1,4 +1,4 @@
-"""Pictures that are searched, as far as a training needs them: the mean of their embeddings."""
+"""Pictures that are searched, as far as a training needs them: embeddings of some."""
 
 import random
 from pathlib import Path
@@ -19,8 +19,8 @@ MOST_PICTURES = 2000
 _BATCH = 64
 
 
-def mean_embedding(place: str, model: Vectorizer) -> tuple[Tensor, int]:
-    """Return the mean unnormalised embedding, (dim,), of at most `MOST_PICTURES` pictures, and their number.
+def embeddings_of_pictures(place: str, model: Vectorizer) -> Tensor:
+    """Return the unnormalised embeddings of at most `MOST_PICTURES` pictures. (pictures, dim)
 
     Args:
         place: address of a collection that holds the model's vectors, or a folder of pictures.
@@ -33,7 +33,7 @@ def mean_embedding(place: str, model: Vectorizer) -> tuple[Tensor, int]:
     found = _stored(place, model) if ":" in place and not folder.is_dir() else _encoded(folder, model.backbone)
     if not len(found):
         raise ModelError(f"{place} holds no picture that can be read; correct --picture-index")
-    return found.mean(dim=0), len(found)
+    return found
 
 
 def _stored(place: str, model: Vectorizer) -> Tensor:
