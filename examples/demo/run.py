@@ -33,7 +33,7 @@ QUERIES = 600
 CAPTIONS_A_PICTURE = 8
 PUBLISHED = ("--objective", "lincir", "--from-scratch")
 TRAINING = ("--steps", "500", "--batch-size", "256", "--lr", "1e-3")
-EDITS_TRAINING = ("--steps", "500")
+EDITS_TRAINING = ("--steps", "400")
 TITLES = {
     "image_only": "image only",
     "text_only": "text only",

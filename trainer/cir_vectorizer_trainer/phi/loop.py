@@ -49,9 +49,7 @@ _OPTIONS = (
     click.option(
         "--schedule",
         type=click.Choice(get_args(Schedule)),
-        default="constant",
-        show_default=True,
-        help="Course of the learning rate after the warm-up.",
+        help="Course of the learning rate after the warm-up.  [default: constant; for objective edits cosine]",
     ),
     click.option("--warmup", type=click.IntRange(0), default=0, metavar="STEPS", help="Steps of rising learning rate."),
     click.option(
