@@ -22,7 +22,7 @@ from cir_vectorizer_trainer.phi.edits_loss import EditBatch, EditWeights, contra
 from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
 from examples.demo.catalog import CATEGORIES, COLOURS
 
-SETTINGS = ("--batch-size", 16, "--seed", 3, "--lr", "1e-3")
+SETTINGS = ("--batch-size", 16, "--seed", 3, "--lr", "1e-3", "--schedule", "constant")
 
 
 def edits(count: int = 200) -> list[Edit]:
@@ -161,6 +161,14 @@ def test_captions_of_which_no_edit_can_be_made_are_trained_on_as_published(tmp_p
     asked = train("--objective", "edits", "--captions", captions, "--out", out, *SETTINGS)
     assert asked.exit_code == 1
     assert "no words of the captions take each other's place" in asked.output
+
+
+def test_the_learning_rate_falls_along_a_cosine_unless_another_schedule_is_asked_for(table, tmp_path):
+    out = tmp_path / "model"
+    assert train("--edits", table, "--out", out, "--steps", 2).exit_code == 0
+    assert read_record(out)["composers"]["lincir"]["training"]["schedule"] == "cosine"
+    again = train("--edits", table, "--out", out, "--steps", 3, "--resume")
+    assert "learning rate falls to zero at step 2, and 3 steps were asked for; go on with 2" in again.output
 
 
 def test_from_scratch_leaves_the_weights_of_the_model_out(table, tmp_path, tiny):
@@ -331,5 +339,5 @@ def test_a_run_of_the_last_release_on_titles_goes_on_with_its_keywords(tmp_path,
     result = train(*common, "--steps", 4, "--resume")
     assert result.exit_code == 0, result.output
     assert "keywords by builtin;" in result.output
-    new = train(*common[:-6], "--out", tmp_path / "new", "--steps", 2)
+    new = train("--objective", "lincir", "--captions", titles, "--out", tmp_path / "new", "--steps", 2)
     assert "keywords by builtin:titles;" in new.output

@@ -196,8 +196,8 @@ def train(
     tagger: Tagger = BuiltinTagger() if early else best_tagger(captions.captions)
     if phrases:
         tagger = ListedTagger(tagger, phrases)
-    schedule = loop_settings.pop("schedule") or ("cosine" if edits else "constant")
-    loop = LoopSettings(schedule, **loop_settings)
+    loop_settings["schedule"] = loop_settings["schedule"] or ("cosine" if edits else "constant")
+    loop = LoopSettings(**loop_settings)
     loaded = _load_start(model, processes.own_device(device), from_scratch, loop)
     start, beside, width = lincir_of(loaded), models.folder_of(model), loaded.backbone.text.facts.width
     trainer: PhiTrainer | EditTrainer
