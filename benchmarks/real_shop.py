@@ -17,6 +17,7 @@ import csv
 import json
 import math
 import random
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -209,10 +210,10 @@ def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer,
         train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), chosen), PHI_SETTINGS["steps"], folder)
         print(f"Φ trained on {len(titles):,} titles in {time.monotonic() - began:.0f} s", flush=True)
     edited = folder.with_name(f"{folder.name}-edits")
-    if not (edited / "model.json").is_file():
-        began = time.monotonic()
-        run("train", "--captions", data / "titles.txt", "--model", folder, "--out", edited)
-        print(f"edit-aware training in {time.monotonic() - began:.0f} s", flush=True)
+    shutil.rmtree(edited, ignore_errors=True)  # its settings are the command's defaults, which the cache doesn't know
+    began = time.monotonic()
+    run("train", "--captions", data / "titles.txt", "--model", folder, "--out", edited)
+    print(f"edit-aware training in {time.monotonic() - began:.0f} s", flush=True)
     if with_compodiff:
         edited = _with_compodiff(learnt, edited)
     return load(str(edited), "cpu"), load(str(folder), "cpu"), shop, titles

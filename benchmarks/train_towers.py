@@ -120,7 +120,11 @@ def parts_of_steps(published: PhiTrainer, edited: EditTrainer, steps: int) -> Ta
         return torch.no_grad()(loss)
 
     rows: list[tuple[str, Callable[[], object] | None, Callable[[], object] | None]] = [
-        ("prepare the batch", lambda: published.picked(1), lambda: edited.examples.batch(edited.picked(1))),
+        (
+            "prepare the batch",
+            lambda: [published.examples[i] for i in published.picked(1)],
+            lambda: edited.examples.batch(edited.picked(1)),
+        ),
         ("encode the originals", encode, None),
         ("Φ", lambda: published.phi(originals), lambda: edited.phi(batch.references)),
         ("add the adapter", None, edited.reader),

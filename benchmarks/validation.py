@@ -124,7 +124,7 @@ def main() -> None:
     probes = ProbeMaker(made.kinds, Phrasings.read()).make(held, MOST_PROBES)
     others = captions[::HELD_OUT_EVERY]
     judge = Judge(tiny.backbone, probes, others, made.kinds)
-    shifted = Judge(tiny.backbone, probes, others, made.kinds, torch.from_numpy(raw).mean(dim=0))
+    shifted = Judge(tiny.backbone, probes, others, made.kinds, torch.from_numpy(raw))
     names = (*FIGURES, "score", "shifted score", "loss")
     print(
         f"{len(edits):,} edits to train on; {len(judge.captions):,} captions to search; {time.monotonic() - started:.0f} s"

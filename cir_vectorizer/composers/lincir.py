@@ -96,8 +96,9 @@ class LinCIR(Composer):
 
     A model may have an adapter of its text tower, learnt from edits of texts. Then queries with pictures are read with
     it, and a negative text becomes words of the prompt ("…, not striped") unless `options.weights.negative` asks for
-    the subtraction. The vector is then p + `NEGATIVE_STEP` · (p − q), with the unit vectors p of this prompt and q of the
-    one without the negative text: training turns prompts away from what is unwanted, but not far enough. `options.adapter` of false leaves the adapter out. Queries without pictures never pass through it.
+    the subtraction. From the unit vector q of the prompt without the negative text to p of the one with it, the query then
+    goes on by `NEGATIVE_STEP` of the way: p + `NEGATIVE_STEP` · (p − q). `options.adapter` of false leaves the adapter out.
+    Queries without pictures never pass through it.
 
     `options.keep` of 0.5 changes nothing. Above 0.5 the vector turns towards the pictures' mean embedding, which it
     equals at 1; below 0.5 it turns towards the bare text's vector, which it equals at 0.

@@ -123,7 +123,7 @@ def test_references_are_shifted_by_the_modality_gap(maker, tiny):
     means = {}
     for shift in (None, torch.full((tiny.dim,), 100.0)):
         seen = []
-        judge = Judge(tiny.backbone, probes, pictures_mean=shift)
+        judge = Judge(tiny.backbone, probes, pictures=None if shift is None else shift[None])
         judge.figures(Reader(tiny.backbone.text, torch.ones(60, tiny.dim)), lambda e, seen=seen: seen.append(e) or e)
         means[shift is None] = torch.cat(seen).mean().item()
     assert means[False] == pytest.approx(100.0, abs=1.0)

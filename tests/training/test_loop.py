@@ -1,8 +1,10 @@
 """The training loop: its settings, several processes, and states that are saved by time."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from click.testing import CliRunner
 
 from cir_vectorizer.backbones import BackboneSpec, load_backbone
 from cir_vectorizer.cli import main
+from cir_vectorizer.errors import ModelError
 from cir_vectorizer.models import read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.captions.store import MANY
 from cir_vectorizer_trainer.passes import BLOCK, order_of_pass
+from cir_vectorizer_trainer.phi import processes
 from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.training import train as run
@@ -23,6 +27,11 @@ from examples.demo.catalog import CATEGORIES, COLOURS
 from tests.training import two_processes
 
 CAPTIONS = [f"a photo of a {colour} {kind}" for colour in COLOURS for kind in CATEGORIES]
+TORCHRUN = (
+    sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint",
+    "127.0.0.1:0", "-m",
+)  # fmt: skip
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""}
 OPTIONS = ("--batch-size", "16", "--lr", "1e-3", "--device", "cpu")
 
 
@@ -120,6 +129,63 @@ def test_a_resumed_run_with_every_setting_equals_an_uninterrupted_one(captions, 
     assert (record["schedule"], record["warmup"], record["clip"], record["ema"]) == ("cosine", 2, 1.0, 0.9)
 
 
+@pytest.mark.slow
+def test_a_killed_run_goes_on_bit_for_bit(captions, tmp_path):
+    """kill -9 while it trains: the resumed run has the weights of an uninterrupted one."""
+    common = [
+        sys.executable,
+        "-m",
+        "cir_vectorizer.cli",
+        "train",
+        "--captions",
+        str(captions),
+        "--steps",
+        "150",
+        *OPTIONS,
+    ]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run([*common, "--out", str(whole)], check=True, capture_output=True)
+    killed = subprocess.Popen([*common, "--out", str(parts), "--save-every", "0"], stderr=subprocess.DEVNULL)
+    while not (parts / "training.pt").is_file():
+        assert killed.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    subprocess.run([*common, "--out", str(parts), "--resume"], check=True, capture_output=True)
+    states = [torch.load(folder / "training.pt", weights_only=True) for folder in (whole, parts)]
+    assert all(torch.equal(tensor, states[1]["learning"][name]) for name, tensor in states[0]["learning"].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["lincir", "edits"])
+def test_the_command_trains_in_two_processes_as_in_one(objective, captions, tmp_path):
+    common = ("train", "--objective", objective, "--captions", str(captions), "--steps", "6", *OPTIONS)
+    assert CliRunner().invoke(main, [*common, "--out", str(tmp_path / "one")]).exit_code == 0
+    two = (*TORCHRUN, "cir_vectorizer.cli", *common, "--out", str(tmp_path / "two"))
+    done = subprocess.run(two, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "two"), "the first process alone prints"
+    curves = [
+        [entry["loss"] for entry in read_record(tmp_path / name)["composers"]["lincir"]["training"]["curve"]]
+        for name in ("one", "two")
+    ]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+
+
+def test_several_processes_refuse_standard_input_and_different_material(monkeypatch):
+    monkeypatch.setattr(processes, "size", lambda: 2)
+    result = train("--captions", "-", "--out", "model")
+    assert "several processes cannot share standard input" in result.output
+    monkeypatch.setattr(
+        processes.distributed,
+        "all_gather_object",
+        lambda found, own: found.__setitem__(slice(None), [own, {"captions": "b"}]),
+    )
+    with pytest.raises(ModelError, match="different material \\(captions\\)"):
+        processes.check_equal({"captions": "a"})
+
+
 class Killed(Exception):
     pass
 
@@ -179,17 +245,13 @@ def test_states_are_saved_by_time_and_not_by_step(tmp_path, monkeypatch):
     assert 2 <= len(saved) - 2 <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["lincir", "edits"])
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_two_processes_equal_one_at_the_same_batch(objective, precision, tmp_path):
     out = tmp_path / "found.pt"
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", "tests.training.two_processes",
-        objective, precision, str(out),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    command = (*TORCHRUN, "tests.training.two_processes", objective, precision, str(out))
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     together = torch.load(out, weights_only=True)
     alone = two_processes.found(objective, precision)

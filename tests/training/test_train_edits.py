@@ -324,20 +324,3 @@ def test_every_validation_is_in_the_record_and_in_the_saved_state(table, tmp_pat
     assert curve[1]["figures"]["score"] > curve[0]["figures"]["score"] + 0.1
     saved = torch.load(out / "training.pt", weights_only=True)
     assert [entry["figures"] for entry in saved["history"]] == [entry["figures"] for entry in curve]
-
-
-def test_a_run_of_the_last_release_on_titles_goes_on_with_its_keywords(tmp_path, monkeypatch):
-    """The last release tagged titles as sentences: its runs resume, though titles have rules of their own now."""
-    titles = tmp_path / "titles.txt"
-    titles.write_text(
-        "\n".join(f"acme {colour} {kind} x{i}0" for i, colour in enumerate(COLOURS) for kind in CATEGORIES)
-    )
-    common = ("--objective", "lincir", "--captions", titles, "--out", tmp_path / "model", *SETTINGS)
-    with monkeypatch.context() as patched:
-        patched.setattr("cir_vectorizer_trainer.captions.keywords.best_tagger", lambda captions: BuiltinTagger())
-        assert train(*common, "--steps", 2).exit_code == 0
-    result = train(*common, "--steps", 4, "--resume")
-    assert result.exit_code == 0, result.output
-    assert "keywords by builtin;" in result.output
-    new = train("--objective", "lincir", "--captions", titles, "--out", tmp_path / "new", "--steps", 2)
-    assert "keywords by builtin:titles;" in new.output

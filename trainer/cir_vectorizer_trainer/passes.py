@@ -42,7 +42,7 @@ class Passes:
     def __init__(self, count: int, order: Callable[[int], Tensor]) -> None:
         self.count = count
         self._order = order
-        self._newest: tuple[int, Tensor] | None = None
+        self._orders: dict[int, Tensor] = {}
 
     def indices(self, at: int, count: int) -> Tensor:
         """Return `count` indices, starting with the `at`-th; (count,) int64."""
@@ -54,6 +54,7 @@ class Passes:
         return torch.cat(picked)
 
     def _order_of(self, number: int) -> Tensor:
-        if self._newest is None or self._newest[0] != number:
-            self._newest = number, self._order(number)
-        return self._newest[1]
+        if number not in self._orders:  # the end of a pass and the begin of the next are asked for in turn
+            self._orders = {other: order for other, order in self._orders.items() if other == number - 1}
+            self._orders[number] = self._order(number)
+        return self._orders[number]

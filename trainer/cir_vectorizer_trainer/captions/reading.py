@@ -7,6 +7,7 @@ read, leniently, by `cir_vectorizer.sources.rows`.
 
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,13 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
                 if caption:
                     yield caption
 
-    unique = CaptionStore(cleaned())
+    try:
+        unique = CaptionStore(cleaned())
+    except OSError as error:
+        raise CaptionError(
+            f"the captions do not fit into {tempfile.gettempdir()} ({error.strerror or error}); make room there, or set TMPDIR "
+            "to another folder"
+        ) from error
     if not unique:
         names = " and ".join("standard input" if source == STDIN else source for source in sources)
         raise CaptionError(

@@ -1,7 +1,7 @@
 """`cir-vectorizer train`: tune Φ on captions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,8 +154,8 @@ def train(
     cir-vectorizer train --captions products.csv --column title --attributes colour,type --out my-model
     """
     from cir_vectorizer import models
-    from cir_vectorizer_trainer.captions.keywords import BuiltinTagger, Tagger, best_tagger
-    from cir_vectorizer_trainer.captions.reading import CaptionSet, read_captions
+    from cir_vectorizer_trainer.captions.keywords import best_tagger
+    from cir_vectorizer_trainer.captions.reading import STDIN, CaptionSet, read_captions
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
     from cir_vectorizer_trainer.edits.making import Making
     from cir_vectorizer_trainer.edits.phrasings import Phrasings
@@ -177,9 +177,16 @@ def train(
 
     click.get_current_context().with_resource(processes.joined())
     if resume and objective is None:
-        saved = _saved_training(folder)
-        objective = saved.get("objective", "lincir") if saved else None
-    _check_sources(objective, sources, edit_tables, attributes)
+        objective = _saved_objective(folder)
+    for_edits = {
+        "--edits": edit_tables, "--attributes": attributes, "--phrasings": phrasings, "--known-only": known_only,
+        "--picture-index": picture_index,
+    }  # fmt: skip
+    _check_options(objective, sources, {option for option, given in for_edits.items() if given})
+    if plot_file is not None and plot_file.suffix.lower() != ".png":
+        raise click.UsageError(f"--plot draws a PNG picture; let the name {plot_file} end in .png")
+    if processes.size() > 1 and STDIN in sources:
+        raise click.UsageError("several processes cannot share standard input; give --captions a file")
     board = Board(board_folder) if board_folder is not None and processes.rank() == 0 else None
     phrases = read_word_list(keywords) if keywords else {}
     captions = read_captions(sources, column) if sources else CaptionSet([], 0, 0, 0)
@@ -190,10 +197,7 @@ def train(
     if objective != "lincir":
         making = Making(attributes, phrasings, language, known_only, seed=seed)
         edits, kinds = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
-    early = (
-        resume and _saved_training(folder).get("tagger") == BuiltinTagger().name
-    )  # before titles had rules of their own
-    tagger: Tagger = BuiltinTagger() if early else best_tagger(captions.captions)
+    tagger = best_tagger(captions.captions)
     if phrases:
         tagger = ListedTagger(tagger, phrases)
     loop_settings["schedule"] = loop_settings["schedule"] or ("cosine" if edits else "constant")
@@ -225,10 +229,11 @@ def train(
         trainer = PhiTrainer(loaded.backbone, captions.captions, tagger, published, start, beside, loop)
         unit, count, held_out = "captions", len(trainer.captions), len(trainer.validation_captions)
         default_steps = min(MOST_STEPS, max(LEAST_STEPS, -(-2 * count // published.batch_size)))
-    total = steps or default_steps
+    processes.check_equal(trainer.material)
     if resume:
         trainer.resume(folder)
         say_resumed(trainer)
+    total = steps or trainer.total or default_steps
     click.echo(
         f"backbone {loaded.backbone.spec} on {loaded.backbone.device}; keywords by {tagger.name}; "
         f"{count:,} {unit} to train on, {held_out:,} held out; "
@@ -264,31 +269,31 @@ def train(
     click.echo(str(folder))
 
 
-def _saved_training(folder: Path) -> dict[str, Any]:
-    """Return what the record of a model folder says of the run that made its Φ; empty if it says nothing."""
+def _saved_objective(folder: Path) -> str | None:
+    """Return the objective of the run in a model folder; None if there is none."""
     from cir_vectorizer import models
 
     if not models.has_record(folder):
-        return {}
-    saved: dict[str, Any] = models.read_record(folder)["composers"].get("lincir", {}).get("training", {})
-    return saved
+        return None
+    training = models.read_record(folder)["composers"].get("lincir", {}).get("training", {})
+    return str(training.get("objective", "lincir"))
 
 
-def _check_sources(
-    objective: str | None, captions: Sequence[str], edits: Sequence[Path], attributes: Sequence[str]
-) -> None:
+def _check_options(objective: str | None, captions: Sequence[str], for_edits: Collection[str]) -> None:
     """Check that the objective gets what it learns from.
+
+    Args:
+        for_edits: the given ones of the options that are for edits only.
 
     Raises:
         UsageError: says which option is missing, or has no use.
     """
-    if objective == "lincir":
-        for option, given in (("--edits", edits), ("--attributes", attributes)):
-            if given:
-                raise click.UsageError(f"{option} is for --objective edits; choose that, or leave out {option}")
-    if edits and attributes:
+    if objective == "lincir" and for_edits:
+        option = min(for_edits)
+        raise click.UsageError(f"{option} is for --objective edits; choose that, or leave out {option}")
+    if {"--edits", "--attributes"} <= set(for_edits):
         raise click.UsageError("--attributes is for edits made of the captions; leave it or --edits out")
-    if not captions and not edits:
+    if not captions and "--edits" not in for_edits:
         raise click.UsageError("Missing option '--captions'.")
 
 

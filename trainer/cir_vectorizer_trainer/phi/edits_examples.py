@@ -12,10 +12,8 @@ from cir_vectorizer.query import check_template
 from cir_vectorizer_trainer.edits.base import Edit
 from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import grouped
+from cir_vectorizer_trainer.passes import BLOCK
 from cir_vectorizer_trainer.phi.edits_loss import EditBatch
-
-BLOCK = 4096
-"""Number of captions whose embeddings are computed together."""
 
 
 def edit_prompts(edits: Sequence[Edit], tokenizer: Tokenizer) -> list[TokenRow]:
@@ -46,7 +44,7 @@ class EditExamples:
             for caption in (edit.reference, edit.target):
                 numbers.setdefault(caption, len(numbers))
         self._captions = list(numbers)
-        self._groups = torch.tensor(grouped(self._captions, kinds))
+        self.groups = torch.tensor(grouped(self._captions, kinds))
         self._references = torch.tensor([numbers[edit.reference] for edit in edits])
         self._targets = torch.tensor([numbers[edit.target] for edit in edits])
         self._prompts = edit_prompts(edits, tokenizer)
@@ -60,7 +58,7 @@ class EditExamples:
         at = torch.tensor(list(picked))
         references = self._references[at]
         captions = torch.cat([self._targets[at], references])
-        groups = self._groups[captions]
+        groups = self.groups[captions]
         targets = torch.lerp(self.embeddings[captions], self._means[groups], self._smoothing)
         device = self._backbone.device
         return EditBatch(
@@ -85,6 +83,6 @@ class EditExamples:
     @cached_property
     def _means(self) -> Tensor:
         """Mean embedding of each group. (groups, dim)"""
-        counts = torch.bincount(self._groups)
+        counts = torch.bincount(self.groups)
         sums = torch.zeros(len(counts), self.embeddings.shape[1], dtype=self.embeddings.dtype)
-        return sums.index_add_(0, self._groups, self.embeddings) / counts[:, None]
+        return sums.index_add_(0, self.groups, self.embeddings) / counts[:, None]

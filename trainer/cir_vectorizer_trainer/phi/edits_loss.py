@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import TokenRow
+from cir_vectorizer_trainer.phi.examples import with_own_slots
 from cir_vectorizer_trainer.phi.processes import Reader
 
 
@@ -59,9 +60,8 @@ def edits_loss(text: Reader, pseudo_tokens: Tensor, batch: EditBatch, weights: E
         text: the encoder that reads prompts.
         pseudo_tokens: (n, width), Φ of the noised references.
     """
-    edited = [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(batch.prompts)]
-    empty = [TokenRow(batch.empty.ids, tuple((at, i) for at, _ in batch.empty.slots)) for i in range(len(edited))]
-    queries = text.encode_text([*edited, *empty], pseudo_tokens)
+    rows = with_own_slots(batch.prompts) + with_own_slots([batch.empty] * len(batch.prompts))
+    queries = text.encode_text(rows, pseudo_tokens)
     contrast = contrastive_loss(queries, batch.targets, batch.groups, weights.temperature)
     return contrast + weights.squared * F.mse_loss(queries, batch.targets)
 

@@ -38,13 +38,12 @@ from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
 from cir_vectorizer_trainer.phi.examples import Examples
 from cir_vectorizer_trainer.phi.forgetting import Blend, blended, choose, general_judge
 from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
-from cir_vectorizer_trainer.phi.loop import LoopSettings
+from cir_vectorizer_trainer.phi.loop import DEFAULTS, LoopSettings
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
 from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start, optimizer_of
 from cir_vectorizer_trainer.state import weights_of, write_state
 
 OBJECTIVE = "edits"
-DEFAULTS = LoopSettings()
 MOST_VALIDATION = 2048
 MEASURED = 4096
 """Number of captions on which the noise is measured."""
@@ -112,6 +111,9 @@ class EditTrainer(Training):
     weights_key = "learning"
     refusals: ClassVar[Mapping[str, str]] = {
         **REFUSALS,
+        "judge": "was judged by other captions or pictures; give the same --phrasings, --language and --picture-index, or "
+        "another --out",
+        "groups": "told captions apart by other words; give the same --phrasings and --language, or another --out",
         "edits": "belongs to other edits, or to another order of them; give those, or another --out",
     }
 
@@ -145,8 +147,10 @@ class EditTrainer(Training):
         )
         used = {caption for edit in edits for caption in (edit.reference, edit.target)}
         unused = array("q", (at for at, caption in enumerate(captions) if prepare(caption) not in used))
-        self.captions_without_edit = Picked(captions, np.frombuffer(unused, np.int64))
+        shuffled = np.random.default_rng(hyperparameters.seed).permutation(np.frombuffer(unused, np.int64))
+        self.captions_without_edit = Picked(captions, shuffled)
         self.anchors = Examples(self.captions_without_edit, backbone.text.tokenizer, tagger, hyperparameters.seed)
+        self.tagged = self.anchors
         share = len(self.anchors) / max(1, len(training) + len(self.anchors))
         self.anchor_size = math.ceil(share * hyperparameters.batch_size)
         self.published_strength, strength, self.noise_scale = noise_strengths(
@@ -160,7 +164,10 @@ class EditTrainer(Training):
                 if isinstance(module, nn.Dropout):
                     module.p = hyperparameters.dropout
             adapter = Adapter(backbone.text, hyperparameters.adapter)
-            if start is not None and start.adapter is not None and start.adapter.settings == adapter.settings:
+        other = False
+        if start is not None and start.adapter is not None:
+            other = start.adapter.settings != adapter.settings
+            if not other:
                 adapter.load_tensors(start.adapter.tensors())
         self.adapter = adapter if hyperparameters.adapt_text_tower else None
         learning = nn.ModuleDict({"phi": self.phi, **({"adapter": adapter} if self.adapter is not None else {})})
@@ -176,12 +183,16 @@ class EditTrainer(Training):
             "edits": PartsDigest(
                 *(part for edit in edits for part in (edit.reference, edit.words, edit.target, edit.negative))
             ).hexdigest(),
+            "judge": self.judge.digest(),
+            "groups": PartsDigest(self.examples.groups.numpy().tobytes()).hexdigest(),
             "tagger": tagger.name,
             "start": digest_of_start(start),
         }
         settings = hyperparameters.to_record()
         self._start_weights = weights_of(learning) if start is not None else None
         super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength, loop)
+        if other:
+            self.remarks.append("the adapter of --model has other sizes, so a new one was trained")
         count, seed = max(1, len(self.anchors)), f"{hyperparameters.seed}/anchors"
         self._anchor_passes = Passes(count, lambda number: order_of_pass(count, number, seed))
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import signal
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -88,7 +89,7 @@ class Examples(Sequence[Example]):
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _ignore_signals)
 
     @cached_property
     def _sent(self) -> bytes:
@@ -139,6 +140,12 @@ def _can_be_sent(made_of: MadeOf) -> bool:
     return True
 
 
+def _ignore_signals() -> None:
+    """Leave Ctrl-C to the process that trains, which saves its state before it stops."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @cache
 def _received(made_of: bytes) -> MadeOf:
     received: MadeOf = pickle.loads(made_of)  # noqa: S301  bytes of the parent process
@@ -172,6 +179,11 @@ def make_examples(captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger,
         masked = _marked_row(masked_pieces(text, spans), tokenizer)
         examples.append(Example(original, masked if masked.slots else bare))
     return examples
+
+
+def with_own_slots(rows: Sequence[TokenRow]) -> list[TokenRow]:
+    """Return rows whose markers stand for the pseudo-token of their own number."""
+    return [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(rows)]
 
 
 def _marked_row(pieces: Sequence[str], tokenizer: Tokenizer) -> TokenRow:

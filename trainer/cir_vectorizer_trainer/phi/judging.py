@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones import Backbone, TextEncoder, TokenRow
+from cir_vectorizer.backbones import Backbone, TextEncoder
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import grouped
 from cir_vectorizer_trainer.edits.probes import Probe
 from cir_vectorizer_trainer.phi.edits_examples import edit_prompts
+from cir_vectorizer_trainer.phi.examples import with_own_slots
 from cir_vectorizer_trainer.phi.loss import add_noise
 
 MOST_PROBES = 600
@@ -72,6 +74,13 @@ class Judge:
         self._pictures = pictures
         self._gallery: Tensor | None = None
 
+    def digest(self) -> str:
+        """Return a digest of everything that a judgement depends on beside the weights (hex)."""
+        digest = PartsDigest(*self.captions, self._wanted.cpu().numpy().tobytes(), repr(self._prompts))
+        for column in (self._references, self._targets, self._wrong_values, self._wrong_items):
+            digest.add(column.cpu().numpy().tobytes())
+        return digest.add(b"" if self._pictures is None else self._pictures.cpu().numpy().tobytes()).hexdigest()
+
     @torch.no_grad()
     def figures(self, reader: TextEncoder, phi: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Return R@1, R@10, edit accuracy, keep accuracy and their mean, the score, each from 0 to 1.
@@ -112,10 +121,7 @@ class Judge:
     def _queries(self, reader: TextEncoder, phi: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         parts = []
         for start in range(0, len(self._prompts), _BATCH):
-            rows = [
-                TokenRow(row.ids, tuple((at, i) for at, _ in row.slots))
-                for i, row in enumerate(self._prompts[start : start + _BATCH])
-            ]
+            rows = with_own_slots(self._prompts[start : start + _BATCH])
             parts.append(reader.encode_text(rows, phi(inputs[start : start + _BATCH])))
         return F.normalize(torch.cat(parts), dim=-1)
 

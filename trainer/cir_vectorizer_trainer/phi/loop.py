@@ -45,6 +45,8 @@ class LoopSettings:
         return min(self.ema or 0.0, (1 + step) / (10 + step))
 
 
+DEFAULTS = LoopSettings()
+
 _OPTIONS = (
     click.option(
         "--schedule",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer_trainer.phi.examples import with_own_slots
 from cir_vectorizer_trainer.phi.processes import Reader
 
 
@@ -22,8 +23,8 @@ def self_masking_loss(
     """Return the mean squared error between the embeddings of the masked captions, with Φ(noised) at their markers,
     and `originals`. Both are (n, dim) and unnormalised; the mean is over all elements. `reader` reads the masked captions;
     the backbone's text encoder does if it is None."""
-    rows = [TokenRow(row.ids, tuple((at, i) for at, _ in row.slots)) for i, row in enumerate(masked)]
-    return F.mse_loss((reader or backbone.text).encode_text(rows, phi(noised)), originals)
+    encoded = (reader or backbone.text).encode_text(with_own_slots(masked), phi(noised))
+    return F.mse_loss(encoded, originals)
 
 
 def add_noise(embeddings: Tensor, scale: float, generator: torch.Generator | None = None) -> Tensor:

@@ -8,7 +8,7 @@ single process.
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from torch.utils.checkpoint import checkpoint
 
 from cir_vectorizer.backbones import TokenRow
+from cir_vectorizer.errors import ModelError
 
 Value = TypeVar("Value")
 
@@ -73,6 +74,22 @@ def agreed(value: Value) -> Value:
     return values[0]
 
 
+def check_equal(material: Mapping[str, str]) -> None:
+    """Check that all processes are to train on the same material.
+
+    Raises:
+        ModelError: they are not.
+    """
+    if size() == 1:
+        return
+    found: list[Any] = [None] * size()
+    distributed.all_gather_object(found, dict(material))
+    if differing := [name for name, value in material.items() if any(each[name] != value for each in found)]:
+        raise ModelError(
+            f"the processes would train on different material ({differing[0]}); give each the same files and options"
+        )
+
+
 def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Replace each gradient by its sum over the processes."""
     if size() == 1:
@@ -107,7 +124,7 @@ class SplitReader:
         return gathered
 
     def _read(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None) -> Tensor:
-        if self._parts == 1 or not torch.is_grad_enabled():
+        if self._parts == 1 or not rows or not torch.is_grad_enabled():
             return self._text.encode_text(rows, pseudo_tokens)
         parts = [part for part in _split(rows, self._parts) if part]
         read = [checkpoint(self._text.encode_text, part, pseudo_tokens, use_reentrant=False) for part in parts]

@@ -28,7 +28,7 @@ from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.captions.store import Picked, digest_of_order, digest_of_set
 from cir_vectorizer_trainer.passes import BLOCK
 from cir_vectorizer_trainer.phi.examples import KEPT_BLOCKS, Blocks, Examples, make_examples
-from cir_vectorizer_trainer.phi.loop import LoopSettings
+from cir_vectorizer_trainer.phi.loop import DEFAULTS, LoopSettings
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
 from cir_vectorizer_trainer.phi.processes import SplitReader
 from cir_vectorizer_trainer.phi.training import STATE_FILE, Training, digest_of_start, optimizer_of
@@ -36,7 +36,6 @@ from cir_vectorizer_trainer.progress import Progress
 from cir_vectorizer_trainer.state import write_state
 
 OBJECTIVE = "lincir"
-DEFAULTS = LoopSettings()
 MOST_KEPT = 2 << 30
 """Largest number of bytes of original embeddings that are kept for the next pass."""
 
@@ -106,6 +105,7 @@ class PhiTrainer(Training):
         )
         tokenizer = backbone.text.tokenizer
         self.examples = Examples(self.captions, tokenizer, tagger, hyperparameters.seed)
+        self.tagged = self.examples
         self.validation = make_examples(self.validation_captions, tokenizer, tagger, hyperparameters.seed)
         self._validation_originals = self._encode([example.original for example in self.validation])
         self._originals = Blocks(self._block, None)
@@ -154,10 +154,7 @@ class PhiTrainer(Training):
         used_once = steps * self.hyperparameters.batch_size <= len(self.examples)
         size = len(self.examples) * self.backbone.dim * 4
         self._originals.keep(KEPT_BLOCKS if used_once or size > MOST_KEPT else None)
-        try:
-            yield from super().run(steps)
-        finally:
-            self.examples.close()
+        yield from super().run(steps)
 
     def _step_loss(self, step: int) -> Tensor:
         picked = self.picked(step)

@@ -61,10 +61,12 @@ class Training(ABC):
         loop: settings of the loop.
 
     Attributes:
-        remarks: sentences on the result, for whoever watches.
+        remarks: sentences to print after the run.
         patience: number of validations without a better one after which the run ends; None lets it go on.
     """
 
+    tagged: Examples
+    """Examples whose keywords are tagged; their workers stop with the run."""
     weights_key: ClassVar[str]
     """Name of the learning weights in a saved state."""
     refusals: ClassVar[Mapping[str, str]] = REFUSALS
@@ -122,12 +124,15 @@ class Training(ABC):
         self.total = steps
         if not self.history:
             self._validate()
-        while self.step < steps and not self.out_of_patience:
-            self._train_step(steps)
-            self.step += 1
-            if self.step % VALIDATE_EVERY == 0 or self.step == steps:
-                self._validate()
-            yield Progress(self.step, self.step * self._batch_size, self._loss, self.history[-1])
+        try:
+            while self.step < steps and not self.out_of_patience:
+                self._train_step(steps)
+                self.step += 1
+                if self.step % VALIDATE_EVERY == 0 or self.step == steps:
+                    self._validate()
+                yield Progress(self.step, self.step * self._batch_size, self._loss, self.history[-1])
+        finally:
+            self.tagged.close()
 
     @property
     def out_of_patience(self) -> bool:
