@@ -10,7 +10,14 @@ from typing import Any, Protocol
 
 import click
 
-TITLES = {"r_at_1": "R@1", "r_at_10": "R@10", "edit": "edit accuracy", "keep": "keep accuracy"}
+TITLES = {
+    "r_at_1": "R@1",
+    "r_at_10": "R@10",
+    "edit": "edit accuracy",
+    "keep": "keep accuracy",
+    "score": "score",
+    "pictures_r_at_10": "R@10 of pictures",
+}
 """Names of figures as they are shown."""
 
 
