@@ -201,6 +201,19 @@ class EditMaker:
         return [self._edit(caption, self._phrasings.join(said, gone, random), rest, "two")]
 
     def _gone(self, caption: str, place: Place) -> str | None:
+        """Return a caption without a value, as `_taken_out`; None also if it must be known and is not."""
+        rest = self._taken_out(caption, place)
+        known = rest is None or combination(self._finder.places(rest)) in self.index.combinations
+        if (
+            self._known_only
+            and not known
+            and self._plain is not None
+            and self._is_pattern(place, caption[place.start : place.end])
+        ):
+            return None
+        return rest
+
+    def _taken_out(self, caption: str, place: Place) -> str | None:
         """Return a caption without a value; a pattern becomes "plain" where captions have such a word.
 
         None if the value is that word, or cannot be taken out.

@@ -200,6 +200,7 @@ def train(
     tagger = best_tagger(captions.captions)
     if phrases:
         tagger = ListedTagger(tagger, phrases)
+    default_schedule = loop_settings["schedule"] is None
     loop_settings["schedule"] = loop_settings["schedule"] or ("cosine" if edits else "constant")
     loop = LoopSettings(**loop_settings)
     loaded = _load_start(model, processes.own_device(device), from_scratch, loop)
@@ -234,6 +235,8 @@ def train(
         trainer.resume(folder)
         say_resumed(trainer)
     total = steps or trainer.total or default_steps
+    if default_schedule and trainer.total not in (None, total):
+        trainer.total = None  # nobody asked for this schedule, so it follows the new number of steps
     click.echo(
         f"backbone {loaded.backbone.spec} on {loaded.backbone.device}; keywords by {tagger.name}; "
         f"{count:,} {unit} to train on, {held_out:,} held out; "
