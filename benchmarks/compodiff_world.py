@@ -20,7 +20,7 @@ from benchmarks.negative_text import HEADINGS, counted, has_unwanted, ranked
 from cir_vectorizer.models import Vectorizer, Work, load
 from cir_vectorizer.query import ComposedQuery
 from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
-from examples.demo.evaluate import Vectors, by_wording, paired_bootstrap, score, slices, unit
+from examples.demo.evaluate import by_wording, composed, embed_drawn, paired_bootstrap, score, slices, unit
 from examples.demo.harder import UnwantedQuery, mask_queries, mcnemar, top, unwanted_queries
 from examples.demo.make_compodiff import lessons, training_data
 from examples.demo.run import show_wordings
@@ -37,18 +37,12 @@ class Shop:
     def __init__(self) -> None:
         self.model = load("tiny", "cpu")
         self.products = catalog(PICTURES)
-        drawn = list(pictures(self.products))
-        parts = [self.model.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)]
-        self.raw = np.concatenate(parts)
+        self.raw = embed_drawn(self.model, pictures(self.products))
         self.index = unit(self.raw)
 
     def reference(self, at: int) -> dict[str, object]:
         """Return a picture of the shop as a query's image."""
         return {"vector": self.index[at].tolist(), "norm": float(np.linalg.norm(self.raw[at]))}
-
-    def composed(self, asked: list[dict[str, object]]) -> Vectors:
-        """Compose queries, 64 at a time."""
-        return np.concatenate([self.model.compose(asked[at : at + 64]).vectors for at in range(0, len(asked), 64)])
 
 
 def regressor(model: Vectorizer, seed: int) -> nn.Module:
@@ -92,8 +86,8 @@ def edits(shop: Shop, asked: list[Query]) -> None:
         given = torch.cat([references, _encode(shop.model, [query.text for query in asked])], dim=1)
         vectors = {"regressor": network(given).numpy()}
     for name, composer in (("lincir_published", "lincir"), ("compodiff", "compodiff")):
-        vectors[name] = shop.composed(
-            [{"image": shop.reference(q.reference), "text": q.text, "composer": composer} for q in asked]
+        vectors[name] = composed(
+            shop.model, [{"image": shop.reference(q.reference), "text": q.text, "composer": composer} for q in asked]
         )
     hits = {name: score(found, asked, shop.products, shop.index) for name, found in vectors.items()}
     for name, found in hits.items():

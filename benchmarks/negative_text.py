@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cir_vectorizer.models import Vectorizer, load
 from examples.demo.catalog import Product, Query, catalog, pictures
-from examples.demo.evaluate import Vectors, composed_vectors, rank, score, unit
+from examples.demo.evaluate import Vectors, composed, composed_vectors, embed_drawn, rank, score, unit
 from examples.demo.harder import UnwantedQuery, unwanted_queries
 
 PICTURES, QUERIES, SEED = 3000, 150, 21
@@ -69,8 +69,7 @@ def ranked(
         given.append(
             {"image": image, "text": query.edit.text, "composer": composer, "options": dict(options or {}), **words}
         )
-    vectors = np.concatenate([model.compose(given[at : at + 64]).vectors for at in range(0, len(given), 64)])
-    return rank(vectors, [query.edit for query in asked], unit(raw), 10)
+    return rank(composed(model, given), [query.edit for query in asked], unit(raw), 10)
 
 
 def has_unwanted(query: UnwantedQuery, product: Product) -> bool:
@@ -109,8 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model, published = load(arguments.model, "cpu"), load(arguments.published, "cpu")
     products = catalog(PICTURES)
-    drawn = list(pictures(products))
-    raw = np.concatenate([model.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)])
+    raw = embed_drawn(model, pictures(products))
     asked = unwanted_queries(products, QUERIES, SEED)
     print(f"{len(asked)} edits of one attribute, another value of the picture unwanted")
     print(f"{'':42}{HEADINGS}")

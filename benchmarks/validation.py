@@ -30,9 +30,9 @@ from cir_vectorizer_trainer.edits.probes import ProbeMaker
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights
 from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
 from cir_vectorizer_trainer.phi.judging import FIGURES, MOST_PROBES, Judge
-from examples.demo.catalog import HELD_OUT, Query, caption, catalog, pictures, queries
-from examples.demo.evaluate import Vectors, composed_vectors, score, unit
-from examples.demo.run import CAPTIONS_A_PICTURE, PICTURES, QUERIES
+from examples.demo.catalog import Query, catalog, pictures, queries
+from examples.demo.evaluate import Vectors, composed_vectors, embed_drawn, score, unit
+from examples.demo.run import PICTURES, QUERIES, shop_captions
 
 HELD_OUT_EVERY = 10
 """One of so many captions is held out for judging."""
@@ -80,14 +80,6 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
 
 
-def shop_captions() -> list[str]:
-    rng = random.Random(1)
-    products = catalog(PICTURES)
-    return list(
-        dict.fromkeys(caption(p, rng) for p in products if p not in HELD_OUT for _ in range(CAPTIONS_A_PICTURE))
-    )
-
-
 def trained(
     tiny: Vectorizer, edits: list[Edit], kinds: Sequence[Kind], recipe: Recipe, seed: int, judge: Judge
 ) -> EditTrainer:
@@ -112,10 +104,9 @@ def main() -> None:
     started = time.monotonic()
     tiny = load("tiny", "cpu")
     products = catalog(PICTURES)
-    drawn = list(pictures(products))
-    raw = np.concatenate([tiny.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)])
+    raw = embed_drawn(tiny, pictures(products))
     asked = queries(products, QUERIES, seed=12)
-    made = MadeEdits(shop_captions(), (), Making(count=EDITS))
+    made = MadeEdits(list(dict.fromkeys(shop_captions(products))), (), Making(count=EDITS))
     edits = [edit for edit in made.draw() if edit.words]
     captions = list(dict.fromkeys(caption for edit in edits for caption in (edit.reference, edit.target)))
     held_out = set(captions[::HELD_OUT_EVERY])

@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,6 +87,11 @@ def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) 
     return ServedModel(client, None if by_default else model)
 
 
+def with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """Add options to a command, in their order."""
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that opens a collection: `api_key`, `using`, `tenant`, `grpc`, `grpc_port`."""
     options = (
@@ -100,4 +105,4 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="gRPC port of Qdrant or Weaviate; the usual one if left out.",
         ),
     )
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+    return with_options(command, options)

@@ -1,10 +1,12 @@
 """Composed retrieval on the drawn shop: recall of each composer, the swept sum, and a paired bootstrap."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cir_vectorizer.models import Vectorizer
 from examples.demo.catalog import HELD_OUT, Product, Query, Transition, changes, full_caption
@@ -126,14 +128,14 @@ def evaluate(
         "lincir": (vectorizer, "lincir"),
         "compodiff": (vectorizer, "compodiff"),
     }
-    composed = {
+    by_composers = {
         name: composed_vectors(model, raw_index, queries, composer) for name, (model, composer) in composers.items()
     }
     vectors = {
         "image_only": raw_index[references],
         "text_only": text_vectors(vectorizer, queries, prompted=False),
         "best_sum": sum_vectors(raw_index[references], text_vectors(vectorizer, queries, best.prompted), best),
-        **composed,
+        **by_composers,
         "true_caption": vectorizer.embed_texts([full_caption(query.target) for query in queries]),
     }
     return {name: score(rows, queries, products, index) for name, rows in vectors.items()}, best
@@ -141,10 +143,21 @@ def evaluate(
 
 def composed_vectors(vectorizer: Vectorizer, raw_index: Vectors, queries: Sequence[Query], composer: str) -> Vectors:
     """Compose the queries, with their pictures given as indexed embeddings. (queries, dim)"""
-    asked = [
-        {"image": {"vector": raw_index[q.reference].tolist()}, "text": q.text, "composer": composer} for q in queries
-    ]
+    return composed(
+        vectorizer,
+        [{"image": {"vector": raw_index[q.reference].tolist()}, "text": q.text, "composer": composer} for q in queries],
+    )
+
+
+def composed(vectorizer: Vectorizer, asked: Sequence[Mapping[str, Any]]) -> Vectors:
+    """Compose queries, 128 at a time. (queries, dim)"""
     return np.concatenate([vectorizer.compose(asked[at : at + 128]).vectors for at in range(0, len(asked), 128)])
+
+
+def embed_drawn(vectorizer: Vectorizer, drawn: Iterable[Image.Image]) -> Vectors:
+    """Embed drawn pictures, 256 at a time, unnormalised. (pictures, dim)"""
+    held = list(drawn)
+    return np.concatenate([vectorizer.embed_images(held[at : at + 256]) for at in range(0, len(held), 256)])
 
 
 def blank_edit(

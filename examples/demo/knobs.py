@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cir_vectorizer.models import load
 from examples.demo.catalog import catalog, pictures
-from examples.demo.evaluate import unit
+from examples.demo.evaluate import embed_drawn, unit
 from examples.demo.harder import top
 
 SIDE, GAP, LABEL, SHOWN = 76, 6, 250, 8
@@ -43,7 +42,7 @@ def main() -> None:
     model = load("tiny", "cpu")
     products = catalog(1500)
     drawn = list(pictures(products, size=128))
-    raw = np.concatenate([model.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)])
+    raw = embed_drawn(model, drawn)
     index = unit(raw)
     knobs = model.composers["compodiff"].knobs  # type: ignore[attr-defined]
     usual = (knobs.image_scale, knobs.text_scale)

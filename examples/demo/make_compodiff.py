@@ -54,7 +54,7 @@ from examples.demo.catalog import (
     pictures,
     queries,
 )
-from examples.demo.evaluate import composed_vectors, score, unit
+from examples.demo.evaluate import composed_vectors, embed_drawn, score, unit
 from examples.demo.harder import VALUES
 
 CONFIG = NetworkConfig(dim=128, depth=4, heads=8, head_dim=32, text_width=128)
@@ -318,8 +318,7 @@ def best_knobs(model: Vectorizer, network: Network) -> Knobs:
     Among the knobs within 0.02 of the best, those with the most text guidance win, because negative text acts through it.
     """
     products = catalog(3000)
-    drawn = list(pictures(products))
-    raw = np.concatenate([model.embed_images(drawn[at : at + 256]) for at in range(0, len(drawn), 256)])
+    raw = embed_drawn(model, pictures(products))
     asked = queries(products, 300, seed=11)
     found: dict[Knobs, float] = {}
     for image_scale, text_scale, source_weight in itertools.product((1.0, 1.5), (2.0, 3.0, 5.0), (0.0, 0.1)):

@@ -50,6 +50,17 @@ def draw_one(job: tuple[int, Product, Path]) -> None:
     draw(product, random.Random(f"7/{index}")).save(path, quality=92)
 
 
+def captioned(products: list[Product]) -> list[Product]:
+    """Return the products that captions describe, each as often as it is described; held-out ones are left out."""
+    return [product for product in products if product not in HELD_OUT for _ in range(CAPTIONS_A_PICTURE)]
+
+
+def shop_captions(products: list[Product]) -> list[str]:
+    """Return the captions of a shop, repetitions included."""
+    rng = random.Random(1)
+    return [caption(product, rng) for product in captioned(products)]
+
+
 def make_shop(folder: Path, products: list[Product]) -> Path:
     """Draw the pictures and write the table of products, the captions and the rough captions; return the table's path."""
     (folder / "pictures").mkdir(parents=True)
@@ -62,11 +73,8 @@ def make_shop(folder: Path, products: list[Product]) -> Path:
         writer.writerow(["id", "image", "category", "colour", "pattern"])
         for i, product, path in jobs:
             writer.writerow([i, path.relative_to(folder).as_posix(), product.category, product.colour, product.pattern])
-    rng = random.Random(1)
-    seen = [product for product in products if product not in HELD_OUT]
-    lines = [caption(product, rng) for product in seen for _ in range(CAPTIONS_A_PICTURE)]
-    (folder / "captions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    rough = rough_captions([product for product in seen for _ in range(CAPTIONS_A_PICTURE)], random.Random(2))
+    (folder / "captions.txt").write_text("\n".join(shop_captions(products)) + "\n", encoding="utf-8")
+    rough = rough_captions(captioned(products), random.Random(2))
     (folder / "rough_captions.txt").write_text("\n".join(rough) + "\n", encoding="utf-8")
     return table
 

@@ -141,7 +141,7 @@ def test_true_pictures_are_searched_from_the_one_of_the_reference_caption(tiny):
     """Pictures at the captions' own embeddings: a reader that returns a query's target finds it; one that keeps does not."""
     made = edits()
     probes = [Probe(edit, None, None) for edit in made]
-    gallery = Judge(tiny.backbone, probes).embeddings()
+    gallery = Judge(tiny.backbone, probes).embeddings
     judge = Judge(tiny.backbone, probes, pictures=gallery)
     captions = judge.captions
     targets = gallery[[captions.index(edit.target) for edit in made]]

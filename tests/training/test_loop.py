@@ -18,8 +18,8 @@ from cir_vectorizer.errors import ModelError
 from cir_vectorizer.models import read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.captions.store import MANY
-from cir_vectorizer_trainer.passes import BLOCK, order_of_pass
 from cir_vectorizer_trainer.phi import processes
+from cir_vectorizer_trainer.phi.examples import BLOCK, order_of_pass
 from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.training import train as run
@@ -266,9 +266,9 @@ def test_many_captions_are_trained_on_block_by_block_as_few_are(objective, capti
     """With small blocks and workers: one pass has the numbers of captions that are all in memory; a resumed run, too."""
     common = ("--objective", objective, "--captions", captions, "--schedule", "linear", "--steps", 6)
     assert train(*common, "--out", tmp_path / "few").exit_code == 0
-    for module in ("captions.reading", "passes", "phi.examples"):
+    for module in ("captions.reading", "phi.examples"):
         monkeypatch.setattr(f"cir_vectorizer_trainer.{module}.MANY", 10)
-    for module in ("passes", "phi.examples", "phi.trainer", "phi.training"):
+    for module in ("phi.examples", "phi.trainer", "phi.training"):
         monkeypatch.setattr(f"cir_vectorizer_trainer.{module}.BLOCK", 8)
     monkeypatch.setattr("cir_vectorizer_trainer.phi.examples.KEPT_BLOCKS", 3)
     monkeypatch.setattr("cir_vectorizer_trainer.phi.examples.MOST_WORKERS", 2)

@@ -1,34 +1,9 @@
 """Order of a training's examples: pass after pass over all of them, each in its own order."""
 
-import random
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from cir_vectorizer_trainer.captions.store import MANY
-
-BLOCK = 4096
-"""Number of examples that are prepared together, and whose embeddings are computed together."""
-
-
-def order_of_pass(count: int, number: int, seed: str) -> Tensor:
-    """Return the order of a pass: for the first pass the examples' own, shuffled order; for later ones a new one.
-
-    Of many examples, of which only few blocks are in memory, the blocks are shuffled, and the examples in each. (count,)
-    int64
-    """
-    if not number:
-        return torch.arange(count)
-    rng = random.Random(f"{seed}/{number}")
-    if count <= MANY:
-        order = list(range(count))
-        rng.shuffle(order)
-        return torch.tensor(order)
-    starts = list(range(0, count, BLOCK))
-    rng.shuffle(starts)
-    generator = torch.Generator().manual_seed(rng.getrandbits(63))
-    return torch.cat([start + torch.randperm(min(BLOCK, count - start), generator=generator) for start in starts])
 
 
 class Passes:

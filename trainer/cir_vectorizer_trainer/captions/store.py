@@ -3,9 +3,10 @@
 import hashlib
 import mmap
 import tempfile
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,29 @@ from cir_vectorizer.digests import PartsDigest
 MANY = 200_000
 """Number of captions above which neither they nor all that is made of them are kept in memory."""
 
+Item = TypeVar("Item")
 
-class CaptionStore(Sequence[str]):
+
+class LazySequence(Sequence[Item]):
+    """A sequence whose items are made when they are asked for; a slice is a list of them."""
+
+    @abstractmethod
+    def at(self, index: int) -> Item:
+        """Return an item by its index, from 0 to the length less 1."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self.at(i) for i in range(*index.indices(len(self)))]
+        return self.at(range(len(self))[index])
+
+
+class CaptionStore(LazySequence[str]):
     """Captions, each once, in the order of first appearance; about 24 bytes of memory for each.
 
     Duplicates are found by digests of 64 bits: among 10 million captions the chance that two different ones share a
@@ -52,19 +74,11 @@ class CaptionStore(Sequence[str]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def at(self, index: int) -> str:
         return self._texts[self._starts[index] : self._ends[index]].decode()
 
 
-class Picked(Sequence[str]):
+class Picked(LazySequence[str]):
     """Some captions of a sequence, by index, in the order of the indices."""
 
     def __init__(self, captions: Sequence[str], indices: npt.NDArray[np.int64]) -> None:
@@ -74,15 +88,7 @@ class Picked(Sequence[str]):
     def __len__(self) -> int:
         return len(self._indices)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self._captions[i] for i in self._indices[index].tolist()]
+    def at(self, index: int) -> str:
         return self._captions[int(self._indices[index])]
 
 

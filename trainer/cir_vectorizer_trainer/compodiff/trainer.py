@@ -24,6 +24,7 @@ from cir_vectorizer_trainer.compodiff.loss import Batch, denoising_losses, draw_
 from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.progress import Progress, Validation
 from cir_vectorizer_trainer.state import check_same_run, seed_of_step, weights_of
+from cir_vectorizer_trainer.steps import check_finite, update_average
 
 Stage = Literal["prior", "composed"]
 MOST_VALIDATION = 512
@@ -209,12 +210,9 @@ class CompoDiffTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.hyperparameters.clip)
         self.optimizer.step()
-        decay = min(self.hyperparameters.ema, (1 + self.step) / (10 + self.step))
-        averaged: list[Tensor] = list(self.ema.parameters())
-        torch._foreach_lerp_(averaged, [each.detach() for each in self.network.parameters()], 1 - decay)
+        update_average(self.ema, self.network, self.hyperparameters.ema, self.step)
         found = loss.item()
-        if not math.isfinite(found):
-            raise ModelError(f"the loss is {found} at step {self.step + 1:,}; train anew with a lower learning rate")
+        check_finite(found, self.step)
         return found
 
     # --- what goes into a step -----------------------------------------------------------------------

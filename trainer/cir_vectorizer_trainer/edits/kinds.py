@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 
@@ -72,6 +73,11 @@ class Kind:
     role: str
     values: Mapping[str, Mapping[Tokens, int]]
     weight: float = 1.0
+
+    def commonest(self, value: str) -> str:
+        """Return the commonest surface of a value."""
+        surfaces = self.values[value]
+        return " ".join(max(surfaces.items(), key=itemgetter(1))[0])
 
     def surface(self, value: str, like: str, random: Random) -> str:
         """Draw a surface of a value; one in the form of `like` (a plural, "men's") if there is one."""

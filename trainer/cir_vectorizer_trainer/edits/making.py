@@ -90,9 +90,8 @@ class MadeEdits:
         if self._total > MOST_CAPTIONS:
             yield f"edits are made from {MOST_CAPTIONS:,} of {self._total:,} captions, drawn at random"
         for kind, holding in zip(self.kinds, self.maker.index.holding, strict=True):
-            surfaces = [max(own, key=lambda tokens: own[tokens]) for own in kind.values.values()]
-            shown = ", ".join(" ".join(tokens) for tokens in surfaces[:_SHOWN_VALUES])
-            more = f" and {len(surfaces) - _SHOWN_VALUES:,} more" if len(surfaces) > _SHOWN_VALUES else ""
+            shown = ", ".join(map(kind.commonest, list(kind.values)[:_SHOWN_VALUES]))
+            more = f" and {len(kind.values) - _SHOWN_VALUES:,} more" if len(kind.values) > _SHOWN_VALUES else ""
             share = 100 * len(holding) / len(self.captions)
             yield f"kind {kind.name!r} ({kind.role}), in {share:.0f} % of the captions: {shown}{more}"
 

@@ -28,6 +28,14 @@ class Place:
     start: int
     end: int
 
+    def text(self, caption: str) -> str:
+        """Return the value as its caption spells it."""
+        return caption[self.start : self.end]
+
+    def replaced(self, caption: str, words: str) -> str:
+        """Return its caption with other words in its place."""
+        return caption[: self.start] + words + caption[self.end :]
+
 
 class Finder:
     """Finds the values of kinds in captions; a caption with several values of a kind has no place of that kind.

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from cir_vectorizer.cli.common import with_options
 
 
 def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -35,8 +35,6 @@ _OPTIONS = (
 )
 
 
-def making_options(command: Command) -> Command:
+def making_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options --attributes, --phrasings, --language and --known-only to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)

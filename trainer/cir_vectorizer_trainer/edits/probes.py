@@ -69,5 +69,5 @@ class ProbeMaker:
         values = [value for value in kind.values if value not in (place.value, before.get(place.kind))]
         if not values:
             return None
-        surface = kind.surface(random.choice(values), caption[place.start : place.end], random)
-        return self._phrasings.articled(caption[: place.start] + surface + caption[place.end :])
+        surface = kind.surface(random.choice(values), place.text(caption), random)
+        return self._phrasings.articled(place.replaced(caption, surface))

@@ -9,7 +9,6 @@ in other languages values are removed after commas and before other words.
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -101,11 +100,11 @@ class EditMaker:
         self._noun_of: dict[str, str] = {}
         """Such nouns, as they are written, by their patterns."""
         for kind in kinds:
-            for noun, surfaces in kind.values.items() if kind.role == "part" else ():
+            for noun in kind.values if kind.role == "part" else ():
                 for pattern in patterns:
                     if _related(noun, pattern):
                         self._pattern_of[noun] = pattern
-                        self._noun_of[pattern] = " ".join(Counter(surfaces).most_common(1)[0][0])
+                        self._noun_of[pattern] = kind.commonest(noun)
         self.references: set[int] = set()
         """Numbers of the captions that gave edits."""
 
@@ -167,7 +166,7 @@ class EditMaker:
         rest = self._gone(caption, place)
         if rest is None:
             return []
-        value = caption[place.start : place.end]
+        value = place.text(caption)
         if place.value in self._noun_of and self._random.random() < NOUN_SHARE:
             role, value = "part", self._noun_of[place.value]
         if change == "add":
@@ -193,7 +192,7 @@ class EditMaker:
                 return []
             one, other = random.sample([said, self._said(second, change)], 2)
             return [self._edit(caption, self._phrasings.join(one, other, random), change.target, "two")]
-        value = first.target[second.start : second.end]
+        value = second.text(first.target)
         rest = self._gone(first.target, second)
         if rest is None:
             return []
@@ -201,41 +200,34 @@ class EditMaker:
         return [self._edit(caption, self._phrasings.join(said, gone, random), rest, "two")]
 
     def _gone(self, caption: str, place: Place) -> str | None:
-        """Return a caption without a value, as `_taken_out`; None also if it must be known and is not."""
-        rest = self._taken_out(caption, place)
-        known = rest is None or combination(self._finder.places(rest)) in self.index.combinations
-        if (
-            self._known_only
-            and not known
-            and self._plain is not None
-            and self._is_pattern(place, caption[place.start : place.end])
-        ):
-            return None
-        return rest
-
-    def _taken_out(self, caption: str, place: Place) -> str | None:
         """Return a caption without a value; a pattern becomes "plain" where captions have such a word.
 
-        None if the value is that word, or cannot be taken out.
+        None if the value is that word, or cannot be taken out, or a plain caption must be known and is not.
         """
-        value = caption[place.start : place.end]
-        if self._plain is None or not self._is_pattern(place, value):
+        if self._plain is None or not self._is_pattern(place, place.text(caption)):
             rest = without(caption, place, self._kinds[place.kind].role)
             return None if rest is None else self._phrasings.articled(rest)
-        kind, plain = self._plain
-        word = self._kinds[kind].surface(plain, value, self._random)
+        rest = self._made_plain(caption, place, *self._plain)
+        return rest if rest is not None and self._may_be_made(rest) else None
+
+    def _made_plain(self, caption: str, place: Place, kind: int, plain: str) -> str | None:
+        word = self._kinds[kind].surface(plain, place.text(caption), self._random)
         if place.kind == kind:
-            if place.value == plain:
-                return None
-            return self._phrasings.articled(caption[: place.start] + word + caption[place.end :])
+            return None if place.value == plain else self._phrasings.articled(place.replaced(caption, word))
         rest = without(caption, place, self._kinds[place.kind].role)
-        if rest is None or any(each.kind == kind for each in self._finder.places(rest)):
+        if rest is None:
+            return None
+        places = self._finder.places(rest)
+        if any(each.kind == kind for each in places):
             return rest
-        roles = ((each, self._kinds[each.kind].role) for each in self._finder.places(rest))
-        first = next((each for each, role in roles if role in ("colour", "noun")), None)
+        first = next((each for each in places if self._kinds[each.kind].role in ("colour", "noun")), None)
         if first is not None:
             rest = f"{rest[: first.start]}{word} {rest[first.start :]}"
         return self._phrasings.articled(rest)
+
+    def _may_be_made(self, caption: str) -> bool:
+        """Tell whether a caption may be a target: any, or one whose combination of values some caption has."""
+        return not self._known_only or combination(self._finder.places(caption)) in self.index.combinations
 
     def _is_pattern(self, place: Place, value: str) -> bool:
         """Tell whether a value is a pattern, or names one as a noun ("stripes")."""
@@ -250,7 +242,7 @@ class EditMaker:
         part = random.random()
         if keeping and part < KEPT_SHARE:
             other = random.choice(keeping)
-            kept = caption[other.start : other.end]
+            kept = other.text(caption)
             said = self._phrasings.say("add", self._kinds[other.kind].role, "", kept, random)
         elif others and part < 1 - BARE_SHARE:
             other = random.choice(others)
@@ -276,7 +268,7 @@ class EditMaker:
                 self._phrasings.articled(rest),
                 "not",
                 said.wording,
-                caption[place.start : place.end],
+                place.text(caption),
             )
         ]
 
@@ -287,21 +279,21 @@ class EditMaker:
             number: the caption's number; a caption that differs in this value alone is then the target, where there is one.
         """
         random = self._random
-        old = caption[place.start : place.end]
+        old = place.text(caption)
         kind = self._kinds[place.kind]
         partner = self.index.partner(number, place, random) if number is not None and random.random() < 0.5 else None
         if partner is not None:
             other, theirs = partner
             target = self._captions[other]
-            return Change(target, old, target[theirs.start : theirs.end])
+            return Change(target, old, theirs.text(target))
         values = [value for value in kind.values if value != place.value]
         if not values:
             return None
         counts = [sum(kind.values[value].values()) ** 0.5 for value in values]
         for value in random.choices(values, counts, k=_TRIES if self._known_only else 1):
             new = kind.surface(value, old, random)
-            target = self._phrasings.articled(caption[: place.start] + new + caption[place.end :])
-            if not self._known_only or combination(self._finder.places(target)) in self.index.combinations:
+            target = self._phrasings.articled(place.replaced(caption, new))
+            if self._may_be_made(target):
                 return Change(target, old, new)
         return None
 

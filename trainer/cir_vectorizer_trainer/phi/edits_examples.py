@@ -6,14 +6,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cir_vectorizer.backbones import Backbone, Tokenizer, TokenRow
+from cir_vectorizer.backbones import Backbone, TextEncoder, Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, prompt_row, words_of_edit
 from cir_vectorizer.query import check_template
 from cir_vectorizer_trainer.edits.base import Edit
 from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import grouped
-from cir_vectorizer_trainer.passes import BLOCK
 from cir_vectorizer_trainer.phi.edits_loss import EditBatch
+from cir_vectorizer_trainer.phi.examples import BLOCK
 
 
 def edit_prompts(edits: Sequence[Edit], tokenizer: Tokenizer) -> list[TokenRow]:
@@ -25,6 +25,13 @@ def edit_prompts(edits: Sequence[Edit], tokenizer: Tokenizer) -> list[TokenRow]:
         if words not in rows:
             rows[words] = prompt_row(tokenizer, pieces, 1, words)
     return [rows[words_of_edit(edit.words, edit.negative)] for edit in edits]
+
+
+@torch.no_grad()
+def embeddings_of(captions: Sequence[str], text: TextEncoder, block: int) -> Tensor:
+    """Embed captions, `block` of them at a time, unnormalised. (captions, dim)"""
+    parts = [captions[at : at + block] for at in range(0, len(captions), block)]
+    return torch.cat([text.encode_text([text.tokenizer.row(caption) for caption in part]) for part in parts])
 
 
 class EditExamples:
@@ -70,15 +77,9 @@ class EditExamples:
         )
 
     @cached_property
-    @torch.no_grad()
     def embeddings(self) -> Tensor:
         """Embeddings of all captions by the frozen tower. (captions, dim)"""
-        text = self._backbone.text
-        parts = []
-        for at in range(0, len(self._captions), BLOCK):
-            rows = [text.tokenizer.row(caption) for caption in self._captions[at : at + BLOCK]]
-            parts.append(text.encode_text(rows).cpu())
-        return torch.cat(parts)
+        return embeddings_of(self._captions, self._backbone.text, BLOCK).cpu()
 
     @cached_property
     def _means(self) -> Tensor:

@@ -32,10 +32,10 @@ from cir_vectorizer_trainer.edits.base import Edit
 from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
 from cir_vectorizer_trainer.edits.probes import ProbeMaker
-from cir_vectorizer_trainer.passes import Passes, order_of_pass
+from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.edits_examples import EditExamples
 from cir_vectorizer_trainer.phi.edits_loss import EditWeights, edits_loss
-from cir_vectorizer_trainer.phi.examples import Examples
+from cir_vectorizer_trainer.phi.examples import Examples, order_of_pass
 from cir_vectorizer_trainer.phi.forgetting import Blend, blended, choose, general_judge
 from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
 from cir_vectorizer_trainer.phi.loop import DEFAULTS, LoopSettings
@@ -230,7 +230,7 @@ class EditTrainer(Training):
             return None
         general = general_judge(self.backbone)
         if general is None:
-            self.remarks = ["forgetting is not checked: the text tower cannot tell our general captions apart"]
+            self.remarks.append("forgetting is not checked: the text tower cannot tell our general captions apart")
             return None
 
         def score(judge: Judge, weights: Mapping[str, Tensor]) -> float:
@@ -241,7 +241,7 @@ class EditTrainer(Training):
 
         own = partial(score, self.judge)
         blend = choose(self._start_weights, self.best, own, partial(score, general))
-        self.remarks = [blend.sentence()]
+        self.remarks.append(blend.sentence())
         return blended(self._start_weights, self.best, blend.share), blend
 
     def reader(self) -> TextEncoder:

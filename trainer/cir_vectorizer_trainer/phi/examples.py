@@ -14,15 +14,19 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
 
 from cir_vectorizer.backbones import Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT_WITHOUT_TEXT
 from cir_vectorizer_trainer.captions.keywords import Tagger, all_keyword_spans, keyword_spans, masked_pieces, prepare
-from cir_vectorizer_trainer.captions.store import MANY
-from cir_vectorizer_trainer.passes import BLOCK
+from cir_vectorizer_trainer.captions.store import MANY, LazySequence
 from cir_vectorizer_trainer.phi.processes import size
 
+BLOCK = 4096
+"""Number of examples that are prepared together, and whose embeddings are computed together."""
 KEPT_BLOCKS = 16
 """Number of blocks that are kept of many captions."""
 MOST_WORKERS = 8
@@ -38,6 +42,25 @@ class Example:
 
     original: TokenRow
     masked: TokenRow
+
+
+def order_of_pass(count: int, number: int, seed: str) -> Tensor:
+    """Return the order of a pass: for the first pass the examples' own, shuffled order; for later ones a new one.
+
+    Of many examples, of which only few blocks are in memory, the blocks are shuffled, and the examples in each. (count,)
+    int64
+    """
+    if not number:
+        return torch.arange(count)
+    rng = random.Random(f"{seed}/{number}")
+    if count <= MANY:
+        order = list(range(count))
+        rng.shuffle(order)
+        return torch.tensor(order)
+    starts = list(range(0, count, BLOCK))
+    rng.shuffle(starts)
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    return torch.cat([start + torch.randperm(min(BLOCK, count - start), generator=generator) for start in starts])
 
 
 class Blocks(Generic[Block]):
@@ -69,7 +92,7 @@ class Blocks(Generic[Block]):
         return self._blocks[number]
 
 
-class Examples(Sequence[Example]):
+class Examples(LazySequence[Example]):
     """Examples of captions.
 
     Args:
@@ -85,36 +108,23 @@ class Examples(Sequence[Example]):
         self._blocks = Blocks(self._block, KEPT_BLOCKS if many else None)
         self._ahead: dict[int, Future[list[Example]]] = {}
         workers = max(1, min(MOST_WORKERS, os.cpu_count() or 1) // size())
-        self.workers = workers if many and _can_be_sent(self._made_of) else 0
+        self._sent = _pickled(self._made_of) if many else None
+        self.workers = workers if self._sent is not None else 0
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _ignore_signals)
 
-    @cached_property
-    def _sent(self) -> bytes:
-        return pickle.dumps(self._made_of)
-
     def __len__(self) -> int:
         return len(self._captions)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+    def at(self, index: int) -> Example:
         return self._blocks[index // BLOCK][index % BLOCK]
 
     def prepare(self, indices: Iterable[int]) -> None:
         """Have workers prepare the blocks of examples that will be needed soon."""
         for number in dict.fromkeys(index // BLOCK for index in indices):
-            if self.workers and number not in self._blocks and number not in self._ahead:
+            if self._sent is not None and number not in self._blocks and number not in self._ahead:
                 self._ahead[number] = self._pool.submit(_work, self._texts(number), self._sent)
 
     def close(self) -> None:
@@ -132,12 +142,12 @@ class Examples(Sequence[Example]):
         return ahead.result() if ahead is not None else make_examples(self._texts(number), *self._made_of)
 
 
-def _can_be_sent(made_of: MadeOf) -> bool:
+def _pickled(made_of: MadeOf) -> bytes | None:
+    """Return what `make_examples` needs as it is sent to workers; None if it cannot be sent."""
     try:
-        pickle.dumps(made_of)
+        return pickle.dumps(made_of)
     except (TypeError, AttributeError, pickle.PicklingError):
-        return False
-    return True
+        return None
 
 
 def _ignore_signals() -> None:

@@ -103,6 +103,6 @@ def general_judge(backbone: Backbone) -> Judge | None:
     judge = Judge(
         backbone, ProbeMaker(made.kinds, Phrasings.read()).make(edits, MOST_PROBES), made.captions, made.kinds
     )
-    unit = F.normalize(judge.embeddings(), dim=-1)
+    unit = F.normalize(judge.embeddings, dim=-1)
     alike = ((unit @ unit.T) > _ALIKE).sum(dim=1) > 1
     return None if alike.float().mean() > _MOST_ALIKE else judge

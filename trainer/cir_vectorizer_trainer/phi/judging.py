@@ -11,6 +11,7 @@ query must find the one that the target caption finds first.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import grouped
 from cir_vectorizer_trainer.edits.probes import Probe
-from cir_vectorizer_trainer.phi.edits_examples import edit_prompts
+from cir_vectorizer_trainer.phi.edits_examples import edit_prompts, embeddings_of
 from cir_vectorizer_trainer.phi.examples import with_own_slots
 from cir_vectorizer_trainer.phi.loss import add_noise
 
@@ -72,7 +73,6 @@ class Judge:
         groups = torch.tensor(grouped(self.captions, kinds), device=backbone.device)
         self._wanted = groups[self._targets][:, None] == groups[None]
         self._pictures = pictures
-        self._gallery: Tensor | None = None
 
     def digest(self) -> str:
         """Return a digest of everything that a judgement depends on beside the weights (hex)."""
@@ -90,7 +90,7 @@ class Judge:
         allows is left out, and the score is the mean of the others. With pictures, `pictures_r_at_10` is their R@10,
         which is no part of the score.
         """
-        gallery = self.embeddings()
+        gallery = self.embeddings
         references = gallery[self._references]
         if self._pictures is not None:
             references = references + self._pictures.mean(dim=0).to(gallery) - gallery.mean(dim=0)
@@ -145,13 +145,7 @@ class Judge:
             figures["keep"] = (target > of(self._wrong_items))[have].float().mean().item()
         return figures
 
-    @torch.no_grad()
+    @cached_property
     def embeddings(self) -> Tensor:
-        """Return the embeddings of the gallery's captions, unnormalised. (captions, dim)"""
-        if self._gallery is None:
-            text = self._backbone.text
-            rows = [text.tokenizer.row(caption) for caption in self.captions]
-            self._gallery = torch.cat(
-                [text.encode_text(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
-            )
-        return self._gallery
+        """Embeddings of the gallery's captions, unnormalised. (captions, dim)"""
+        return embeddings_of(self.captions, self._backbone.text, _BATCH)

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import click
 
+from cir_vectorizer.cli.common import with_options
+
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bf16", "fp16"]
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,6 @@ class LoopSettings:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, total - self.warmup)
         return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
-
-    def average_decay(self, step: int) -> float:
-        """Return the moving average's decay at a step: it rises, so that the first weights are soon forgotten."""
-        return min(self.ema or 0.0, (1 + step) / (10 + step))
 
 
 DEFAULTS = LoopSettings()
@@ -81,8 +78,6 @@ _OPTIONS = (
 )
 
 
-def loop_options(command: Command) -> Command:
+def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each of `LoopSettings` to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)

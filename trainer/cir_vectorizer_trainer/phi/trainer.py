@@ -26,8 +26,7 @@ from cir_vectorizer.composers.lincir import PROMPT, LinCIR, Phi, save_phi
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.captions.store import Picked, digest_of_order, digest_of_set
-from cir_vectorizer_trainer.passes import BLOCK
-from cir_vectorizer_trainer.phi.examples import KEPT_BLOCKS, Blocks, Examples, make_examples
+from cir_vectorizer_trainer.phi.examples import BLOCK, KEPT_BLOCKS, Blocks, Examples, make_examples
 from cir_vectorizer_trainer.phi.loop import DEFAULTS, LoopSettings
 from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
 from cir_vectorizer_trainer.phi.processes import SplitReader

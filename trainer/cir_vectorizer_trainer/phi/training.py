@@ -20,12 +20,13 @@ from cir_vectorizer.composers.lincir import LinCIR
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ModelError
 from cir_vectorizer_trainer.captions.keywords import Tagger
-from cir_vectorizer_trainer.passes import BLOCK, Passes, order_of_pass
-from cir_vectorizer_trainer.phi.examples import Examples
+from cir_vectorizer_trainer.passes import Passes
+from cir_vectorizer_trainer.phi.examples import BLOCK, Examples, order_of_pass
 from cir_vectorizer_trainer.phi.loop import LoopSettings
 from cir_vectorizer_trainer.phi.processes import Reader, SplitReader, agreed, rank, size, sum_gradients
 from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
 from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of
+from cir_vectorizer_trainer.steps import check_finite, update_average
 
 STATE_FILE = "training.pt"
 VALIDATE_EVERY = 100
@@ -189,7 +190,7 @@ class Training(ABC):
         Raises:
             ModelError: it has another objective, other material or other hyperparameters.
         """
-        saved = {**asdict(LoopSettings()), **state.get("settings", {})}  # the last release had no such settings
+        saved = {**asdict(LoopSettings()), **state.get("settings", {})}  # states were once saved without these
         check_same_run({**state, "settings": saved}, self.material, self.refusals, self._settings)
         self.learning.load_state_dict(state[self.weights_key])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -247,18 +248,12 @@ class Training(ABC):
             nn.utils.clip_grad_norm_(self._learnt, self.loop.clip)
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        if self._average is not None:
-            averaged = [each.detach() for each in self._average.parameters()]
-            now = [each.detach() for each in self.learning.parameters()]
-            torch._foreach_lerp_(averaged, now, 1 - self.loop.average_decay(self.step))
-        if (
-            not self._cuda_devices() or self.step % FETCH_EVERY == 0 or math.isnan(self._loss)
-        ):  # fetching it makes the host wait for the device
+        if self._average is not None and self.loop.ema is not None:
+            update_average(self._average, self.learning, self.loop.ema, self.step)
+        # fetching the loss makes the host wait for the device
+        if not self._cuda_devices() or self.step % FETCH_EVERY == 0 or math.isnan(self._loss):
             self._loss = loss.item()
-            if not math.isfinite(self._loss):
-                raise ModelError(
-                    f"the loss is {self._loss} at step {self.step + 1:,}; train anew with a lower learning rate"
-                )
+            check_finite(self._loss, self.step)
 
     @torch.no_grad()
     def _validate(self) -> None:
