@@ -3,7 +3,6 @@
 Result pictures are read from the paths that sync recorded, so the files must be on this machine.
 """
 
-import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from cir_vectorizer.collections import Hit, SyncRecord
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.files import replace_file
 from cir_vectorizer.pictures.images import open_image
+from cir_vectorizer.pictures.thumbnails import data_uri
 
 THUMBNAIL = 200
 """Side of a thumbnail's square, in pixels."""
@@ -130,13 +130,7 @@ figcaption {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
 
 def _figures(cells: Sequence[_Cell]) -> str:
     return "\n".join(
-        f'<figure><img width="{THUMBNAIL}" height="{THUMBNAIL}" alt="" src="{_data_uri(cell.picture)}">'
+        f'<figure><img width="{THUMBNAIL}" height="{THUMBNAIL}" alt="" src="{data_uri(cell.picture)}">'
         f'<figcaption title="{html.escape(cell.caption)}">{html.escape(cell.caption)}</figcaption></figure>'
         for cell in cells
     )
-
-
-def _data_uri(picture: Image.Image) -> str:
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -3,12 +3,18 @@
 A command builds a `Report`; `write` writes it as report.json, report.md and report.html into a folder.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate.metrics import Estimate
+from cir_vectorizer.files import replace_file
 
 Figures = Mapping[str, Estimate]
 """Figures by name, such as "R@10"."""
@@ -102,9 +108,10 @@ class Report:
         title: for example "CIRCO, val" or "catalog qdrant://…/shop".
         summary: sentences for a reader in a hurry: the choice, by how much it is better, what was left out.
         choices: every choice that the figures hang on, as (name, value): split, captions, reference left in or out.
-        rows: in the order to show; the first figure names of the first row are the table's columns.
+        rows: in the order to show. The figure that the first row names first is the leading one: pages sort and draw by it.
         published: figures of papers on the same split and setting.
         missing: names of pictures that could not be read; the first hundred. `missing_count` counts all.
+        lower_is_better: names of figures of which less is better, for example "NegRecall@10".
     """
 
     title: str
@@ -119,16 +126,67 @@ class Report:
     confusions: Sequence[Confusion] = ()
     missing: Sequence[str] = ()
     missing_count: int = 0
+    lower_is_better: Sequence[str] = ()
+
+    @property
+    def figure_names(self) -> list[str]:
+        """Names of the figures of all rows, in the order of the rows: the columns of the main table."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.figures))
+
+    def best(self, name: str, among: Sequence[Figures] | None = None) -> float | None:
+        """Return the best value of a figure, rounded as it is shown; None if no row has it.
+
+        Args:
+            among: figures to choose from; those of the rows, over all queries, if None.
+        """
+        chosen = [row.figures for row in self.rows] if among is None else among
+        values = [round(figures[name].value, 3) for figures in chosen if name in figures]
+        return (min if name in self.lower_is_better else max)(values, default=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object, with unrounded figures."""
-        return asdict(self)
+        """Return the report as a JSON object, with unrounded figures; a number that is not finite becomes null."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 def write(report: Report, folder: Path) -> None:
     """Write report.json, report.md and report.html; each file is written whole or not at all.
 
+    Pictures are shown in report.html as thumbnails; a picture that cannot be read leaves a gray square.
+
+    Args:
+        folder: it is made if it does not exist.
+
     Raises:
         SourceError: the folder cannot be written.
     """
-    raise NotImplementedError
+    from cir_vectorizer.evaluate.markdown import markdown
+    from cir_vectorizer.evaluate.page import page
+
+    contents = {
+        "report.json": json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n",
+        "report.md": markdown(report),
+        "report.html": page(report),
+    }
+    for name, content in contents.items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(folder / name, content.encode("utf-8", "replace"))
+        except OSError as error:
+            cause = error.strerror or error
+            raise SourceError(f"the report {folder / name} cannot be written ({cause}); give another folder") from error
+
+
+def _plain(value: object) -> Any:
+    """Return a value as JSON holds it."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return [_plain(each) for each in value] if isinstance(value, Sequence) else str(value)

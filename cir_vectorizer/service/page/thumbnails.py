@@ -9,14 +9,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Awaitable, Callable
-from io import BytesIO
-
-from PIL import Image
 
 from cir_vectorizer.collections import SyncRecord
 from cir_vectorizer.engine.cache import ByteCache
 from cir_vectorizer.errors import CirError, ImageError
-from cir_vectorizer.pictures.images import open_image
+from cir_vectorizer.pictures.thumbnails import jpeg, thumbnail
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.service.http.problems import RefusedError
 
@@ -24,7 +21,6 @@ SIDES = (160, 320, 640, 1024)
 """Sizes of thumbnails: the longest side in pixels. Another size is rounded up to one of these, or down to the largest."""
 
 DEFAULT_SIDE = 320
-QUALITY = 85
 MEDIA_TYPE = "image/jpeg"
 
 MOST_FETCHED = 16
@@ -119,13 +115,9 @@ def _draw(data: bytes, record: SyncRecord, side: int, limits: Limits) -> bytes:
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise _changed()
     try:
-        picture = open_image(data, limits)
+        return jpeg(thumbnail(data, side, limits))
     except ImageError as error:
         raise _gone("has a picture that is over this service's limits") from error
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    stream = BytesIO()
-    picture.save(stream, "JPEG", quality=QUALITY)
-    return stream.getvalue()
 
 
 def _changed() -> RefusedError:
