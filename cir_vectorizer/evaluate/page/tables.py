@@ -108,16 +108,16 @@ def _differences(report: Report, figure: str) -> str:
     found: list[tuple[Comparison, Estimate]] = [
         (each, each.differences[figure]) for each in report.comparisons if figure in each.differences
     ]
-    same = len({each.row for each, _ in found}) == 1
+    first, labels = _labels([each for each, _ in found])
     end = max(max(abs(each.low), abs(each.high)) for _, each in found) or 1.0
     rows = []
-    for comparison, each in found:
+    for label, (_, each) in zip(labels, found, strict=True):
         clear = not each.low <= 0 <= each.high
         better = (each.value > 0) != (figure in report.lower_is_better)
         kind = ("good" if better else "bad") if clear else "quiet"
         rows.append(
             [
-                name(comparison.other if same else f"{comparison.row} − {comparison.other}"),
+                name(label),
                 cell(f"<b>{percent(each.value, sign=True)}</b>", "number"),
                 cell(whisker(each, -end, end, kind), "drawing"),
                 cell(interval(each, sign=True), "number"),
@@ -125,9 +125,21 @@ def _differences(report: Report, figure: str) -> str:
             ]
         )
     sides = "better · worse" if figure in report.lower_is_better else "worse · better"
-    first = f'<th scope="col" class="first">{escaped(found[0][0].row)} against</th>' if same else "<th></th>"
-    head = [first, *map(heading, ("points", sides, "95 % interval", "paired test"))]
+    head = [
+        f'<th scope="col" class="first">{escaped(first)}</th>',
+        *map(heading, ("points", sides, "95 % interval", "paired test")),
+    ]
     return table(f"Differences of {figure}", head, rows, "differences")
+
+
+def _labels(each: Sequence[Comparison]) -> tuple[str, list[str]]:
+    """Return the head of the first column and its names; the head names the side that all comparisons share."""
+    rows, others = [one.row for one in each], [one.other for one in each]
+    if len(set(rows)) == 1:
+        return f"{rows[0]} against", others
+    if len(set(others)) == 1:
+        return f"against {others[0]}", rows
+    return "", [f"{row} − {other}" for row, other in zip(rows, others, strict=True)]
 
 
 def curves(report: Report) -> str:
