@@ -18,8 +18,13 @@ Relevance = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.integer[Any]]
 Values = npt.NDArray[np.float64]
 DRAWS = 10_000
-"""Number of resamples for an interval or a test."""
-_BLOCK = 1000
+"""Number of resamples for an interval or a test; fewer, but at least `_FEWEST_DRAWS`, for over 2,000 queries."""
+_FEWEST_DRAWS = 2000
+_MOST_DRAWN = 20_000_000
+_BLOCK = 1_000_000
+"""Values that are drawn in all, and at a time: they bound the time and the memory of an interval or a test."""
+_FEW = 64
+"""Number of different values up to which a resample is drawn as counts of these values."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +37,30 @@ class Estimate:
     p: float | None = None
 
 
-def top(scores: npt.NDArray[Any], count: int) -> npt.NDArray[np.intp]:
+def top(scores: npt.NDArray[np.floating[Any]], count: int) -> npt.NDArray[np.intp]:
     """Return the columns of the `count` highest scores of each row, the highest first; of equal ones the first column first.
 
     Args:
-        scores: (queries, items); −inf leaves an item to the end.
+        scores: (queries, items); −inf leaves an item to the end, and NaN comes after that.
 
     Returns:
         (queries, count), or (queries, items) if there are fewer.
     """
-    count = min(count, scores.shape[1])
-    if count == 1:  # faster than sorting, with the same result
-        return scores.argmax(axis=1)[:, None]
-    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    items = scores.shape[1]
+    count = min(count, items)
+    best = np.empty((len(scores), count), np.intp)
+    for row, found in zip(scores, best, strict=True):
+        distances = -row
+        columns = np.arange(items)
+        if 0 < count < items:  # sorting the candidates alone is faster than sorting all items
+            columns = np.flatnonzero(~(distances > np.partition(distances, count - 1)[count - 1]))
+        found[:] = columns[np.argsort(distances[columns], kind="stable")[:count]]
+    return best
 
 
 def hits(relevance: Relevance, k: int) -> Values:
     """Return 1 for each query with a right result among the first k, else 0: R@k where one right result is enough."""
-    return relevance[:, :k].any(axis=1).astype(np.float64)
+    return np.minimum(_found(relevance, k), 1)
 
 
 def recall(relevance: Relevance, k: int, totals: Counts) -> Values:
@@ -58,12 +69,12 @@ def recall(relevance: Relevance, k: int, totals: Counts) -> Values:
     Args:
         totals: (queries,), number of right items of each query.
     """
-    return relevance[:, :k].sum(axis=1) / np.maximum(totals, 1)
+    return _found(relevance, k) / np.maximum(totals, 1)
 
 
 def precision(relevance: Relevance, k: int) -> Values:
     """Return the share of right results among the first k; missing results are wrong ones."""
-    return relevance[:, :k].sum(axis=1) / k
+    return _found(relevance, k) / k
 
 
 def average_precision(relevance: Relevance, k: int, totals: Counts) -> Values:
@@ -74,7 +85,8 @@ def average_precision(relevance: Relevance, k: int, totals: Counts) -> Values:
     """
     first = relevance[:, :k]
     precisions = np.cumsum(first, axis=1) / np.arange(1, first.shape[1] + 1)
-    return (precisions * first).sum(axis=1) / np.maximum(np.minimum(totals, k), 1)
+    total: Values = (precisions * first).sum(axis=1)
+    return total / np.maximum(np.minimum(totals, k), 1)
 
 
 def unwanted_recall(unwanted: Relevance, k: int, totals: Counts) -> Values:
@@ -84,13 +96,14 @@ def unwanted_recall(unwanted: Relevance, k: int, totals: Counts) -> Values:
         unwanted: (queries, ranks), whether each result is unwanted.
         totals: (queries,), number of unwanted items of each query.
     """
-    return unwanted[:, :k].sum(axis=1) / np.maximum(np.minimum(totals, k), 1)
+    return _found(unwanted, k) / np.maximum(np.minimum(totals, k), 1)
 
 
 def without(relevance: Relevance, dropped: Relevance) -> Relevance:
     """Return the rankings with the dropped results taken out and the others moved up; wrong results fill the end."""
     order = np.argsort(dropped, axis=1, kind="stable")
-    return np.take_along_axis(relevance & ~dropped, order, axis=1)
+    kept: Relevance = np.take_along_axis(relevance & ~dropped, order, axis=1)
+    return kept
 
 
 def ndcg(gains: npt.NDArray[Any], k: int, ideal: npt.NDArray[Any]) -> Values:
@@ -139,8 +152,9 @@ def estimate(values: Values, draws: int = DRAWS) -> Estimate:
     """
     if not len(values):
         raise ValueError("no values to estimate a mean of")
+    value = float(np.mean(values))
     low, high = np.quantile(_means(np.asarray(values, np.float64), draws), (0.025, 0.975))
-    return Estimate(float(np.mean(values)), float(low), float(high))
+    return Estimate(value, min(float(low), value), max(float(high), value))  # despite rounding
 
 
 def paired(ours: Values, theirs: Values, draws: int = DRAWS) -> Estimate:
@@ -148,22 +162,43 @@ def paired(ours: Values, theirs: Values, draws: int = DRAWS) -> Estimate:
 
     `p` is that of a randomisation test: the share of random swaps of the two values within the queries whose mean
     difference is at least as large as the one found.
+
+    Raises:
+        ValueError: there are no values, or the lists differ in length.
     """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} and {len(theirs)} values cannot be compared query by query")
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     found = estimate(difference, draws)
     random = np.random.default_rng(1)
-    extreme = 0
-    for start in range(0, draws, _BLOCK):
-        signs = random.choice((-1.0, 1.0), (min(_BLOCK, draws - start), len(difference)))
-        extreme += int((np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12).sum())
-    return Estimate(found.value, found.low, found.high, (extreme + 1) / (draws + 1))
+    total = difference.sum()
+    extreme = drawn = 0
+    for count in _blocks(len(difference), draws):
+        swapped = random.integers(0, 2, (count, len(difference)), dtype=np.bool_) @ difference
+        extreme += int((np.abs(total - 2 * swapped) >= abs(total) * (1 - 1e-9)).sum())
+        drawn += count
+    return Estimate(found.value, found.low, found.high, (extreme + 1) / (drawn + 1))
+
+
+def _found(relevance: Relevance, k: int) -> Values:
+    """Return the number of right results among the first k of each query, (queries,)."""
+    found: Values = relevance[:, :k].sum(axis=1, dtype=np.float64)
+    return found
 
 
 def _means(values: Values, draws: int) -> Values:
-    """Return the means of `draws` resamples, drawn in blocks so that memory stays bounded."""
+    """Return the means of resamples of the values."""
     random = np.random.default_rng(0)
-    means = np.empty(draws)
-    for start in range(0, draws, _BLOCK):
-        stop = min(start + _BLOCK, draws)
-        means[start:stop] = values[random.integers(0, len(values), (stop - start, len(values)))].mean(axis=1)
-    return means
+    kinds, counts = np.unique(values, return_counts=True)
+    if len(kinds) <= _FEW:
+        sums: Values = random.multinomial(len(values), counts / len(values), draws) @ kinds
+        return sums / len(values)
+    blocks = _blocks(len(values), draws)
+    return np.concatenate([values[random.integers(0, len(values), (n, len(values)))].mean(axis=1) for n in blocks])
+
+
+def _blocks(queries: int, draws: int) -> list[int]:
+    """Return the numbers of resamples to draw one after the other."""
+    draws = min(draws, max(_MOST_DRAWN // queries, _FEWEST_DRAWS))
+    size = max(_BLOCK // queries, 1)
+    return [min(size, draws - start) for start in range(0, draws, size)]
