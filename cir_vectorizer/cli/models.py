@@ -87,6 +87,6 @@ def show(name: str) -> None:
         shown = {name: {} for name, kind in kinds.items() if kind.weightless} | record["composers"]
         for composer, said in shown.items():
             kind = kinds.get(said.get("kind", composer))
-            shown[composer] = {**said, "takes": kind.takes.to_json() if kind is not None else None}
+            shown[composer] = {**said, "takes": kind.takes.with_fusion().to_json() if kind is not None else None}
         record = {**record, "composers": shown}
     click.echo(json.dumps(record, indent=2, ensure_ascii=False))

@@ -55,6 +55,11 @@ class _Arithmetic(Composer):
                 notes += [cut_note(field_name, tokenizer)] if rows[-1].cut else []
         return Plan(query, tuple(rows), tuple(notes), own=_Weights(image if query.image else 0.0, tuple(weights)))
 
+    def without_words(self, query: ComposedQuery) -> ComposedQuery:
+        """Return the query of the pictures alone, without weights: they have nothing to weigh."""
+        bare = super().without_words(query)
+        return bare.with_options(bare.options.model_copy(update={"weights": None}))
+
     def weights(self, query: ComposedQuery) -> tuple[float, float, float]:
         """Return the weights of image, text and negative text for this query; 0 for a part that is not read."""
         asked, keep = query.options.weights, query.options.keep

@@ -86,6 +86,10 @@ class Composer(ABC):
             QueryError: names the field that this composer cannot take, and the fix.
         """
 
+    def without_words(self, query: ComposedQuery) -> ComposedQuery:
+        """Return the query without its words; the difference of the two vectors is the change that the words make."""
+        return query.model_copy(update={"text": None, "negative_text": None, "template": None})
+
     @abstractmethod
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
         """Run the device: plans of `prepare`, and for each its (k, dim) unnormalised picture embeddings.

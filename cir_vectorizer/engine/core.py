@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cir_vectorizer.composers import Composer, Plan
+from cir_vectorizer.composers import Composer, Plan, fusion
 from cir_vectorizer.engine.admission import Admission, Promises
 from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
 from cir_vectorizer.engine.cache import ByteCache
@@ -318,7 +318,7 @@ def _compose(
     rows = [embedding for _, embeddings in payloads for embedding in embeddings]
     pictures = torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, vectorizer.dim)
     references = pictures.to(vectorizer.backbone.device).split(counts)  # type: ignore[no-untyped-call]
-    return list(composer.compose([plan for plan, _ in payloads], references).float().cpu().numpy())
+    return list(fusion.compose(composer, [plan for plan, _ in payloads], references).float().cpu().numpy())
 
 
 def _seconds(queue: BatchQueue, payloads: Sequence[Any]) -> float:

@@ -102,13 +102,13 @@ def _published(report: Report) -> Iterator[str]:
         return
     names = list(dict.fromkeys(name for each in report.published for name in each.figures))
     rows = [
-        [_line(row.name), *(percent(_value(row.figures, name), _DIGITS) for name in names), "here"]
-        for row in report.rows
-        if any(name in row.figures for name in names)
-    ]
-    rows += [
         [_line(each.method), *(percent(each.figures.get(name), _DIGITS) for name in names), _line(each.source)]
         for each in report.published
+    ]
+    rows += [
+        [_line(row.name), *(percent(_value(row.figures, name), _DIGITS) for name in names), "this report"]
+        for row in report.rows
+        if any(name in row.figures for name in names)
     ]
     yield from _table(["", *map(_line, names), "source"], rows)
 

@@ -20,7 +20,8 @@ def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
 
 def interval(estimate: Estimate, digits: int = 1, sign: bool = False) -> str:
     """Return the ends of an estimate's 95 % interval, in percent."""
-    return f"{percent(estimate.low, digits, sign)} to {percent(estimate.high, digits, sign)}"
+    between = " to " if sign or estimate.low < 0 else "–"
+    return f"{percent(estimate.low, digits, sign)}{between}{percent(estimate.high, digits, sign)}"
 
 
 def chance(p: float | None) -> str:

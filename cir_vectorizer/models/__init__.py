@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from cir_vectorizer import extras
 
 if TYPE_CHECKING:
-    from cir_vectorizer.models.folder import composer_kinds, load
+    from cir_vectorizer.composers.kinds import composer_kinds
+    from cir_vectorizer.models.folder import load
     from cir_vectorizer.models.record import FolderRecord, describe, folder_of, has_record, read_record
     from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.models.work import Work
-    from cir_vectorizer.models.writing import import_checkpoint, pull, save, text_encoder_record
+    from cir_vectorizer.models.writing import import_checkpoint, pull, save, set_defaults, text_encoder_record
     from cir_vectorizer.query.wire import Composed
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "pull",
     "read_record",
     "save",
+    "set_defaults",
     "text_encoder_record",
 ]
 
@@ -39,10 +41,11 @@ _LIGHT = {
     **dict.fromkeys(("FolderRecord", "describe", "folder_of", "has_record", "read_record"), f"{_ROOM}.record"),
 }
 _WITH_TORCH = {
-    **dict.fromkeys(("composer_kinds", "load"), f"{_ROOM}.folder"),
+    "composer_kinds": "cir_vectorizer.composers.kinds",
+    "load": f"{_ROOM}.folder",
     "Vectorizer": f"{_ROOM}.vectorizer",
     "Work": f"{_ROOM}.work",
-    **dict.fromkeys(("import_checkpoint", "pull", "save", "text_encoder_record"), f"{_ROOM}.writing"),
+    **dict.fromkeys(("import_checkpoint", "pull", "save", "set_defaults", "text_encoder_record"), f"{_ROOM}.writing"),
 }
 
 

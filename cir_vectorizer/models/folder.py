@@ -6,15 +6,24 @@ from typing import Any
 
 import torch
 
-from cir_vectorizer import extras
 from cir_vectorizer.backbones import Backbone, load_backbone
 from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
+from cir_vectorizer.composers.kinds import composer_kinds
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ModelError, first_line
 from cir_vectorizer.models import published
-from cir_vectorizer.models.record import FolderRecord, folder_of, foreign_spec, has_record, read_folder, sha256
+from cir_vectorizer.models.record import (
+    FolderRecord,
+    check_defaults,
+    folder_of,
+    foreign_spec,
+    has_record,
+    read_folder,
+    sha256,
+)
 from cir_vectorizer.models.vectorizer import Vectorizer
 from cir_vectorizer.models.writing import pull
+from cir_vectorizer.query import Options
 
 
 def load(
@@ -44,7 +53,7 @@ def load(
     if has_record(folder):
         return _load_folder(read_folder(folder, name), device, dtype, parts)
     backbone = load_backbone(foreign_spec(name), device, dtype)
-    return _assemble(name, backbone, _chosen({}, parts, name), folder, "sum")
+    return _assemble(name, backbone, _chosen({}, parts, name), folder, "sum", {})
 
 
 def _load_folder(
@@ -71,8 +80,10 @@ def _load_folder(
             raise CheckpointError(
                 f"{path} of composer {composer!r} is damaged (its sha256 is not the recorded one); copy it again"
             )
-    left_out = record.default_composer in record.composers.keys() - entries.keys()
-    return _assemble(record.name, backbone, entries, folder, "sum" if left_out else record.default_composer)
+    left_out = record.composers.keys() - entries.keys()
+    default = "sum" if record.default_composer in left_out else record.default_composer
+    defaults = {composer: options for composer, options in record.defaults.items() if composer not in left_out}
+    return _assemble(record.name, backbone, entries, folder, default, defaults)
 
 
 def _chosen(
@@ -89,7 +100,12 @@ def _chosen(
 
 
 def _assemble(
-    name: str, backbone: Backbone, records: Mapping[str, Mapping[str, Any]], folder: Path, default: str
+    name: str,
+    backbone: Backbone,
+    records: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    default: str,
+    defaults: Mapping[str, Options],
 ) -> Vectorizer:
     kinds = composer_kinds()
     composers: dict[str, Composer] = {}
@@ -109,28 +125,6 @@ def _assemble(
     for kind, cls in kinds.items():
         if kind not in composers and cls.weightless:
             composers[kind] = cls.load({}, folder, backbone)
-    return Vectorizer(name, backbone, composers, default)
-
-
-def composer_kinds() -> dict[str, type[Composer]]:
-    """Return the installed composers by name: our own and those of other packages.
-
-    Raises:
-        ModelError: an entry point cannot be imported or is no `Composer`.
-    """
-    kinds: dict[str, type[Composer]] = {}
-    for point in extras.plugins("cir_vectorizer.composers").values():
-        try:
-            kind = point.load()
-        except Exception as error:  # somebody else's package may raise anything while it is imported
-            raise ModelError(
-                f"composer {point.name!r} ({point.value}) cannot be imported ({type(error).__name__}: "
-                f"{first_line(error)}); update or uninstall its package"
-            ) from error
-        if not (isinstance(kind, type) and issubclass(kind, Composer)):
-            raise ModelError(
-                f"composer {point.name!r} ({point.value}) is no subclass of cir_vectorizer.composers.Composer; update or "
-                "uninstall its package"
-            )
-        kinds[point.name] = kind
-    return kinds
+    for composer, options in defaults.items():
+        check_defaults(folder, composer, options, {each: composers[each].takes for each in composers})
+    return Vectorizer(name, backbone, composers, default, defaults=defaults)

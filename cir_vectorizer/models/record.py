@@ -10,18 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from cir_vectorizer.backbones import BackboneSpec
 from cir_vectorizer.collections import ModelRecord
 from cir_vectorizer.errors import ModelError, first_line
 from cir_vectorizer.models import published
+from cir_vectorizer.query import Options
+from cir_vectorizer.query.takes import Takes
+from cir_vectorizer.query.validation import first_invalid_field
 
 if TYPE_CHECKING:
     from cir_vectorizer.backbones import Backbone
 
+_DEFAULTS: TypeAdapter[dict[str, Options]] = TypeAdapter(dict[str, Options])
 FILE = "model.json"
-FORMAT = 3
+FORMAT = 4
 """Latest version of model.json. Version 1 had one fingerprint for both encoders, computed in an older way; version 3
-is a version 2 of which a composer has an adapter, which earlier releases would leave out."""
+is a version 2 of which a composer has an adapter, and version 4 one with default options: earlier releases would leave
+them out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,7 @@ class FolderRecord(ModelRecord):
         mean_image_norm: mean length of unnormalised picture embeddings, if known.
         composers: JSON record of each composer, by name.
         default_composer: runs queries that name none.
+        defaults: for composers, the options that queries get where they give none.
     """
 
     folder: Path
@@ -46,6 +54,7 @@ class FolderRecord(ModelRecord):
     mean_image_norm: float | None
     composers: Mapping[str, Mapping[str, Any]]
     default_composer: str
+    defaults: Mapping[str, Options]
 
     def is_of(self, backbone: "Backbone") -> bool:
         """Tell whether the folder was made for this backbone, that is, whether both encoders are the same."""
@@ -120,6 +129,7 @@ def read_folder(folder: Path, name: str | None = None) -> FolderRecord:
         mean_image_norm=backbone.get("mean_image_norm"),
         composers=record["composers"],
         default_composer=record.get("default_composer") or "sum",
+        defaults=read_defaults(folder, record),
     )
 
 
@@ -127,7 +137,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Return the checked content of a folder's model.json.
 
     Raises:
-        ModelError: the file is missing, is not JSON, or has a later format.
+        ModelError: the file is missing, is not JSON, or has a later format; or its default options are wrong.
     """
     path = folder / FILE
     try:
@@ -142,6 +152,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{path} is no model record ({type(error).__name__}: {first_line(error)}); point at a folder that "
             "`cir-vectorizer train` wrote"
         ) from error
+    read_defaults(folder, record)
     return record
 
 
@@ -161,6 +172,36 @@ def _check_record(record: dict[str, Any]) -> None:
             raise TypeError(f"file or sha256 of composer {name!r} is no text")
         if Path(entry["file"]).name != entry["file"]:
             raise ValueError(f"composer {name!r} has its file {entry['file']!r} outside the folder")
+
+
+def read_defaults(folder: Path, record: Mapping[str, Any]) -> dict[str, Options]:
+    """Return the default options of each composer that has some. Raises ModelError if they are wrong."""
+    try:
+        return _DEFAULTS.validate_python(record.get("defaults", {}), strict=True)
+    except ValidationError as error:
+        found = first_invalid_field(error)
+        place = ".".join(["defaults", *map(str, found.path)])
+        problem = "is no option" if found.unknown else found.problem
+        raise ModelError(f"{folder / FILE}: {place}: {problem}; correct it or remove it") from error
+
+
+def check_defaults(folder: Path, composer: str, options: Options, takes: Mapping[str, Takes]) -> None:
+    """Check that a composer exists and takes its default options.
+
+    Args:
+        takes: for each composer of the model, the fields and options that it reads.
+
+    Raises:
+        ModelError: the folder has no such composer, or it does not take an option.
+    """
+    if composer not in takes:
+        raise ModelError(f"{folder / FILE}: the model has no composer {composer!r}; it has {', '.join(takes)}")
+    known = takes[composer].with_fusion().options
+    if unknown := sorted(options.names() - set(known)):
+        raise ModelError(
+            f"{folder / FILE}: defaults.{composer}.{unknown[0]}: {composer!r} takes no such option; it takes "
+            f"{', '.join(known) or 'none'}"
+        )
 
 
 def spec_record(spec: BackboneSpec) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.composers import Composer
+from cir_vectorizer.composers import Composer, fusion
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.errors import CirError, ImageError, QueryError
 from cir_vectorizer.models.work import PICTURE, TEXT, EncodedPicture, Work, composer_stage
 from cir_vectorizer.pictures.images import open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
-from cir_vectorizer.query import ComposedQuery, ImageRef
+from cir_vectorizer.query import ComposedQuery, ImageRef, Options
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
 from cir_vectorizer.query.takes import Takes
 from cir_vectorizer.query.wire import Composed
@@ -38,6 +38,7 @@ class Vectorizer:
         composers: by name.
         default_composer: runs queries that name none.
         limits: limits on the pictures that are accepted.
+        defaults: for composers, the options that queries get where they give none.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Vectorizer:
         composers: Mapping[str, Composer],
         default_composer: str,
         limits: Limits = DEFAULT_LIMITS,
+        defaults: Mapping[str, Options] | None = None,
     ) -> None:
         self.name = name
         self.backbone = backbone
         self.composers = dict(composers)
         self.default_composer = default_composer
         self.limits = limits
+        self.defaults = dict(defaults or {})
         self._image_only = ImageOnly(backbone)
         self._text_only = TextOnly(backbone)
 
@@ -109,7 +112,7 @@ class Vectorizer:
     @property
     def takes(self) -> Mapping[str, Takes]:
         """Fields and options of a query that each composer reads, by the composer's name."""
-        return {name: composer.takes for name, composer in self.composers.items()}
+        return {name: composer.takes.with_fusion() for name, composer in self.composers.items()}
 
     @property
     def stages(self) -> Mapping[str, Composer]:
@@ -134,7 +137,7 @@ class Vectorizer:
         name = query.composer or self.default_composer
         composer = self._composer(name)
         self._check_fit(composer, query)
-        plan = composer.prepare(query)
+        plan = fusion.prepare(composer, query, self.defaults.get(name))
         if query.mask is not None:
             plan = replace(plan, mask=load_mask(query.mask, self, self.limits, allow_paths))
         elif plan.squash:
@@ -214,7 +217,7 @@ class Vectorizer:
         vectors = torch.empty(len(works), self.dim)
         for composer in {id(work.composer): work.composer for work in works}.values():
             mine = [i for i, work in enumerate(works) if work.composer is composer]
-            composed = composer.compose([works[i].plan for i in mine], [references[i] for i in mine])
+            composed = fusion.compose(composer, [works[i].plan for i in mine], [references[i] for i in mine])
             vectors[mine] = composed.float().cpu()
         return _to_numpy(vectors)
 

@@ -13,11 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from cir_vectorizer.backbones import Backbone, BackboneSpec, TextEncoder, load_backbone
+from cir_vectorizer.composers.kinds import composer_kinds
 from cir_vectorizer.composers.lincir import PIC2WORD_PROMPT, load_phi, save_phi
 from cir_vectorizer.errors import ModelError
 from cir_vectorizer.files import replace_file
 from cir_vectorizer.models import published
-from cir_vectorizer.models.record import FILE, FORMAT, has_record, read_folder, sha256, spec_record
+from cir_vectorizer.models.record import (
+    FILE,
+    FORMAT,
+    check_defaults,
+    describe,
+    folder_of,
+    has_record,
+    read_defaults,
+    read_folder,
+    read_record,
+    sha256,
+    spec_record,
+)
+from cir_vectorizer.query import Options
 
 
 def save(
@@ -33,14 +47,14 @@ def save(
         backbone: recorded by its spec and fingerprint; its weights are not copied.
         composers: by name, a JSON record (prompt, training, …) and a function that writes the weights to a path.
         beside: a model folder over the same backbone, perhaps `folder` itself, whose other composers and default
-            composer are kept.
+            composer are kept. So are the default options of composers that are not replaced.
 
     Raises:
         ModelError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        entries, default = _kept(beside, backbone, composers, folder)
+        entries, default, defaults = _kept(beside, backbone, composers, folder)
         for name, (record, write) in composers.items():
             draft = folder / f".{name}.safetensors"
             write(draft)
@@ -50,7 +64,7 @@ def save(
             os.replace(draft, folder / file)
             entries[name] = {**record, "file": file, "sha256": digest}
         model = {
-            "format": FORMAT if any("adapter" in entry for entry in entries.values()) else FORMAT - 1,
+            "format": _format(entries, defaults),
             "backbone": {
                 **spec_record(backbone.spec),
                 "dim": backbone.dim,
@@ -62,8 +76,9 @@ def save(
             },
             "composers": entries,
             "default_composer": default or next(iter(entries)),
+            **({"defaults": defaults} if defaults else {}),
         }
-        replace_file(folder / FILE, (json.dumps(model, indent=2, ensure_ascii=False) + "\n").encode())
+        _write(folder, model)
     except OSError as error:
         raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
     kept = {entry["file"] for entry in entries.values()}
@@ -74,18 +89,69 @@ def save(
                     path.unlink()
 
 
+def set_defaults(model: str | Path, composer: str, options: Options | Mapping[str, Any]) -> None:
+    """Make a composer the default of a model folder, and these options the defaults of its queries; no weights change.
+
+    A reader sees the old record or the new one.
+
+    Args:
+        model: a model folder; a built-in model stays as it is published.
+        composer: a composer of the model, with or without weights.
+        options: as a query's `options`; they replace earlier defaults of this composer, and an empty object removes them.
+
+    Raises:
+        ModelError: the model is built in, has no such composer or no folder, or the composer does not take an option.
+    """
+    if folder_of(str(model)).resolve() in [folder_of(name).resolve() for name in published.names()]:
+        raise ModelError(
+            f"model {str(model)!r} is built in and cannot have defaults of yours; make a folder of your own first with "
+            "`cir-vectorizer train` or `cir-vectorizer models import`"
+        )
+    folder = describe(str(model)).folder
+    record = read_record(folder)
+    entries, kinds = record["composers"], composer_kinds()
+    takes = {name: kind.takes for name, kind in kinds.items() if kind.weightless}
+    takes |= {name: kinds[kind].takes for name in entries if (kind := entries[name].get("kind", name)) in kinds}
+    if not isinstance(options, Options):
+        options = read_defaults(folder, {"defaults": {composer: options}})[composer]
+    check_defaults(folder, composer, options, takes)
+    defaults = {name: given for name, given in record.get("defaults", {}).items() if name != composer}
+    if given := options.to_json():
+        defaults[composer] = given
+    record |= {"default_composer": composer, "defaults": defaults}
+    if defaults or record["format"] == FORMAT:
+        record["format"] = _format(entries, defaults)
+    if not defaults:
+        del record["defaults"]
+    try:
+        _write(folder, record)
+    except OSError as error:
+        raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
+
+
+def _write(folder: Path, record: Mapping[str, Any]) -> None:
+    replace_file(folder / FILE, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _format(entries: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+    """Return the earliest version of model.json that has these parts."""
+    if defaults:
+        return FORMAT
+    return FORMAT - 1 if any("adapter" in entry for entry in entries.values()) else FORMAT - 2
+
+
 def _kept(
     beside: Path | None, backbone: Backbone, replaced: Mapping[str, Any], folder: Path
-) -> tuple[dict[str, Any], str | None]:
-    """Copy the composers of `beside` that are not replaced; return their entries and the default composer.
+) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
+    """Copy the composers of `beside` that are not replaced; return their entries, the default composer and the defaults.
 
     Composers whose file is missing are left out.
     """
     if beside is None or not has_record(beside):
-        return {}, None
+        return {}, None, {}
     record = read_folder(beside)
     if not record.is_of(backbone):
-        return {}, None
+        return {}, None, {}
     entries = {}
     for name, entry in record.composers.items():
         file, there = folder / entry["file"], beside / entry["file"]
@@ -97,7 +163,9 @@ def _kept(
             shutil.copyfile(there, draft)
             os.replace(draft, file)
     lost = record.composers.keys() - entries.keys() - replaced.keys()
-    return entries, None if record.default_composer in lost else record.default_composer
+    gone = lost | replaced.keys()
+    defaults = {name: options.to_json() for name, options in record.defaults.items() if name not in gone}
+    return entries, None if record.default_composer in lost else record.default_composer, defaults
 
 
 def text_encoder_record(encoder: TextEncoder) -> dict[str, Any]:

@@ -6,16 +6,17 @@ from cir_vectorizer.query.composed import (
     ComposedQuery,
     ImageRef,
     MaskRef,
-    Options,
     check_template,
     parse_pictures,
     read_text,
 )
+from cir_vectorizer.query.options import Fusion, Options
 
 __all__ = [
     "MAX_REFERENCES",
     "TEXT_SLOT",
     "ComposedQuery",
+    "Fusion",
     "ImageRef",
     "MaskRef",
     "Options",

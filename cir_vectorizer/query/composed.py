@@ -5,17 +5,14 @@ values (the library, the command line). Imports no torch, decodes no picture and
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -24,6 +21,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query.options import Finite, Fraction, Fusion, Options, Strict, Weights
 from cir_vectorizer.query.validation import first_invalid_field
 
 MARKER = "$"
@@ -37,25 +35,7 @@ _COMPOSED_KEYS = ("image", "mask", "negative_text", "composer")
 MAX_REFERENCES = 16
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number, not NaN or infinity")
-    return value
-
-
-Finite = Annotated[float, AfterValidator(_finite)]
-
-
-def _whole(value: Any) -> Any:
-    """Turn 7.0 into 7: in JSON they are the same number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Picture(_Strict):
+class _Picture(Strict):
     """An encoded picture: as text, as a local file, or as bytes."""
 
     base64: str | None = Field(None, description="an encoded picture (JPEG, PNG, …), bare base64 or a data URI")
@@ -116,9 +96,6 @@ class ImageRef(_Picture):
         return self
 
 
-Fraction = Annotated[Finite, Field(ge=0, le=1)]
-
-
 class MaskRef(_Picture):
     """The part of the picture that may change: a picture that is white there, or a box.
 
@@ -150,50 +127,6 @@ class MaskRef(_Picture):
         return self
 
 
-class Weights(_Strict):
-    """Weights of a query's parts; a weight that is left out keeps the composer's default."""
-
-    image: Finite | None = None
-    text: Finite | None = None
-    negative: Finite | None = None
-
-
-class Options(_Strict):
-    """Settings of a composer; a setting that is left out keeps the composer's default."""
-
-    steps: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] | None = Field(
-        None, description="CompoDiff: evaluations of the network"
-    )
-    guidance: tuple[Finite, Finite] | None = Field(None, description="CompoDiff: (image scale, text scale)")
-    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)] | None = Field(
-        None, description="CompoDiff: seed of the noise"
-    )
-    weights: Weights | None = Field(None, description="sum: image and text; LinCIR: negative")
-    source_weight: Fraction | None = Field(
-        None, description="CompoDiff: share of the reference picture's own embedding in the result"
-    )
-    squash: bool | None = Field(
-        None, description="CompoDiff: squash the picture to a square first, even without a mask, as it was published"
-    )
-    keep: Fraction | None = Field(
-        None,
-        description="how much of the picture stays: 0 asks for the words alone, 1 for the picture alone, and 0.5 is "
-        "every composer's default",
-    )
-    adapter: bool | None = Field(
-        None,
-        description="LinCIR: false has prompts read by the text tower as it was published, without the adapter of a "
-        "model that has one",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pairs_from_json(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and isinstance(value.get("guidance"), list):
-            return {**value, "guidance": tuple(value["guidance"])}
-        return value
-
-
 def _as_images(value: Any) -> Any:
     if value is None:
         return ()
@@ -211,7 +144,7 @@ _Images = Annotated[
 _IMAGES: TypeAdapter[tuple[ImageRef, ...]] = TypeAdapter(_Images)
 
 
-class ComposedQuery(_Strict):
+class ComposedQuery(Strict):
     """A shopper's request: pictures, words, words to avoid, a mask; any subset that makes sense."""
 
     image: _Images = Field((), description="the reference picture, or a list of several")
@@ -261,6 +194,15 @@ class ComposedQuery(_Strict):
         """True for an ordinary CLIP search: one picture or a text, and no other field except `options`."""
         extra = _said(self.negative_text) or self.mask or self.template or self.composer
         return not extra and (len(self.image), _said(self.text)) in ((1, False), (0, True))
+
+    @property
+    def wordless(self) -> bool:
+        """True if there is no text, no negative text and no template."""
+        return not (_said(self.text) or _said(self.negative_text) or self.template)
+
+    def with_options(self, options: Options) -> Self:
+        """Return the same query with other options."""
+        return self.model_copy(update={"options": options})
 
 
 def parse_pictures(value: Any, field: str) -> tuple[ImageRef, ...]:
@@ -376,6 +318,7 @@ def _query_error(
         owners: dict[str, type[BaseModel]] = {
             "options": Options,
             "weights": Weights,
+            "fusion": Fusion,
             "image": ImageRef,
             "mask": MaskRef,
         }

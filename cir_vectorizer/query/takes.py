@@ -1,7 +1,7 @@
 """The fields of a query that a composer reads, for the doors, the page, the API's description, search and warm-up."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from typing_extensions import Self
@@ -10,6 +10,9 @@ from cir_vectorizer.query.composed import MAX_REFERENCES, ComposedQuery
 
 Use = Literal["required", "optional", "ignored", "refused"]
 """Use of a query's field by a composer; an ignored field is accepted and changes nothing."""
+
+FUSION = ("fusion.a", "fusion.b", "fusion.c")
+"""Names of the options of fusion."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,16 @@ class Takes:
         """True if a query with nothing but a picture can be composed."""
         others = [use for field, use in self.uses.items() if field != "image"]
         return self.reads("image") and "required" not in others
+
+    @property
+    def fuses(self) -> bool:
+        """True if `options.fusion` applies: there are vectors with words, and without."""
+        words = (self.text, self.negative_text, self.template)
+        return self.reads("image") and "required" not in words and (self.reads("text") or self.reads("negative_text"))
+
+    def with_fusion(self) -> Self:
+        """Return the same with the options of fusion, which every composer has that reads pictures and words."""
+        return replace(self, options=(*self.options, *FUSION)) if self.fuses else self
 
     def missing(self, query: ComposedQuery) -> str | None:
         """Return the first required field that the query lacks, or None."""

@@ -66,7 +66,7 @@ def to_json(query: ComposedQuery) -> dict[str, Any]:
         said["image"] = images if len(images) > 1 else images[0]
     if query.mask is not None:
         said["mask"] = picture_to_json(query.mask)
-    if options := query.options.model_dump(exclude_none=True):
+    if options := query.options.to_json():
         said["options"] = options
     return said
 

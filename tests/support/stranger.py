@@ -40,6 +40,12 @@ class Tint(Composer):
         return F.normalize(pictures + 0.1 * F.normalize(torch.stack(turns), dim=-1).to(pictures.device), dim=-1)
 
 
+class MildTint(Tint):
+    """The same with a text that may be left out."""
+
+    takes = Takes(image="required", most_images=1)
+
+
 class TalkingTint(Tint):
     """The same with its own words for pictures, with something to compile, and with a check that `takes` cannot say."""
 

@@ -131,6 +131,12 @@ class CompoDiff(Composer):
         units = sum(len(row.ids) for row in rows) + self.takes.units_per_step * knobs.steps
         return Plan(query, tuple(rows), tuple(notes), units=units, squash=knobs.squash, own=wish)
 
+    def without_words(self, query: ComposedQuery) -> ComposedQuery:
+        """Return the query without words but with their noise, so that the vectors differ by the words' effect alone."""
+        seed = _seed_of(query) if query.options.seed is None else query.options.seed
+        bare = super().without_words(query)
+        return bare.with_options(bare.options.model_copy(update={"seed": seed}))
+
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
         vectors = [
             self._compose(plans[at : at + MOST_DRAWS], references[at : at + MOST_DRAWS])

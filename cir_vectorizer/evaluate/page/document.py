@@ -58,24 +58,24 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
     if report.figure_names:
         yield "Figures", tables.figures(report)
         if content := tables.cost(report):
-            yield "Cost", content
+            yield "Time of a query", content
     if report.comparisons:
-        yield "Comparisons", tables.comparisons(report)
+        yield "Differences", tables.comparisons(report)
     if report.figure_names:
         if content := tables.curves(report):
-            yield "Curves", content
+            yield "Curves over k", content
         if content := tables.parts(report):
-            yield "Parts", content
+            yield "By part", content
     if report.examples:
-        yield "Queries", examples(report)
+        yield "Queries as pictures", examples(report)
     if report.confusions:
-        yield "Confusions", confusions(report)
+        yield "Confused values", confusions(report)
     if report.published:
-        yield "Published", tables.published(report)
+        yield "Published figures", tables.published(report)
     if content := _choices(report):
         yield "Choices", content
     if report.missing_count:
-        yield "Missing", _missing(report)
+        yield "Missing pictures", _missing(report)
 
 
 def _choices(report: Report) -> str:
@@ -100,7 +100,7 @@ def _missing(report: Report) -> str:
 
 
 def _anchor(title: str) -> str:
-    return title.lower()
+    return title.lower().replace(" ", "-")
 
 
 def _asset(file: str) -> str:

@@ -26,7 +26,7 @@ _LINE = 16
 """Least distance between two labels of curves, in pixels."""
 _NUMBER = 30
 """Least distance between two numbers of the axis, in pixels."""
-_LETTER = 6.6
+_LETTER = 7.5
 """Width of a letter of a label, in pixels; a rough mean."""
 
 
@@ -35,12 +35,12 @@ def whisker(estimate: Estimate, low: float, high: float, kind: str = "") -> str:
 
     def place(value: float) -> str:
         share = (value - low) / (high - low) if high > low else 0.5
-        return f"{4 + 92 * min(max(share, 0), 1):.1f}" if math.isfinite(share) else "50"
+        return f"{4 + 92 * min(max(share, 0), 1):.1f}%" if math.isfinite(share) else "50%"
 
-    zero = f'<path class="zero" d="M{place(0)} 0v12"/>' if low < 0 < high else ""
+    zero = f'<line class="zero" x1="{place(0)}" x2="{place(0)}" y1="0" y2="12"/>' if low < 0 < high else ""
     return (
-        f'<svg class="whisker {kind}" viewBox="0 0 100 12" aria-hidden="true"><path class="axis" d="M0 6h100"/>{zero}'
-        f'<path d="M{place(estimate.low)} 6H{place(estimate.high)}"/>'
+        f'<svg class="whisker {kind}" aria-hidden="true"><line class="axis" x2="100%" y1="6" y2="6"/>{zero}'
+        f'<line x1="{place(estimate.low)}" x2="{place(estimate.high)}" y1="6" y2="6"/>'
         f'<circle cx="{place(estimate.value)}" cy="6" r="4"/></svg>'
     )
 
@@ -48,8 +48,8 @@ def whisker(estimate: Estimate, low: float, high: float, kind: str = "") -> str:
 def bar(share: float) -> str:
     """Return a bar over a share of the width, from 0 to 1."""
     return (
-        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="axis" width="100" height="8"/><rect width="{max(100 * share, 0.8):.1f}" height="8"/></svg>'
+        '<svg class="bar" aria-hidden="true"><rect class="axis" width="100%" height="8"/>'
+        f'<rect width="{max(100 * share, 0.8):.1f}%" height="8"/></svg>'
     )
 
 
@@ -63,16 +63,26 @@ class Curve:
 
 
 def chart(about: str, curves: Sequence[Curve]) -> str:
-    """Return curves over k, with their names at their ends; one drawing for wide pages and one for narrow ones.
+    """Return curves over k; wide pages show their names at their ends, narrow ones letters, and the names below.
 
     Args:
         about: a text that says what the chart shows.
         curves: at least one, each with at least one point whose k is at least 1.
     """
-    return _drawn(about, curves, 860, 380, 230, "wide") + _drawn(about, curves, 350, 330, 118, "narrow")
+    letters = [chr(ord("A") + i) for i in range(len(curves))]
+    wide = _drawn(about, curves, [curve.name for curve in curves], 1000, 420, 290)
+    narrow = _drawn(about, curves, letters, 350, 300, 40)
+    names = "".join(
+        f'<li><svg class="curve c{curve.style}" viewBox="0 -8 46 16" aria-hidden="true">'
+        f'<path d="M2 0h42" stroke-dasharray="{_DASHES[curve.style]}"/>'
+        f'<path class="marker" transform="translate(23 0)" d="{_MARKERS[curve.style]}"/></svg>'
+        f"<b>{letter}</b> {escaped(curve.name)}</li>"
+        for letter, curve in zip(letters, curves, strict=True)
+    )
+    return f'<div class="wide">{wide}</div><div class="narrow">{narrow}<ul class="legend">{names}</ul></div>'
 
 
-def _drawn(about: str, curves: Sequence[Curve], width: int, height: int, room: int, kind: str) -> str:
+def _drawn(about: str, curves: Sequence[Curve], labels: Sequence[str], width: int, height: int, room: int) -> str:
     left, right, top, bottom = 40, width - room, 14, height - 34
     ks = sorted({k for curve in curves for k, _ in curve.points})
     highest = max(value for curve in curves for _, value in curve.points)
@@ -94,9 +104,8 @@ def _drawn(about: str, curves: Sequence[Curve], width: int, height: int, room: i
     marked = _apart({k: x(k) for k in ks})
     for k in marked:
         parts.append(f'<text x="{x(k):.1f}" y="{bottom + 19}" text-anchor="middle">{k:,}</text>')
-    parts.append(f'<text x="{right + 14}" y="{bottom + 19}">k</text>')
     ends = [y(curve.points[-1][1]) for curve in curves]
-    for curve, end, label in zip(curves, ends, _spaced(ends, bottom), strict=True):
+    for curve, label, end, place in zip(curves, labels, ends, _spaced(ends, bottom), strict=True):
         path = "L".join(f"{x(k):.1f} {y(value):.1f}" for k, value in curve.points)
         markers = "".join(
             f'<path class="marker" transform="translate({x(k):.1f} {y(value):.1f})" d="{_MARKERS[curve.style]}"/>'
@@ -104,16 +113,16 @@ def _drawn(about: str, curves: Sequence[Curve], width: int, height: int, room: i
             if k in marked
         )
         last = x(curve.points[-1][0])
-        letters = int((room - 26) / _LETTER)
-        shown = curve.name if len(curve.name) <= letters else curve.name[: letters - 1] + "…"
+        letters = int((room - 20) / _LETTER)
+        shown = label if len(label) <= letters else label[: letters - 1] + "…"
         parts.append(
             f'<g class="curve c{curve.style}"><title>{escaped(curve.name)}</title>'
             f'<path d="M{path}" stroke-dasharray="{_DASHES[curve.style]}"/>{markers}'
-            f'<path class="leader" d="M{last + 6:.1f} {end:.1f}L{right + 16} {label:.1f}"/>'
-            f'<text x="{right + 20}" y="{label + 4:.1f}">{escaped(shown)}</text></g>'
+            f'<path class="leader" d="M{last + 6:.1f} {end:.1f}L{right + 16} {place:.1f}"/>'
+            f'<text x="{right + 20}" y="{place + 4:.1f}">{escaped(shown)}</text></g>'
         )
     return (
-        f'<svg class="chart {kind}" viewBox="0 0 {width} {height}" role="img" aria-label="{escaped(about)}">'
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escaped(about)}">'
         f"{''.join(parts)}</svg>"
     )
 

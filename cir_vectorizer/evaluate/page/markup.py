@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 
 def escaped(text: object) -> str:
-    """Return a text as HTML that shows it."""
-    return html.escape(str(text))
+    """Return a text as HTML that shows it; a number and its sign % stay on one line."""
+    return html.escape(str(text)).replace(" %", "&nbsp;%")
 
 
 def heading(text: object) -> str:

@@ -8,20 +8,22 @@ from cir_vectorizer.evaluate.page.markup import cell, escaped, folded, heading, 
 from cir_vectorizer.evaluate.report import Comparison, Figures, Report, Row
 from cir_vectorizer.evaluate.wording import NONE, chance, interval, milliseconds, percent, verdict
 
+MOST_ROWS = 12
+"""Largest number of rows of which a table shows the parts; report.md holds all."""
 MOST_PARTS = 40
 """Largest number of parts that a table shows; report.md holds all."""
 _SENTENCES = 6
 
 
-def leaders(report: Report) -> Sequence[Row]:
-    """Return the rows that do best on the leading figure, in the report's order; as many as a reader can tell apart."""
+def _leaders(report: Report, count: int) -> Sequence[Row]:
+    """Return the rows that do best on the leading figure, in the report's order."""
     leading = report.figure_names[0]
     sign = 1 if leading in report.lower_is_better else -1
 
     def rank(i: int) -> float:
         return sign * report.rows[i].figures[leading].value if leading in report.rows[i].figures else float("inf")
 
-    best = sorted(range(len(report.rows)), key=rank)[:COLOURS]
+    best = sorted(range(len(report.rows)), key=rank)[:count]
     return [report.rows[i] for i in sorted(best)]
 
 
@@ -37,20 +39,14 @@ def figures(report: Report) -> str:
     names = report.figure_names
     axes = {each: max(row.figures[each].high for row in report.rows if each in row.figures) for each in names}
     best = {each: report.best(each) for each in names}
-    timed = any(row.milliseconds is not None for row in report.rows)
-    head = ["<th></th>", *map(heading, names), *([heading("ms")] if timed else [])]
     rows = [
-        [
-            name(row.name),
-            *(_figure(row.figures.get(each), axes[each], best[each]) for each in names),
-            *([cell(milliseconds(row.milliseconds), "number")] if timed else []),
-        ]
+        [name(row.name), *(_figure(row.figures.get(each), axes[each], best[each]) for each in names)]
         for row in report.rows
     ]
     lower = [each for each in names if each in report.lower_is_better]
-    note = "Means over the queries in percent, with 95 % bootstrap intervals; the best of each column is bold."
+    note = "Means over the queries in percent, with 95&nbsp;% bootstrap intervals; the best of each column is bold."
     note += f" Of {escaped(', '.join(lower))}, less is better." if lower else ""
-    note += " ms: mean time to compose one query." if timed else ""
+    head = ["<th></th>", *map(heading, names)]
     return f"<p>{note}</p>" + table("Figures of each row", head, rows, "figures")
 
 
@@ -63,14 +59,14 @@ def _figure(estimate: Estimate | None, high: float, best: float | None) -> str:
 
 
 def cost(report: Report) -> str:
-    """Return the time of each row beside its leading figure; "" unless two rows have a time."""
+    """Return the time of each row beside its leading figure; "" if no time was measured."""
     leading = report.figure_names[0]
     timed = [
         (row, row.milliseconds, row.figures[leading])
         for row in report.rows
         if row.milliseconds is not None and leading in row.figures
     ]
-    if len(timed) < 2:
+    if not timed:
         return ""
     sign = -1 if leading in report.lower_is_better else 1
     slowest = max(time for _, time, _ in timed) or 1.0
@@ -86,14 +82,15 @@ def cost(report: Report) -> str:
         rows.append(
             [
                 name(row.name),
-                cell(f"{milliseconds(time)} ms", "number"),
+                cell(milliseconds(time), "number"),
                 cell(bar(time / slowest), "drawing"),
                 cell(f"<b>{percent(found.value)}</b>" if not beaten else percent(found.value), "number"),
                 cell(whisker(found, min(found.low, 0), high, "" if not beaten else "quiet"), "drawing"),
             ]
         )
-    head = ["<th></th>", heading("a query"), "<th></th>", heading(leading), "<th></th>"]
-    note = "From the fastest to the slowest. Bold: no other row is at least as fast and at least as good."
+    head = ["<th></th>", heading("ms"), "<th></th>", heading(leading), "<th></th>"]
+    note = "Mean time to compose one query, in milliseconds, from the fastest row to the slowest. "
+    note += "Bold: no other row is at least as fast and as good."
     return f"<p>{note}</p>" + table(f"Time and {leading} of each row", head, rows, "cost")
 
 
@@ -111,6 +108,7 @@ def _differences(report: Report, figure: str) -> str:
     found: list[tuple[Comparison, Estimate]] = [
         (each, each.differences[figure]) for each in report.comparisons if figure in each.differences
     ]
+    same = len({each.row for each, _ in found}) == 1
     end = max(max(abs(each.low), abs(each.high)) for _, each in found) or 1.0
     rows = []
     for comparison, each in found:
@@ -119,22 +117,22 @@ def _differences(report: Report, figure: str) -> str:
         kind = ("good" if better else "bad") if clear else "quiet"
         rows.append(
             [
-                name(f"{comparison.row} − {comparison.other}"),
+                name(comparison.other if same else f"{comparison.row} − {comparison.other}"),
                 cell(f"<b>{percent(each.value, sign=True)}</b>", "number"),
                 cell(whisker(each, -end, end, kind), "drawing"),
                 cell(interval(each, sign=True), "number"),
                 cell(chance(each.p) or NONE, "number"),
             ]
         )
-    head = ["<th></th>", heading("points"), heading("worse · better"), heading("95 % interval"), heading("paired test")]
-    if figure in report.lower_is_better:
-        head[2] = heading("better · worse")
+    sides = "better · worse" if figure in report.lower_is_better else "worse · better"
+    first = f'<th scope="col" class="first">{escaped(found[0][0].row)} against</th>' if same else "<th></th>"
+    head = [first, *map(heading, ("points", sides, "95 % interval", "paired test"))]
     return table(f"Differences of {figure}", head, rows, "differences")
 
 
 def curves(report: Report) -> str:
     """Return a chart for each figure that has curves; "" if none has."""
-    shown = leaders(report)
+    shown = _leaders(report, COLOURS)
     charts = []
     for figure in dict.fromkeys(each for row in shown for each in row.curves):
         lines = [
@@ -151,7 +149,7 @@ def curves(report: Report) -> str:
 
 def parts(report: Report) -> str:
     """Return the figures over some of the queries, shaded from the lowest to the highest; "" if there are none."""
-    shown = leaders(report)
+    shown = _leaders(report, MOST_ROWS)
     tables = []
     for division in dict.fromkeys(each for row in shown for each in row.parts):
         rows = [row for row in shown if division in row.parts]
@@ -197,10 +195,11 @@ def published(report: Report) -> str:
         return [name(who), *numbers, cell(escaped(source), "source")]
 
     ours = [
-        line(row.name, known, "here")
+        line(row.name, known, "this report")
         for row in report.rows
         if (known := {each: row.figures[each].value for each in names if each in row.figures})
     ]
     theirs = [line(paper.method, paper.figures, paper.source) for paper in report.published]
     head = ["<th></th>", *map(heading, names), '<th scope="col" class="source">source</th>']
-    return table("Published figures and ours", head, [*ours, *theirs], "published")
+    note = "<p>Figures that papers report on the same split and setting, and those of this report, in percent.</p>"
+    return note + table("Published figures and ours", head, [*theirs, *ours], "published")

@@ -17,7 +17,7 @@ from cir_vectorizer.engine.explain import Part, parts_of
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.models import Vectorizer, Work
 from cir_vectorizer.models.work import PICTURE, composer_stage
-from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query import ComposedQuery, Options
 from cir_vectorizer.service.doors.requests import (
     NAME_LENGTH,
     ModelBody,
@@ -268,7 +268,8 @@ def _models(service: Service) -> dict[str, Any]:
                 "name": name,
                 "seconds": engine.seconds(model, composer_stage(name)),
                 "mask": composer.takes.reads("mask"),
-                "takes": composer.takes.to_json(),
+                "takes": vectorizer.takes[name].to_json(),
+                "defaults": vectorizer.defaults.get(name, Options()).to_json(),
             }
             for name, composer in vectorizer.composers.items()
         ]

@@ -25,6 +25,9 @@ _OPTIONS: dict[str, Schema] = {
     "seed": {"type": "integer", "minimum": 0, "maximum": 2**53},
     "weights.negative": {"type": "number", "minimum": 0, "maximum": 1},
     "adapter": {"type": "boolean"},
+    "fusion.a": {"type": "number", "minimum": 0, "maximum": 5},
+    "fusion.b": {"type": "number", "minimum": 0, "maximum": 1},
+    "fusion.c": {"type": "number", "minimum": 0, "maximum": 5},
 }
 """Options whose allowed values are valid in every query; whether other options are depends on the rest of the query."""
 
@@ -37,7 +40,7 @@ def object_schema(properties: Schema, required: list[str], closed: bool = True) 
 
 def query_schemas(model: Vectorizer) -> Schema:
     """Return the schemas of pictures and of queries, by name; they allow only valid combinations of fields."""
-    takes = {name: composer.takes for name, composer in model.composers.items()}
+    takes = model.takes
     kinds = {
         "TextQuery": object_schema({"text": {**_TEXT, "description": "what to look for"}}, ["text"]),
         "ImageQuery": object_schema({"image": _IMAGE}, ["image"]),

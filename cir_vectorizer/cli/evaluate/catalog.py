@@ -1,0 +1,114 @@
+"""`cir-vectorizer evaluate catalog`: composers judged on queries made of a synced collection."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cir_vectorizer.cli.common import DEVICE_OPTION, database_options, needs
+
+if TYPE_CHECKING:
+    from cir_vectorizer.evaluate.catalog import Judged
+    from cir_vectorizer.models import Vectorizer
+
+
+@click.command(short_help="Judge composers on queries made of your own catalog.")
+@click.option(
+    "--in",
+    "address",
+    required=True,
+    metavar="ADDRESS",
+    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
+)
+@click.option(
+    "--model",
+    "names",
+    multiple=True,
+    default=("tiny",),
+    show_default=True,
+    metavar="NAME|DIR",
+    help="Model folder or built-in name; repeatable, to compare models over one backbone (before and after `train`).",
+)
+@click.option(
+    "--attributes",
+    metavar="COLUMNS",
+    help="Columns whose values queries change, separated by commas; chosen from the data if left out.",
+)
+@click.option("--captions", metavar="COLUMN", help="Read the attributes from this column of captions instead.")
+@click.option(
+    "--language", default="en", show_default=True, help="Language of columns, captions and queries: en or de."
+)
+@click.option("--queries", type=click.IntRange(40, 100_000), default=600, show_default=True, help="Queries to make.")
+@click.option(
+    "--objects",
+    type=click.IntRange(20, 1_000_000),
+    default=20_000,
+    show_default=True,
+    help="Largest number of objects to search; a larger collection is sampled.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--apply", is_flag=True, help="Make the best setting the default of its model folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("evaluation-catalog"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for report.html, report.md and report.json.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@DEVICE_OPTION
+@database_options
+@needs("models")
+def catalog(
+    address: str, names: tuple[str, ...], attributes: str | None, captions: str | None, language: str, queries: int,
+    objects: int, seed: int, apply: bool, out: Path, as_json: bool, device: str | None, api_key: str | None,
+    using: str | None, tenant: str | None, grpc: bool, grpc_port: int | None,
+) -> None:  # fmt: skip
+    """Judge composers on queries made of your own catalog, without labelling anything.
+
+    Queries take an object's picture and ask for a change of its attributes; the objects with exactly the attributes asked for are
+    right. Weights are chosen on one half of the queries; the figures are those of the other half.
+    """
+    from cir_vectorizer.collections import OpenOptions, open_collection
+    from cir_vectorizer.evaluate.catalog import Asking, judge
+    from cir_vectorizer.evaluate.report import write
+
+    if captions is not None and attributes is not None:
+        raise click.UsageError("--captions and --attributes say the same; give one of them")
+    named = tuple(filter(None, (each.strip() for each in (attributes or "").split(","))))
+    asking = Asking(named, captions, queries, objects, language, seed)
+    collection = open_collection(address, api_key, OpenOptions(using, tenant, grpc, grpc_port))
+    try:
+        models = _models(names, device)
+        judged = judge(collection, models, asking, lambda sentence: click.echo(sentence, err=True))
+    finally:
+        collection.close()
+    write(judged.report, out)
+    if as_json:
+        click.echo(json.dumps(judged.report.to_json(), ensure_ascii=False))
+    else:
+        from cir_vectorizer.cli.evaluate.shown import show
+
+        show(judged.report)
+    click.echo(f"Report: {out / 'report.html'}", err=True)
+    if apply:
+        _apply(judged)
+
+
+def _models(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer]":
+    from cir_vectorizer.models import load
+
+    if len(set(names)) < len(names):
+        raise click.UsageError("--model names one model twice; name two different ones to compare them")
+    return {name: load(name, device) for name in names}
+
+
+def _apply(judged: "Judged") -> None:
+    from cir_vectorizer.models import folder_of, set_defaults
+
+    choice = judged.choice
+    folder = folder_of(str(choice.settings["model"]))
+    set_defaults(folder, str(choice.settings["composer"]), choice.options)
+    click.echo(f"{folder} now composes with {choice.settings['composer']} {choice.options or ''} by default", err=True)
