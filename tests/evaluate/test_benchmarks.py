@@ -387,4 +387,5 @@ def test_drawn_stand_ins_for_real_annotations(benchmark, shared, tmp_path):
         assert report["missing_count"] == len(set(every)) - count
     assert len(report["missing"]) == min(100, report["missing_count"])
     assert dict(report["choices"])["pictures"] == NOTE
+    assert report["queries"] == {"circo": 220, "cirr": 4181, "fashioniq": 6016, "genecis": 3920}[benchmark]
     assert len(report["rows"]) == 2
