@@ -69,7 +69,7 @@ def queries(
     A picture is a file, relative to the judged queries, or {"id": …} of an object. Ids are the collection's own, or
     values of --id-column. Queries of one group are wordings of one wish.
     """
-    from cir_vectorizer.cli.evaluate.showing import counting, deliver
+    from cir_vectorizer.cli.evaluate.showing import counting, show
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.evaluate.judged import read_judged
     from cir_vectorizer.evaluate.queries import Searching, judge
@@ -93,4 +93,4 @@ def queries(
         )
     finally:
         collection.close()
-    deliver(report, out, as_json)
+    show(report, out, as_json)

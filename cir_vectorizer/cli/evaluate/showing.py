@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 _LINE_EVERY_S = 5
 
 
-def deliver(report: "Report", out: Path | None, as_json: bool) -> None:
+def show(report: "Report", out: Path | None, as_json: bool) -> None:
     """Write a report into the folder `out`, if there is one, and print it: as JSON, or its summary and main table.
 
     Raises:
         SourceError: the folder cannot be written.
     """
-    from cir_vectorizer.cli.evaluate.shown import show
+    from cir_vectorizer.cli.evaluate import shown
     from cir_vectorizer.evaluate.report import write
 
     if out is not None:
@@ -28,7 +28,7 @@ def deliver(report: "Report", out: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.to_json(), ensure_ascii=False))
     else:
-        show(report)
+        shown.show(report)
     if out is not None:
         click.echo(f"Report: {out / 'report.html'}", err=True)
 
