@@ -102,7 +102,11 @@ def _queries(path: Path) -> list[Query]:
         if isinstance(values, Failure):
             raise SourceError(f"{values}; get PinPoint's own file again")
         row = record(values, table.place(number))
-        name = _name(row.text("query_id")) or ""
+        name = _name(row.text("query_id"))
+        if name is None:
+            raise SourceError(
+                f"{row.where}: query_id {row.text('query_id')!r} is no number; get PinPoint's own file again"
+            )
         if name in names:
             raise SourceError(f"{row.where}: query {name} stands twice; get PinPoint's own file again")
         names.add(name)
