@@ -38,6 +38,7 @@ class Query:
         gallery: the pictures to rank, if the query has its own. Of equal scores the first picture wins, so the target
             stands last.
         excluded: pictures that are taken out of every ranking.
+        unwanted: pictures that must not be found.
         parts: the parts of the queries that it belongs to, by division: {"aspect": ("negation", "addition")}.
     """
 
@@ -47,6 +48,7 @@ class Query:
     right: tuple[str, ...] = ()
     gallery: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -86,6 +88,8 @@ class Benchmark:
         form: returns the files, by suffix of their name, that `parse` and the benchmark's server read.
         to_json: returns the JSON of `--rankings`, from the tasks and their scores.
         division: the kind of the tasks ("category"), if their figures are shown apart.
+        grouped: returns figures with one value for each group of a task's queries, from the queries' own scores.
+        lower_is_better: names of figures of which less is better.
         part_figures: the figures that are shown for parts of the queries; all if there are none.
         view: returns what the model is shown of a picture, given its name: the whole picture or a part.
         choices: choices that the figures hang on, as (name, value).
@@ -104,6 +108,8 @@ class Benchmark:
     to_json: Callable[[Mapping[str, Scores], Sequence[Task]], Mapping[str, Any]]
     division: str = ""
     view: "Callable[[str, Image.Image], Image.Image]" = lambda _, picture: picture
+    grouped: Callable[[Task, Scores], Scores] = lambda _task, _scores: {}
+    lower_is_better: tuple[str, ...] = ()
     part_figures: tuple[str, ...] = ()
     choices: tuple[tuple[str, str], ...] = ()
     published: tuple[Published, ...] = ()

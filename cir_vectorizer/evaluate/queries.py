@@ -6,11 +6,11 @@ composers refuses is left out for all of them, so that all rows are figures of t
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,16 @@ class Searching:
 
 
 @dataclass(frozen=True)
+class _Contender:
+    """A model with one of its composers; None runs each query as it is written."""
+
+    name: str
+    model: str
+    vectorizer: "Vectorizer"
+    composer: str | None
+
+
+@dataclass(frozen=True)
 class _Found:
     """The results of a query.
 
@@ -81,7 +91,7 @@ class _Found:
 def judge(
     queries: Sequence[JudgedQuery],
     collection: Collection,
-    vectorizer: "Vectorizer",
+    models: Mapping[str, "Vectorizer"],
     composers: Sequence[str] = (),
     searching: Searching = Searching(),
     title: str = "Judged queries",
@@ -92,7 +102,9 @@ def judge(
     """Search for judged queries and score what is found.
 
     Args:
-        composers: by name; each one makes a row. If there are none, one row runs each query as it is written.
+        models: by name; all over the backbone that filled the collection.
+        composers: by name; each one makes a row for each model. If there are none, a model's one row runs each query as
+            it is written.
         problems: sentences about queries that could not be read.
         note: called with a sentence for each query that is left out.
         progress: called with the numbers of queries done and of all queries.
@@ -101,9 +113,10 @@ def judge(
         SourceError: no query is left to be judged.
         BackboneMismatch, CollectionError: as for `collections.check` and the collection's methods.
     """
-    info = check(collection, ModelRecord.of(vectorizer))
+    contenders = _contenders(models, composers)
+    infos = [check(collection, ModelRecord.of(each.vectorizer)) for each in contenders]
     asked = frozenset().union(*(each.keys for each in queries))
-    objects = _objects(asked, collection, vectorizer.dim, searching)
+    objects = _objects(asked, collection, contenders[0].vectorizer.dim, searching)
     kept, lost = known_only(queries, frozenset(objects))
     left_out: list[str] = []
 
@@ -117,14 +130,14 @@ def judge(
     found = []
     for done, each in enumerate(kept, start=1):
         try:
-            found.append(_search(each, objects, collection, info, vectorizer, composers, searching))
+            found.append(_search(each, objects, collection, infos[0], contenders, searching))
         except (QueryError, ImageError) as error:
             leave_out(f"{each.place}: {error}")
         if progress is not None:
             progress(done, len(kept))
     if not found:
         raise SourceError(f"no query is left to be judged: {left_out[0]}")
-    return _report(found, objects, collection, vectorizer, searching, title, left_out, sorted(asked - objects.keys()))
+    return _report(found, objects, collection, contenders, searching, title, left_out, sorted(asked - objects.keys()))
 
 
 def _objects(keys: frozenset[Key], collection: Collection, dim: int, searching: Searching) -> dict[Key, Id]:
@@ -149,8 +162,7 @@ def _search(
     objects: Mapping[Key, Id],
     collection: Collection,
     info: Info,
-    vectorizer: "Vectorizer",
-    composers: Sequence[str],
+    contenders: Sequence[_Contender],
     searching: Searching,
 ) -> _Found:
     """Search for a query with each composer.
@@ -162,13 +174,14 @@ def _search(
     query = resolve(judged.query.model_copy(update={"image": tuple(refs)}), collection, info)
     ask = Ask(searching.limit + len(judged.references), group_by=searching.id_column, exact=searching.exact)
     results, shown, seconds = {}, {}, {}
-    for name in composers or (DEFAULT,):
+    for each in contenders:
+        asked = query if each.composer is None else query.model_copy(update={"composer": each.composer})
         started = perf_counter()
-        composed = vectorizer.compose([query.model_copy(update={"composer": name}) if composers else query])
-        seconds[name] = perf_counter() - started
+        composed = each.vectorizer.compose([asked])
+        seconds[each.name] = perf_counter() - started
         hits = {searching.key(hit): hit for hit in collection.search(composed.vectors[0], ask)}
-        results[name] = [key for key in hits if key not in judged.references][: searching.limit]
-        for key in results[name][:_SHOWN_RESULTS]:
+        results[each.name] = [key for key in hits if key not in judged.references][: searching.limit]
+        for key in results[each.name][:_SHOWN_RESULTS]:
             record = SyncRecord.read(hits[key].payload)
             path = "" if record is None else record.path
             caption = (Path(path).name if searching.id_column is None else "") or key
@@ -182,21 +195,21 @@ def _report(
     found: Sequence[_Found],
     objects: Mapping[Key, Id],
     collection: Collection,
-    vectorizer: "Vectorizer",
+    contenders: Sequence[_Contender],
     searching: Searching,
     title: str,
     left_out: Sequence[str],
     unknown: Sequence[Key],
 ) -> Report:
-    values = {name: _values(found, name) for name in found[0].results}
-    rows = [_row(found, name, vectorizer) for name in values]
+    values = {each.name: _values(found, each.name) for each in contenders}
+    rows = [_row(found, each) for each in contenders]
     first = rows[0].name
     return Report(
         title=title,
         summary=_summary(rows, len(found), left_out, unknown),
         choices=[
             ("collection", str(collection.address)),
-            ("model", str(ModelRecord.of(vectorizer))),
+            ("backbone", f"fingerprint {contenders[0].vectorizer.fingerprint[:12]}"),
             ("search", "compared with every object" if searching.exact else "through the collection's index"),
             ("results looked at", f"the first {searching.limit}"),
             ("ids", f"values of column {searching.id_column}" if searching.id_column else "the collection's own"),
@@ -215,16 +228,39 @@ def _report(
         queries=len(found),
         gallery=collection.count(),
         comparisons=[
-            Comparison(name, first, {key: metrics.paired(mine[key], values[first][key]) for key in mine})
-            for name, mine in values.items()
-            if name != first
+            Comparison(row, other, {key: metrics.paired(mine, values[other][key]) for key, mine in values[row].items()})
+            for row, other in _pairs(contenders)
         ],
         lower_is_better=("NegRecall@10", WORDING),
         examples=_examples(found, values[first]["NDCG@10"], collection, objects),
     )
 
 
-def _row(found: Sequence[_Found], name: str, vectorizer: "Vectorizer") -> Row:
+def _contenders(models: Mapping[str, "Vectorizer"], composers: Sequence[str]) -> list[_Contender]:
+    found = []
+    for model, vectorizer in models.items():
+        for composer in dict.fromkeys(composers) or (None,):
+            shown = composer or DEFAULT
+            name = shown if len(models) == 1 else f"{model}: {shown}"
+            found.append(_Contender(name, model, vectorizer, composer))
+    return found
+
+
+def _pairs(contenders: Sequence[_Contender]) -> Iterator[tuple[str, str]]:
+    """Yield each row after the first with the first one, and with the same composer of the first model."""
+    first = contenders[0]
+    for each in contenders[1:]:
+        yield each.name, first.name
+        before = next(other for other in contenders if other.composer == each.composer)
+        if before not in (first, each):
+            yield each.name, before.name
+
+
+def _row(found: Sequence[_Found], contender: _Contender) -> Row:
+    name, composer, defaults = contender.name, contender.composer, contender.vectorizer.defaults
+    settings: dict[str, Any] = {"model": contender.model, "composer": composer or "as the query says"}
+    if options := {each: defaults[each].to_json() for each in defaults if composer in (None, each)}:
+        settings["options from the model folder"] = options
     right, totals = _gains(found, name) > 0, _relevant(found)
     kinds = dict.fromkeys(each.query.kind for each in found)
     parts = {}
@@ -235,10 +271,7 @@ def _row(found: Sequence[_Found], name: str, vectorizer: "Vectorizer") -> Row:
     seconds = [each.seconds[name] for each in found]
     return Row(
         name=name,
-        settings={
-            "model": str(ModelRecord.of(vectorizer)),
-            "composer": "as the query says" if name == DEFAULT else name,
-        },
+        settings=settings,
         figures=_figures(_values(found, name)),
         parts={"kind of query": parts} if len(kinds) > 1 else {},
         curves={

@@ -80,7 +80,7 @@ def report(ran: Run) -> Report:
     benchmark = ran.benchmark
     benchmark.check_answered()
     scores = [_all_scores(benchmark, each.rankings, {}) for each in ran.ranked]
-    overall = [overall_scores(each) for each in scores]
+    overall = [{**overall_scores(each), **_grouped(benchmark, each)} for each in scores]
     rows = [
         _row(ran, ranked, by_task, total) for ranked, by_task, total in zip(ran.ranked, scores, overall, strict=True)
     ]
@@ -105,6 +105,7 @@ def report(ran: Run) -> Report:
         examples=_examples(ran, scores),
         missing=[_shown_name(benchmark, name) for name in missing[:MOST_NAMED]],
         missing_count=len(missing),
+        lower_is_better=benchmark.lower_is_better,
     )
 
 
@@ -142,13 +143,22 @@ def _all_scores(
     }
 
 
+def _grouped(benchmark: Benchmark, by_task: Mapping[str, Scores]) -> dict[str, Values]:
+    """Return figures with one value for each group of queries."""
+    found: dict[str, Values] = {}
+    for task in benchmark.tasks:
+        found |= benchmark.grouped(task, by_task[task.name])
+    return found
+
+
 def _row(ran: Run, ranked: Ranked, by_task: Mapping[str, Scores], overall: Scores) -> Row:
     benchmark = ran.benchmark
     depths = {task.name: [k for k in _CURVE if k <= task.depth] for task in benchmark.tasks}
     curves: dict[str, list[tuple[int, float]]] = {}
     for name, values in overall_scores(_all_scores(benchmark, ranked.rankings, depths)).items():
         letter, _, k = name.partition("@")
-        curves.setdefault(letter, []).append((int(k), float(np.mean(values))))
+        if k.isdecimal():
+            curves.setdefault(letter, []).append((int(k), float(np.mean(values))))
     return Row(
         name=ranked.composer,
         settings=_settings(ran.vectorizer, ranked.composer),

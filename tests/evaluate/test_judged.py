@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import Ask, open_collection
+from cir_vectorizer.models import set_defaults
+from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 
@@ -248,6 +251,27 @@ def test_composers_stand_side_by_side_and_are_compared_with_the_first(shop):
     assert all(row["milliseconds"] > 0 for row in report["rows"])
 
 
+def test_models_stand_side_by_side_each_with_its_own_defaults(shop):
+    folder = shop.folder / "model"
+    shutil.copytree(TINY_FOLDER, folder)
+    set_defaults(folder, "sum", {"weights": {"text": 0.0}})
+    lines = [
+        {"image": f"{colour}0.png", "text": "a white shoe", "relevant": [shop.ids[f"{colour}1"]]} for colour in COLOURS
+    ]
+    given = ["--model", "tiny", "--model", folder, "--composer", "text", "--composer", "sum"]
+    report = shop.report(lines, *given)
+    tiny, own = "tiny", str(folder)
+    names = [f"{tiny}: text", f"{tiny}: sum", f"{own}: text", f"{own}: sum"]
+    assert [row["name"] for row in report["rows"]] == names
+    pairs = [(each["row"], each["other"]) for each in report["comparisons"]]
+    assert pairs == [(names[1], names[0]), (names[2], names[0]), (names[3], names[0]), (names[3], names[1])]
+    assert value(report, "NDCG@10", 2) == value(report, "NDCG@10", 0)
+    expected = [counted_ndcg(shop.found({"image": shop.folder / f"{c}0.png"}), {f"{c}1": 1}) for c in COLOURS]
+    assert value(report, "NDCG@10", 3) == pytest.approx(sum(expected) / len(expected), abs=1e-9)
+    assert report["rows"][3]["settings"]["options from the model folder"] == {"sum": {"weights": {"text": 0.0}}}
+    assert "options from the model folder" not in report["rows"][1]["settings"]
+
+
 def test_a_query_names_its_own_composer_if_none_is_given(shop):
     line = {"image": "red0.png", "text": "in blue", "composer": "image", "relevant": [shop.ids["red1"]]}
     report = shop.report([line])
@@ -293,10 +317,9 @@ def test_pictures_are_files_or_base64(shop):
 def test_the_report_is_written_in_three_forms(shop, tmp_path):
     result = shop.run([{"text": "a hat", "relevant": [shop.ids["red0"]]}], "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert result.stdout == ""
+    assert result.stdout.startswith("q.jsonl on qdrant:")
+    assert "Report: " in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
-    shown = shop.run([{"text": "a hat", "relevant": [shop.ids["red0"]]}])
-    assert shown.stdout.startswith("# q.jsonl on qdrant:")
 
 
 def test_a_collection_of_another_program_is_judged_by_its_numbers(tmp_path, tiny):

@@ -18,10 +18,16 @@ _PATH = click.Path(path_type=Path)
 
 
 def benchmark_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of every benchmark, which `evaluate_benchmark` takes."""
+    """Add the options of a benchmark with splits, which `evaluate_benchmark` takes."""
+    return click.option("--split", default="val", show_default=True, help="Split of the dataset.")(
+        unsplit_options(command)
+    )
+
+
+def unsplit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of every benchmark."""
     options = (
         click.option("--data", required=True, type=_PATH, metavar="DIR", help="The dataset's folder, as downloaded."),
-        click.option("--split", default="val", show_default=True, help="Split of the dataset."),
         click.option(
             "--rankings",
             type=_PATH,

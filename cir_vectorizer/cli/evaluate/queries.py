@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_options, needs
+from cir_vectorizer.cli.common import DEVICE_OPTION, database_options, needs
 
 
 @click.command(short_help="Judge composers by your own queries with known answers.")
@@ -21,7 +21,15 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_opti
     metavar="ADDRESS",
     help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
 )
-@MODEL_OPTION
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("tiny",),
+    show_default=True,
+    metavar="NAME|DIR",
+    help="Model folder or built-in name; repeatable, to compare models over one backbone (before and after `train`).",
+)
 @click.option(
     "--composer",
     "composers",
@@ -46,7 +54,7 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, database_opti
 def queries(
     file: Path,
     address: str,
-    model: str,
+    models: tuple[str, ...],
     composers: tuple[str, ...],
     id_column: str | None,
     limit: int,
@@ -83,7 +91,7 @@ def queries(
         report = judge(
             judged,
             collection,
-            load(model, device),
+            {name: load(name, device) for name in dict.fromkeys(models)},
             composers,
             searching,
             title=f"{file.name} on {place}",

@@ -1,4 +1,4 @@
-"""Output of the commands that end in a report."""
+"""Output of the commands that end in a report, and their progress."""
 
 import json
 import time
@@ -15,21 +15,22 @@ _LINE_EVERY_S = 5
 
 
 def show(report: "Report", out: Path | None, as_json: bool) -> None:
-    """Write a report into the folder `out`, and print it: as JSON, or else as Markdown if there is no folder.
+    """Write a report into the folder `out`, if there is one, and print it: as JSON, or its summary and main table.
 
     Raises:
         SourceError: the folder cannot be written.
     """
-    from cir_vectorizer.evaluate.markdown import markdown
+    from cir_vectorizer.cli.evaluate import shown
     from cir_vectorizer.evaluate.report import write
 
     if out is not None:
         write(report, out)
-        click.echo(f"Report: {out / 'report.html'}", err=True)
     if as_json:
         click.echo(json.dumps(report.to_json(), ensure_ascii=False))
-    elif out is None:
-        click.echo(markdown(report), nl=False)
+    else:
+        shown.show(report)
+    if out is not None:
+        click.echo(f"Report: {out / 'report.html'}", err=True)
 
 
 def counting(items: str) -> Callable[[int, int], None]:
