@@ -40,7 +40,7 @@ class Contender:
         name: as reports show it.
         settings: model, composer and options that give these vectors, or the formula of a baseline.
         vectors: (queries, dim), of the queries for reporting.
-        score: on the queries for choosing; None for a row that is no choice (a ceiling).
+        score: on the queries for choosing.
         milliseconds: mean time for composing a query.
         served: whether a model serves it; else it is a baseline that was computed here.
     """
@@ -48,7 +48,7 @@ class Contender:
     name: str
     settings: Mapping[str, Any]
     vectors: Vectors
-    score: float | None
+    score: float
     milliseconds: float | None = None
     served: bool = False
 
