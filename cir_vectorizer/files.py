@@ -1,8 +1,13 @@
-"""Atomic file replacement: a reader sees the old file or the new one, never a half-written one."""
+"""Files of ours: the user's cache folder, and atomic replacement: a reader sees the old file or the new one."""
 
 import os
 import tempfile
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return our folder in the user's cache folder; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cir-vectorizer"
 
 
 def replace_file(path: Path, content: bytes) -> None:

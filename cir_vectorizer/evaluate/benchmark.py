@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +18,12 @@ from cir_vectorizer.evaluate.annotations import read_json, text
 from cir_vectorizer.evaluate.metrics import Relevance, Values
 from cir_vectorizer.evaluate.report import Published
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 Rankings = Sequence[Sequence[str]]
 Scores = Mapping[str, Values]
 """Values of a task's queries, (queries,), by the figure's name."""
-Box = tuple[float, float, float, float]
-"""Left, top, width and height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Query:
         gallery: the pictures to rank, if the query has its own. Of equal scores the first picture wins, so the target
             stands last.
         excluded: pictures that are taken out of every ranking.
+        unwanted: pictures that must not be found.
         parts: the parts of the queries that it belongs to, by division: {"aspect": ("negation", "addition")}.
     """
 
@@ -46,6 +48,7 @@ class Query:
     right: tuple[str, ...] = ()
     gallery: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -54,14 +57,21 @@ class Task:
     """Queries that are ranked and averaged together: a category of FashionIQ, a task of GeneCIS, or all queries.
 
     Attributes:
+        ks: depths of the figures.
         gallery: the pictures to rank, for queries without their own.
         listed: whether a file of the dataset lists the gallery, so that any other name in a ranking is an error.
     """
 
     name: str
     queries: tuple[Query, ...]
+    ks: tuple[int, ...]
     gallery: tuple[str, ...] = ()
     listed: bool = True
+
+    @property
+    def depth(self) -> int:
+        """Number of results that are looked at."""
+        return max(self.ks)
 
 
 @dataclass(frozen=True)
@@ -72,13 +82,16 @@ class Benchmark:
         title: for example "CIRCO".
         root: the folder that it was read from.
         file: returns the file of a picture, which may not exist.
-        values: scores rankings of a task: one value for each query, by the figure's name.
+        values: scores rankings of a task at some depths k: one value for each query, by the figure's name ("R@10").
         parse: reads the content of a ranking file, whose path it names in errors: rankings by task name. A file may
             have some of the tasks.
         form: returns the files, by suffix of their name, that `parse` and the benchmark's server read.
         to_json: returns the JSON of `--rankings`, from the tasks and their scores.
         division: the kind of the tasks ("category"), if their figures are shown apart.
-        boxes: by picture name, the part of the picture that is shown to the model.
+        grouped: returns figures with one value for each group of a task's queries, from the queries' own scores.
+        lower_is_better: names of figures of which less is better.
+        part_figures: the figures that are shown for parts of the queries; all if there are none.
+        view: returns what the model is shown of a picture, given its name: the whole picture or a part.
         choices: choices that the figures hang on, as (name, value).
         published: figures of papers on this very split and setting.
         elsewhere: a sentence for a reader who misses published figures, or "".
@@ -89,12 +102,15 @@ class Benchmark:
     root: Path
     tasks: tuple[Task, ...]
     file: Callable[[str], Path]
-    values: Callable[[Task, Rankings], Scores]
+    values: Callable[[Task, Rankings, Sequence[int]], Scores]
     parse: Callable[[Sequence[Task], Any, Path], Mapping[str, Rankings]]
     form: Callable[[Mapping[str, Rankings], Sequence[Task]], Mapping[str, Any]]
     to_json: Callable[[Mapping[str, Scores], Sequence[Task]], Mapping[str, Any]]
     division: str = ""
-    boxes: Mapping[str, Box] = field(default_factory=dict)
+    view: "Callable[[str, Image.Image], Image.Image]" = lambda _, picture: picture
+    grouped: Callable[[Task, Scores], Scores] = lambda _task, _scores: {}
+    lower_is_better: tuple[str, ...] = ()
+    part_figures: tuple[str, ...] = ()
     choices: tuple[tuple[str, str], ...] = ()
     published: tuple[Published, ...] = ()
     elsewhere: str = ""
@@ -130,7 +146,7 @@ def score_file(benchmark: Benchmark, path: Path) -> Mapping[str, Any]:
     benchmark.check_answered()
     rankings = benchmark.parse(benchmark.tasks, read_json(path), path)
     tasks = [task for task in benchmark.tasks if task.name in rankings]
-    return benchmark.to_json({task.name: benchmark.values(task, rankings[task.name]) for task in tasks}, tasks)
+    return benchmark.to_json({task.name: benchmark.values(task, rankings[task.name], task.ks) for task in tasks}, tasks)
 
 
 def by_query(task: Task, lists: Mapping[str, Any], source: Path) -> list[Any]:

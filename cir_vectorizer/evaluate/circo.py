@@ -64,12 +64,13 @@ def read(root: Path, split: str = "val") -> Benchmark:
         title="CIRCO",
         split=split,
         root=root,
-        tasks=(Task("", tuple(queries), _gallery(listing, pictures), listed=listing is not None),),
+        tasks=(Task("", tuple(queries), KS, _gallery(listing, pictures), listed=listing is not None),),
         file=lambda name: pictures / f"{int(name):012d}.jpg",
         values=_values,
         parse=_parse,
         form=_form,
         to_json=_to_json,
+        part_figures=("mAP@10",),
         choices=(
             ("captions", "the relative caption alone; shared_concept is not used"),
             ("reference", "left in the ranking"),
@@ -89,14 +90,14 @@ def _gallery(listing: Path | None, pictures: Path) -> tuple[str, ...]:
     return tuple(sorted((name for name in names if name is not None), key=int))
 
 
-def _values(task: Task, rankings: Rankings) -> Scores:
+def _values(task: Task, rankings: Rankings, ks: Sequence[int]) -> Scores:
     """Return AP@k over all right answers, and R@k of the target alone."""
-    right = relevance(rankings, (query.right for query in task.queries), max(KS))
-    target = relevance(rankings, (query.right[:1] for query in task.queries), max(KS))
+    right = relevance(rankings, (query.right for query in task.queries), max(ks))
+    target = relevance(rankings, (query.right[:1] for query in task.queries), max(ks))
     totals = np.array([len(set(query.right)) for query in task.queries])
     return {
-        **{f"mAP@{k}": metrics.average_precision(right, k, totals) for k in KS},
-        **{f"R@{k}": metrics.hits(target, k) for k in KS},
+        **{f"mAP@{k}": metrics.average_precision(right, k, totals) for k in ks},
+        **{f"R@{k}": metrics.hits(target, k) for k in ks},
     }
 
 
@@ -110,7 +111,7 @@ def _parse(tasks: Sequence[Task], content: Any, source: Path) -> Mapping[str, Ra
 def _form(rankings: Mapping[str, Rankings], tasks: Sequence[Task]) -> Mapping[str, Any]:
     (task,) = tasks
     pairs = zip(task.queries, rankings[""], strict=True)
-    return {"": {query.name: [int(name) for name in names[: max(KS)]] for query, names in pairs}}
+    return {"": {query.name: [int(name) for name in names[: task.depth]] for query, names in pairs}}
 
 
 def _to_json(scores: Mapping[str, Scores], tasks: Sequence[Task]) -> Mapping[str, Any]:

@@ -23,8 +23,7 @@ from cir_vectorizer.evaluate.benchmark import (
 VERSION = "rc2"
 RECALL, SUBSET = "recall", "recall_subset"
 """The two tasks, by the name of their metric in a submission."""
-_KS: Mapping[str, tuple[str, tuple[int, ...]]] = {RECALL: ("R", (1, 5, 10, 50)), SUBSET: ("Rs", (1, 2, 3))}
-"""Letters and depths of each task's figures."""
+_LETTERS = {RECALL: "R", SUBSET: "Rs"}
 
 
 def read(root: Path, split: str = "val") -> Benchmark:
@@ -55,7 +54,10 @@ def read(root: Path, split: str = "val") -> Benchmark:
         title="CIRR",
         split=split,
         root=root,
-        tasks=(Task(RECALL, tuple(whole), tuple(places), listed=listing is not None), Task(SUBSET, tuple(subset))),
+        tasks=(
+            Task(RECALL, tuple(whole), (1, 5, 10, 50), tuple(places), listed=listing is not None),
+            Task(SUBSET, tuple(subset), (1, 2, 3)),
+        ),
         file=lambda name: base / places[name],
         values=_values,
         parse=_parse,
@@ -85,15 +87,14 @@ def _base(root: Path, places: Mapping[str, str]) -> Path:
     return root
 
 
-def _values(task: Task, rankings: Rankings) -> Scores:
-    letter, ks = _KS[task.name]
+def _values(task: Task, rankings: Rankings, ks: Sequence[int]) -> Scores:
     found = relevance(rankings, (query.right for query in task.queries), max(ks))
-    return {f"{letter}@{k}": metrics.hits(found, k) for k in ks}
+    return {f"{_LETTERS[task.name]}@{k}": metrics.hits(found, k) for k in ks}
 
 
 def _parse(tasks: Sequence[Task], content: Any, source: Path) -> Mapping[str, Rankings]:
-    kinds = " or ".join(f'"{name}"' for name in _KS)
-    if not isinstance(content, dict) or content.get("metric") not in _KS:
+    kinds = " or ".join(f'"{name}"' for name in _LETTERS)
+    if not isinstance(content, dict) or content.get("metric") not in _LETTERS:
         raise SourceError(f'{source} has no "metric" that is {kinds}; write it in CIRR\'s submission form')
     lists = dict(content)
     metric, version = lists.pop("metric"), lists.pop("version", VERSION)
@@ -108,9 +109,8 @@ def _parse(tasks: Sequence[Task], content: Any, source: Path) -> Mapping[str, Ra
 def _form(rankings: Mapping[str, Rankings], tasks: Sequence[Task]) -> Mapping[str, Any]:
     forms: dict[str, Any] = {}
     for task in tasks:
-        depth = max(_KS[task.name][1])
         pairs = zip(task.queries, rankings[task.name], strict=True)
-        lists = {query.name: list(names[:depth]) for query, names in pairs}
+        lists = {query.name: list(names[: task.depth]) for query, names in pairs}
         forms[f".{task.name}"] = {"version": VERSION, "metric": task.name, **lists}
     return forms
 

@@ -50,7 +50,7 @@ def read(root: Path, split: str = "val") -> Benchmark:
             splits = f"split.{category}.{split}.json"
             listing = first(path.parent, f"../image_splits/{splits}", splits)
             gallery = () if listing is None else _gallery(listing)
-            tasks.append(Task(category, _queries(path), gallery, listed=listing is not None))
+            tasks.append(Task(category, _queries(path), KS, gallery, listed=listing is not None))
     if not tasks:
         find(root, *(f"{folder}cap.{CATEGORIES[0]}.{split}.json" for folder in folders))
     pictures = first(root, "images", "fashioniq/images", "../images") or root / "images"
@@ -103,9 +103,9 @@ def _gallery(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _values(task: Task, rankings: Rankings) -> Scores:
-    found = relevance(rankings, (query.right for query in task.queries), max(KS))
-    return {f"R@{k}": metrics.hits(found, k) for k in KS}
+def _values(task: Task, rankings: Rankings, ks: Sequence[int]) -> Scores:
+    found = relevance(rankings, (query.right for query in task.queries), max(ks))
+    return {f"R@{k}": metrics.hits(found, k) for k in ks}
 
 
 def _parse(tasks: Sequence[Task], content: Any, source: Path) -> Mapping[str, Rankings]:
@@ -114,7 +114,7 @@ def _parse(tasks: Sequence[Task], content: Any, source: Path) -> Mapping[str, Ra
 
 
 def _form(rankings: Mapping[str, Rankings], tasks: Sequence[Task]) -> Mapping[str, Any]:
-    return {"": {task.name: [list(names[: max(KS)]) for names in rankings[task.name]] for task in tasks}}
+    return {"": {task.name: [list(names[: task.depth]) for names in rankings[task.name]] for task in tasks}}
 
 
 def _to_json(scores: Mapping[str, Scores], tasks: Sequence[Task]) -> Mapping[str, Any]:

@@ -3,14 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.annotations import Record, find, first, number, read_records, record
 from cir_vectorizer.evaluate.benchmark import (
     Benchmark,
-    Box,
     Query,
     Rankings,
     Scores,
@@ -22,8 +21,15 @@ from cir_vectorizer.evaluate.benchmark import (
 )
 from cir_vectorizer.evaluate.report import Published
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
 TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
 KS = (1, 2, 3)
+DILATION = 0.7
+"""Share of the box's width and height that is shown on each side of it."""
 _COCO_FOLDERS = ("val2017", "coco/val2017", "COCO2017/val2017", "../val2017", "../coco/val2017")
 _VISUAL_GENOME_FOLDERS = ("VG_100K", "VG_100K_2", "VG_100K_all", "visual_genome", "../VG_100K", "../VG_100K_2")
 _PUBLISHED = (Published("LinCIR, ViT-L/14", {"R@1": 0.1219}, "Gu et al., CVPR 2024, mean of the four tasks"),)
@@ -44,7 +50,7 @@ def read(root: Path, split: str = "val") -> Benchmark:
     tasks = []
     for name in TASKS:
         if path := first(root, f"genecis/{name}.json", f"{name}.json"):
-            tasks.append(Task(name, tuple(_query(i, row, boxes) for i, row in enumerate(read_records(path)))))
+            tasks.append(Task(name, tuple(_query(i, row, boxes) for i, row in enumerate(read_records(path))), KS))
     if not tasks:
         find(root, "genecis/change_object.json")
     whole = len(tasks) == len(TASKS)
@@ -59,7 +65,7 @@ def read(root: Path, split: str = "val") -> Benchmark:
         form=_form,
         to_json=_to_json,
         division="task",
-        boxes=boxes,
+        view=lambda name, picture: around(picture, boxes[name]) if name in boxes else picture,
         choices=(
             ("captions", "the condition"),
             ("reference", "not in the gallery"),
@@ -69,6 +75,25 @@ def read(root: Path, split: str = "val") -> Benchmark:
         published=_PUBLISHED if whole else (),
         elsewhere="" if whole else f"Papers report the mean of all four tasks; this folder has {len(tasks)} of them.",
     )
+
+
+def around(picture: "Image.Image", box: Box) -> "Image.Image":
+    """Return the part of a picture around a box, in the middle of a black square.
+
+    On the left and at the top the margin is 0.7 of the box's side, less at the picture's edge; the part is 1.7 sides long.
+    """
+    from PIL import Image
+
+    starts = [max(0.0, start - DILATION * side) for start, side in zip(box[:2], box[2:], strict=True)]
+    ends = [
+        max(min(edge, start + (1 + DILATION) * side), start + 1)
+        for edge, start, side in zip(picture.size, starts, box[2:], strict=True)
+    ]
+    part = picture.crop((round(starts[0]), round(starts[1]), round(ends[0]), round(ends[1])))
+    side = max(part.size)
+    square = Image.new("RGB", (side, side))
+    square.paste(part, ((side - part.width) // 2, (side - part.height) // 2))
+    return square
 
 
 def _query(i: int, row: Record, boxes: dict[str, Box]) -> Query:
@@ -102,9 +127,9 @@ def _file(root: Path, name: str, boxed: bool) -> Path:
     return first(root, *(f"{folder}/{file}" for folder in folders)) or root / folders[0] / file
 
 
-def _values(task: Task, rankings: Rankings) -> Scores:
-    found = relevance(rankings, (query.right for query in task.queries), max(KS))
-    return {f"R@{k}": metrics.hits(found, k) for k in KS}
+def _values(task: Task, rankings: Rankings, ks: Sequence[int]) -> Scores:
+    found = relevance(rankings, (query.right for query in task.queries), max(ks))
+    return {f"R@{k}": metrics.hits(found, k) for k in ks}
 
 
 def _parse(tasks: Sequence[Task], content: Any, source: Path) -> Mapping[str, Rankings]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cir_vectorizer.errors import ModelError, first_line
+from cir_vectorizer.files import cache_folder
 
 TINY_FOLDER = Path(__file__).parents[1] / "weights" / "tiny"
 
@@ -54,7 +55,7 @@ def store() -> Path:
     """Return the folder of downloaded models: $CIR_MODELS, else cir-vectorizer/models in the user's cache folder."""
     if folder := os.environ.get("CIR_MODELS"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cir-vectorizer" / "models"
+    return cache_folder() / "models"
 
 
 def fetch(name: str) -> list[Path]:

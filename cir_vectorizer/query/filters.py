@@ -95,6 +95,20 @@ def parse_column(text: str) -> tuple[str, ...]:
     return column
 
 
+def bare_value(text: str) -> Value:
+    """Return the value that a word without quotes means."""
+    if text.lower() in ("true", "false"):
+        return Value(text, truth=text.lower() == "true")
+    if not _NUMBER.fullmatch(text):
+        return Value(text)
+    try:
+        number = float(text) if re.search(r"[.eE]", text) else int(text)
+        fits = math.isfinite(number) if isinstance(number, float) else abs(number) < TOO_WHOLE
+    except ValueError:  # Python refuses integers of thousands of digits
+        fits = False
+    return Value(text, number) if fits else Value(text)
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)
@@ -143,7 +157,7 @@ class _Reader:
 
     def _value(self) -> tuple[Value, _Token]:
         token = self._take("a value", "word", "quoted")
-        return (Value(token.text) if token.kind == "quoted" else _bare(token.text)), token
+        return (Value(token.text) if token.kind == "quoted" else bare_value(token.text)), token
 
     def _take(self, wanted: str, *kinds: str) -> _Token:
         token = self._tokens[self._at]
@@ -170,19 +184,6 @@ def _tokens(text: str) -> list[_Token]:
         tokens.append(_Token(kind, content, at + 1))
         at = match.end()
     return [*tokens, _Token("end", "", len(text) + 1)]
-
-
-def _bare(text: str) -> Value:
-    if text.lower() in ("true", "false"):
-        return Value(text, truth=text.lower() == "true")
-    if not _NUMBER.fullmatch(text):
-        return Value(text)
-    try:
-        number = float(text) if re.search(r"[.eE]", text) else int(text)
-        fits = math.isfinite(number) if isinstance(number, float) else abs(number) < TOO_WHOLE
-    except ValueError:  # Python refuses integers of thousands of digits
-        fits = False
-    return Value(text, number) if fits else Value(text)
 
 
 def _error(token: _Token, problem: str) -> QueryError:

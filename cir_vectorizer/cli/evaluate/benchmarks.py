@@ -1,34 +1,62 @@
 """`cir-vectorizer evaluate circo|cirr|fashioniq|genecis`: the papers' benchmarks, for a model or for a ranking made elsewhere."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cir_vectorizer.cli.common import fail_with_sentence, with_options
+from cir_vectorizer import extras
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence, with_options
 
 if TYPE_CHECKING:
     from cir_vectorizer.evaluate.benchmark import Benchmark
-
+    from cir_vectorizer.evaluate.running import Run
 
 _PATH = click.Path(path_type=Path)
 
 
-def _benchmark_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def benchmark_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a benchmark with splits, which `evaluate_benchmark` takes."""
+    return click.option("--split", default="val", show_default=True, help="Split of the dataset.")(
+        unsplit_options(command)
+    )
+
+
+def unsplit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every benchmark."""
     options = (
         click.option("--data", required=True, type=_PATH, metavar="DIR", help="The dataset's folder, as downloaded."),
-        click.option("--split", default="val", show_default=True, help="Split of the dataset."),
-        click.option("--rankings", required=True, type=_PATH, metavar="FILE", help="Score a ranking made elsewhere."),
+        click.option(
+            "--rankings",
+            type=_PATH,
+            metavar="FILE",
+            help="Score a ranking made elsewhere, without a model and pictures.",
+        ),
+        MODEL_OPTION,
+        click.option(
+            "--composer",
+            "composers",
+            multiple=True,
+            metavar="NAME",
+            help="Composer to judge; repeat it to compare several with the first.  [default: all of the model]",
+        ),
+        click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report."),
+        click.option(
+            "--submission",
+            type=_PATH,
+            metavar="FILE.json",
+            help="Write the ranking of the only --composer, as --rankings reads it.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        DEVICE_OPTION,
     )
     return with_options(fail_with_sentence(command), options)
 
 
 @click.command(short_help="CIRCO: mAP over several right answers.")
-@_benchmark_options
+@benchmark_options
 def circo(**given: Any) -> None:
     """Judge on CIRCO: mAP@k over several right answers, R@k of the target, mAP@10 by semantic aspect.
 
@@ -36,11 +64,11 @@ def circo(**given: Any) -> None:
     """
     from cir_vectorizer.evaluate.circo import read
 
-    _run(read, **given)
+    evaluate_benchmark(read, **given)
 
 
 @click.command(short_help="CIRR: recall over a split and within image sets.")
-@_benchmark_options
+@benchmark_options
 def cirr(**given: Any) -> None:
     """Judge on CIRR: R@k over the split without the reference, and Rs@k within the query's image set.
 
@@ -48,11 +76,11 @@ def cirr(**given: Any) -> None:
     """
     from cir_vectorizer.evaluate.cirr import read
 
-    _run(read, **given)
+    evaluate_benchmark(read, **given)
 
 
 @click.command(short_help="FashionIQ: recall by category.")
-@_benchmark_options
+@benchmark_options
 def fashioniq(**given: Any) -> None:
     """Judge on FashionIQ: R@10 and R@50 by category, and their mean.
 
@@ -61,11 +89,11 @@ def fashioniq(**given: Any) -> None:
     """
     from cir_vectorizer.evaluate.fashioniq import read
 
-    _run(read, **given)
+    evaluate_benchmark(read, **given)
 
 
 @click.command(short_help="GeneCIS: recall within small galleries.")
-@_benchmark_options
+@benchmark_options
 def genecis(**given: Any) -> None:
     """Judge on GeneCIS: R@1, R@2 and R@3 within each query's own gallery, by task.
 
@@ -74,19 +102,56 @@ def genecis(**given: Any) -> None:
     """
     from cir_vectorizer.evaluate.genecis import read
 
-    _run(read, **given)
+    evaluate_benchmark(read, **given)
 
 
-def _run(read: "Callable[[Path, str], Benchmark]", data: Path, split: str, rankings: Path, as_json: bool) -> None:
+def evaluate_benchmark(
+    read: "Callable[[Path, str], Benchmark]",
+    data: Path,
+    split: str,
+    rankings: Path | None,
+    model: str,
+    composers: Sequence[str],
+    out: Path | None,
+    submission: Path | None,
+    as_json: bool,
+    device: str | None,
+) -> None:
+    """Score a ranking, or run a model and print its report.
+
+    Args:
+        read: reads a split of the benchmark from a folder.
+    """
     from cir_vectorizer.evaluate.benchmark import score_file
 
+    if rankings is not None:
+        if composers or out is not None or submission is not None:
+            raise click.UsageError("--rankings scores a file; --composer, --out and --submission are for a model")
+        benchmark = read(data, split)
+        figures = score_file(benchmark, rankings)
+        if as_json:
+            click.echo(json.dumps(figures))
+        else:
+            click.echo(f"{benchmark.title}, {benchmark.split}")
+            _print(figures)
+        return
+
+    extras.require("models", "a model", "give --rankings FILE to score a ranking made elsewhere")
+    if submission is not None and len(composers) != 1:
+        raise click.UsageError("--submission is the ranking of one composer; give one --composer")
     benchmark = read(data, split)
-    figures = score_file(benchmark, rankings)
-    if as_json:
-        click.echo(json.dumps(figures))
-    else:
-        click.echo(f"{benchmark.title}, {benchmark.split}")
-        _print(figures)
+    if submission is None:
+        benchmark.check_answered()
+
+    from cir_vectorizer.cli.evaluate.showing import counting, show
+    from cir_vectorizer.evaluate.running import report, run
+    from cir_vectorizer.models import load
+
+    ran = run(benchmark, load(model, device), composers, counting)
+    if submission is not None:
+        _write_submission(ran, submission)
+    if benchmark.answered:
+        show(report(ran), out, as_json)
 
 
 def _print(figures: Mapping[str, Any], indent: str = "") -> None:
@@ -97,3 +162,22 @@ def _print(figures: Mapping[str, Any], indent: str = "") -> None:
             _print(value, f"{indent}  ")
         else:
             click.echo(f"{indent}{name:<{30 - len(indent)}}{100 * value:6.2f} %")
+
+
+def _write_submission(ran: "Run", path: Path) -> None:
+    """Write the files of a submission, each whole or not at all; a file for each metric has its name before the suffix."""
+    from cir_vectorizer.errors import SourceError
+    from cir_vectorizer.files import replace_file
+
+    forms = ran.benchmark.form(ran.ranked[0].rankings, ran.benchmark.tasks)
+    for suffix, content in forms.items():
+        file = path.with_name(f"{path.stem}{suffix}{path.suffix or '.json'}")
+        try:
+            replace_file(file, json.dumps(content).encode())
+        except OSError as error:
+            cause = error.strerror or error
+            raise SourceError(f"the submission {file} cannot be written ({cause}); give another place") from error
+        click.echo(f"Submission: {file}", err=True)
+    empty = sum(not names for lists in ran.ranked[0].rankings.values() for names in lists)
+    if empty:
+        click.echo(f"Note: {empty:,} rankings are empty, since their reference pictures cannot be read", err=True)

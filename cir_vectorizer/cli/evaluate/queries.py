@@ -1,0 +1,104 @@
+"""`cir-vectorizer evaluate queries`: composers judged by a customer's own queries on a collection."""
+
+from pathlib import Path
+
+import click
+
+from cir_vectorizer.cli.common import DEVICE_OPTION, database_options, needs
+
+
+@click.command(short_help="Judge composers by your own queries with known answers.")
+@click.option(
+    "--file",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Judged queries: a .jsonl file with one object a line.",
+)
+@click.option(
+    "--in",
+    "address",
+    required=True,
+    metavar="ADDRESS",
+    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("tiny",),
+    show_default=True,
+    metavar="NAME|DIR",
+    help="Model folder or built-in name; repeatable, to compare models over one backbone (before and after `train`).",
+)
+@click.option(
+    "--composer",
+    "composers",
+    multiple=True,
+    metavar="NAME",
+    help="Composer to judge; repeat it to compare several with the first.  [default: the query's own]",
+)
+@click.option(
+    "--id-column", metavar="COLUMN", help="Column whose values the file has for ids; objects with one value count once."
+)
+@click.option(
+    "--limit", type=click.IntRange(10, 1000), default=50, show_default=True, help="How many results of each query."
+)
+@click.option(
+    "--approximate", is_flag=True, help="Search through the collection's index, as applications do, not exactly."
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@DEVICE_OPTION
+@database_options
+@needs("models")
+def queries(
+    file: Path,
+    address: str,
+    models: tuple[str, ...],
+    composers: tuple[str, ...],
+    id_column: str | None,
+    limit: int,
+    approximate: bool,
+    out: Path | None,
+    as_json: bool,
+    device: str | None,
+    api_key: str | None,
+    using: str | None,
+    tenant: str | None,
+    grpc: bool,
+    grpc_port: int | None,
+) -> None:
+    """Judge composers by your own queries with known answers.
+
+    A line of the file holds a query and the objects that are right for it:
+
+    {"image": "shirt.jpg", "text": "in blue", "relevant": [17, 21], "unwanted": [4], "group": "blue shirt"}
+
+    A picture is a file, relative to the judged queries, or {"id": …} of an object. Ids are the collection's own, or
+    values of --id-column. Queries of one group are wordings of one wish.
+    """
+    from cir_vectorizer.cli.evaluate.showing import counting, show
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
+    from cir_vectorizer.evaluate.judged import read_judged
+    from cir_vectorizer.evaluate.queries import Searching, judge
+    from cir_vectorizer.models import load
+
+    place = parse_address(address)
+    searching = Searching(limit, not approximate, id_column)
+    judged, problems = read_judged(file, id_column is not None)
+    collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port))
+    try:
+        report = judge(
+            judged,
+            collection,
+            {name: load(name, device) for name in dict.fromkeys(models)},
+            composers,
+            searching,
+            title=f"{file.name} on {place}",
+            problems=problems,
+            note=lambda problem: click.echo(f"Left out: {problem}", err=True),
+            progress=counting("queries"),
+        )
+    finally:
+        collection.close()
+    show(report, out, as_json)
