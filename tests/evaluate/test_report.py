@@ -203,6 +203,7 @@ class TestWording:
             "–",
             "–",
         ]
+        assert [wording.percent(value, sign=True) for value in (0.01, 0.0, -0.01)] == ["+1.0", "0.0", "−1.0"]
         assert [wording.milliseconds(time) for time in (0.123, 4.56, 1234.5, None)] == ["0.12", "4.6", "1,234", "–"]
         assert [wording.chance(p) for p in (0.0001, 0.0123, 0.5, None)] == ["p < 0.001", "p = 0.012", "p = 0.50", ""]
 
