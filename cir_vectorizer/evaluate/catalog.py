@@ -245,7 +245,7 @@ def _comparisons(
             theirs,
             {
                 k: metrics.paired(results[ours].figures[k], results[theirs].figures[k])
-                for k in ("R@1", "R@10", "mAP@10")
+                for k in ("R@10", "R@1", "mAP@10")
             },
         )
 

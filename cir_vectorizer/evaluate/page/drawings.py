@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.page.markup import escaped
-from cir_vectorizer.evaluate.wording import percent
+from cir_vectorizer.evaluate.sentences import percent
 
 COLOURS = 8
 """Number of curves that a reader can tell apart: colours in page.css, and as many dashes and markers here."""

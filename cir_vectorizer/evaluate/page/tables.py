@@ -6,7 +6,7 @@ from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.page.drawings import COLOURS, Curve, bar, chart, whisker
 from cir_vectorizer.evaluate.page.markup import cell, escaped, folded, heading, items, name, panels, table
 from cir_vectorizer.evaluate.report import Comparison, Figures, Report, Row
-from cir_vectorizer.evaluate.wording import NONE, chance, interval, milliseconds, percent, verdict
+from cir_vectorizer.evaluate.sentences import NONE, chance, interval, milliseconds, percent, verdict
 
 MOST_ROWS = 12
 """Largest number of rows of which all times and parts are shown; report.md holds all."""
