@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cir_vectorizer.collections import Address, Collection, ModelRecord, check
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.attributes import Attribute, Found, attributes_of, catalog_words, visible
-from cir_vectorizer.evaluate.contenders import Asked, Bench, Contender, contenders
+from cir_vectorizer.evaluate.contenders import FUSED, Asked, Bench, Contender, contenders
 from cir_vectorizer.evaluate.made import Answers, MadeQuery, QueryMaker, halves
 from cir_vectorizer.evaluate.objects import Objects, read_objects
 from cir_vectorizer.evaluate.report import Comparison, Confusion, Example, Report, Row, Shown
@@ -200,12 +200,12 @@ def _judged(
 
 
 def _today(models: Mapping[str, "Vectorizer"], entries: Sequence[Contender]) -> str:
-    """Return the name of the row that is the first model's default today."""
+    """Return the name of the row that is the first model's default today; "" if that does not answer such queries."""
     name, model = next(iter(models.items()))
     composer = model.default_composer
     options = model.defaults[composer].to_json() if composer in model.defaults else {}
     wanted = {"model": name, "composer": composer, "options": options}
-    return next(entry.name for entry in entries if entry.settings == wanted)
+    return next((entry.name for entry in entries if entry.settings == wanted), "")
 
 
 def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, Sequence[int]]]) -> Row:
@@ -229,9 +229,10 @@ def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, S
 def _comparisons(
     entries: Sequence[Contender], choice: Contender, results: Mapping[str, _Results]
 ) -> Iterable[Comparison]:
-    """Compare the choice with every other row, and each composer of a later model with the same one of the first."""
+    """Compare the choice with every other row, fusions with their composers, and later models' rows with the first model's."""
     pairs = [(choice.name, entry.name) for entry in entries if entry is not choice and entry.name != CEILING]
     names = {entry.name for entry in entries}
+    pairs += [(name, name.removesuffix(FUSED)) for name in sorted(names) if name.endswith(FUSED)]
     models = list(dict.fromkeys(str(entry.settings["model"]) for entry in entries if entry.served))
     for later in models[1:]:
         pairs += [
@@ -268,7 +269,7 @@ def _summary(
     if rivals:
         nearest = min(rivals.values(), key=lambda each: each.differences["R@1"].value + each.differences["R@10"].value)
         told = {nearest.other: "the nearest rival"}
-        if today != choice.name:
+        if today in rivals:
             told[today] = "today's default"
         for other, role in told.items():
             yield _difference(rivals[other], role)
