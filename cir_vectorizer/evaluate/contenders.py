@@ -33,6 +33,7 @@ FUSIONS = tuple(
     )
     if (a == 1 or b < 1) and (c == 1 or b > 0)  # a does nothing where b is 1, and c where b is 0
 )
+LEAST_GAIN = 0.01
 FUSED = ", fused"
 """End of the name of a composer's row with the best fusion."""
 _BATCH = 64
@@ -212,7 +213,10 @@ def slerp(start: Vectors, end: Vectors, share: float) -> Vectors:
 
 
 def _swept_fusion(composed: Vectors, wordless: Vectors, pictures: Vectors, bench: Bench) -> tuple[Fusion, float] | None:
-    """Return the fusion with the best score, and the score; None if it is not surely better than the composer."""
+    """Return the fusion with the best score, and the score; None if it is not surely better than the composer.
+
+    The best of many settings looks better than it is, so the whole interval must lie above `LEAST_GAIN`.
+    """
     from cir_vectorizer.composers.fusion import mix
 
     # similarities mix as vectors do, and the length of a query's vector does not change its ranking
@@ -223,5 +227,5 @@ def _swept_fusion(composed: Vectors, wordless: Vectors, pictures: Vectors, bench
 
     scores = {number: float(values(fusion).mean()) for number, fusion in enumerate(FUSIONS)}
     best = max(scores, key=scores.__getitem__)
-    surely = metrics.paired(values(FUSIONS[best]), values(Fusion())).low > 0
+    surely = metrics.paired(values(FUSIONS[best]), values(Fusion())).low > LEAST_GAIN
     return (FUSIONS[best], scores[best]) if surely else None
