@@ -222,7 +222,7 @@ def _choices(ran: Run, drawn: str) -> Iterator[tuple[str, str]]:
 def _summary(ran: Run, rows: Sequence[Row], drawn: str) -> Iterator[str]:
     benchmark, missing = ran.benchmark, set(ran.pictures.missing)
     if drawn:
-        yield f"These figures say nothing about real pictures: {drawn}"
+        yield f"These figures say nothing about real pictures: {drawn.rstrip('.')}."
     leading = next(iter(rows[0].figures))
     best = max(rows, key=lambda row: row.figures[leading].value)
     yield f"{best.name} has the highest {leading}: {percent(best.figures[leading].value)} %."
@@ -253,8 +253,8 @@ def _tasks_once(benchmark: Benchmark) -> list[Task]:
     return tasks
 
 
-def _asks(task: Task) -> list[tuple[str, tuple[str, ...]]]:
-    return [(query.name, query.references) for query in task.queries]
+def _asks(task: Task) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    return [(query.name, query.references, query.texts) for query in task.queries]
 
 
 def _gallery_names(benchmark: Benchmark) -> set[str]:
@@ -277,14 +277,27 @@ def _shown_name(benchmark: Benchmark, name: str) -> str:
 
 
 def _examples(ran: Run, scores: Sequence[Mapping[str, Scores]]) -> list[Example]:
-    """Return queries that the first composer answered best and worst, by the leading figure and then by the others."""
+    """Return queries that the first composer answered best and worst, by the leading figure and then by the others.
+
+    No two of the best, and no two of the worst, have the same references.
+    """
     task = ran.benchmark.tasks[0]
     values = list(scores[0][task.name].values())
     order = np.lexsort((-np.sum(values, axis=0), -values[0]))  # stable: equal ones stay in the file's order
     asked = [int(i) for i in order if ran.ranked[0].rankings[task.name][i]]
-    best = [i for i in asked[:_EXAMPLES] if any(each[i] for each in values)]
-    worst = asked[len(best) :][-_EXAMPLES:]
+    best = _apart(task, [i for i in asked if any(each[i] for each in values)])
+    worst = _apart(task, [i for i in asked[::-1] if i not in best])
     return [_example(ran, task, i, "best") for i in best] + [_example(ran, task, i, "worst") for i in worst]
+
+
+def _apart(task: Task, order: Sequence[int]) -> list[int]:
+    """Return the first queries with different references."""
+    chosen: dict[tuple[str, ...], int] = {}
+    for i in order:
+        if len(chosen) == _EXAMPLES:
+            break
+        chosen.setdefault(task.queries[i].references, i)
+    return list(chosen.values())
 
 
 def _example(ran: Run, task: Task, i: int, verdict: str) -> Example:

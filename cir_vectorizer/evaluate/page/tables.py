@@ -9,7 +9,7 @@ from cir_vectorizer.evaluate.report import Comparison, Figures, Report, Row
 from cir_vectorizer.evaluate.wording import NONE, chance, interval, milliseconds, percent, verdict
 
 MOST_ROWS = 12
-"""Largest number of rows of which a table shows the parts; report.md holds all."""
+"""Largest number of rows of which all times and parts are shown; report.md holds all."""
 MOST_PARTS = 40
 """Largest number of parts that a table shows; report.md holds all."""
 _SENTENCES = 6
@@ -38,13 +38,14 @@ def figures(report: Report) -> str:
     """Return the main table: the figures of each row with their intervals, the best of each column marked."""
     names = report.figure_names
     axes = {each: max(row.figures[each].high for row in report.rows if each in row.figures) for each in names}
-    best = {each: report.best(each) for each in names}
+    best = {each: report.best(each) if len(report.rows) > 1 else None for each in names}
     rows = [
         [name(row.name), *(_figure(row.figures.get(each), axes[each], best[each]) for each in names)]
         for row in report.rows
     ]
     lower = [each for each in names if each in report.lower_is_better]
-    note = "Means over the queries in percent, with 95&nbsp;% bootstrap intervals; the best of each column is bold."
+    note = "Means over the queries in percent, with 95&nbsp;% bootstrap intervals"
+    note += "; the best of each column is bold." if len(report.rows) > 1 else "."
     note += f" Of {escaped(', '.join(lower))}, less is better." if lower else ""
     head = ["<th></th>", *map(heading, names)]
     return f"<p>{note}</p>" + table("Figures of each row", head, rows, "figures")
@@ -53,7 +54,7 @@ def figures(report: Report) -> str:
 def _figure(estimate: Estimate | None, high: float, best: float | None) -> str:
     if estimate is None:
         return cell(NONE, "number")
-    kind = "best" if round(estimate.value, 3) == best else ""
+    kind = "best" if best is not None and round(estimate.value, 3) == best else ""
     number = f"<b>{percent(estimate.value)}</b> <small>{interval(estimate)}</small>"
     return cell(number + whisker(estimate, min(estimate.low, 0), high), f"figure {kind}".strip())
 
@@ -71,7 +72,7 @@ def cost(report: Report) -> str:
     sign = -1 if leading in report.lower_is_better else 1
     slowest = max(time for _, time, _ in timed) or 1.0
     high = max(found.high for _, _, found in timed)
-    rows = []
+    rows: dict[bool, list[list[str]]] = {False: [], True: []}
     for row, time, found in sorted(timed, key=lambda each: each[1]):
         beaten = any(
             quicker <= time
@@ -79,7 +80,7 @@ def cost(report: Report) -> str:
             and (quicker, other.value) != (time, found.value)
             for _, quicker, other in timed
         )
-        rows.append(
+        rows[beaten and len(timed) > MOST_ROWS].append(
             [
                 name(row.name),
                 cell(milliseconds(time), "number"),
@@ -91,7 +92,9 @@ def cost(report: Report) -> str:
     head = ["<th></th>", heading("ms"), "<th></th>", heading(leading), "<th></th>"]
     note = "Mean time to compose one query, in milliseconds, from the fastest row to the slowest. "
     note += "Bold: no other row is at least as fast and as good."
-    return f"<p>{note}</p>" + table(f"Time and {leading} of each row", head, rows, "cost")
+    shown, others = (table(f"Time and {leading} of rows", head, each, "cost") for each in rows.values())
+    more = folded(f"{len(rows[True]):,} more, slower or worse than one of these", others) if rows[True] else ""
+    return f"<p>{note}</p>{shown}{more}"
 
 
 def comparisons(report: Report) -> str:
@@ -108,16 +111,16 @@ def _differences(report: Report, figure: str) -> str:
     found: list[tuple[Comparison, Estimate]] = [
         (each, each.differences[figure]) for each in report.comparisons if figure in each.differences
     ]
-    same = len({each.row for each, _ in found}) == 1
+    first, labels = _labels([each for each, _ in found])
     end = max(max(abs(each.low), abs(each.high)) for _, each in found) or 1.0
     rows = []
-    for comparison, each in found:
+    for label, (_, each) in zip(labels, found, strict=True):
         clear = not each.low <= 0 <= each.high
         better = (each.value > 0) != (figure in report.lower_is_better)
         kind = ("good" if better else "bad") if clear else "quiet"
         rows.append(
             [
-                name(comparison.other if same else f"{comparison.row} − {comparison.other}"),
+                name(label),
                 cell(f"<b>{percent(each.value, sign=True)}</b>", "number"),
                 cell(whisker(each, -end, end, kind), "drawing"),
                 cell(interval(each, sign=True), "number"),
@@ -125,9 +128,21 @@ def _differences(report: Report, figure: str) -> str:
             ]
         )
     sides = "better · worse" if figure in report.lower_is_better else "worse · better"
-    first = f'<th scope="col" class="first">{escaped(found[0][0].row)} against</th>' if same else "<th></th>"
-    head = [first, *map(heading, ("points", sides, "95 % interval", "paired test"))]
+    head = [
+        f'<th scope="col" class="first">{escaped(first)}</th>',
+        *map(heading, ("points", sides, "95 % interval", "paired test")),
+    ]
     return table(f"Differences of {figure}", head, rows, "differences")
+
+
+def _labels(each: Sequence[Comparison]) -> tuple[str, list[str]]:
+    """Return the head of the first column and its names; the head names the side that all comparisons share."""
+    rows, others = [one.row for one in each], [one.other for one in each]
+    if len(set(rows)) == 1:
+        return f"{rows[0]} against", others
+    if len(set(others)) == 1:
+        return f"against {others[0]}", rows
+    return "", [f"{row} − {other}" for row, other in zip(rows, others, strict=True)]
 
 
 def curves(report: Report) -> str:
