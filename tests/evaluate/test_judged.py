@@ -157,18 +157,19 @@ def test_wrong_lines_are_named_and_the_others_judged(shop):
         good | {"image": "missing.png"},
         good | {"options": {"steps": 0}},
         good | {"group": []},
+        good | {"image": {"id": shop.ids["red0"].upper()}},
     ]
     result = shop.run(lines, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["queries"] == 1
-    assert "16 of 17 queries are left out." in report["summary"]
+    assert "17 of 18 queries are left out." in report["summary"]
     expected = {
         2: "not valid JSON", 4: "holds a list", 5: "relevant: is missing", 6: "relevant: is a string",
         7: "relevant: names no object", 8: "relevant.0: names 'no id'", 9: "relevant.0: is true or false",
         10: "a gain is a number from 0 on", 11: "relevant: names no object", 12: "relevant too",
         13: "unwanted: is an object", 14: "colour: is not a field", 15: "image.0: is a URL", 16: "missing.png does not exist",
-        17: "options.steps:", 18: "group: is a list",
+        17: "options.steps:", 18: "group: is a list", 19: "the query's own picture",
     }  # fmt: skip
     said = {line.partition("line ")[2].partition(":")[0]: line for line in result.stderr.splitlines()}
     assert set(said) == {str(number) for number in expected}
