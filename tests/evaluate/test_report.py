@@ -15,7 +15,7 @@ from PIL import Image
 
 from cir_vectorizer.cli.evaluate import shown
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.evaluate import wording
+from cir_vectorizer.evaluate import sentences
 from cir_vectorizer.evaluate.markdown import markdown
 from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.page import page
@@ -181,30 +181,31 @@ class TestMarkdown:
 class TestWording:
     def test_a_comparison_says_which_is_better_and_by_how_much(self):
         (comparison,) = small().comparisons
-        said = wording.verdict(comparison, small())
+        said = sentences.verdict(comparison, small())
         assert said == "lincir is better than sum by 22.2 points of R@10 (95 % interval +15.1 to +29.3, p < 0.001)."
 
     def test_a_difference_around_zero_is_none(self):
         comparison = Comparison("a", "b", {"R@10": Estimate(-0.004, -0.02, 0.01, 0.31)})
-        said = wording.verdict(comparison, small())
+        said = sentences.verdict(comparison, small())
         assert said == "On R@10, a and b cannot be told apart: −0.4 points (95 % interval −2.0 to +1.0, p = 0.31)."
 
     def test_less_can_be_better(self):
         comparison = Comparison("a", "b", {"NegRecall@10": Estimate(-0.1, -0.2, -0.05)})
-        assert wording.verdict(comparison, small()).startswith("a is better than b by 10.0 points of NegRecall@10")
+        assert sentences.verdict(comparison, small()).startswith("a is better than b by 10.0 points of NegRecall@10")
         assert small().best("NegRecall@10") == pytest.approx(0.173)
         assert small().best("R@10") == pytest.approx(0.654)
         assert small().best("R@5") is None
 
     def test_numbers_have_no_false_digits(self):
-        assert [wording.percent(value) for value in (0.12345, -0.00001, None, float("nan"))] == [
+        assert [sentences.percent(value) for value in (0.12345, -0.00001, None, float("nan"))] == [
             "12.3",
             "0.0",
             "–",
             "–",
         ]
-        assert [wording.milliseconds(time) for time in (0.123, 4.56, 1234.5, None)] == ["0.12", "4.6", "1,234", "–"]
-        assert [wording.chance(p) for p in (0.0001, 0.0123, 0.5, None)] == ["p < 0.001", "p = 0.012", "p = 0.50", ""]
+        assert [sentences.percent(value, sign=True) for value in (0.01, 0.0, -0.01)] == ["+1.0", "0.0", "−1.0"]
+        assert [sentences.milliseconds(time) for time in (0.123, 4.56, 1234.5, None)] == ["0.12", "4.6", "1,234", "–"]
+        assert [sentences.chance(p) for p in (0.0001, 0.0123, 0.5, None)] == ["p < 0.001", "p = 0.012", "p = 0.50", ""]
 
 
 class TestPage:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cir_vectorizer.evaluate.report import Report
-from cir_vectorizer.evaluate.wording import NONE, milliseconds, overview, percent
+from cir_vectorizer.evaluate.sentences import NONE, milliseconds, overview, percent
 
 if TYPE_CHECKING:
     from rich.table import Table

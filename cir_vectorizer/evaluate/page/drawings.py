@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.page.markup import escaped
-from cir_vectorizer.evaluate.wording import percent
+from cir_vectorizer.evaluate.sentences import percent
 
 COLOURS = 8
 """Number of curves that a reader can tell apart: colours in page.css, and as many dashes and markers here."""
@@ -117,7 +117,7 @@ def _drawn(about: str, curves: Sequence[Curve], labels: Sequence[str], width: in
         )
         last = x(curve.points[-1][0])
         letters = int((room - _ROOM) / _LETTER)
-        shown = label if len(label) <= max(letters, 1) else label[: letters - 1] + "…"
+        shown = label if len(label) <= letters else label[: letters - 1] + "…"
         parts.append(
             f'<g class="curve c{curve.style}"><title>{escaped(curve.name)}</title>'
             f'<path d="M{path}" stroke-dasharray="{_DASHES[curve.style]}"/>{markers}'

@@ -6,7 +6,7 @@ from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.page.drawings import COLOURS, Curve, bar, chart, whisker
 from cir_vectorizer.evaluate.page.markup import cell, escaped, folded, heading, items, name, panels, table
 from cir_vectorizer.evaluate.report import Comparison, Figures, Report, Row
-from cir_vectorizer.evaluate.wording import NONE, chance, interval, milliseconds, percent, verdict
+from cir_vectorizer.evaluate.sentences import NONE, chance, interval, milliseconds, percent, verdict
 
 MOST_ROWS = 12
 """Largest number of rows of which all times and parts are shown; report.md holds all."""
@@ -37,7 +37,7 @@ def _left_out(report: Report, shown: Sequence[Row]) -> str:
 def figures(report: Report) -> str:
     """Return the main table: the figures of each row with their intervals, the best of each column marked."""
     names = report.figure_names
-    axes = {each: max(row.figures[each].high for row in report.rows if each in row.figures) for each in names}
+    axes = {each: _axis([row.figures[each] for row in report.rows if each in row.figures]) for each in names}
     best = {each: report.best(each) if len(report.rows) > 1 else None for each in names}
     rows = [
         [name(row.name), *(_figure(row.figures.get(each), axes[each], best[each]) for each in names)]
@@ -51,12 +51,17 @@ def figures(report: Report) -> str:
     return f"<p>{note}</p>" + table("Figures of each row", head, rows, "figures")
 
 
-def _figure(estimate: Estimate | None, high: float, best: float | None) -> str:
+def _axis(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Return the ends of an axis that holds zero and the intervals."""
+    return min(0.0, *(each.low for each in estimates)), max(0.0, *(each.high for each in estimates))
+
+
+def _figure(estimate: Estimate | None, axis: tuple[float, float], best: float | None) -> str:
     if estimate is None:
         return cell(NONE, "number")
     kind = "best" if best is not None and round(estimate.value, 3) == best else ""
     number = f"<b>{percent(estimate.value)}</b> <small>{interval(estimate)}</small>"
-    return cell(number + whisker(estimate, min(estimate.low, 0), high), f"figure {kind}".strip())
+    return cell(number + whisker(estimate, *axis), f"figure {kind}".strip())
 
 
 def cost(report: Report) -> str:
@@ -71,8 +76,9 @@ def cost(report: Report) -> str:
         return ""
     sign = -1 if leading in report.lower_is_better else 1
     slowest = max(time for _, time, _ in timed) or 1.0
-    high = max(found.high for _, _, found in timed)
-    rows: dict[bool, list[list[str]]] = {False: [], True: []}
+    axis = _axis([found for _, _, found in timed])
+    shown: list[list[str]] = []
+    others: list[list[str]] = []
     for row, time, found in sorted(timed, key=lambda each: each[1]):
         beaten = any(
             quicker <= time
@@ -80,21 +86,22 @@ def cost(report: Report) -> str:
             and (quicker, other.value) != (time, found.value)
             for _, quicker, other in timed
         )
-        rows[beaten and len(timed) > MOST_ROWS].append(
+        (others if beaten and len(timed) > MOST_ROWS else shown).append(
             [
                 name(row.name),
                 cell(milliseconds(time), "number"),
                 cell(bar(time / slowest), "drawing"),
                 cell(f"<b>{percent(found.value)}</b>" if not beaten else percent(found.value), "number"),
-                cell(whisker(found, min(found.low, 0), high, "" if not beaten else "quiet"), "drawing"),
+                cell(whisker(found, *axis, "" if not beaten else "quiet"), "drawing"),
             ]
         )
     head = ["<th></th>", heading("ms"), "<th></th>", heading(leading), "<th></th>"]
     note = "Mean time to compose one query, in milliseconds, from the fastest row to the slowest. "
     note += "Bold: no other row is at least as fast and as good."
-    shown, others = (table(f"Time and {leading} of rows", head, each, "cost") for each in rows.values())
-    more = folded(f"{len(rows[True]):,} more, slower or worse than one of these", others) if rows[True] else ""
-    return f"<p>{note}</p>{shown}{more}"
+    about = f"Time and {leading} of each row"
+    more = f"{len(others):,} more, slower or worse than one of these"
+    folds = folded(more, table(about, head, others, "cost")) if others else ""
+    return f"<p>{note}</p>{table(about, head, shown, 'cost')}{folds}"
 
 
 def comparisons(report: Report) -> str:
