@@ -244,7 +244,7 @@ def test_composers_stand_side_by_side_and_are_compared_with_the_first(shop):
     report = json.loads(result.stdout)
     assert [row["name"] for row in report["rows"]] == ["text", "image", "sum"]
     assert report["queries"] == 20
-    assert "line 21: template: TextOnly reads no template" in result.stderr
+    assert "line 21: for text, template: TextOnly reads no template" in result.stderr
     assert [(each["row"], each["other"]) for each in report["comparisons"]] == [("image", "text"), ("sum", "text")]
     difference = report["comparisons"][0]["differences"]["NDCG@10"]
     assert difference["value"] == pytest.approx(value(report, "NDCG@10", 1) - value(report, "NDCG@10", 0))
