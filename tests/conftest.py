@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a pytest-xdist worker: several processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.support.databases", "tests.support.indexing", "tests.support.servers"]
+pytest_plugins = ["tests.support.browser", "tests.support.databases", "tests.support.indexing", "tests.support.servers"]
 SHARED = Path(__file__).parents[2] / "shared"
 
 

@@ -59,7 +59,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Number for the composer: keep=0.7, steps=10, seed=1, guidance=[1.5,7.5], weights.text=0.3; repeatable.",
+    help="Number for the composer: keep=0.7, steps=10, seed=1, guidance=[1.5,7.5], weights.text=0.3, fusion.b=0.6; repeatable.",
 )
 @click.option("--filter", "where", metavar="CONDITIONS", help="For example: colour=red and price<50.")
 @click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")

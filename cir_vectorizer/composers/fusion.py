@@ -11,7 +11,10 @@ pseudo-words; here it serves every composer that reads pictures and words.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,6 +25,16 @@ from cir_vectorizer.query import ComposedQuery, Fusion, Options
 
 _SHARES = {"guidance", "source_weight", "weights.image", "weights.text"}
 """Options that composers without fusion set by `keep`."""
+
+
+Rows = TypeVar("Rows", Tensor, npt.NDArray[np.floating[Any]])
+
+
+def mix(composed: Rows, wordless: Rows, pictures: Rows, fusion: Fusion) -> Rows:
+    """Unit vectors t, t₀ and v of the formula, each (…, dim) -> the unnormalised mix, (…, dim); tensors or arrays."""
+    a, b, c = fusion.a, fusion.b, fusion.c
+    change = composed - wordless
+    return (1 - b) * (pictures + a * change) + b * (wordless + c * change)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +54,11 @@ class FusedPlan(Plan):
     wordless: int
     turn: float
 
-    def mix(self, vectors: Tensor, pictures: Tensor) -> Tensor:
-        """Unit vectors of the parts (parts, dim) and the pictures' direction (dim,) -> the mix, (dim,), unnormalised."""
+    def vector(self, vectors: Tensor, pictures: Tensor) -> Tensor:
+        """Unit vectors of the parts (parts, dim) and the pictures' direction (dim,) -> the plan's own, (dim,), unnormalised."""
         vector = vectors[0]
         if self.fusion is not None:
-            a, b, c = self.fusion.a, self.fusion.b, self.fusion.c
-            wordless = vectors[self.wordless]
-            change = vector - wordless
-            vector = (1 - b) * (pictures + a * change) + b * (wordless + c * change)
+            vector = mix(vector, vectors[self.wordless], pictures, self.fusion)
         if self.turn:
             vector = torch.lerp(F.normalize(vector, dim=-1), pictures if self.turn > 0 else vectors[-1], abs(self.turn))
         return vector
@@ -120,7 +130,7 @@ def compose(composer: Composer, plans: Sequence[Plan], references: Sequence[Tens
     split = vectors.split([len(parts) for parts in groups])  # type: ignore[no-untyped-call]
     mixed = torch.stack(
         [
-            plan.mix(own, picture) if isinstance(plan, FusedPlan) else own[0]
+            plan.vector(own, picture) if isinstance(plan, FusedPlan) else own[0]
             for plan, own, picture in zip(plans, split, pictures, strict=True)
         ]
     )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.collections import Collection, ModelRecord, check
+from cir_vectorizer.collections import Address, Collection, ModelRecord, check
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.attributes import Attribute, Found, attributes_of, catalog_words, visible
-from cir_vectorizer.evaluate.contenders import Asked, Bench, Contender, contenders
+from cir_vectorizer.evaluate.contenders import FUSED, Asked, Bench, Contender, contenders
 from cir_vectorizer.evaluate.made import Answers, MadeQuery, QueryMaker, halves
 from cir_vectorizer.evaluate.objects import Objects, read_objects
 from cir_vectorizer.evaluate.report import Comparison, Confusion, Example, Report, Row, Shown
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 MOST_OBJECTS = 20_000
 QUERIES = 600
 KS = (1, 2, 5, 10, 20, 50)
-FIGURES = ("R@1", "R@10", "mAP@10", "NegRecall@10", "edit@1", "keep@1")
+FIGURES = ("R@10", "R@1", "mAP@10", "NegRecall@10", "edit@1", "keep@1")
 """Figures of every row. edit@1: the first result has the values asked for; keep@1: it has kept the other ones."""
+CEILING = "target in words"
+"""Row of text searches with the wanted product in words, which shows how much the encoder allows."""
 _EXAMPLES, _RESULTS, _COMPARED = 3, 4, 3
 _MOST_CONFUSED = 12
 
@@ -93,8 +95,10 @@ def judge(
     asked = Asked.of(choosing, objects, first), Asked.of(reported, objects, first)
     entries = contenders(models, bench, *asked, progress)
     targets = [wordings.target(_named(query.target, found.attributes)) for query in reported]
-    entries.append(Contender("target in words", {"text": targets[0]}, first.embed_texts(targets), None))
-    return _judged(entries, _Half(objects, found, maker, reported), f"catalog {collection.address}", asking)
+    entries.sort(key=lambda entry: -entry.score)
+    ceiling = Contender(CEILING, {"text": targets[0]}, first.embed_texts(targets), 0.0)
+    half = _Half(objects, found, maker, reported)
+    return _judged(models, [*entries, ceiling], half, collection.address, asking)
 
 
 def _named(target: Sequence[str | None], attributes: Sequence[Attribute]) -> dict[str, tuple[str, str]]:
@@ -170,26 +174,38 @@ class _Half:
         return Shown(self.objects.pictures[row], values, right)
 
 
-def _judged(entries: Sequence[Contender], half: _Half, title: str, asking: Asking) -> Judged:
+def _judged(
+    models: Mapping[str, "Vectorizer"], entries: Sequence[Contender], half: _Half, address: Address, asking: Asking
+) -> Judged:
     results = {entry.name: half.results(entry.vectors) for entry in entries}
     parts = half.parts()
     served = [entry for entry in entries if entry.served]
-    choice = max(served, key=lambda entry: entry.score or 0.0)
+    choice = max(served, key=lambda entry: entry.score)
     r10 = {entry.name: float(results[entry.name].figures["R@10"].mean()) for entry in served}
     regret = max(r10.values()) - r10[choice.name]
     comparisons = list(_comparisons(entries, choice, results))
     report = Report(
-        title=title,
-        summary=list(_summary(choice, results, comparisons, regret, half)),
-        choices=_choices(half, asking),
+        title=f"Catalog {address.collection}",
+        summary=list(_summary(choice, results, comparisons, regret, half, _today(models, entries))),
+        choices=[("collection", str(address)), *_choices(half, asking)],
         rows=[_row(entry, results[entry.name], parts) for entry in entries],
         queries=len(half.queries),
         gallery=len(half.objects),
         comparisons=comparisons,
         examples=list(_examples(half, choice, entries, results)),
         confusions=list(_confusions(half, choice, results[choice.name])),
+        lower_is_better=("NegRecall@10",),
     )
     return Judged(report, choice, regret)
+
+
+def _today(models: Mapping[str, "Vectorizer"], entries: Sequence[Contender]) -> str:
+    """Return the name of the row that is the first model's default today; "" if that does not answer such queries."""
+    name, model = next(iter(models.items()))
+    composer = model.default_composer
+    options = model.defaults[composer].to_json() if composer in model.defaults else {}
+    wanted = {"model": name, "composer": composer, "options": options}
+    return next((entry.name for entry in entries if entry.settings == wanted), "")
 
 
 def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, Sequence[int]]]) -> Row:
@@ -199,15 +215,24 @@ def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, S
 
     divided = {division: {part: estimates(rows) for part, rows in own.items()} for division, own in parts.items()}
     curve = [(k, float(results.figures[f"R@{k}"].mean())) for k in KS]
-    return Row(entry.name, entry.settings, estimates(), divided, {"R": curve}, entry.milliseconds)
+    return Row(
+        entry.name,
+        entry.settings,
+        estimates(),
+        divided,
+        {"R": curve},
+        entry.milliseconds,
+        ceiling=entry.name == CEILING,
+    )
 
 
 def _comparisons(
     entries: Sequence[Contender], choice: Contender, results: Mapping[str, _Results]
 ) -> Iterable[Comparison]:
-    """Compare the choice with every other row, and each composer of a later model with the same one of the first."""
-    pairs = [(choice.name, entry.name) for entry in entries if entry.score is not None and entry is not choice]
+    """Compare the choice with every other row, fusions with their composers, and later models' rows with the first model's."""
+    pairs = [(choice.name, entry.name) for entry in entries if entry is not choice and entry.name != CEILING]
     names = {entry.name for entry in entries}
+    pairs += [(name, name.removesuffix(FUSED)) for name in sorted(names) if name.endswith(FUSED)]
     models = list(dict.fromkeys(str(entry.settings["model"]) for entry in entries if entry.served))
     for later in models[1:]:
         pairs += [
@@ -221,7 +246,7 @@ def _comparisons(
             theirs,
             {
                 k: metrics.paired(results[ours].figures[k], results[theirs].figures[k])
-                for k in ("R@1", "R@10", "mAP@10")
+                for k in ("R@10", "R@1", "mAP@10")
             },
         )
 
@@ -232,6 +257,7 @@ def _summary(
     comparisons: Sequence[Comparison],
     regret: float,
     half: _Half,
+    today: str,
 ) -> Iterable[str]:
     r1, r10 = (float(results[choice.name].figures[name].mean()) for name in ("R@1", "R@10"))
     options = ", ".join(f"{key} {value}" for key, value in choice.options.items())
@@ -239,22 +265,37 @@ def _summary(
         f"Use {choice.settings['composer']!r} of {choice.settings['model']}{f' with {options}' if options else ''}: a right "
         f"product is the first result in {r1:.0%} of the queries and among the first ten in {r10:.0%}."
     )
-    rivals = [each for each in comparisons if each.row == choice.name]
+    rivals = {each.other: each for each in comparisons if each.row == choice.name}
     if rivals:
-        nearest = min(rivals, key=lambda each: each.differences["R@1"].value + each.differences["R@10"].value)
-        gain = nearest.differences["R@10"]
-        surely = "surely better" if gain.low > 0 else "surely worse" if gain.high < 0 else "not surely different"
-        yield (
-            f"The nearest rival is {nearest.other!r}: the choice is {gain.value:+.3f} in R@10 against it, 95 % interval "
-            f"{gain.low:+.3f} to {gain.high:+.3f}, {surely}."
+        nearest = min(rivals.values(), key=lambda each: each.differences["R@1"].value + each.differences["R@10"].value)
+        told = {nearest.other: "the nearest rival"}
+        if today in rivals:
+            told[today] = "today's default"
+        for other, role in told.items():
+            yield _difference(rivals[other], role)
+    yield (
+        "Settings were chosen on other queries than these. "
+        + (
+            f"The best setting here has {100 * regret:.1f} points more R@10."
+            if regret
+            else "Here too none has more R@10."
         )
-    yield f"Settings were chosen on other queries than these; the best setting here has {regret:.3f} more R@10 than the choice."
+    )
     if len(half.objects) < half.objects.total:
         yield (
             f"{len(half.objects):,} of the {half.objects.total:,} objects were drawn at random; among all of them the figures "
             "are lower."
         )
     yield from (f"{note[:1].upper()}{note[1:]}." for note in half.found.notes)
+
+
+def _difference(comparison: Comparison, role: str) -> str:
+    gain = comparison.differences["R@10"]
+    surely = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not surely different"
+    return (
+        f"Against {comparison.other!r}, {role}, R@10 changes by {100 * gain.value:+.1f} points (95 % interval "
+        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}): {surely}."
+    )
 
 
 def _choices(half: _Half, asking: Asking) -> list[tuple[str, str]]:
@@ -279,8 +320,8 @@ def _examples(
 ) -> Iterable[Example]:
     """Yield queries that the choice answers best where others fail, and its worst ones, with different wordings."""
     rivals = sorted(
-        (entry for entry in entries if entry.score is not None and entry is not choice and entry.served),
-        key=lambda entry: -(entry.score or 0.0),
+        (entry for entry in entries if entry is not choice and entry.served),
+        key=lambda entry: -entry.score,
     )
     families: dict[str, Contender] = {}
     for entry in rivals:

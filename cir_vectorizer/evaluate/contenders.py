@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.made import Answers, MadeQuery
 from cir_vectorizer.evaluate.objects import Objects
+from cir_vectorizer.query import ComposedQuery, Fusion, Options
 from cir_vectorizer.query.takes import Takes
 
 if TYPE_CHECKING:
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
 """Weights of the picture that are swept for sums; the text has the rest."""
-FUSION_A = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
-FUSION_B = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-FUSION_C = (0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
-PLAIN_FUSION = (1.0, 1.0, 1.0)
+FUSIONS = tuple(
+    Fusion(a=a, b=b, c=c)
+    for a, b, c in product(
+        (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
+    )
+    if (a == 1 or b < 1) and (c == 1 or b > 0)  # a does nothing where b is 1, and c where b is 0
+)
+FUSED = ", fused"
+"""End of the name of a composer's row with the best fusion."""
 _BATCH = 64
 
 
@@ -40,7 +46,7 @@ class Contender:
         name: as reports show it.
         settings: model, composer and options that give these vectors, or the formula of a baseline.
         vectors: (queries, dim), of the queries for reporting.
-        score: on the queries for choosing; None for a row that is no choice (a ceiling).
+        score: on the queries for choosing.
         milliseconds: mean time for composing a query.
         served: whether a model serves it; else it is a baseline that was computed here.
     """
@@ -48,7 +54,7 @@ class Contender:
     name: str
     settings: Mapping[str, Any]
     vectors: Vectors
-    score: float | None
+    score: float
     milliseconds: float | None = None
     served: bool = False
 
@@ -104,6 +110,11 @@ class Asked:
         pictures = objects.vectors[[query.reference for query in queries]]
         return cls(asked, pictures, model.embed_texts([query.text for query in queries]))
 
+    @property
+    def sample(self) -> ComposedQuery:
+        """One of the queries."""
+        return ComposedQuery.parse(self.queries[0])
+
     def compose(self, model: "Vectorizer", composer: str, options: Mapping[str, Any]) -> tuple[Vectors, float]:
         """Compose the queries.
 
@@ -133,13 +144,17 @@ def contenders(
     found = _baselines(bench, choosing, reported)
     for number, (name, model) in enumerate(models.items()):
         for composer, takes in model.takes.items():
+            if takes.refused(reported.sample) or takes.missing(reported.sample):
+                continue
             plain = not (takes.reads("image") and takes.reads("text")) or _sums(takes)
             if plain and number:
                 continue  # these are the same for every model over the backbone
             shown = composer if plain or len(models) == 1 else f"{name}: {composer}"
             progress(shown)
-            for label, options, score in _settings(model, composer, takes, bench, choosing):
-                vectors, milliseconds = reported.compose(model, composer, options)
+            set_now = model.defaults.get(composer)
+            bare = model.without_defaults()
+            for label, options, score in _settings(bare, composer, takes, bench, choosing, set_now):
+                vectors, milliseconds = reported.compose(bare, composer, options)
                 settings = {"model": name, "composer": composer, "options": options}
                 found.append(Contender(f"{shown}{label}", settings, vectors, score, milliseconds, served=True))
     return found
@@ -150,20 +165,23 @@ def _sums(takes: Takes) -> bool:
 
 
 def _settings(
-    model: "Vectorizer", composer: str, takes: Takes, bench: Bench, choosing: Asked
+    model: "Vectorizer", composer: str, takes: Takes, bench: Bench, choosing: Asked, set_now: Options | None
 ) -> Iterator[tuple[str, dict[str, Any], float]]:
-    """Yield a composer's settings with their labels and scores: its defaults, and each setting that it has, swept."""
+    """Yield a composer's settings with their labels and scores: its own, those of the model folder, and others, swept."""
     plain, _ = choosing.compose(model, composer, {})
     yield "", {}, bench.score(plain)
+    if set_now is not None:
+        options = set_now.to_json()
+        yield ", as set now", options, bench.score(choosing.compose(model, composer, options)[0])
     if _sums(takes):
         scores = {w: bench.score(w * choosing.pictures + (1 - w) * choosing.texts) for w in WEIGHTS}
         weight = max(scores, key=scores.__getitem__)
         yield ", swept", {"weights": {"image": weight, "text": round(1 - weight, 2)}}, scores[weight]
-    elif "fusion.b" in takes.options:
+    elif takes.fuses:
         wordless, _ = choosing.compose(model, composer, {"fusion": {"b": 1.0, "c": 0.0}})
         if (swept := _swept_fusion(plain, wordless, choosing.pictures, bench)) is not None:
             fusion, score = swept
-            yield ", fused", {"fusion": dict(zip("abc", fusion, strict=True))}, score
+            yield FUSED, {"fusion": fusion.model_dump()}, score
     if "adapter" in takes.options:
         without, _ = choosing.compose(model, composer, {"adapter": False})
         if not np.allclose(without, plain, atol=1e-6):
@@ -193,22 +211,17 @@ def slerp(start: Vectors, end: Vectors, share: float) -> Vectors:
     return turned.astype(np.float32)
 
 
-def _swept_fusion(
-    composed: Vectors, wordless: Vectors, pictures: Vectors, bench: Bench
-) -> tuple[tuple[float, float, float], float] | None:
-    """Return the fusion (a, b, c) with the best score, and the score; None if it is not surely better than the composer."""
-    kept, own, turn = (bench.similarities(each) for each in (pictures, wordless, composed - wordless))
+def _swept_fusion(composed: Vectors, wordless: Vectors, pictures: Vectors, bench: Bench) -> tuple[Fusion, float] | None:
+    """Return the fusion with the best score, and the score; None if it is not surely better than the composer."""
+    from cir_vectorizer.composers.fusion import mix
 
-    def values(a: float, b: float, c: float) -> metrics.Values:
-        return bench.values((1 - b) * kept + b * own + ((1 - b) * a + b * c) * turn)
+    # similarities mix as vectors do, and the length of a query's vector does not change its ranking
+    parts = [bench.similarities(each) for each in (composed, wordless, pictures)]
 
-    scores = {each: float(values(*each).mean()) for each in _fusions()}
+    def values(fusion: Fusion) -> metrics.Values:
+        return bench.values(mix(parts[0], parts[1], parts[2], fusion))
+
+    scores = {number: float(values(fusion).mean()) for number, fusion in enumerate(FUSIONS)}
     best = max(scores, key=scores.__getitem__)
-    surely = metrics.paired(values(*best), values(*PLAIN_FUSION)).low > 0
-    return (best, scores[best]) if surely else None
-
-
-def _fusions() -> list[tuple[float, float, float]]:
-    """Return the fusions (a, b, c) to try; a does nothing where b is 1, and c where b is 0."""
-    tried = [(a if b < 1 else 1.0, b, c if b else 1.0) for a, b, c in product(FUSION_A, FUSION_B, FUSION_C)]
-    return list(dict.fromkeys(tried))
+    surely = metrics.paired(values(FUSIONS[best]), values(Fusion())).low > 0
+    return (FUSIONS[best], scores[best]) if surely else None

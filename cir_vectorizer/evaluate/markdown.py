@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.report import Example, Figures, Report, Row, Shown
-from cir_vectorizer.evaluate.wording import (
+from cir_vectorizer.evaluate.sentences import (
     NONE,
     chance,
     interval,

@@ -31,6 +31,8 @@ class Row:
         parts: figures over some of the queries, by the division ("wording", "attribute", "aspect") and the part's name.
         curves: by the figure's name without its k ("R"), points (k, value).
         milliseconds: mean time for composing a query; None if it was not measured.
+        ceiling: true for a row that no query can reach, such as the wanted product described in words; it is never marked as
+            the best.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Row:
     parts: Mapping[str, Mapping[str, Figures]] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     milliseconds: float | None = None
+    ceiling: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,9 @@ class Report:
         """Return the best value of a figure, rounded as it is shown; None if no row has it.
 
         Args:
-            among: figures to choose from; those of the rows, over all queries, if None.
+            among: figures to choose from; those of the rows that are no ceiling, over all queries, if None.
         """
-        chosen = [row.figures for row in self.rows] if among is None else among
+        chosen = [row.figures for row in self.rows if not row.ceiling] if among is None else among
         values = [round(figures[name].value, 3) for figures in chosen if name in figures]
         return (min if name in self.lower_is_better else max)(values, default=None)
 

@@ -16,7 +16,7 @@ from cir_vectorizer.evaluate.embeddings import Embeddings, Pictures, Progress, e
 from cir_vectorizer.evaluate.metrics import Values
 from cir_vectorizer.evaluate.ranking import Ranked, composers_of, rank
 from cir_vectorizer.evaluate.report import Comparison, Example, Figures, Report, Row, Shown
-from cir_vectorizer.evaluate.wording import percent
+from cir_vectorizer.evaluate.sentences import percent
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer

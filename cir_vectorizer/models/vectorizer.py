@@ -109,6 +109,12 @@ class Vectorizer:
         served.name, served.limits = name, limits
         return served
 
+    def without_defaults(self) -> "Vectorizer":
+        """Return the same model without its folder's default options."""
+        bare = copy.copy(self)
+        bare.defaults = {}
+        return bare
+
     @property
     def takes(self) -> Mapping[str, Takes]:
         """Fields and options of a query that each composer reads, by the composer's name."""

@@ -73,7 +73,7 @@ class Options(Strict):
     keep: Fraction | None = Field(
         None,
         description="how much of the picture stays: 0 asks for the words alone, 1 for the picture alone, and 0.5 is "
-        "every composer's default",
+        "the model's own vector",
     )
     adapter: bool | None = Field(
         None,

@@ -62,7 +62,7 @@ class Takes:
 
     @property
     def fuses(self) -> bool:
-        """True if `options.fusion` applies: there are vectors with words, and without."""
+        """True if `options.fusion` applies: the composer makes vectors with words and without."""
         words = (self.text, self.negative_text, self.template)
         return self.reads("image") and "required" not in words and (self.reads("text") or self.reads("negative_text"))
 

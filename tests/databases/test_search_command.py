@@ -167,6 +167,8 @@ class TestOptions:
         assert [hit["score"] for hit in at_one] == pytest.approx([hit["score"] for hit in alone], abs=1e-4)
         weighted = objects(shop, *picture, "--option", "weights.image=1", "--option", "weights.text=0")
         assert [hit["score"] for hit in weighted] == pytest.approx([hit["score"] for hit in alone], abs=1e-4)
+        fused = objects(shop, *picture, "--option", "fusion.a=0", "--option", "fusion.b=0")
+        assert [hit["score"] for hit in fused] == pytest.approx([hit["score"] for hit in alone], abs=1e-4)
 
     def test_words_are_looked_for_in_the_columns_too(self, shop):
         assert objects(shop, "--text", "white", "--hybrid")[0]["payload"]["colour"] == "white"

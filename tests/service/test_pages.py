@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,9 @@ from PIL import Image, ImageDraw
 from cir_vectorizer.collections import open_collection
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
+from tests.support import browser
 from tests.support.serving import Running, serving, tiny, wait_for
 
-CHROMIUM = shutil.which("chromium")
 OUTSIDE = re.compile(r"""(?:src|href|action)\s*=\s*["']?\s*(?:[a-z]+:)?//|url\(\s*["']?(?:[a-z]+:)?//""", re.I)
 COLOURS = ["red", "green", "blue", "white", "black", "orange", "purple"]
 HOSTILE = "<img src=x onerror=document.title='broken'>"
@@ -41,30 +40,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on PATH")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Tab:
-    """A browser tab that records its requests and errors."""
-
-    def __init__(self, browser: Any, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(120_000)  # the machine may be busy
-        self.asked: list[Any] = []
-        self.errors: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+class Tab(browser.Tab):
+    """A tab with the service's page."""
 
     def open(self, service: Running) -> Any:
         """Open the page and wait until it shows part of the collection."""

@@ -19,7 +19,7 @@ from cir_vectorizer.models import Vectorizer, load
 from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
-from tests.service.test_pages import Tab, browser  # noqa: F401
+from tests.service.test_pages import Tab
 from tests.support.serving import RED, Running, drawn, serving
 from tests.support.stranger import TalkingTint, installed
 
@@ -163,7 +163,7 @@ def test_what_is_no_composer_is_named(tmp_path: Path, value: str, says: str):
 
 
 @pytest.mark.browser
-def test_the_page_shows_the_fields_that_it_takes(service, browser):  # noqa: F811
+def test_the_page_shows_the_fields_that_it_takes(service, browser):
     tab = Tab(browser)
     page: Any = tab.open(service)
     page.select_option("#composer", "lincir")

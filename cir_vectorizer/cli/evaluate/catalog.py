@@ -94,7 +94,7 @@ def catalog(
         show(judged.report)
     click.echo(f"Report: {out / 'report.html'}", err=True)
     if apply:
-        _apply(judged)
+        _apply(judged, models)
 
 
 def _models(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer]":
@@ -102,13 +102,16 @@ def _models(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer
 
     if len(set(names)) < len(names):
         raise click.UsageError("--model names one model twice; name two different ones to compare them")
-    return {name: load(name, device) for name in names}
+    ends = [Path(name).name for name in names]
+    shown = ends if len(set(ends)) == len(ends) else names
+    return {label: load(name, device) for label, name in zip(shown, names, strict=True)}
 
 
-def _apply(judged: "Judged") -> None:
-    from cir_vectorizer.models import folder_of, set_defaults
+def _apply(judged: "Judged", models: "dict[str, Vectorizer]") -> None:
+    from cir_vectorizer.models import set_defaults
 
     choice = judged.choice
-    folder = folder_of(str(choice.settings["model"]))
+    folder = models[str(choice.settings["model"])].name
     set_defaults(folder, str(choice.settings["composer"]), choice.options)
-    click.echo(f"{folder} now composes with {choice.settings['composer']} {choice.options or ''} by default", err=True)
+    options = f" with {json.dumps(choice.options)}" if choice.options else ""
+    click.echo(f"{folder} now composes with {choice.settings['composer']!r}{options} by default", err=True)

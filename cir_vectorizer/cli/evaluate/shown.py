@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
 
 from cir_vectorizer.evaluate.report import Report
-from cir_vectorizer.evaluate.wording import NONE, milliseconds, overview, percent
+from cir_vectorizer.evaluate.sentences import NONE, milliseconds, overview, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +53,8 @@ def table(report: Report, width: int) -> "Table":
     names = report.figure_names
     timed = any(row.milliseconds is not None for row in report.rows)
     widest = min(max(len(row.name) for row in report.rows), 3 * width // 8)
-    columns = [max(_FIGURE, len(name)) + _GAP for name in names]
+    heads = {name: wrap(name, _FIGURE, break_long_words=False) for name in names}
+    columns = [max(_FIGURE, *map(len, heads[name])) + _GAP for name in names]
     left = width - widest - (_FIGURE + _GAP if timed else 0)
     shown = [name for i, name in enumerate(names) if i == 0 or sum(columns[: i + 1]) <= left]
     hidden = len(names) - len(shown)
@@ -60,7 +62,7 @@ def table(report: Report, width: int) -> "Table":
     made = Table(box=None, padding=(0, _GAP, 0, 0), caption=caption, caption_justify="left", pad_edge=False)
     made.add_column("", max_width=widest, overflow="fold")
     for name in shown:
-        made.add_column(name, justify="right", no_wrap=True)
+        made.add_column("\n".join(heads[name]), justify="right", no_wrap=True)
     if timed:
         made.add_column("ms a query", justify="right", no_wrap=True)
     best = {name: report.best(name) for name in shown}

@@ -4,7 +4,7 @@ from itertools import islice
 
 from cir_vectorizer.evaluate.page.markup import cell, escaped, items, name, panels, table
 from cir_vectorizer.evaluate.report import Confusion, Report
-from cir_vectorizer.evaluate.wording import mistake, mistakes
+from cir_vectorizer.evaluate.sentences import mistake, mistakes
 
 MOST_VALUES = 30
 """Largest number of rows and of columns of a matrix."""

@@ -8,7 +8,7 @@ from cir_vectorizer.evaluate.page.confusions import confusions
 from cir_vectorizer.evaluate.page.markup import cell, escaped, folded, items, name, table
 from cir_vectorizer.evaluate.page.pictures import examples
 from cir_vectorizer.evaluate.report import Report
-from cir_vectorizer.evaluate.wording import overview
+from cir_vectorizer.evaluate.sentences import overview
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """Content security policy: the page loads nothing, not even by a mistake of ours."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.page.markup import escaped
-from cir_vectorizer.evaluate.wording import percent
+from cir_vectorizer.evaluate.sentences import percent
 
 COLOURS = 8
 """Number of curves that a reader can tell apart: colours in page.css, and as many dashes and markers here."""
@@ -26,6 +26,8 @@ _LINE = 16
 """Least distance between two labels of curves, in pixels."""
 _NUMBER = 30
 """Least distance between two numbers of the axis, in pixels."""
+_ROOM = 28
+"""Room for a label besides its letters: the line that leads to it, and a margin; in pixels."""
 _LETTER = 7.5
 """Width of a letter of a label, in pixels; a rough mean."""
 
@@ -70,7 +72,8 @@ def chart(about: str, curves: Sequence[Curve]) -> str:
         curves: at least one, each with at least one point whose k is at least 1.
     """
     letters = [chr(ord("A") + i) for i in range(len(curves))]
-    wide = _drawn(about, curves, [curve.name for curve in curves], 1000, 420, 290)
+    room = min(round(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), 330)
+    wide = _drawn(about, curves, [curve.name for curve in curves], 1060, 420, room)
     narrow = _drawn(about, curves, letters, 350, 300, 40)
     names = "".join(
         f'<li><svg class="curve c{curve.style}" viewBox="0 -8 46 16" aria-hidden="true">'
@@ -113,7 +116,7 @@ def _drawn(about: str, curves: Sequence[Curve], labels: Sequence[str], width: in
             if k in marked
         )
         last = x(curve.points[-1][0])
-        letters = int((room - 20) / _LETTER)
+        letters = int((room - _ROOM) / _LETTER)
         shown = label if len(label) <= letters else label[: letters - 1] + "…"
         parts.append(
             f'<g class="curve c{curve.style}"><title>{escaped(curve.name)}</title>'

@@ -8,10 +8,10 @@ from cir_vectorizer.errors import ImageError
 from cir_vectorizer.evaluate.page.markup import escaped
 from cir_vectorizer.evaluate.report import Example, Report, Shown
 
-MOST_PICTURES = 60
+MOST_PICTURES = 64
 """Largest number of different pictures in a page."""
-MOST_ROWS = 5
-MOST_RESULTS = 6
+MOST_ROWS = 4
+MOST_RESULTS = 5
 SIDE = 160
 """Longest side of a thumbnail, in pixels."""
 _CHECK = (

@@ -6,10 +6,10 @@ from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.page.drawings import COLOURS, Curve, bar, chart, whisker
 from cir_vectorizer.evaluate.page.markup import cell, escaped, folded, heading, items, name, panels, table
 from cir_vectorizer.evaluate.report import Comparison, Figures, Report, Row
-from cir_vectorizer.evaluate.wording import NONE, chance, interval, milliseconds, percent, verdict
+from cir_vectorizer.evaluate.sentences import NONE, chance, interval, milliseconds, percent, verdict
 
 MOST_ROWS = 12
-"""Largest number of rows of which a table shows the parts; report.md holds all."""
+"""Largest number of rows of which all times and parts are shown; report.md holds all."""
 MOST_PARTS = 40
 """Largest number of parts that a table shows; report.md holds all."""
 _SENTENCES = 6
@@ -37,25 +37,31 @@ def _left_out(report: Report, shown: Sequence[Row]) -> str:
 def figures(report: Report) -> str:
     """Return the main table: the figures of each row with their intervals, the best of each column marked."""
     names = report.figure_names
-    axes = {each: max(row.figures[each].high for row in report.rows if each in row.figures) for each in names}
-    best = {each: report.best(each) for each in names}
+    axes = {each: _axis([row.figures[each] for row in report.rows if each in row.figures]) for each in names}
+    best = {each: report.best(each) if len(report.rows) > 1 else None for each in names}
     rows = [
         [name(row.name), *(_figure(row.figures.get(each), axes[each], best[each]) for each in names)]
         for row in report.rows
     ]
     lower = [each for each in names if each in report.lower_is_better]
-    note = "Means over the queries in percent, with 95&nbsp;% bootstrap intervals; the best of each column is bold."
+    note = "Means over the queries in percent, with 95&nbsp;% bootstrap intervals"
+    note += "; the best of each column is bold." if len(report.rows) > 1 else "."
     note += f" Of {escaped(', '.join(lower))}, less is better." if lower else ""
     head = ["<th></th>", *map(heading, names)]
     return f"<p>{note}</p>" + table("Figures of each row", head, rows, "figures")
 
 
-def _figure(estimate: Estimate | None, high: float, best: float | None) -> str:
+def _axis(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Return the ends of an axis that holds zero and the intervals."""
+    return min(0.0, *(each.low for each in estimates)), max(0.0, *(each.high for each in estimates))
+
+
+def _figure(estimate: Estimate | None, axis: tuple[float, float], best: float | None) -> str:
     if estimate is None:
         return cell(NONE, "number")
-    kind = "best" if round(estimate.value, 3) == best else ""
+    kind = "best" if best is not None and round(estimate.value, 3) == best else ""
     number = f"<b>{percent(estimate.value)}</b> <small>{interval(estimate)}</small>"
-    return cell(number + whisker(estimate, min(estimate.low, 0), high), f"figure {kind}".strip())
+    return cell(number + whisker(estimate, *axis), f"figure {kind}".strip())
 
 
 def cost(report: Report) -> str:
@@ -70,8 +76,9 @@ def cost(report: Report) -> str:
         return ""
     sign = -1 if leading in report.lower_is_better else 1
     slowest = max(time for _, time, _ in timed) or 1.0
-    high = max(found.high for _, _, found in timed)
-    rows = []
+    axis = _axis([found for _, _, found in timed])
+    shown: list[list[str]] = []
+    others: list[list[str]] = []
     for row, time, found in sorted(timed, key=lambda each: each[1]):
         beaten = any(
             quicker <= time
@@ -79,19 +86,22 @@ def cost(report: Report) -> str:
             and (quicker, other.value) != (time, found.value)
             for _, quicker, other in timed
         )
-        rows.append(
+        (others if beaten and len(timed) > MOST_ROWS else shown).append(
             [
                 name(row.name),
                 cell(milliseconds(time), "number"),
                 cell(bar(time / slowest), "drawing"),
                 cell(f"<b>{percent(found.value)}</b>" if not beaten else percent(found.value), "number"),
-                cell(whisker(found, min(found.low, 0), high, "" if not beaten else "quiet"), "drawing"),
+                cell(whisker(found, *axis, "" if not beaten else "quiet"), "drawing"),
             ]
         )
     head = ["<th></th>", heading("ms"), "<th></th>", heading(leading), "<th></th>"]
     note = "Mean time to compose one query, in milliseconds, from the fastest row to the slowest. "
     note += "Bold: no other row is at least as fast and as good."
-    return f"<p>{note}</p>" + table(f"Time and {leading} of each row", head, rows, "cost")
+    about = f"Time and {leading} of each row"
+    more = f"{len(others):,} more, slower or worse than one of these"
+    folds = folded(more, table(about, head, others, "cost")) if others else ""
+    return f"<p>{note}</p>{table(about, head, shown, 'cost')}{folds}"
 
 
 def comparisons(report: Report) -> str:
@@ -108,16 +118,16 @@ def _differences(report: Report, figure: str) -> str:
     found: list[tuple[Comparison, Estimate]] = [
         (each, each.differences[figure]) for each in report.comparisons if figure in each.differences
     ]
-    same = len({each.row for each, _ in found}) == 1
+    first, labels = _labels([each for each, _ in found])
     end = max(max(abs(each.low), abs(each.high)) for _, each in found) or 1.0
     rows = []
-    for comparison, each in found:
+    for label, (_, each) in zip(labels, found, strict=True):
         clear = not each.low <= 0 <= each.high
         better = (each.value > 0) != (figure in report.lower_is_better)
         kind = ("good" if better else "bad") if clear else "quiet"
         rows.append(
             [
-                name(comparison.other if same else f"{comparison.row} − {comparison.other}"),
+                name(label),
                 cell(f"<b>{percent(each.value, sign=True)}</b>", "number"),
                 cell(whisker(each, -end, end, kind), "drawing"),
                 cell(interval(each, sign=True), "number"),
@@ -125,9 +135,21 @@ def _differences(report: Report, figure: str) -> str:
             ]
         )
     sides = "better · worse" if figure in report.lower_is_better else "worse · better"
-    first = f'<th scope="col" class="first">{escaped(found[0][0].row)} against</th>' if same else "<th></th>"
-    head = [first, *map(heading, ("points", sides, "95 % interval", "paired test"))]
+    head = [
+        f'<th scope="col" class="first">{escaped(first)}</th>',
+        *map(heading, ("points", sides, "95 % interval", "paired test")),
+    ]
     return table(f"Differences of {figure}", head, rows, "differences")
+
+
+def _labels(each: Sequence[Comparison]) -> tuple[str, list[str]]:
+    """Return the head of the first column and its names; the head names the side that all comparisons share."""
+    rows, others = [one.row for one in each], [one.other for one in each]
+    if len(set(rows)) == 1:
+        return f"{rows[0]} against", others
+    if len(set(others)) == 1:
+        return f"against {others[0]}", rows
+    return "", [f"{row} − {other}" for row, other in zip(rows, others, strict=True)]
 
 
 def curves(report: Report) -> str:

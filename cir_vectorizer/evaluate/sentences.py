@@ -15,7 +15,7 @@ def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     rounded = round(100 * value, digits) + 0.0  # no minus before zero
-    return f"{rounded:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    return f"{rounded:{'+' if sign and rounded else ''}.{digits}f}".replace("-", "−")
 
 
 def interval(estimate: Estimate, digits: int = 1, sign: bool = False) -> str:
