@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cir_vectorizer.cli.evaluate import shown
+from cir_vectorizer.cli.evaluate import showing
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import sentences
 from cir_vectorizer.evaluate.markdown import markdown
@@ -311,7 +311,7 @@ class TestTerminal:
         report = small(rows=[Row("a composer with a name that is far too long for it", {}, named, milliseconds=12.3)])
         console = Console(width=80, record=True)
         with console.capture() as captured:
-            console.print(shown.table(report, 80))
+            console.print(showing.table(report, 80))
         lines = captured.get().splitlines()
         assert max(map(len, lines)) <= 80
         assert "50.0 ±3.0" in captured.get()
@@ -319,14 +319,14 @@ class TestTerminal:
         assert "more in report.md" in captured.get()
 
     def test_a_pipe_gets_all_of_it(self, capsys, tmp_path):
-        shown.show(small(), tmp_path)
+        showing.show(small(), tmp_path)
         printed = capsys.readouterr()
         assert "Use lincir: it is better." in printed.out
         assert re.search(r"lincir +65\.4 ±3\.0 +32\.7 ±3\.0 +17\.3 ±3\.0 +5\.0", printed.out)
         assert printed.err == f"Report: {tmp_path / 'report.html'}\n"
 
     def test_a_report_without_rows_has_no_table(self, capsys):
-        shown.show(BARE)
+        showing.show(BARE)
         assert capsys.readouterr().out == "empty\n0 queries · 0 pictures searched\n"
 
 
