@@ -155,7 +155,7 @@ class TestAttributes:
         })  # fmt: skip
         assert [(each.name, each.role) for each in found.attributes] == [("colour", "colour"), ("articleType", "noun")]
         assert found.attributes[0].values[:3] == ["red", "blue", "green"]
-        assert found.notes == ["column 'masterCategory' is left out: 'articleType' determines it"]
+        assert found.notes == ["column 'masterCategory': 'articleType' determines it"]
 
     def test_cells_that_say_nothing_are_unknown(self):
         found = made_of({"colour": ["red", "NA", "", "blue", "unknown", None] * 10, "type": ["mug", "vase"] * 30})

@@ -181,17 +181,19 @@ class TestMarkdown:
 class TestWording:
     def test_a_comparison_says_which_is_better_and_by_how_much(self):
         (comparison,) = small().comparisons
-        said = sentences.verdict(comparison, small())
+        said = sentences.verdict(comparison, small().lower_is_better)
         assert said == "lincir is better than sum by 22.2 points of R@10 (95 % interval +15.1 to +29.3, p < 0.001)."
 
     def test_a_difference_around_zero_is_none(self):
         comparison = Comparison("a", "b", {"R@10": Estimate(-0.004, -0.02, 0.01, 0.31)})
-        said = sentences.verdict(comparison, small())
+        said = sentences.verdict(comparison, small().lower_is_better)
         assert said == "On R@10, a and b cannot be told apart: −0.4 points (95 % interval −2.0 to +1.0, p = 0.31)."
 
     def test_less_can_be_better(self):
         comparison = Comparison("a", "b", {"NegRecall@10": Estimate(-0.1, -0.2, -0.05)})
-        assert sentences.verdict(comparison, small()).startswith("a is better than b by 10.0 points of NegRecall@10")
+        assert sentences.verdict(comparison, small().lower_is_better).startswith(
+            "a is better than b by 10.0 points of NegRecall@10"
+        )
         assert small().best("NegRecall@10") == pytest.approx(0.173)
         assert small().best("R@10") == pytest.approx(0.654)
         assert small().best("R@5") is None
