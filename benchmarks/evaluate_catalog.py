@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 
 from cir_vectorizer.collections import open_collection
 from cir_vectorizer.evaluate.catalog import CEILING, Asking, Judged, judge
-from cir_vectorizer.evaluate.contenders import FUSED
+from cir_vectorizer.evaluate.catalog.contenders import FUSED
 from cir_vectorizer.models import Vectorizer, load
 
 

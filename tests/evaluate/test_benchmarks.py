@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.evaluate import circo, cirr, fashioniq, genecis
-from cir_vectorizer.evaluate.benchmark import Benchmark
-from cir_vectorizer.evaluate.embeddings import Embeddings, Pictures, embed
-from cir_vectorizer.evaluate.ranking import rank
-from cir_vectorizer.evaluate.running import overall_scores
+from cir_vectorizer.evaluate.benchmarks import circo, cirr, fashioniq, genecis
+from cir_vectorizer.evaluate.benchmarks.base import Benchmark
+from cir_vectorizer.evaluate.benchmarks.embeddings import Embeddings, Pictures, embed
+from cir_vectorizer.evaluate.benchmarks.ranking import rank
+from cir_vectorizer.evaluate.benchmarks.running import overall_scores
 from tests.support.benchmark_folders import (
     BENCHMARKS,
     link_official,
@@ -246,7 +246,7 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pictures:
     """100 drawn pictures, of which the cache holds 30 in a file."""
     from tests.support.drawn_pictures import draw
 
-    monkeypatch.setattr("cir_vectorizer.evaluate.embeddings.PART", 30)
+    monkeypatch.setattr("cir_vectorizer.evaluate.benchmarks.embeddings.PART", 30)
     names = [f"p{i:03d}.png" for i in range(100)]
     for name in names:
         draw(tmp_path / "album" / name)

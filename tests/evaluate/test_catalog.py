@@ -18,11 +18,11 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.collections import SyncRecord, open_collection
 from cir_vectorizer.collections.records import Point
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, SourceError
-from cir_vectorizer.evaluate.attributes import attributes_of, catalog_words
 from cir_vectorizer.evaluate.catalog import CEILING, Asking, judge
-from cir_vectorizer.evaluate.made import Answers, QueryMaker, halves
-from cir_vectorizer.evaluate.objects import Objects, read_objects
-from cir_vectorizer.evaluate.wordings import Wordings, singular
+from cir_vectorizer.evaluate.catalog.attributes import attributes_of, catalog_words
+from cir_vectorizer.evaluate.catalog.objects import Objects, read_objects
+from cir_vectorizer.evaluate.catalog.queries import Answers, QueryMaker, halves
+from cir_vectorizer.evaluate.catalog.wordings import Wordings, singular
 from cir_vectorizer.models import read_record
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer.query import ComposedQuery

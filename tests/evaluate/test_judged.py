@@ -14,8 +14,8 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import Ask, open_collection
-from cir_vectorizer.evaluate.judged import read_judged
-from cir_vectorizer.evaluate.queries import Searching, judge
+from cir_vectorizer.evaluate.judged.judging import Searching, judge
+from cir_vectorizer.evaluate.judged.reading import read_judged
 from cir_vectorizer.models import set_defaults
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer.sources import open_source

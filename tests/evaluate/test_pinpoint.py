@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.evaluate import pinpoint
+from cir_vectorizer.evaluate.benchmarks import pinpoint
 from tests.support.indexing import draw
 
 pa = pytest.importorskip("pyarrow")

@@ -195,7 +195,7 @@ def test_circos_own_submission_scores_as_its_official_evaluation(shared, officia
 
 
 def test_the_real_annotations_are_read_whole(official):
-    from cir_vectorizer.evaluate import circo, cirr, fashioniq, genecis
+    from cir_vectorizer.evaluate.benchmarks import circo, cirr, fashioniq, genecis
 
     val, test = circo.read(official / "circo"), circo.read(official / "circo", "test")
     assert ([len(each.tasks[0].queries) for each in (val, test)], val.answered, test.answered) == (

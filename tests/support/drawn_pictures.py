@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from cir_vectorizer.evaluate.benchmark import Benchmark
-from cir_vectorizer.evaluate.running import DRAWN
+from cir_vectorizer.evaluate.benchmarks.base import Benchmark
+from cir_vectorizer.evaluate.benchmarks.running import DRAWN
 
 SIDE = 64
 NOTE = "the pictures are drawn stand-ins under the names of the real ones"
@@ -63,7 +63,7 @@ def others(benchmark: Benchmark, count: int, taken: Sequence[str]) -> list[str]:
 
 if __name__ == "__main__":
     folder, name, *more = sys.argv[1:]
-    found: Benchmark = import_module(f"cir_vectorizer.evaluate.{name}").read(Path(folder))
+    found: Benchmark = import_module(f"cir_vectorizer.evaluate.benchmarks.{name}").read(Path(folder))
     wanted = annotated(found)
     wanted += others(found, int(more[0]) if more else 0, wanted)
     print(f"{draw_all(found, wanted):,} pictures")

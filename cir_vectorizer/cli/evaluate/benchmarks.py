@@ -11,8 +11,8 @@ from cir_vectorizer import extras
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence, with_options
 
 if TYPE_CHECKING:
-    from cir_vectorizer.evaluate.benchmark import Benchmark
-    from cir_vectorizer.evaluate.running import Run
+    from cir_vectorizer.evaluate.benchmarks.base import Benchmark
+    from cir_vectorizer.evaluate.benchmarks.running import Run
 
 _PATH = click.Path(path_type=Path)
 
@@ -62,7 +62,7 @@ def circo(**given: Any) -> None:
 
     --rankings reads CIRCO's submission form: {"0": [picture ids, best first], …}.
     """
-    from cir_vectorizer.evaluate.circo import read
+    from cir_vectorizer.evaluate.benchmarks.circo import read
 
     evaluate_benchmark(read, **given)
 
@@ -74,7 +74,7 @@ def cirr(**given: Any) -> None:
 
     --rankings reads CIRR's submission form: {"version": "rc2", "metric": "recall" or "recall_subset", "12060": [names], …}.
     """
-    from cir_vectorizer.evaluate.cirr import read
+    from cir_vectorizer.evaluate.benchmarks.cirr import read
 
     evaluate_benchmark(read, **given)
 
@@ -87,7 +87,7 @@ def fashioniq(**given: Any) -> None:
     --rankings reads {"dress": [[names, best first] for each query in the file's order], "shirt": …, "toptee": …}; it
     may have some of the categories.
     """
-    from cir_vectorizer.evaluate.fashioniq import read
+    from cir_vectorizer.evaluate.benchmarks.fashioniq import read
 
     evaluate_benchmark(read, **given)
 
@@ -100,7 +100,7 @@ def genecis(**given: Any) -> None:
     --rankings reads {"change_object": [[picture ids, best first] for each query in the file's order], …}; it may have
     some of the tasks.
     """
-    from cir_vectorizer.evaluate.genecis import read
+    from cir_vectorizer.evaluate.benchmarks.genecis import read
 
     evaluate_benchmark(read, **given)
 
@@ -122,7 +122,7 @@ def evaluate_benchmark(
     Args:
         read: reads a split of the benchmark from a folder.
     """
-    from cir_vectorizer.evaluate.benchmark import score_file
+    from cir_vectorizer.evaluate.benchmarks.base import score_file
 
     if rankings is not None:
         if composers or out is not None or submission is not None:
@@ -144,7 +144,7 @@ def evaluate_benchmark(
         benchmark.check_answered()
 
     from cir_vectorizer.cli.evaluate.showing import counting, show
-    from cir_vectorizer.evaluate.running import report, run
+    from cir_vectorizer.evaluate.benchmarks.running import report, run
     from cir_vectorizer.models import load
 
     ran = run(benchmark, load(model, device), composers, counting)

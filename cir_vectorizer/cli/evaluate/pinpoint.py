@@ -15,6 +15,6 @@ def pinpoint(**given: Any) -> None:
     --rankings reads {"00001": [signatures, best first], …}, or the form of the official evaluation: {"00001":
     {"retrieved_items": [signatures, best first]}, …}.
     """
-    from cir_vectorizer.evaluate.pinpoint import read
+    from cir_vectorizer.evaluate.benchmarks.pinpoint import read
 
     evaluate_benchmark(lambda data, _split: read(data), split="", **given)

@@ -79,8 +79,8 @@ def queries(
     """
     from cir_vectorizer.cli.evaluate.showing import counting, show
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
-    from cir_vectorizer.evaluate.judged import read_judged
-    from cir_vectorizer.evaluate.queries import Searching, judge
+    from cir_vectorizer.evaluate.judged.judging import Searching, judge
+    from cir_vectorizer.evaluate.judged.reading import read_judged
     from cir_vectorizer.models import load
 
     place = parse_address(address)

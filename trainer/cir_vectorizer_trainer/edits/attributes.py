@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
-from cir_vectorizer.evaluate.attributes import Attribute
+from cir_vectorizer.evaluate.catalog.attributes import Attribute
 from cir_vectorizer_trainer.captions.keywords import prepare
 from cir_vectorizer_trainer.edits.kinds import learn_kinds
 from cir_vectorizer_trainer.edits.mining import Finder

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.evaluate.benchmark import Benchmark, Query, Rankings, Task
-from cir_vectorizer.evaluate.embeddings import Embeddings, Progress
+from cir_vectorizer.evaluate.benchmarks.base import Benchmark, Query, Rankings, Task
+from cir_vectorizer.evaluate.benchmarks.embeddings import Embeddings, Progress
 from cir_vectorizer.evaluate.metrics import top
 
 if TYPE_CHECKING:

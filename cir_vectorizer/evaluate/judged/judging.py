@@ -19,7 +19,7 @@ from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelReco
 from cir_vectorizer.collections.stored import read_id, resolve
 from cir_vectorizer.errors import ImageError, QueryError, SourceError
 from cir_vectorizer.evaluate import metrics
-from cir_vectorizer.evaluate.judged import JudgedQuery, Key, known_only, object_key
+from cir_vectorizer.evaluate.judged.reading import JudgedQuery, Key, known_only, object_key
 from cir_vectorizer.evaluate.metrics import Values
 from cir_vectorizer.evaluate.report import Comparison, Example, Figures, Report, Row, Shown
 from cir_vectorizer.query import ImageRef

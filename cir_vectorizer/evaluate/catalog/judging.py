@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from cir_vectorizer.collections import Address, Collection, ModelRecord, check
 from cir_vectorizer.evaluate import metrics
-from cir_vectorizer.evaluate.attributes import Attribute, Found, attributes_of, catalog_words, visible
-from cir_vectorizer.evaluate.contenders import FUSED, Asked, Bench, Contender, contenders
-from cir_vectorizer.evaluate.made import Answers, MadeQuery, QueryMaker, halves
-from cir_vectorizer.evaluate.objects import Objects, read_objects
+from cir_vectorizer.evaluate.catalog.attributes import Attribute, Found, attributes_of, catalog_words, visible
+from cir_vectorizer.evaluate.catalog.contenders import FUSED, Asked, Bench, Contender, contenders
+from cir_vectorizer.evaluate.catalog.objects import Objects, read_objects
+from cir_vectorizer.evaluate.catalog.queries import Answers, MadeQuery, QueryMaker, halves
+from cir_vectorizer.evaluate.catalog.wordings import Wordings
 from cir_vectorizer.evaluate.report import Comparison, Confusion, Example, Report, Row, Shown
 from cir_vectorizer.evaluate.sentences import verdict
-from cir_vectorizer.evaluate.wordings import Wordings
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer

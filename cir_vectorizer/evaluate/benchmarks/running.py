@@ -10,11 +10,11 @@ import numpy as np
 
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
-from cir_vectorizer.evaluate.annotations import first
-from cir_vectorizer.evaluate.benchmark import Benchmark, Query, Rankings, Scores, Task
-from cir_vectorizer.evaluate.embeddings import Embeddings, Pictures, Progress, embed
+from cir_vectorizer.evaluate.benchmarks.annotations import first
+from cir_vectorizer.evaluate.benchmarks.base import Benchmark, Query, Rankings, Scores, Task
+from cir_vectorizer.evaluate.benchmarks.embeddings import Embeddings, Pictures, Progress, embed
+from cir_vectorizer.evaluate.benchmarks.ranking import Ranked, composers_of, rank
 from cir_vectorizer.evaluate.metrics import Values
-from cir_vectorizer.evaluate.ranking import Ranked, composers_of, rank
 from cir_vectorizer.evaluate.report import Comparison, Example, Figures, Report, Row, Shown
 from cir_vectorizer.evaluate.sentences import percent
 

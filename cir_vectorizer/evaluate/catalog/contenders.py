@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.evaluate import metrics
-from cir_vectorizer.evaluate.made import Answers, MadeQuery
-from cir_vectorizer.evaluate.objects import Objects
+from cir_vectorizer.evaluate.catalog.objects import Objects
+from cir_vectorizer.evaluate.catalog.queries import Answers, MadeQuery
 from cir_vectorizer.query import ComposedQuery, Fusion, Options
 from cir_vectorizer.query.takes import Takes
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.evaluate.annotations import read_json, text
+from cir_vectorizer.evaluate.benchmarks.annotations import read_json, text
 from cir_vectorizer.evaluate.metrics import Relevance, Values
 from cir_vectorizer.evaluate.report import Published
 

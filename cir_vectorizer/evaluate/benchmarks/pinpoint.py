@@ -22,8 +22,8 @@ import numpy as np
 
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
-from cir_vectorizer.evaluate.annotations import Record, find, first, record
-from cir_vectorizer.evaluate.benchmark import (
+from cir_vectorizer.evaluate.benchmarks.annotations import Record, find, first, record
+from cir_vectorizer.evaluate.benchmarks.base import (
     Benchmark,
     Query,
     Rankings,

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.evaluate.attributes import LEAST_OBJECTS, Attribute
-from cir_vectorizer.evaluate.wordings import Wordings, blanked
+from cir_vectorizer.evaluate.catalog.attributes import LEAST_OBJECTS, Attribute
+from cir_vectorizer.evaluate.catalog.wordings import Wordings, blanked
 
 Combination = tuple[str | None, ...]
 SHARES = {"one": 0.6, "two": 0.15, "add": 0.1, "remove": 0.15}

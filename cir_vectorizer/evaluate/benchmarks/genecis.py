@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
-from cir_vectorizer.evaluate.annotations import Record, find, first, number, read_records, record
-from cir_vectorizer.evaluate.benchmark import (
+from cir_vectorizer.evaluate.benchmarks.annotations import Record, find, first, number, read_records, record
+from cir_vectorizer.evaluate.benchmarks.base import (
     Benchmark,
     Query,
     Rankings,

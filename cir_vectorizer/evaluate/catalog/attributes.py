@@ -15,7 +15,7 @@ import numpy as np
 
 from cir_vectorizer import extras
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.evaluate.objects import Objects
+from cir_vectorizer.evaluate.catalog.objects import Objects
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
