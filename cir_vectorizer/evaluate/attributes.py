@@ -70,7 +70,7 @@ class CatalogWords(Protocol):
 
 @dataclass
 class Found:
-    """Attributes that were found, and sentences on the columns that were left out."""
+    """Attributes that were found; `notes` name those that were left out, with the reason."""
 
     attributes: list[Attribute]
     captions: str | None = None
@@ -153,16 +153,11 @@ def visible(
     for kappa, attribute in sorted(told, key=lambda each: -each[0]):
         name = f"{attribute.name!r} (agreement of words and pictures {kappa:.2f})"
         if not keep_all and kappa < (LEAST_OF_OTHERS if attribute.role == "adjective" else LEAST_AGREEMENT):
-            found.notes.append(f"{name} is left out: the model cannot tell its values from the pictures")
+            found.notes.append(f"{name}: the model cannot tell its values from the pictures")
         elif not keep_all and len(kept) == MOST_ATTRIBUTES:
-            found.notes.append(f"{name} is left out: {MOST_ATTRIBUTES} attributes are enough")
+            found.notes.append(f"{name}: {MOST_ATTRIBUTES} attributes are enough")
         else:
             kept.append(attribute)
-    if len(kept) == 1:
-        found.notes.append(
-            f"{kept[0].name!r} is the only attribute, so nothing shows whether a search keeps the rest of the picture, and words "
-            "alone look better than they are; name more columns with --attributes"
-        )
     if not kept:
         raise SourceError(
             "the model tells no attribute's values from the pictures ("
@@ -224,7 +219,7 @@ def _usable(columns: Mapping[str, Sequence[str | None]], words: CatalogWords, no
         if finer is None:
             kept.append(attribute)
         else:
-            notes.append(f"column {attribute.name!r} is left out: {finer.name!r} determines it")
+            notes.append(f"column {attribute.name!r}: {finer.name!r} determines it")
     return kept
 
 

@@ -90,6 +90,7 @@ class Benchmark:
         division: the kind of the tasks ("category"), if their figures are shown apart.
         grouped: returns figures with one value for each group of a task's queries, from the queries' own scores.
         lower_is_better: names of figures of which less is better.
+        figures: the figures of the report's table, in their order; all if there are none.
         part_figures: the figures that are shown for parts of the queries; all if there are none.
         view: returns what the model is shown of a picture, given its name: the whole picture or a part.
         choices: choices that the figures hang on, as (name, value).
@@ -110,6 +111,7 @@ class Benchmark:
     view: "Callable[[str, Image.Image], Image.Image]" = lambda _, picture: picture
     grouped: Callable[[Task, Scores], Scores] = lambda _task, _scores: {}
     lower_is_better: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
     part_figures: tuple[str, ...] = ()
     choices: tuple[tuple[str, str], ...] = ()
     published: tuple[Published, ...] = ()

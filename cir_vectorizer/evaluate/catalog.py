@@ -11,10 +11,11 @@ import numpy.typing as npt
 from cir_vectorizer.collections import Address, Collection, ModelRecord, check
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.attributes import Attribute, Found, attributes_of, catalog_words, visible
-from cir_vectorizer.evaluate.contenders import Asked, Bench, Contender, contenders
+from cir_vectorizer.evaluate.contenders import FUSED, Asked, Bench, Contender, contenders
 from cir_vectorizer.evaluate.made import Answers, MadeQuery, QueryMaker, halves
 from cir_vectorizer.evaluate.objects import Objects, read_objects
 from cir_vectorizer.evaluate.report import Comparison, Confusion, Example, Report, Row, Shown
+from cir_vectorizer.evaluate.sentences import verdict
 from cir_vectorizer.evaluate.wordings import Wordings
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ FIGURES = ("R@10", "R@1", "mAP@10", "NegRecall@10", "edit@1", "keep@1")
 """Figures of every row. edit@1: the first result has the values asked for; keep@1: it has kept the other ones."""
 CEILING = "target in words"
 """Row of text searches with the wanted product in words, which shows how much the encoder allows."""
-_EXAMPLES, _RESULTS, _COMPARED = 3, 4, 3
+_EXAMPLES = {"best": 2, "worst": 3}
+_RESULTS, _COMPARED = 4, 3
 _MOST_CONFUSED = 12
 
 
@@ -83,7 +85,7 @@ def judge(
     found = attributes_of(objects, words, asking.attributes, asking.captions)
     visible(found, objects, first, lambda value, role: wordings.target({"": (value, role)}), bool(asking.attributes))
     for note in found.notes:
-        progress(note)
+        progress(f"left out: {note}")
     maker = QueryMaker(found.attributes, wordings, asking.seed)
     queries = maker.draw(asking.queries)
     progress(f"{len(queries):,} queries made; they change {', '.join(each.name for each in found.attributes)}")
@@ -200,12 +202,12 @@ def _judged(
 
 
 def _today(models: Mapping[str, "Vectorizer"], entries: Sequence[Contender]) -> str:
-    """Return the name of the row that is the first model's default today."""
+    """Return the name of the row that is the first model's default today; "" if that does not answer such queries."""
     name, model = next(iter(models.items()))
     composer = model.default_composer
     options = model.defaults[composer].to_json() if composer in model.defaults else {}
     wanted = {"model": name, "composer": composer, "options": options}
-    return next(entry.name for entry in entries if entry.settings == wanted)
+    return next((entry.name for entry in entries if entry.settings == wanted), "")
 
 
 def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, Sequence[int]]]) -> Row:
@@ -229,9 +231,10 @@ def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, S
 def _comparisons(
     entries: Sequence[Contender], choice: Contender, results: Mapping[str, _Results]
 ) -> Iterable[Comparison]:
-    """Compare the choice with every other row, and each composer of a later model with the same one of the first."""
+    """Compare the choice with every other row, fusions with their composers, and later models' rows with the first model's."""
     pairs = [(choice.name, entry.name) for entry in entries if entry is not choice and entry.name != CEILING]
     names = {entry.name for entry in entries}
+    pairs += [(name, name.removesuffix(FUSED)) for name in sorted(names) if name.endswith(FUSED)]
     models = list(dict.fromkeys(str(entry.settings["model"]) for entry in entries if entry.served))
     for later in models[1:]:
         pairs += [
@@ -265,13 +268,11 @@ def _summary(
         f"product is the first result in {r1:.0%} of the queries and among the first ten in {r10:.0%}."
     )
     rivals = {each.other: each for each in comparisons if each.row == choice.name}
+    if today in rivals:
+        yield f"Today's default: {verdict(rivals[today])}"
     if rivals:
         nearest = min(rivals.values(), key=lambda each: each.differences["R@1"].value + each.differences["R@10"].value)
-        told = {nearest.other: "the nearest rival"}
-        if today != choice.name:
-            told[today] = "today's default"
-        for other, role in told.items():
-            yield _difference(rivals[other], role)
+        yield f"Nearest rival: {verdict(nearest)}"
     yield (
         "Settings were chosen on other queries than these. "
         + (
@@ -285,16 +286,11 @@ def _summary(
             f"{len(half.objects):,} of the {half.objects.total:,} objects were drawn at random; among all of them the figures "
             "are lower."
         )
-    yield from (f"{note[:1].upper()}{note[1:]}." for note in half.found.notes)
-
-
-def _difference(comparison: Comparison, role: str) -> str:
-    gain = comparison.differences["R@10"]
-    surely = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not surely different"
-    return (
-        f"Against {comparison.other!r}, {role}, R@10 changes by {100 * gain.value:+.1f} points (95 % interval "
-        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}): {surely}."
-    )
+    if len(half.found.attributes) == 1:
+        yield (
+            "With one attribute alone nothing shows whether a search keeps the rest of the picture, and words alone look better "
+            "than they are; name more columns with --attributes."
+        )
 
 
 def _choices(half: _Half, asking: Asking) -> list[tuple[str, str]]:
@@ -310,6 +306,7 @@ def _choices(half: _Half, asking: Asking) -> list[tuple[str, str]]:
         ("reference", "left out of the results"),
         ("wordings", f"{asking.language}; no training of ours used them"),
         ("objects", f"{len(objects):,} of {objects.total:,}"),
+        *(("left out", note) for note in found.notes),
         ("seed", str(asking.seed)),
     ]
 
@@ -329,7 +326,7 @@ def _examples(
     shown = [choice, *others][:_COMPARED]
     own = results[choice.name].figures["mAP@10"]
     theirs = np.mean([results[entry.name].figures["mAP@10"] for entry in shown[1:]] or [np.zeros(len(own))], axis=0)
-    for verdict, order in (
+    for kind, order in (
         ("best", np.argsort(theirs - own, kind="stable")),
         ("worst", np.argsort(own, kind="stable")),
     ):
@@ -351,9 +348,9 @@ def _examples(
                     ]
                     for entry in shown
                 },
-                verdict,
+                kind,
             )
-            if len(seen) == _EXAMPLES:
+            if len(seen) == _EXAMPLES[kind]:
                 break
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.made import Answers, MadeQuery
 from cir_vectorizer.evaluate.objects import Objects
-from cir_vectorizer.query import Fusion, Options
+from cir_vectorizer.query import ComposedQuery, Fusion, Options
 from cir_vectorizer.query.takes import Takes
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ FUSIONS = tuple(
     )
     if (a == 1 or b < 1) and (c == 1 or b > 0)  # a does nothing where b is 1, and c where b is 0
 )
+LEAST_GAIN = 0.01
+FUSED = ", fused"
+"""End of the name of a composer's row with the best fusion."""
 _BATCH = 64
 
 
@@ -108,6 +111,11 @@ class Asked:
         pictures = objects.vectors[[query.reference for query in queries]]
         return cls(asked, pictures, model.embed_texts([query.text for query in queries]))
 
+    @property
+    def sample(self) -> ComposedQuery:
+        """One of the queries."""
+        return ComposedQuery.parse(self.queries[0])
+
     def compose(self, model: "Vectorizer", composer: str, options: Mapping[str, Any]) -> tuple[Vectors, float]:
         """Compose the queries.
 
@@ -137,6 +145,8 @@ def contenders(
     found = _baselines(bench, choosing, reported)
     for number, (name, model) in enumerate(models.items()):
         for composer, takes in model.takes.items():
+            if takes.refused(reported.sample) or takes.missing(reported.sample):
+                continue
             plain = not (takes.reads("image") and takes.reads("text")) or _sums(takes)
             if plain and number:
                 continue  # these are the same for every model over the backbone
@@ -172,7 +182,7 @@ def _settings(
         wordless, _ = choosing.compose(model, composer, {"fusion": {"b": 1.0, "c": 0.0}})
         if (swept := _swept_fusion(plain, wordless, choosing.pictures, bench)) is not None:
             fusion, score = swept
-            yield ", fused", {"fusion": fusion.model_dump()}, score
+            yield FUSED, {"fusion": fusion.model_dump()}, score
     if "adapter" in takes.options:
         without, _ = choosing.compose(model, composer, {"adapter": False})
         if not np.allclose(without, plain, atol=1e-6):
@@ -203,7 +213,10 @@ def slerp(start: Vectors, end: Vectors, share: float) -> Vectors:
 
 
 def _swept_fusion(composed: Vectors, wordless: Vectors, pictures: Vectors, bench: Bench) -> tuple[Fusion, float] | None:
-    """Return the fusion with the best score, and the score; None if it is not surely better than the composer."""
+    """Return the fusion with the best score, and the score; None if it is not surely better than the composer.
+
+    The best of many settings looks better than it is, so the whole interval must lie above `LEAST_GAIN`.
+    """
     from cir_vectorizer.composers.fusion import mix
 
     # similarities mix as vectors do, and the length of a query's vector does not change its ranking
@@ -214,5 +227,5 @@ def _swept_fusion(composed: Vectors, wordless: Vectors, pictures: Vectors, bench
 
     scores = {number: float(values(fusion).mean()) for number, fusion in enumerate(FUSIONS)}
     best = max(scores, key=scores.__getitem__)
-    surely = metrics.paired(values(FUSIONS[best]), values(Fusion())).low > 0
+    surely = metrics.paired(values(FUSIONS[best]), values(Fusion())).low > LEAST_GAIN
     return (FUSIONS[best], scores[best]) if surely else None

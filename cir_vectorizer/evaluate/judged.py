@@ -128,6 +128,9 @@ def _read(row: Mapping[str, Any], place: str, folder: Path, key: Callable[[Any, 
     relevant = {each: gain for each, gain in _gains(row.get("relevant"), key).items() if gain}
     if not relevant:
         raise QueryError("relevant", "names no object; list the ids of the right ones")
+    if own := sorted(relevant.keys() & set(ids.values())):
+        problem = f"names object {own[0]}, the query's own picture, which is left out of its results; remove it"
+        raise QueryError("relevant", problem)
     unwanted = frozenset(_gains(row.get("unwanted") or [], key, "unwanted"))
     if both := sorted(unwanted & relevant.keys()):
         raise QueryError("unwanted", f"names object {both[0]}, which is relevant too; keep it in one of the two")

@@ -79,7 +79,9 @@ def _figures(report: Report) -> Iterator[str]:
 def _comparisons(report: Report) -> Iterator[str]:
     if not report.comparisons:
         return
-    yield from (f"- {_line(sentence)}" for each in report.comparisons if (sentence := verdict(each, report)))
+    yield from (
+        f"- {_line(sentence)}" for each in report.comparisons if (sentence := verdict(each, report.lower_is_better))
+    )
     yield ""
     yield from _table(
         ["difference", "figure", "points", "95 % interval", "p"],

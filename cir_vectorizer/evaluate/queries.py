@@ -177,7 +177,10 @@ def _search(
     for each in contenders:
         asked = query if each.composer is None else query.model_copy(update={"composer": each.composer})
         started = perf_counter()
-        composed = each.vectorizer.compose([asked])
+        try:
+            composed = each.vectorizer.compose([asked])
+        except QueryError as error:
+            raise error.at("", f"for {each.name}, ") from error
         seconds[each.name] = perf_counter() - started
         hits = {searching.key(hit): hit for hit in collection.search(composed.vectors[0], ask)}
         results[each.name] = [key for key in hits if key not in judged.references][: searching.limit]

@@ -136,13 +136,17 @@ class Report:
         """Names of the figures of all rows, in the order of the rows: the columns of the main table."""
         return list(dict.fromkeys(name for row in self.rows for name in row.figures))
 
-    def best(self, name: str, among: Sequence[Figures] | None = None) -> float | None:
-        """Return the best value of a figure, rounded as it is shown; None if no row has it.
+    def best(self, name: str, part: tuple[str, str] | None = None) -> float | None:
+        """Return the best value of a figure among rows that are no ceiling, rounded as it is shown; None if none has it.
 
         Args:
-            among: figures to choose from; those of the rows that are no ceiling, over all queries, if None.
+            part: a division and a part of it; all queries if None.
         """
-        chosen = [row.figures for row in self.rows if not row.ceiling] if among is None else among
+        chosen = [
+            row.figures if part is None else row.parts.get(part[0], {}).get(part[1], {})
+            for row in self.rows
+            if not row.ceiling
+        ]
         values = [round(figures[name].value, 3) for figures in chosen if name in figures]
         return (min if name in self.lower_is_better else max)(values, default=None)
 

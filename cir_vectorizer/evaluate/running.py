@@ -80,7 +80,7 @@ def report(ran: Run) -> Report:
     benchmark = ran.benchmark
     benchmark.check_answered()
     scores = [_all_scores(benchmark, each.rankings, {}) for each in ran.ranked]
-    overall = [{**overall_scores(each), **_grouped(benchmark, each)} for each in scores]
+    overall = [_table_scores(benchmark, each) for each in scores]
     rows = [
         _row(ran, ranked, by_task, total) for ranked, by_task, total in zip(ran.ranked, scores, overall, strict=True)
     ]
@@ -143,12 +143,12 @@ def _all_scores(
     }
 
 
-def _grouped(benchmark: Benchmark, by_task: Mapping[str, Scores]) -> dict[str, Values]:
-    """Return figures with one value for each group of queries."""
-    found: dict[str, Values] = {}
+def _table_scores(benchmark: Benchmark, by_task: Mapping[str, Scores]) -> Scores:
+    """Return the values of the table's figures, over all queries or over groups of queries."""
+    found = overall_scores(by_task)
     for task in benchmark.tasks:
         found |= benchmark.grouped(task, by_task[task.name])
-    return found
+    return {name: found[name] for name in benchmark.figures or found if name in found}
 
 
 def _row(ran: Run, ranked: Ranked, by_task: Mapping[str, Scores], overall: Scores) -> Row:
@@ -282,7 +282,9 @@ def _examples(ran: Run, scores: Sequence[Mapping[str, Scores]]) -> list[Example]
     No two of the best, and no two of the worst, have the same references.
     """
     task = ran.benchmark.tasks[0]
-    values = list(scores[0][task.name].values())
+    found = scores[0][task.name]
+    shown = [name for name in ran.benchmark.figures or found if name in found]
+    values = [found[name] for name in shown if name not in ran.benchmark.lower_is_better]
     order = np.lexsort((-np.sum(values, axis=0), -values[0]))  # stable: equal ones stay in the file's order
     asked = [int(i) for i in order if ran.ranked[0].rankings[task.name][i]]
     best = _apart(task, [i for i in asked if any(each[i] for each in values)])

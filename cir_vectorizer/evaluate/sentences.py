@@ -1,7 +1,7 @@
 """Numbers and sentences of a report, as its page, its Markdown form and the terminal show them: fractions as percent."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cir_vectorizer.evaluate.metrics import Estimate
 from cir_vectorizer.evaluate.report import Comparison, Confusion, Report
@@ -49,7 +49,7 @@ def overview(report: Report) -> str:
     return " · ".join(parts)
 
 
-def verdict(comparison: Comparison, report: Report) -> str:
+def verdict(comparison: Comparison, lower_is_better: Sequence[str] = ()) -> str:
     """Return a comparison's leading figure as a sentence, "" if it has none."""
     name = next(iter(comparison.differences), None)
     if name is None:
@@ -60,7 +60,7 @@ def verdict(comparison: Comparison, report: Report) -> str:
     if found.low <= 0 <= found.high:
         difference = percent(found.value, sign=True)
         return f"On {name}, {row} and {other} cannot be told apart: {difference} points ({numbers})."
-    better = (found.value > 0) != (name in report.lower_is_better)
+    better = (found.value > 0) != (name in lower_is_better)
     points = percent(abs(found.value))
     return f"{row} is {'better' if better else 'worse'} than {other} by {points} points of {name} ({numbers})."
 

@@ -14,10 +14,13 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import Ask, open_collection
+from cir_vectorizer.evaluate.judged import read_judged
+from cir_vectorizer.evaluate.queries import Searching, judge
 from cir_vectorizer.models import set_defaults
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
+from tests.support.databases import ONE_OF_EACH, database_of
 
 COLOURS = {
     "red": (208, 32, 38),
@@ -154,18 +157,19 @@ def test_wrong_lines_are_named_and_the_others_judged(shop):
         good | {"image": "missing.png"},
         good | {"options": {"steps": 0}},
         good | {"group": []},
+        good | {"image": {"id": shop.ids["red0"].upper()}},
     ]
     result = shop.run(lines, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["queries"] == 1
-    assert "16 of 17 queries are left out." in report["summary"]
+    assert "17 of 18 queries are left out." in report["summary"]
     expected = {
         2: "not valid JSON", 4: "holds a list", 5: "relevant: is missing", 6: "relevant: is a string",
         7: "relevant: names no object", 8: "relevant.0: names 'no id'", 9: "relevant.0: is true or false",
         10: "a gain is a number from 0 on", 11: "relevant: names no object", 12: "relevant too",
         13: "unwanted: is an object", 14: "colour: is not a field", 15: "image.0: is a URL", 16: "missing.png does not exist",
-        17: "options.steps:", 18: "group: is a list",
+        17: "options.steps:", 18: "group: is a list", 19: "the query's own picture",
     }  # fmt: skip
     said = {line.partition("line ")[2].partition(":")[0]: line for line in result.stderr.splitlines()}
     assert set(said) == {str(number) for number in expected}
@@ -240,7 +244,7 @@ def test_composers_stand_side_by_side_and_are_compared_with_the_first(shop):
     report = json.loads(result.stdout)
     assert [row["name"] for row in report["rows"]] == ["text", "image", "sum"]
     assert report["queries"] == 20
-    assert "line 21: template: TextOnly reads no template" in result.stderr
+    assert "line 21: for text, template: TextOnly reads no template" in result.stderr
     assert [(each["row"], each["other"]) for each in report["comparisons"]] == [("image", "text"), ("sum", "text")]
     difference = report["comparisons"][0]["differences"]["NDCG@10"]
     assert difference["value"] == pytest.approx(value(report, "NDCG@10", 1) - value(report, "NDCG@10", 0))
@@ -339,3 +343,38 @@ def test_a_collection_of_another_program_is_judged_by_its_numbers(tmp_path, tiny
     assert value(report, "NDCG@10") == pytest.approx(counted_ndcg(nearest, {"3": 1, "4": 2}), abs=1e-9)
     curve = dict(map(tuple, report["rows"][0]["curves"]["recall"]))
     assert curve[20] == len({"3", "4"} & set(nearest[:20])) / 2
+
+
+@pytest.fixture(params=ONE_OF_EACH)
+def database(request, tmp_path):
+    found = database_of(request.param, request, tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("by", ["id", "sku", "number"])
+def test_every_database_gives_the_same_figures(shop, tiny, database, by):
+    collection = database.open("Judged")
+    sync(open_source(shop.folder / "catalog.csv"), collection, tiny)
+    keys = {
+        "id": {colour: [shop.ids[f"{colour}0"], shop.ids[f"{colour}1"]] for colour in COLOURS},
+        "sku": {colour: [f"S-{colour}"] for colour in COLOURS},
+        "number": {colour: [i] for i, colour in enumerate(COLOURS)},
+    }[by]
+    lines = [
+        {"image": {"id": keys["red"][0]}, "text": "in blue", "relevant": keys["blue"], "unwanted": keys["red"]},
+        {"text": "a white hat", "relevant": keys["white"], "unwanted": keys["black"]},
+        {"text": "a green shoe", "relevant": [*keys["green"], 99]},
+    ]
+    path = shop.folder / f"{by}.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    queries, problems = read_judged(path, by_column=by != "id")
+    assert problems == []
+    searching = Searching(id_column=None if by == "id" else by)
+    found = judge(queries, collection, {"tiny": tiny}, ["sum"], searching)
+    assert found.queries == 3
+    assert "1 judged object is not in the collection: 99." in found.summary
+    column = [] if by == "id" else ["--id-column", by]
+    expected = shop.report(lines, "--composer", "sum", *column)["rows"][0]["figures"]
+    for name, figure in found.rows[0].figures.items():
+        assert figure.value == pytest.approx(expected[name]["value"], abs=1e-9), name

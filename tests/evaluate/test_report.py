@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cir_vectorizer.cli.evaluate import shown
+from cir_vectorizer.cli.evaluate import showing
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import sentences
 from cir_vectorizer.evaluate.markdown import markdown
@@ -181,17 +181,19 @@ class TestMarkdown:
 class TestWording:
     def test_a_comparison_says_which_is_better_and_by_how_much(self):
         (comparison,) = small().comparisons
-        said = sentences.verdict(comparison, small())
+        said = sentences.verdict(comparison, small().lower_is_better)
         assert said == "lincir is better than sum by 22.2 points of R@10 (95 % interval +15.1 to +29.3, p < 0.001)."
 
     def test_a_difference_around_zero_is_none(self):
         comparison = Comparison("a", "b", {"R@10": Estimate(-0.004, -0.02, 0.01, 0.31)})
-        said = sentences.verdict(comparison, small())
+        said = sentences.verdict(comparison, small().lower_is_better)
         assert said == "On R@10, a and b cannot be told apart: −0.4 points (95 % interval −2.0 to +1.0, p = 0.31)."
 
     def test_less_can_be_better(self):
         comparison = Comparison("a", "b", {"NegRecall@10": Estimate(-0.1, -0.2, -0.05)})
-        assert sentences.verdict(comparison, small()).startswith("a is better than b by 10.0 points of NegRecall@10")
+        assert sentences.verdict(comparison, small().lower_is_better).startswith(
+            "a is better than b by 10.0 points of NegRecall@10"
+        )
         assert small().best("NegRecall@10") == pytest.approx(0.173)
         assert small().best("R@10") == pytest.approx(0.654)
         assert small().best("R@5") is None
@@ -311,7 +313,7 @@ class TestTerminal:
         report = small(rows=[Row("a composer with a name that is far too long for it", {}, named, milliseconds=12.3)])
         console = Console(width=80, record=True)
         with console.capture() as captured:
-            console.print(shown.table(report, 80))
+            console.print(showing.table(report, 80))
         lines = captured.get().splitlines()
         assert max(map(len, lines)) <= 80
         assert "50.0 ±3.0" in captured.get()
@@ -319,14 +321,14 @@ class TestTerminal:
         assert "more in report.md" in captured.get()
 
     def test_a_pipe_gets_all_of_it(self, capsys, tmp_path):
-        shown.show(small(), tmp_path)
+        showing.show(small(), tmp_path)
         printed = capsys.readouterr()
         assert "Use lincir: it is better." in printed.out
         assert re.search(r"lincir +65\.4 ±3\.0 +32\.7 ±3\.0 +17\.3 ±3\.0 +5\.0", printed.out)
         assert printed.err == f"Report: {tmp_path / 'report.html'}\n"
 
     def test_a_report_without_rows_has_no_table(self, capsys):
-        shown.show(BARE)
+        showing.show(BARE)
         assert capsys.readouterr().out == "empty\n0 queries · 0 pictures searched\n"
 
 

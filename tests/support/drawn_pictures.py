@@ -19,7 +19,7 @@ NOTE = "the pictures are drawn stand-ins under the names of the real ones"
 
 
 def draw(path: Path) -> None:
-    """Draw a picture that depends on the file's name alone; GeneCIS's boxes in real pictures need a larger one."""
+    """Draw a picture that depends on the file's name alone."""
     rng = random.Random(path.name)
 
     def colour() -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, database_options, needs
+from cir_vectorizer.cli.evaluate.showing import show
 
 if TYPE_CHECKING:
     from cir_vectorizer.evaluate.catalog import Judged
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 @needs("models")
 def catalog(
     address: str, names: tuple[str, ...], attributes: str | None, captions: str | None, language: str, queries: int,
-    objects: int, seed: int, apply: bool, out: Path, as_json: bool, device: str | None, api_key: str | None,
+    objects: int, seed: int, apply: bool, out: Path | None, as_json: bool, device: str | None, api_key: str | None,
     using: str | None, tenant: str | None, grpc: bool, grpc_port: int | None,
 ) -> None:  # fmt: skip
     """Judge composers on queries made of your own catalog, without labelling anything.
@@ -73,7 +74,6 @@ def catalog(
     """
     from cir_vectorizer.collections import OpenOptions, open_collection
     from cir_vectorizer.evaluate.catalog import Asking, judge
-    from cir_vectorizer.evaluate.report import write
 
     if captions is not None and attributes is not None:
         raise click.UsageError("--captions and --attributes say the same; give one of them")
@@ -85,14 +85,7 @@ def catalog(
         judged = judge(collection, models, asking, lambda sentence: click.echo(sentence, err=True))
     finally:
         collection.close()
-    write(judged.report, out)
-    if as_json:
-        click.echo(json.dumps(judged.report.to_json(), ensure_ascii=False))
-    else:
-        from cir_vectorizer.cli.evaluate.shown import show
-
-        show(judged.report)
-    click.echo(f"Report: {out / 'report.html'}", err=True)
+    show(judged.report, out, as_json)
     if apply:
         _apply(judged, models)
 

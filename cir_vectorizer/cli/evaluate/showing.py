@@ -1,26 +1,33 @@
-"""Output of the commands that end in a report, and their progress."""
+"""Output of the commands that end in a report: its files, its answer and main table in the terminal; and their progress."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from cir_vectorizer.evaluate.metrics import Estimate
     from cir_vectorizer.evaluate.report import Report
 
+_FIGURE, _GAP = 9, 2
+"""Width of a figure, and between two columns, in characters."""
 _LINE_EVERY_S = 5
 
 
-def show(report: "Report", out: Path | None, as_json: bool) -> None:
-    """Write a report into the folder `out`, if there is one, and print it: as JSON, or its summary and main table.
+def show(report: "Report", out: Path | None = None, as_json: bool = False) -> None:
+    """Write a report into the folder `out`, if there is one, and print it: as JSON, or its title, summary and main table.
 
     Raises:
         SourceError: the folder cannot be written.
     """
-    from cir_vectorizer.cli.evaluate import shown
     from cir_vectorizer.evaluate.report import write
 
     if out is not None:
@@ -28,9 +35,70 @@ def show(report: "Report", out: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.to_json(), ensure_ascii=False))
     else:
-        shown.show(report)
+        _print(report)
     if out is not None:
         click.echo(f"Report: {out / 'report.html'}", err=True)
+
+
+def _print(report: "Report") -> None:
+    from rich.console import Console
+
+    from cir_vectorizer.evaluate.sentences import overview
+
+    console = Console(file=sys.stdout, markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000  # lines are not wrapped in a pipe
+    console.print(report.title, style="bold")
+    console.print(overview(report), style="dim")
+    for sentence in report.summary:
+        console.print(sentence)
+    if report.rows:
+        console.print()
+        console.print(table(report, console.width))
+
+
+def table(report: "Report", width: int) -> "Table":
+    """Return the main table, with as many figures as fit: percent, and half the length of the 95 % interval.
+
+    Args:
+        width: characters of a line.
+    """
+    from rich.table import Table
+
+    from cir_vectorizer.evaluate.sentences import milliseconds
+
+    names = report.figure_names
+    timed = any(row.milliseconds is not None for row in report.rows)
+    widest = min(max(len(row.name) for row in report.rows), 3 * width // 8)
+    heads = {name: wrap(name, _FIGURE, break_long_words=False) for name in names}
+    columns = [max(_FIGURE, *map(len, heads[name])) + _GAP for name in names]
+    left = width - widest - (_FIGURE + _GAP if timed else 0)
+    shown = [name for i, name in enumerate(names) if i == 0 or sum(columns[: i + 1]) <= left]
+    hidden = len(names) - len(shown)
+    caption = f"in %, ± half of the 95 % interval{f'; {hidden} more in report.md' if hidden else ''}"
+    made = Table(box=None, padding=(0, _GAP, 0, 0), caption=caption, caption_justify="left", pad_edge=False)
+    made.add_column("", max_width=widest, overflow="fold")
+    for name in shown:
+        made.add_column("\n".join(heads[name]), justify="right", no_wrap=True)
+    if timed:
+        made.add_column("ms a query", justify="right", no_wrap=True)
+    best = {name: report.best(name) for name in shown}
+    for row in report.rows:
+        figures = [_cell(row.figures.get(name), best[name]) for name in shown]
+        made.add_row(row.name, *figures, *([milliseconds(row.milliseconds)] if timed else []))
+    return made
+
+
+def _cell(estimate: "Estimate | None", best: float | None) -> "Text":
+    from rich.text import Text
+
+    from cir_vectorizer.evaluate.sentences import NONE, percent
+
+    if estimate is None:
+        return Text(NONE)
+    half = percent((estimate.high - estimate.low) / 2)
+    style = "bold" if round(estimate.value, 3) == best else ""
+    return Text.assemble((percent(estimate.value), style), (f" ±{half}", "dim"))
 
 
 def counting(items: str) -> Callable[[int, int], None]:

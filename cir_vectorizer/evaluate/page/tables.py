@@ -106,7 +106,7 @@ def cost(report: Report) -> str:
 
 def comparisons(report: Report) -> str:
     """Return the paired differences, in words and as tables, one for each figure."""
-    said = [sentence for each in report.comparisons if (sentence := verdict(each, report))]
+    said = [sentence for each in report.comparisons if (sentence := verdict(each, report.lower_is_better))]
     words = items(said[:_SENTENCES])
     if said[_SENTENCES:]:
         words += folded(f"{len(said) - _SENTENCES:,} more", items(said[_SENTENCES:]))
@@ -190,8 +190,8 @@ def _shaded(report: Report, rows: Sequence[Row], division: str, figure: str) -> 
     values = [known[figure].value for each in found.values() for known in each if figure in known]
     low, high = min(values), max(values)
 
-    def cells(each: Sequence[Figures]) -> Iterator[str]:
-        best = report.best(figure, each) if len(each) > 1 else None
+    def cells(part: str, each: Sequence[Figures]) -> Iterator[str]:
+        best = report.best(figure, (division, part)) if len(each) > 1 else None
         for known in each:
             if (estimate := known.get(figure)) is None:
                 yield cell(NONE, "number")
@@ -201,7 +201,7 @@ def _shaded(report: Report, rows: Sequence[Row], division: str, figure: str) -> 
             number = f"<b>{number}</b>" if round(estimate.value, 3) == best else number
             yield cell(number, "shade", f"--shade: {shade:.2f}", f"95 % interval {interval(estimate)}")
 
-    lines = [[name(part), *cells(each)] for part, each in list(found.items())[:MOST_PARTS]]
+    lines = [[name(part), *cells(part, each)] for part, each in list(found.items())[:MOST_PARTS]]
     left = len(found) - MOST_PARTS
     more = f"<p>The first {MOST_PARTS} of {len(found):,}; report.md has all.</p>" if left > 0 else ""
     head = ["<th></th>", *(heading(row.name) for row in rows)]
