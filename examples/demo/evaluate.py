@@ -1,4 +1,4 @@
-"""Composed retrieval on the drawn shop: its queries put to each composer and to the swept sum; `cir_vectorizer.evaluate` judges."""
+"""Composed retrieval on the drawn shop: each composer and the swept sum, judged with `cir_vectorizer.evaluate.metrics`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
