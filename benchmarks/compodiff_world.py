@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.negative_text import HEADINGS, counted, has_unwanted, ranked
+from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.models import Vectorizer, Work, load
 from cir_vectorizer.query import ComposedQuery
 from examples.demo.catalog import HELD_OUT, Query, catalog, pictures, queries
-from examples.demo.evaluate import by_wording, composed, embed_drawn, paired_bootstrap, score, slices, unit
-from examples.demo.harder import UnwantedQuery, mask_queries, mcnemar, top, unwanted_queries
+from examples.demo.evaluate import KS, Hits, by_wording, composed, embed_drawn, score, slices, unit
+from examples.demo.harder import UnwantedQuery, mask_queries, unwanted_queries
 from examples.demo.make_compodiff import lessons, training_data
 from examples.demo.run import show_wordings
 
@@ -95,9 +96,9 @@ def edits(shop: Shop, asked: list[Query]) -> None:
         print(f"{name:16} R@1 {found.recall()['R@1']:.3f}  R@10 {found.recall()['R@10']:.3f}  R@1 by kind: {parts}")
     show_wordings(hits, by_wording(asked, shop.products, lessons().transitions()))
     for other in ("regressor", "lincir_published"):
-        for k in (1, 10):
-            mean, low, high = paired_bootstrap(hits["compodiff"].at[k], hits[other].at[k])
-            print(f"  CompoDiff - {other}, R@{k}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+        for k in KS:
+            gain = metrics.paired(hits["compodiff"].at[k], hits[other].at[k])
+            print(f"  CompoDiff - {other}, R@{k}: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
 
 
 def negative_text(shop: Shop) -> None:
@@ -157,13 +158,14 @@ def masks(shop: Shop) -> None:
         vectors = np.concatenate(
             [shop.model.run([work_of(q, said, hidden) for q in asked[at : at + 64]]) for at in range(0, len(asked), 64)]
         )
-        rows = top(vectors, shop.index)
-        good = np.array([[shop.products[i] == q.target for i in row] for row, q in zip(rows, asked, strict=True)])
-        hits[name] = good
-        print(f"{name:24} R@1 {good[:, 0].mean():.3f}  R@10 {good.any(axis=1).mean():.3f}")
-    for k in (1, 10):
-        with_mask, control = (hits[name][:, :k].any(axis=1) for name in ("mask", "same pixels, mask zero"))
-        print(f"  R@{k}: McNemar p = {mcnemar(with_mask, control):.2g} (below 0.01 wanted)")
+        ranking = metrics.top(vectors @ shop.index.T, max(KS))
+        right = np.array([[shop.products[i] == q.target for i in row] for row, q in zip(ranking, asked, strict=True)])
+        hits[name] = Hits({k: metrics.hits(right, k) for k in KS})
+        recall = hits[name].recall()
+        print(f"{name:24} R@1 {recall['R@1']:.3f}  R@10 {recall['R@10']:.3f}")
+    for k in KS:
+        gain = metrics.paired(hits["mask"].at[k], hits["same pixels, mask zero"].at[k])
+        print(f"  R@{k}: p = {gain.p:.2g} (below 0.01 wanted)")
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cir_vectorizer.evaluate.metrics import paired
 from cir_vectorizer.models import Vectorizer, load
 from examples.demo.catalog import QUERY_WORDINGS, catalog, queries
-from examples.demo.evaluate import Hits, Part, by_wording, composed_vectors, evaluate, paired_bootstrap, score, unit
+from examples.demo.evaluate import Hits, Part, by_wording, composed_vectors, evaluate, score, unit
 from examples.demo.make_compodiff import lessons
 from examples.demo.run import (
     EDITS_TRAINING,
@@ -75,8 +76,8 @@ def main() -> None:
                 ("lincir_published", published),
                 *((name, base[name]) for name in ("best_sum", "compodiff")),
             ):
-                mean, low, high = paired_bootstrap(own.at[1], hits.at[1])
-                print(f"  edit-aware - {other}, R@1: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+                gain = paired(own.at[1], hits.at[1])
+                print(f"  edit-aware - {other}, R@1: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
         for name, hits_of_seeds in found.items():
             print(f"{name}, {len(hits_of_seeds)} seeds, mean ± standard deviation: {spread(hits_of_seeds, parts)}")
 

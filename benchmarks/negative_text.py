@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.models import Vectorizer, load
 from examples.demo.catalog import Product, Query, catalog, pictures
 from examples.demo.evaluate import Vectors, composed, composed_vectors, embed_drawn, rank, score, unit
@@ -69,7 +70,7 @@ def ranked(
         given.append(
             {"image": image, "text": query.edit.text, "composer": composer, "options": dict(options or {}), **words}
         )
-    return rank(composed(model, given), [query.edit for query in asked], unit(raw), 10)
+    return rank(composed(model, given), [query.edit.reference for query in asked], unit(raw), 10)
 
 
 def has_unwanted(query: UnwantedQuery, product: Product) -> bool:
@@ -84,9 +85,10 @@ def counted(asked: Sequence[UnwantedQuery], rows: npt.NDArray[np.intp], products
         rows: (queries, 10) indices of the results.
     """
     pairs = list(zip(asked, rows, strict=True))
-    unwanted = np.mean([[has_unwanted(query, products[i]) for i in row] for query, row in pairs])
+    unwanted = np.array([[has_unwanted(query, products[i]) for i in row] for query, row in pairs])
     wanted = np.array([[query.wanted(products[i]) for i in row] for query, row in pairs])
-    return Counted(float(unwanted), float(wanted.any(axis=1).mean()), float(wanted.mean()))
+    values = metrics.precision(unwanted, 10), metrics.hits(wanted, 10), metrics.precision(wanted, 10)
+    return Counted(*(float(each.mean()) for each in values))
 
 
 def removal_queries(products: Sequence[Product], words: str, count: int, seed: int) -> list[Query]:

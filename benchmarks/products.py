@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cir_vectorizer.evaluate.wordings import Wordings, singular
+
 HELD_OUT_SHARE = 0.25
 
-_PAIRS = {
-    "shoes", "sandals", "heels", "flats", "flops", "trousers", "jeans", "shorts", "socks", "sunglasses", "briefs", "pants",
-    "capris", "leggings", "tights", "stockings", "gloves", "cufflinks", "boots", "clogs", "boxers", "pyjamas", "tracksuits",
-    "bottoms", "slippers", "dungarees", "earrings",
-}  # fmt: skip
-"""Words for things that come in pairs or have no singular; they take no article."""
+_ENGLISH = Wordings()
 _GENDERS = {"Men": "men", "Women": "women", "Boys": "boys", "Girls": "girls", "Unisex": "men and women"}
 
 WORDINGS = {
@@ -42,7 +39,7 @@ class Product:
     gender: str
 
     def __str__(self) -> str:
-        return with_article(f"{self.colour} {self.type}")
+        return _ENGLISH.with_article(f"{self.colour} {self.type}")
 
 
 @dataclass(frozen=True)
@@ -65,29 +62,9 @@ class Query:
     wording: str
 
 
-def with_article(name: str) -> str:
-    """Return a name with its article, "a red shirt"; a pair has none, "red shoes"."""
-    if name.split()[-1] in _PAIRS:
-        return name
-    return f"{'an' if name[:1] in tuple('aeiou') else 'a'} {name}"
-
-
 def type_in_words(name: str) -> str:
     """Return an article type as people say it: "Tshirts" is "t-shirt", "Casual Shoes" stays plural."""
-    *before, last = re.sub(r"\btshirt", "t-shirt", name.lower()).split()
-    if last not in _PAIRS and last.endswith("s") and not last.endswith("ss"):
-        endings = (
-            ("ties", "tie"),
-            ("ies", "y"),
-            ("ches", "ch"),
-            ("shes", "sh"),
-            ("sses", "ss"),
-            ("rves", "rf"),
-            ("s", ""),
-        )
-        plural, singular = next(pair for pair in endings if last.endswith(pair[0]))
-        last = last.removesuffix(plural) + singular
-    return " ".join([*before, last])
+    return singular(re.sub(r"\btshirt", "t-shirt", name.lower()))
 
 
 def read_items(data: Path) -> list[Item]:
@@ -128,5 +105,5 @@ def make_queries(products: Sequence[Product], count: int, seed: int) -> list[Que
             continue
         target = rng.choice(targets)
         wording, value = rng.choice(WORDINGS[kind]), getattr(target, kind)
-        found.append(Query(reference, wording.format(v=value, a=with_article(value)), target, kind, wording))
+        found.append(Query(reference, wording.format(v=value, a=_ENGLISH.with_article(value)), target, kind, wording))
     return found

@@ -46,13 +46,14 @@ from benchmarks.products import (
 from cir_vectorizer.backbones import BackboneSpec, load_backbone, tiny
 from cir_vectorizer.backbones import open_clip as open_clip_loader
 from cir_vectorizer.digests import PartsDigest
+from cir_vectorizer.evaluate.metrics import Values, estimate, paired
 from cir_vectorizer.models import load
 from cir_vectorizer.models.vectorizer import Vectorizer
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.captions.reading import read_captions
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.training import train as train_phi
-from examples.demo.evaluate import Hits, Vectors, composed_vectors, paired_bootstrap, rank, unit
+from examples.demo.evaluate import KS, Hits, Vectors, composed_vectors, score, unit
 from examples.demo.make_tiny import CONFIG as TINY
 from examples.demo.make_tiny import NORM, normalise, rescale, train, used_tokens
 
@@ -60,7 +61,6 @@ CONFIG = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": 96, "patch_
 SIDE, KEPT, LEAST = CONFIG["vision_cfg"]["image_size"], 112, 80
 """Sides in pixels of the small CLIP's input, of the stored photos, and of the smallest random crop."""
 QUERIES = 600
-KS = (1, 10)
 CLIP_SETTINGS = {"steps": 2000, "batch": 192, "lr": 1.5e-3, "titles": 0.5, "seed": 0}
 PUBLISHED, EDIT_AWARE, COMPODIFF = "LinCIR as published", "LinCIR, edit-aware", "compodiff"
 PHI_SETTINGS = {"steps": 1000, "batch_size": 256, "lr": 1e-3, "seed": 0}
@@ -130,13 +130,6 @@ def embed(model: Vectorizer, items: Sequence[Item]) -> Vectors:
     return np.concatenate(parts)
 
 
-def hits_of(vectors: Vectors, queries: Sequence[Query], products: Sequence[Product], index: Vectors) -> Hits:
-    """Tell for each query whether a right product, other than the reference, is among the first 1 and 10 results."""
-    top = rank(vectors, queries, index, max(KS))
-    good = np.array([[products[i] == query.target for i in row] for row, query in zip(top, queries, strict=True)])
-    return Hits({k: good[:, :k].any(axis=1) for k in KS})
-
-
 def sums(images: Vectors, texts: Vectors, weight: float) -> Vectors:
     """Return weight · picture + (1 − |weight|) · text, where both are unit vectors. (queries, dim)"""
     return weight * unit(images) + (1 - abs(weight)) * unit(texts)
@@ -147,7 +140,7 @@ def best_weight(
 ) -> float:
     """Return the picture's weight, from −1 to 1 in steps of 0.05, with the highest R@10."""
     trials = [round(0.05 * step, 2) for step in range(-20, 21)]
-    return max(trials, key=lambda w: hits_of(sums(images, texts, w), queries, products, index).at[10].mean())
+    return max(trials, key=lambda w: score(sums(images, texts, w), queries, products, index).at[10].mean())
 
 
 def vectors_of(
@@ -252,10 +245,10 @@ def _with_compodiff(learnt: Sequence[Item], folder: Path) -> Path:
     return out
 
 
-def shown(hits: npt.NDArray[np.bool_]) -> str:
+def shown(hits: Values) -> str:
     """Return a recall with its 95 % interval, as text."""
-    mean, low, high = paired_bootstrap(hits, np.zeros_like(hits))
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    found = estimate(hits)
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def report(found: Mapping[str, Hits], queries: Sequence[Query], weights: Mapping[str, float]) -> None:
@@ -288,8 +281,8 @@ def report(found: Mapping[str, Hits], queries: Sequence[Query], weights: Mapping
     pairs = [(EDIT_AWARE, PUBLISHED), (EDIT_AWARE, best), (PUBLISHED, best)]
     for ours, theirs in (*pairs, *([(COMPODIFF, EDIT_AWARE)] if COMPODIFF in found else [])):
         for k in KS:
-            mean, low, high = paired_bootstrap(found[ours].at[k], found[theirs].at[k])
-            print(f"{ours} - {theirs}, R@{k}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+            gain = paired(found[ours].at[k], found[theirs].at[k])
+            print(f"{ours} - {theirs}, R@{k}: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
 
 
 def main() -> None:
@@ -305,7 +298,7 @@ def main() -> None:
     raw = embed(model, shop)
     tuned_on, queries = (make_queries(products, arguments.queries, seed) for seed in (11, 12))
     rows, weights = vectors_of(model, published, raw, products, queries, tuned_on, titles)
-    found = {name: hits_of(vectors, queries, products, unit(raw)) for name, vectors in rows.items()}
+    found = {name: score(vectors, queries, products, unit(raw)) for name, vectors in rows.items()}
     report(found, queries, weights)
     ceiling = found["target in words"].at[10].mean()
     if not (ceiling >= 0.70 and math.isfinite(ceiling)):

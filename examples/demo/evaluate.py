@@ -1,4 +1,4 @@
-"""Composed retrieval on the drawn shop: recall of each composer, the swept sum, and a paired bootstrap."""
+"""Composed retrieval on the drawn shop: each composer and the swept sum, judged with `cir_vectorizer.evaluate.metrics`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.models import Vectorizer
 from examples.demo.catalog import HELD_OUT, Product, Query, Transition, changes, full_caption
 
@@ -17,9 +18,9 @@ KS = (1, 10)
 
 @dataclass(frozen=True)
 class Hits:
-    """Hits of queries: `at[k]`, (queries,) bool, tells whether a hit is among the first k results, for k of 1 and 10."""
+    """Hits of queries: `at[k]`, (queries,), is 1 where a hit is among the first k results, else 0; for k of 1 and 10."""
 
-    at: Mapping[int, npt.NDArray[np.bool_]]
+    at: Mapping[int, metrics.Values]
 
     def recall(self, rows: Sequence[int] | None = None) -> dict[str, float]:
         """Return `{"R@1": …, "R@10": …}`, one entry for each k, over all queries or those in `rows`."""
@@ -42,13 +43,11 @@ def unit(vectors: Vectors) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def rank(vectors: Vectors, queries: Sequence[Query], index: Vectors, count: int) -> npt.NDArray[np.intp]:
+def rank(vectors: Vectors, references: Sequence[int], index: Vectors, count: int) -> npt.NDArray[np.intp]:
     """Return the nearest `count` pictures for each query, without its reference. (queries, count)"""
-    similarity = unit(vectors) @ index.T
-    similarity[np.arange(len(queries)), [query.reference for query in queries]] = -np.inf
-    if count == 1:  # faster than sorting, with the same result: the first of equal ones
-        return similarity.argmax(axis=1)[:, None]
-    return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    similarities = unit(vectors) @ index.T
+    similarities[np.arange(len(references)), references] = -np.inf
+    return metrics.top(similarities, count)
 
 
 def score(
@@ -63,9 +62,9 @@ def score(
         index: (products, dim) unit vectors.
         ks: numbers of first results in which hits are looked for.
     """
-    top = rank(vectors, queries, index, max(ks))
-    good = np.array([[products[i] == query.target for i in row] for row, query in zip(top, queries, strict=True)])
-    return Hits({k: good[:, :k].any(axis=1) for k in ks})
+    ranking = rank(vectors, [query.reference for query in queries], index, max(ks))
+    right = np.array([[products[i] == query.target for i in row] for row, query in zip(ranking, queries, strict=True)])
+    return Hits({k: metrics.hits(right, k) for k in ks})
 
 
 def text_vectors(vectorizer: Vectorizer, queries: Sequence[Query], prompted: bool) -> Vectors:
@@ -92,18 +91,15 @@ def sweep_sum(
         queries: the validation queries.
     """
     images, index = raw_index[[query.reference for query in queries]], unit(raw_index)
-    best = None
+    found = []
     for prompted in (False, True):
         texts = text_vectors(vectorizer, queries, prompted)
         for weight in np.round(np.arange(-1, 1.0001, 0.05), 2):
             for as_unit in (False, True):
                 trial = BestSum(float(weight), float(round(1 - abs(weight), 2)), as_unit, prompted, 0.0)
                 hits = score(sum_vectors(images, texts, trial), queries, products, index, ks=(1,))
-                value = float(np.mean(hits.at[1]))
-                if best is None or value > best.validation:
-                    best = BestSum(trial.image_weight, trial.text_weight, as_unit, prompted, value)
-    assert best is not None
-    return best
+                found.append(replace(trial, validation=float(np.mean(hits.at[1]))))
+    return max(found, key=lambda trial: trial.validation)
 
 
 def evaluate(
@@ -219,12 +215,7 @@ def _part(
     return Part(rows, len(asked), sum(change in known for change in asked), held_out)
 
 
-def paired_bootstrap(
-    ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_], draws: int = 10_000
-) -> tuple[float, float, float]:
-    """Return the mean difference of two hit lists over the same queries, and the ends of its 95 % bootstrap interval."""
-    difference = ours.astype(float) - theirs.astype(float)
-    picked = np.random.default_rng(0).integers(0, len(difference), (draws, len(difference)))
-    means = difference[picked].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(difference.mean()), float(low), float(high)
+def paired_bootstrap(ours: metrics.Values, theirs: metrics.Values) -> tuple[float, float, float]:
+    """Return `metrics.paired` as a tuple: the mean difference and the ends of its 95 % interval."""
+    found = metrics.paired(ours, theirs)
+    return found.value, found.low, found.high

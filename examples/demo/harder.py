@@ -4,8 +4,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from examples.demo.catalog import CATEGORIES, COLOURS, PATTERNS, Box, Product, Query, draw_scene, queries
@@ -66,23 +64,3 @@ def mask_queries(products: Sequence[Product], count: int, seed: int, size: int =
         text = f"is a {value} instead" if which == "category" else f"is {value}"
         found.append(MaskQuery(picture, box, text, target))
     return found
-
-
-def top(vectors: npt.NDArray[np.float32], index: npt.NDArray[np.float32], count: int = 10) -> npt.NDArray[np.intp]:
-    """Return the nearest `count` pictures for each query. (queries, count)"""
-    return np.argsort(-(vectors @ index.T), axis=1, kind="stable")[:, :count]
-
-
-def without(ranked: npt.NDArray[np.intp], references: Sequence[int]) -> list[list[int]]:
-    """Return the rankings without each query's own picture."""
-    return [[int(i) for i in row if i != own] for row, own in zip(ranked, references, strict=True)]
-
-
-def mcnemar(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> float:
-    """Return the two-sided p of McNemar's exact test on two hit lists over the same queries."""
-    from math import comb
-
-    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    n = better + worse
-    tail = sum(comb(n, k) for k in range(max(better, worse), n + 1)) / 2**n
-    return min(1.0, 2 * tail)

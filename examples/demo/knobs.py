@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from cir_vectorizer.evaluate.metrics import top
 from cir_vectorizer.models import load
 from examples.demo.catalog import catalog, pictures
 from examples.demo.evaluate import embed_drawn, unit
-from examples.demo.harder import top
 
 SIDE, GAP, LABEL, SHOWN = 76, 6, 250, 8
 REFERENCE_PRODUCT = ("dress", "red", "striped")
@@ -43,7 +43,6 @@ def main() -> None:
     products = catalog(1500)
     drawn = list(pictures(products, size=128))
     raw = embed_drawn(model, drawn)
-    index = unit(raw)
     knobs = model.composers["compodiff"].knobs  # type: ignore[attr-defined]
     usual = (knobs.image_scale, knobs.text_scale)
     reference = next(i for i, p in enumerate(products) if (p.category, p.colour, p.pattern) == REFERENCE_PRODUCT)
@@ -56,7 +55,7 @@ def main() -> None:
                 own if own is not None else default for own, default in zip(given["guidance"], usual, strict=True)
             ]
         asked.append({"image": image, "text": TEXT, "composer": "compodiff", "options": given})
-    found = top(model.compose(asked).vectors, index, SHOWN)
+    found = top(model.compose(asked).vectors @ unit(raw).T, SHOWN)
     width = LABEL + SHOWN * (SIDE + GAP) + GAP
     sheet = Image.new("RGB", (width, (len(ROWS) + 1) * (SIDE + GAP) + GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cir_vectorizer.evaluate.metrics import top
 from cir_vectorizer.models import Vectorizer
 from examples.demo.catalog import Product, Query
 from examples.demo.evaluate import BestSum, Hits, composed_vectors, rank, sum_vectors, text_vectors, unit
-from examples.demo.harder import mask_queries, top, unwanted_queries, without
+from examples.demo.harder import mask_queries, unwanted_queries
 
 SHOWN_QUERIES = 18
 SHOWN_RESULTS = 6
@@ -56,14 +57,14 @@ def write(
     """
     shown = list(queries[:SHOWN_QUERIES])
     index = unit(raw)
-    references = raw[[query.reference for query in shown]]
+    references = [query.reference for query in shown]
     ranked = {
         "LinCIR": composed_vectors(vectorizer, raw, shown, "lincir"),
         "CompoDiff": composed_vectors(vectorizer, raw, shown, "compodiff"),
-        "best sum": sum_vectors(references, text_vectors(vectorizer, shown, best.prompted), best),
+        "best sum": sum_vectors(raw[references], text_vectors(vectorizer, shown, best.prompted), best),
         "text only": text_vectors(vectorizer, shown, prompted=False),
     }
-    rankings = {name: rank(vectors, shown, index, SHOWN_RESULTS) for name, vectors in ranked.items()}
+    rankings = {name: rank(vectors, references, index, SHOWN_RESULTS) for name, vectors in ranked.items()}
     cards = "\n".join(_card(folder, i, query, products, rankings) for i, query in enumerate(shown))
     content = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -97,9 +98,9 @@ def _negative_cards(folder: Path, vectorizer: Vectorizer, raw: np.ndarray, produ
         for name, composer in (("LinCIR", "lincir"), ("CompoDiff", "compodiff")):
             asked = {"image": {"vector": raw[at].tolist()}, "text": text, "composer": composer}
             vectors = vectorizer.compose([asked, {**asked, "negative_text": query.unwanted}]).vectors
-            found = without(top(vectors, index, SHOWN_RESULTS + 1), [at, at])
+            found = rank(vectors, [at, at], index, SHOWN_RESULTS)
             for label, row in zip((name, f"{name}, not “{query.unwanted}”"), found, strict=True):
-                rows.append((label, [(i, query.wanted(products[i])) for i in row[:SHOWN_RESULTS]]))
+                rows.append((label, [(int(i), query.wanted(products[i])) for i in row]))
         cards.append(_asked(_picture(folder, at, 150), text, f"but not “{query.unwanted}”", rows, folder, products))
     return "\n".join(cards)
 
@@ -112,7 +113,7 @@ def _mask_cards(folder: Path, vectorizer: Vectorizer, raw: np.ndarray, products:
         asked = {"image": buffer.getvalue(), "text": query.text, "composer": "compodiff"}
         rows = []
         for name, given in (("no mask", asked), ("with mask", {**asked, "mask": {"box": query.box}})):
-            (found,) = top(vectorizer.compose([given]).vectors, index, SHOWN_RESULTS)
+            (found,) = top(vectorizer.compose([given]).vectors @ index.T, SHOWN_RESULTS)
             rows.append((name, [(int(i), products[i] == query.target) for i in found]))
         shown = query.picture.resize((150, 150)).convert("RGBA")
         veil = Image.new("RGBA", shown.size)

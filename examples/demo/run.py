@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cir_vectorizer.collections import open_collection
+from cir_vectorizer.evaluate.metrics import paired
 from cir_vectorizer.models import load, read_record
 from examples.demo import page
 from examples.demo.catalog import HELD_OUT, Product, caption, catalog, draw, queries, rough_captions
-from examples.demo.evaluate import BestSum, Hits, Part, blank_edit, by_wording, evaluate, paired_bootstrap, slices
+from examples.demo.evaluate import BestSum, Hits, Part, blank_edit, by_wording, evaluate, slices
 from examples.demo.make_compodiff import lessons
 
 PICTURES = 3000
@@ -179,8 +180,8 @@ def summary(
 
 def difference(hits: dict[str, Hits], other: str) -> dict[str, object]:
     """Return the mean of LinCIR's R@1 minus another's, and its 95 % bootstrap interval."""
-    mean, low, high = paired_bootstrap(hits["lincir"].at[1], hits[other].at[1])
-    return {"R@1": round(mean, 4), "95%": [round(low, 4), round(high, 4)]}
+    found = paired(hits["lincir"].at[1], hits[other].at[1])
+    return {"R@1": round(found.value, 4), "95%": [round(found.low, 4), round(found.high, 4)]}
 
 
 def main() -> None:
@@ -231,6 +232,7 @@ def main() -> None:
     )
     page.write(folder, vectorizer, raw, products, test, hits, best, triplets)
     print(f"\n{time.monotonic() - started:.0f} s in all; open {folder / 'index.html'}")
+    print(f"for a report on this shop: cir-vectorizer evaluate catalog --in {address} --model {model}")
 
 
 if __name__ == "__main__":
