@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cir_vectorizer.evaluate.wordings import Wordings, singular
+from cir_vectorizer.evaluate.catalog.wordings import Wordings, singular
 
 HELD_OUT_SHARE = 0.25
 
