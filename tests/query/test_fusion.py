@@ -258,6 +258,21 @@ class TestDefaults:
             query = {**QUERY, "composer": composer}
             close(vector_of(model, query, **asked), vector_of(tiny, query, **as_if))
 
+    @pytest.mark.parametrize("weights", [{"image": 0.0, "text": 1.0}, {"image": 1.0, "text": 0.0}])
+    def test_weights_of_picture_and_text_leave_a_query_with_one_of_them_alone(self, folder, tiny, weights):
+        """So `like` and `unlike` of a search, pictures alone for the query's composer, work with any defaults."""
+        set_defaults(folder, "sum", {"weights": weights})
+        model = load(str(folder), "cpu")
+        for query in (
+            {"image": RED, "composer": "sum"},
+            {"text": "a hat", "negative_text": "straw", "composer": "sum"},
+        ):
+            close(vector_of(model, query), vector_of(tiny, query))
+        close(
+            vector_of(model, {**QUERY, "composer": "sum"}),
+            vector_of(tiny, {**QUERY, "composer": "sum"}, weights=weights),
+        )
+
     def test_plain_searches_stay_plain_whatever_the_default_composer(self, folder, tiny):
         set_defaults(folder, "sum", {"weights": {"image": 0.3, "text": 0.7}, "fusion": {"b": 0.5, "a": 0.2}})
         model = load(str(folder), "cpu")
