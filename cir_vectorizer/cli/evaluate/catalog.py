@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 @click.option(
     "--language", default="en", show_default=True, help="Language of columns, captions and queries: en or de."
 )
-@click.option("--queries", type=click.IntRange(40, 100_000), default=600, show_default=True, help="Queries to make.")
+@click.option("--queries", type=click.IntRange(40, 20_000), default=600, show_default=True, help="Queries to make.")
 @click.option(
     "--objects",
-    type=click.IntRange(20, 1_000_000),
+    type=click.IntRange(20, 200_000),
     default=20_000,
     show_default=True,
     help="Largest number of objects to search; a larger collection is sampled.",

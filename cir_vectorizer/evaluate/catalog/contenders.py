@@ -8,6 +8,7 @@ interpolation, which no composer offers, are computed here.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ LEAST_GAIN = 0.01
 FUSED = ", fused"
 """End of the name of a composer's row with the best fusion."""
 _BATCH = 64
+_MOST_SIMILARITIES = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -66,34 +68,46 @@ class Contender:
 
 
 class Bench:
-    """Queries for choosing and the objects that they search: scores of settings, from similarities or vectors.
+    """Queries for choosing and the objects that they search: scores of settings, which are mixes of similarities.
 
-    A score is the mean of R@1 and R@10.
+    A score is the mean of R@1 and R@10. Memory is bounded: similarities are computed for some of the queries at a time.
     """
 
     def __init__(self, objects: Objects, answers: Answers) -> None:
         self.index = objects.vectors
-        self._references = answers.references
-        self._wanted = answers.wanted[:, answers.group]
-        self._wanted[np.arange(len(self._wanted)), self._references] = False
-
-    def similarities(self, vectors: Vectors) -> Vectors:
-        """Return (queries, objects) dot products."""
-        found: Vectors = vectors @ self.index.T
-        return found
-
-    def values(self, similarities: Vectors) -> metrics.Values:
-        """Return each query's score: the mean of its hits at 1 and at 10."""
-        best = np.where(self._wanted, similarities, -np.inf).max(axis=1, keepdims=True)
-        above = similarities > best
-        above[np.arange(len(above)), self._references] = False
-        ranks = above.sum(axis=1)
-        values: metrics.Values = ((ranks < 1).astype(np.float64) + (ranks < 10)) / 2
-        return values
+        self._answers = answers
 
     def score(self, vectors: Vectors) -> float:
-        """Return the mean score of query vectors."""
-        return float(self.values(self.similarities(vectors)).mean())
+        """Return the mean score of query vectors. (queries, dim)"""
+        return float(self.sweep([vectors], [lambda similarities: similarities]).mean())
+
+    def sweep(self, parts: Sequence[Vectors], mixes: Sequence[Callable[..., Vectors]]) -> metrics.Values:
+        """Return the scores of mixes of vectors, mixed by their similarities. (mixes, queries)
+
+        Args:
+            parts: (queries, dim) each.
+            mixes: linear functions of one array for each part; the length of a query's vector does not change its ranking.
+        """
+        values = np.empty((len(mixes), len(self._answers.references)))
+        for rows in blocks(len(self._answers.references), len(self.index)):
+            similarities = [part[rows] @ self.index.T for part in parts]
+            wanted = self._answers.wanted[rows][:, self._answers.group]
+            references = self._answers.references[rows]
+            own = np.arange(len(references)), references
+            wanted[own] = False
+            for number, mix in enumerate(mixes):
+                mixed = mix(*similarities)
+                above = mixed > np.where(wanted, mixed, -np.inf).max(axis=1, keepdims=True)
+                above[own] = False
+                ranks = above.sum(axis=1)
+                values[number, rows] = ((ranks < 1).astype(np.float64) + (ranks < 10)) / 2
+        return values
+
+
+def blocks(queries: int, objects: int) -> Iterator[slice]:
+    """Yield slices of queries, each of at most about `_MOST_SIMILARITIES` similarities to all objects."""
+    step = max(1, _MOST_SIMILARITIES // objects)
+    yield from (slice(at, at + step) for at in range(0, queries, step))
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ class Asked:
         """Return made queries with the objects' own vectors as pictures."""
         asked = [{"image": objects.reference(query.reference), "text": query.text} for query in queries]
         pictures = objects.vectors[[query.reference for query in queries]]
-        return cls(asked, pictures, model.embed_texts([query.text for query in queries]))
+        return cls(asked, pictures, embed_texts(model, [query.text for query in queries]))
 
     @property
     def sample(self) -> ComposedQuery:
@@ -126,6 +140,11 @@ class Asked:
         began = time.monotonic()
         parts = [model.compose(asked[at : at + _BATCH]).vectors for at in range(0, len(asked), _BATCH)]
         return np.concatenate(parts), 1000 * (time.monotonic() - began) / len(asked)
+
+
+def embed_texts(model: "Vectorizer", texts: Sequence[str]) -> Vectors:
+    """Embed texts some at a time. (texts, dim)"""
+    return np.concatenate([model.embed_texts(texts[at : at + _BATCH]) for at in range(0, len(texts), _BATCH)])
 
 
 def contenders(
@@ -175,11 +194,10 @@ def _settings(
     if now is not None:
         yield ", as set now", now, bench.score(choosing.compose(model, composer, now)[0])
     if _sums(takes):
-        scores = {w: bench.score(w * choosing.pictures + (1 - w) * choosing.texts) for w in WEIGHTS}
-        weight = max(scores, key=scores.__getitem__)
+        weight, score = _best_weight(bench, choosing.pictures, choosing.texts)
         options = {"weights": {"image": weight, "text": round(1 - weight, 2)}}
         if options != now:
-            yield ", swept", options, scores[weight]
+            yield ", swept", options, score
     elif takes.fuses:
         wordless, _ = choosing.compose(model, composer, {"fusion": {"b": 1.0, "c": 0.0}})
         if (swept := _swept_fusion(plain, wordless, choosing.pictures, bench)) is not None:
@@ -192,20 +210,32 @@ def _settings(
             yield " without adapter", {"adapter": False}, bench.score(without)
 
 
+def _best_weight(bench: Bench, pictures: Vectors, texts: Vectors) -> tuple[float, float]:
+    """Return the picture's weight in the best sum with the text, which has the rest; and the score."""
+    mixes = [partial(weighted, weight=weight) for weight in WEIGHTS]
+    scores = bench.sweep([pictures, texts], mixes).mean(axis=1)
+    return WEIGHTS[int(scores.argmax())], float(scores.max())
+
+
+def weighted(pictures: Vectors, texts: Vectors, weight: float) -> Vectors:
+    """Return weight · pictures + (1 − weight) · texts."""
+    return weight * pictures + (1 - weight) * texts
+
+
 def _baselines(bench: Bench, choosing: Asked, reported: Asked) -> list[Contender]:
     """Return the sums that no composer serves, with their weights swept."""
     index_mean, text_mean = bench.index.mean(axis=0), choosing.texts.mean(axis=0)
-    forms: dict[str, Callable[[Asked, float], Vectors]] = {
-        "sum, centred": lambda asked, w: w * (asked.pictures - index_mean) + (1 - w) * (asked.texts - text_mean),
-        "slerp": lambda asked, w: slerp(asked.texts, asked.pictures, w),
-    }
-    found = []
-    for name, form in forms.items():
-        scores = {weight: bench.score(form(choosing, weight)) for weight in WEIGHTS}
-        weight = max(scores, key=scores.__getitem__)
-        settings = {"formula": name, "picture's weight": weight}
-        found.append(Contender(name, settings, form(reported, weight), scores[weight]))
-    return found
+    weight, score = _best_weight(bench, choosing.pictures - index_mean, choosing.texts - text_mean)
+    centred = weighted(reported.pictures - index_mean, reported.texts - text_mean, weight)
+    scores = {share: bench.score(slerp(choosing.texts, choosing.pictures, share)) for share in WEIGHTS}
+    share = max(scores, key=scores.__getitem__)
+    return [
+        Contender("sum, centred", {"formula": "sum of centred vectors", "picture's weight": weight}, centred, score),
+        Contender(
+            "slerp", {"formula": "spherical interpolation", "picture's share": share},
+            slerp(reported.texts, reported.pictures, share), scores[share],
+        ),
+    ]  # fmt: skip
 
 
 def slerp(start: Vectors, end: Vectors, share: float) -> Vectors:
@@ -222,13 +252,9 @@ def _swept_fusion(composed: Vectors, wordless: Vectors, pictures: Vectors, bench
     """
     from cir_vectorizer.composers.fusion import mix
 
-    # similarities mix as vectors do, and the length of a query's vector does not change its ranking
-    parts = [bench.similarities(each) for each in (composed, wordless, pictures)]
-
-    def values(fusion: Fusion) -> metrics.Values:
-        return bench.values(mix(parts[0], parts[1], parts[2], fusion))
-
-    scores = {number: float(values(fusion).mean()) for number, fusion in enumerate(FUSIONS)}
-    best = max(scores, key=scores.__getitem__)
-    surely = metrics.paired(values(FUSIONS[best]), values(Fusion())).low > LEAST_GAIN
-    return (FUSIONS[best], scores[best]) if surely else None
+    mixes = [partial(mix, fusion=fusion) for fusion in (*FUSIONS, Fusion())]
+    values = bench.sweep([composed, wordless, pictures], mixes)
+    scores = values[:-1].mean(axis=1)
+    best = int(scores.argmax())
+    surely = metrics.paired(values[best], values[-1]).low > LEAST_GAIN
+    return (FUSIONS[best], float(scores[best])) if surely else None

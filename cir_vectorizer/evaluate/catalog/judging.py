@@ -12,7 +12,7 @@ from cir_vectorizer.collections import Address, Collection, ModelRecord, check
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.catalog.attributes import Attribute, Found, attributes_of, catalog_words, visible
-from cir_vectorizer.evaluate.catalog.contenders import FUSED, Asked, Bench, Contender, contenders
+from cir_vectorizer.evaluate.catalog.contenders import FUSED, Asked, Bench, Contender, blocks, contenders, embed_texts
 from cir_vectorizer.evaluate.catalog.objects import Objects, read_objects
 from cir_vectorizer.evaluate.catalog.queries import Answers, MadeQuery, QueryMaker, halves
 from cir_vectorizer.evaluate.catalog.wordings import Wordings
@@ -106,7 +106,7 @@ def judge(
     entries = contenders(models, bench, *asked, progress)
     targets = [wordings.target(_named(query.target, found.attributes)) for query in reported]
     entries.sort(key=lambda entry: -entry.score)
-    ceiling = Contender(CEILING, {"text": targets[0]}, first.embed_texts(targets), 0.0)
+    ceiling = Contender(CEILING, {"text": targets[0]}, embed_texts(first, targets), 0.0)
     half = _Half(objects, found, maker, reported)
     return _judged(models, [*entries, ceiling], half, collection.address, asking)
 
@@ -138,9 +138,7 @@ class _Half:
         self._totals, self._unwanted = self.answers.totals(maker.combinations.sizes)
 
     def results(self, vectors: npt.NDArray[np.float32]) -> _Results:
-        similarities = vectors @ self.objects.vectors.T
-        similarities[np.arange(len(self.queries)), self.answers.references] = -np.inf
-        ranking = metrics.top(similarities, max(KS))
+        ranking = np.concatenate([self._ranked(vectors, rows) for rows in blocks(len(vectors), len(self.objects))])
         right = self.answers.right(ranking)
         edited, kept = self._first_results(ranking[:, 0])
         figures = {
@@ -151,6 +149,12 @@ class _Half:
             "keep@1": kept,
         }
         return _Results(ranking, right, figures)
+
+    def _ranked(self, vectors: npt.NDArray[np.float32], rows: slice) -> npt.NDArray[np.intp]:
+        similarities = vectors[rows] @ self.objects.vectors.T
+        references = self.answers.references[rows]
+        similarities[np.arange(len(references)), references] = -np.inf
+        return metrics.top(similarities, max(KS))
 
     def _first_results(self, first: npt.NDArray[np.intp]) -> tuple[metrics.Values, metrics.Values]:
         """Tell whether each first result has the values asked for, and whether it has kept the others."""
