@@ -26,7 +26,8 @@ class ServedModel:
 
     Args:
         client: connection to the service; not closed here.
-        name: a model, `model/composer`, either with `@fingerprint`, or an alias; the service's default if None.
+        name: a model, `model/composer` or an alias, with `@fingerprint` or `@digest` as in the module `service.names`; the service's
+            default if None.
 
     Raises:
         ModelError: the service has no such model.
@@ -43,8 +44,7 @@ class ServedModel:
         self.precision = str(entry.get("precision") or "float32")
         self.takes = {str(each["name"]): Takes.from_json(each.get("takes", {})) for each in entry.get("composers", ())}
         self.default_composer = composer or str(entry["default_composer"])
-        asked = name or self.name
-        self._asked = asked if "@" in asked else f"{asked}@{self.fingerprint[:12]}"
+        self._asked = _pinned(name or self.name, self.fingerprint)
         self._client = client
 
     def compose(self, queries: Sequence[Query]) -> Composed:
@@ -72,6 +72,14 @@ class ServedModel:
 def _blames_picture(error: ServiceError) -> bool:
     """Tell whether the service refused the picture; services up to 0.1.0 say so by the status alone."""
     return error.code == "image" or (error.code == "service" and error.status in _REFUSED_PICTURE)
+
+
+def _pinned(name: str, fingerprint: str) -> str:
+    """Return the name with the model's fingerprint, unless it has one; a composer's digest stays."""
+    if "@" in name.partition("/")[0]:
+        return name
+    model, slash, composer = name.partition("/")
+    return f"{model}@{fingerprint[:12]}{slash}{composer}"
 
 
 def _find(listed: dict[str, Any], name: str | None) -> tuple[dict[str, Any], str]:

@@ -18,6 +18,7 @@ from cir_vectorizer.composers import Composer, fusion
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.errors import CirError, ImageError, QueryError
+from cir_vectorizer.models.record import composer_digest
 from cir_vectorizer.models.work import PICTURE, TEXT, EncodedPicture, Work, composer_stage
 from cir_vectorizer.pictures.images import open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
@@ -39,6 +40,7 @@ class Vectorizer:
         default_composer: runs queries that name none.
         limits: limits on the pictures that are accepted.
         defaults: for composers, the options that queries get where they give none.
+        records: for composers of a model folder, their records in model.json; empty for those without weights.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Vectorizer:
         default_composer: str,
         limits: Limits = DEFAULT_LIMITS,
         defaults: Mapping[str, Options] | None = None,
+        records: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.name = name
         self.backbone = backbone
@@ -56,6 +59,7 @@ class Vectorizer:
         self.default_composer = default_composer
         self.limits = limits
         self.defaults = dict(defaults or {})
+        self._records = dict(records or {})
         self._image_only = ImageOnly(backbone)
         self._text_only = TextOnly(backbone)
 
@@ -119,6 +123,14 @@ class Vectorizer:
     def takes(self) -> Mapping[str, Takes]:
         """Fields and options of a query that each composer reads, by the composer's name."""
         return {name: composer.takes.with_fusion() for name, composer in self.composers.items()}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each composer that came from a model folder (hex), by name; see `composer_digest`."""
+        return {
+            name: composer_digest(name, record, self.defaults.get(name, Options()))
+            for name, record in self._records.items()
+        }
 
     @property
     def stages(self) -> Mapping[str, Composer]:

@@ -125,13 +125,17 @@ class Service:
             self._add_gauges(self._engine)
             await self._engine.warm_up()
             self._names = Names(vectorizers)
-            served = ", ".join(self._names.full_name(model) for model in vectorizers)
+            served = ", ".join(self._said(model) for model in vectorizers)
             log.info("ready: serving %s, version %s", served, __version__)
             await self._greet_collections()
         except Exception as error:
             self.failure = error
             if not isinstance(error, CirError):
                 log.exception("the models could not be loaded")
+
+    def _said(self, model: str) -> str:
+        """Return a model's name and fingerprint, with the names and digests of its composers."""
+        return f"{self.names.full_name(model)} ({', '.join(self.names.composer_names(model))})"
 
     async def _greet_collections(self) -> None:
         for name, collection in self.collections.items():
@@ -190,6 +194,11 @@ class Service:
                 partial(engine.admission.backlog, lane),
                 lane=name,
             )
+        for model, vectorizer in engine.vectorizers.items():
+            for composer, digest in vectorizer.digests.items():
+                labels = {"model": model, "fingerprint": vectorizer.fingerprint, "composer": composer, "digest": digest}
+                about = "1 for each composer served, with the digest of its weights and settings."
+                gauge("cir_composer_info", about, lambda: 1.0, **labels)
         gauge("cir_cache_bytes", "Size of the cached embeddings.", lambda: engine.cached_bytes)
         gauge("cir_body_bytes", "Request bodies held.", lambda: self.bodies.held)
         gauge("cir_ready", "1 while ready.", lambda: float(self.ready))

@@ -52,6 +52,7 @@ def router(service: Service) -> APIRouter:
                 "fingerprint": vectorizer.fingerprint,
                 "dim": vectorizer.dim,
                 "composers": list(vectorizer.composers),
+                "digests": vectorizer.digests,
                 "version": __version__,
             }
         )
