@@ -14,7 +14,7 @@ from cir_vectorizer.collections import Collection
 from cir_vectorizer.engine import Engine, EngineOptions
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, QueryError
-from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.models import Vectorizer, Work
 from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.service.collection import Match, ServedCollection
@@ -33,6 +33,8 @@ Loader = Callable[[], Mapping[str, Vectorizer]]
 MANY_NUMBERS = 20_000
 """Answers with more numbers than this are written on a host thread."""
 
+NOTES = "cir_notes"
+"""Key of a request's scope: its notes, for the log and the metrics."""
 _KEEP = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -235,6 +237,11 @@ def key_of(request: Request) -> str | None:
     """Return the id of the valid key that a request came with, or None."""
     key: str | None = request.scope.get("cir_key")
     return key
+
+
+def note(request: Request, works: Sequence[Work]) -> None:
+    """Record the notes of a database's request: no database passes them on, so they are logged and counted."""
+    request.scope[NOTES] = [each for work in works for each in work.notes]
 
 
 def set_key(request: Request, key: str) -> None:

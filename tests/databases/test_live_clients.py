@@ -30,6 +30,7 @@ def arguments(server: Server, grpc: bool) -> dict[str, object]:
         "prefer_grpc": grpc,
         "cloud_inference": True,
         "timeout": 30,
+        "check_compatibility": False,
     }
 
 
@@ -60,7 +61,7 @@ def weaviate_shop(weaviate_server) -> Iterator[Server]:
                 vector_config=Configure.Vectors.multi2vec_clip(image_fields=["photo"], **more),
             )
             for i in range(3):
-                shop.data.insert({"photo": base64_of(drawn(i)), "title": f"number {i}"}, UUID(int=i))
+                shop.data.insert({"photo": base64_of(drawn(i)), "title": f"number {i}"}, uuid=UUID(int=i + 1))
         yield server
         for name in (NAME, MIXED):
             client.collections.delete(name)
