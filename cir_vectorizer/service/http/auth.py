@@ -104,7 +104,7 @@ class Keys:
 
 def no_key(door: str) -> RefusedError:
     """Return the refusal of a request without a valid key, which names the place to put one for that door."""
-    remedy = _REMEDIES.get(door, "send it as Bearer, Basic or api-key header")
+    remedy = _REMEDIES.get("weaviate" if door == "meta" else door, "send it as Bearer, Basic or api-key header")
     return RefusedError(401, "key", f"no valid key came with this request; {remedy}")
 
 
