@@ -53,6 +53,8 @@ class Schema:
     note: Note | None
     properties: dict[str, str]
     """Weaviate types by property name."""
+    pictures: tuple[str, ...] = ()
+    """Properties that hold pictures, those from which the server makes vectors first."""
     columns: Columns = field(default_factory=Columns)
 
     @property
@@ -127,6 +129,7 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         tenants=bool(found.multi_tenancy_config.enabled),
         note=_read_note(record.description if record else None),
         properties=properties,
+        pictures=_pictures(properties, settings),
         columns=Columns([each for each in columns if each is not None], {name.lower() for name in properties}),
     )
 
@@ -230,6 +233,13 @@ def _maker(found: _CollectionConfig, vector: str | None) -> tuple[str, Mapping[s
     else:
         module, settings = found.vectorizer, found.vectorizer_config.model if found.vectorizer_config else {}
     return str(getattr(module, "value", module) or "none"), settings or {}
+
+
+def _pictures(properties: Mapping[str, str], settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the properties that hold pictures; those of the module that makes the vectors come first."""
+    blobs = [name for name, kind in properties.items() if kind == "blob" and name != PICTURE]
+    read = settings.get("imageFields") or ()
+    return tuple(sorted(blobs, key=lambda name: name not in read))
 
 
 def _blends_text(maker: str, settings: Mapping[str, Any]) -> bool:
