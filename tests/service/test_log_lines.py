@@ -5,10 +5,11 @@ import logging
 from collections.abc import Iterator
 from io import StringIO
 
+import httpx
 import pytest
 
 from cir_vectorizer.service.logs import JsonLines
-from tests.support.serving import RED, Running, serving
+from tests.support.serving import RED, Running, serving, wait_for
 
 LONG = "word " * 500
 
@@ -33,8 +34,12 @@ def lines() -> Iterator[StringIO]:
     root.setLevel(before)
 
 
-def last(lines: StringIO) -> dict:
-    return json.loads(lines.getvalue().splitlines()[-1])
+def logged(service: Running, lines: StringIO, path: str, body: object) -> tuple[httpx.Response, dict]:
+    """The answer to a request, and its log line, which is written after the answer is sent."""
+    before = len(lines.getvalue().splitlines())
+    answer = service.post(path, body)
+    wait_for(lambda: len(lines.getvalue().splitlines()) > before, 20)
+    return answer, json.loads(lines.getvalue().splitlines()[-1])
 
 
 def test_a_refused_requests_line_holds_the_sentence(service, lines):
@@ -43,9 +48,9 @@ def test_a_refused_requests_line_holds_the_sentence(service, lines):
         ("/m/nothing/vectorize", {"texts": ["red"]}),
         ("/qdrant", {"inputs": "red"}),
     ):
-        refused = service.post(path, body)
+        refused, line = logged(service, lines, path, body)
         assert refused.status_code == 400
-        assert last(lines)["error"] == refused.json()["error"]
+        assert line["error"] == refused.json()["error"]
 
 
 def cut(service: Running, door: str) -> float:
@@ -66,10 +71,10 @@ def test_a_text_that_a_database_sends_too_long_is_counted_and_logged(service, li
         ("qdrant", "/qdrant", {"inputs": inputs, "inference": "search"}, 2),
     ):
         before = cut(service, door)
-        assert service.post(path, body).status_code == 200
-        notes = last(lines)["notes"]
-        assert len(notes) == count
-        assert all("its end was left out" in note for note in notes)
+        answer, line = logged(service, lines, path, body)
+        assert answer.status_code == 200
+        assert len(line["notes"]) == count
+        assert all("its end was left out" in note for note in line["notes"])
         assert cut(service, door) == before + count
-    assert service.post("/vectorize", {"texts": ["red"]}).status_code == 200
-    assert "notes" not in last(lines)
+    _, line = logged(service, lines, "/vectorize", {"texts": ["red"]})
+    assert "notes" not in line
