@@ -147,6 +147,7 @@ class _Task:
         from cir_vectorizer.collections import parse_address, same_collection, same_place
         from cir_vectorizer.errors import SourceError
         from cir_vectorizer.sources import CollectionSource, names_collection, open_source
+        from cir_vectorizer.sync import may_reembed
 
         given, target = self.given, self.collection.address
         if names_collection(given.source):
@@ -154,9 +155,10 @@ class _Task:
             if same_place(there, target):
                 same = same_collection(there, target)
                 if same and not given.reembed:
+                    more = ", or --reembed to have it embedded anew with another model"
                     raise SourceError(
-                        f"{there} is the collection to write to as well; give another --to, or --reembed to have it "
-                        "embedded anew with another model"
+                        f"{there} is the collection to write to as well; give another --to"
+                        f"{more if may_reembed(self.collection) else ''}"
                     )
                 opening = replace(self.collection.options, using=None, tenant=None)
                 collection = self.collection if same else self.collection.beside(there.collection, opening)

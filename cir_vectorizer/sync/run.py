@@ -122,14 +122,19 @@ def sync(
     return report
 
 
+def may_reembed(collection: Collection) -> bool:
+    """Tell whether `reembed` can switch a collection: sync filled it, and it has no tenants and holds no pictures."""
+    info = collection.info()
+    filled = info is not None and info.fingerprint is not None and not info.pictures
+    return filled and collection.options.tenant is None
+
+
 def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> None:
     """Create or check the collection, as `ensure`; a refusal advises `--reembed` where that can help."""
     try:
         ensure(collection, model, create)
     except BackboneMismatch as error:
-        info = collection.info()
-        known = info is not None and info.fingerprint is not None and not info.pictures
-        if not known or collection.options.tenant is not None:
+        if not may_reembed(collection):
             raise
         raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
 

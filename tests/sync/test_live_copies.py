@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from weaviate.classes.config import Configure, DataType, Property
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import open_collection
+from cir_vectorizer.collections import OpenOptions, open_collection
 from tests.support.servers import base64_of, drawn
 
 pytestmark = pytest.mark.live
@@ -49,17 +49,11 @@ def ports(weaviate_server, monkeypatch):
     return ["--grpc-port", weaviate_server.grpc_port]
 
 
-def objects(address, opening):
-    collection = open_collection(address, options=opening)
+def objects(address, server):
+    collection = open_collection(address, options=OpenOptions(grpc_port=server.grpc_port))
     found = collection.get([str(UUID(int=i + 1)) for i in range(COUNT)])
     collection.close()
     return {point.id: point for point in found}
-
-
-def opening(server):
-    from cir_vectorizer.collections import OpenOptions
-
-    return OpenOptions(grpc_port=server.grpc_port)
 
 
 @pytest.mark.parametrize("given", [[], ["--image-column", "photo"]], ids=["guessed", "named"])
@@ -68,7 +62,7 @@ def test_it_is_copied_with_its_ids_and_columns(shop, ports, weaviate_server, tin
     result = run(shop, "--to", target, "--model", "tiny", *ports, *given)
     assert result.exit_code == 0, result.output
     assert f"added {COUNT}, changed 0, unchanged 0, failed 0" in result.output
-    copied, first = objects(target, opening(weaviate_server)), objects(shop, opening(weaviate_server))
+    copied, first = objects(target, weaviate_server), objects(shop, weaviate_server)
     assert copied.keys() == first.keys()
     for id_, point in copied.items():
         assert point.payload["title"] == first[id_].payload["title"]
@@ -87,14 +81,14 @@ def test_it_is_copied_across_widths_and_kept_with_another_model(shop, ports, wea
     assert "or give --reembed" in refused.output
     result = run(shop, "--to", target, "--model", model, "--reembed", *ports)
     assert result.exit_code == 0, result.output
-    assert {len(point.vector) for point in objects(target, opening(weaviate_server)).values()} == {24}
+    assert {len(point.vector) for point in objects(target, weaviate_server).values()} == {24}
 
 
 @pytest.mark.parametrize("more", [[], ["--reembed"]])
 @pytest.mark.parametrize("other_width", [False, True])
 def test_advice_names_no_option_that_was_given_or_will_be_refused(shop, ports, photos, clip_folder, more, other_width):
     model = f"transformers:{clip_folder}" if other_width else "tiny"
-    for arguments in ([photos, "--to", shop], [photos, "--to", shop, "--dry-run"]):
+    for arguments in ([photos, "--to", shop], [photos, "--to", shop, "--dry-run"], [shop, "--to", shop]):
         refused = run(*arguments, "--model", model, *ports, *more)
         assert refused.exit_code == 1
         assert "--reembed" not in refused.output
