@@ -29,6 +29,7 @@ _REMEDIES = {
     "and start Qdrant again (your own program sends it as Bearer, Basic or api-key header)",
 }
 """Remedies for a missing key, by door; others are sent by programs that set a header."""
+_WORD = re.compile(r"[^\s'\",;:/@?&=()]+")
 _LINE = re.compile(r"(?:([A-Za-z0-9_.-]{1,40}):)?(\S+)")
 
 
@@ -72,6 +73,10 @@ class Keys:
                 if hmac.compare_digest(digest, known) and found is None:
                     found = key_id
         return found
+
+    def hidden(self, text: str) -> str:
+        """Return a text without valid keys; a client may put one where a refusal quotes it, such as a model's name."""
+        return _WORD.sub(lambda word: "***" if self.who([word[0]]) is not None else word[0], text)
 
     def _refresh(self) -> None:
         now = time.monotonic()

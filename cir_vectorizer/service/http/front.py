@@ -93,7 +93,7 @@ class Front:
             "key": key,
         }
         if refused is not None:
-            fields |= {"reason": refused.reason, "error": without_user(refused.sentence)}
+            fields |= {"reason": refused.reason, "error": self._service.keys.hidden(without_user(refused.sentence))}
         if notes := scope.get(NOTES):
             fields["notes"] = notes
             self._service.metrics.noted(door, len(notes))
