@@ -155,6 +155,18 @@ class Vectorizer:
         """Composers by stage: the one for plain texts, and the model's own."""
         return {TEXT: self._text_only, **{composer_stage(name): each for name, each in self.composers.items()}}
 
+    def composer(self, name: str) -> Composer:
+        """Return a composer.
+
+        Raises:
+            QueryError: the model has none of this name.
+        """
+        if name not in self.composers:
+            raise QueryError(
+                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
+            )
+        return self.composers[name]
+
     def plan(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = False) -> Work:
         """Check a query, tokenise its texts and read its pictures' bytes, all on the host; safe on threads.
 
@@ -171,7 +183,7 @@ class Vectorizer:
         if query.plain:
             return self.plan_text(query.text or "")
         name = query.composer or self.default_composer
-        composer = self._composer(name)
+        composer = self.composer(name)
         self._check_fit(composer, query)
         plan = fusion.prepare(composer, query, self.defaults.get(name))
         if query.mask is not None:
@@ -282,7 +294,7 @@ class Vectorizer:
         """
         if not embeddings:
             return []
-        composer = work.composer if work.composer_name else self._composer(self.default_composer)
+        composer = work.composer if work.composer_name else self.composer(self.default_composer)
         return composer.explain(torch.from_numpy(np.stack(embeddings)), words)
 
     def decode(self, picture: EncodedPicture) -> Tensor:
@@ -301,13 +313,6 @@ class Vectorizer:
             return load_reference(ref, self.limits, allow_paths=True)
         except CirError as error:
             raise error.within("images", position) from error.__cause__
-
-    def _composer(self, name: str) -> Composer:
-        if name not in self.composers:
-            raise QueryError(
-                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
-            )
-        return self.composers[name]
 
     def _check_fit(self, composer: Composer, query: ComposedQuery) -> None:
         takes, kind = composer.takes, type(composer).__name__
