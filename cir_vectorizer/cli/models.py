@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -71,6 +72,8 @@ def show(name: str) -> None:
     """
     from cir_vectorizer import extras
     from cir_vectorizer.models import composer_kinds, folder_of, has_record, read_record
+    from cir_vectorizer.models.record import composer_digest, read_defaults
+    from cir_vectorizer.query import Options
 
     folder = folder_of(name)
     if name in published.PUBLISHED and not has_record(folder):
@@ -82,11 +85,13 @@ def show(name: str) -> None:
         )
         return
     record = read_record(folder)
-    if not extras.missing("models"):  # composers are read from their classes, which need torch
-        kinds = composer_kinds()
-        shown = {name: {} for name, kind in kinds.items() if kind.weightless} | record["composers"]
-        for composer, said in shown.items():
+    defaults = read_defaults(folder, record)
+    kinds = composer_kinds() if not extras.missing("models") else {}  # composers are classes, which need torch
+    weightless: dict[str, Any] = {name: {} for name, kind in kinds.items() if kind.weightless}
+    shown = weightless | record["composers"]
+    for composer, said in shown.items():
+        shown[composer] = {**said, "digest": composer_digest(composer, said, defaults.get(composer, Options()))}
+        if kinds:
             kind = kinds.get(said.get("kind", composer))
-            shown[composer] = {**said, "takes": kind.takes.with_fusion().to_json() if kind is not None else None}
-        record = {**record, "composers": shown}
-    click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+            shown[composer]["takes"] = kind.takes.with_fusion().to_json() if kind is not None else None
+    click.echo(json.dumps({**record, "composers": shown}, indent=2, ensure_ascii=False))

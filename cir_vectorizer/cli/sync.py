@@ -65,7 +65,7 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTIO
     "--report",
     "report_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the JSON report goes; NAME-sync-report.json in the current directory if left out.",
+    help="Where the JSON report goes; in your folder for state (~/.local/state/cir-vectorizer) if left out.",
 )
 @DEVICE_OPTION
 @database_options

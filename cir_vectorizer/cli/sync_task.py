@@ -76,14 +76,14 @@ def run_sync(given: SyncArguments) -> None:
         CirError: the run cannot go on.
     """
     from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection, parse_address
+    from cir_vectorizer.sync.report import usual_path
 
     if not given.dry_run:
         check_model_is_possible(given.service, given.device)
     place = parse_address(given.address)
-    report_path = given.report_path or Path(f"{place.collection}-sync-report.json")
-    if not report_path.absolute().parent.is_dir():
+    if given.report_path is not None and not given.report_path.absolute().parent.is_dir():
         raise click.UsageError(
-            f"the report's folder {report_path.parent} does not exist; make it, or give another --report"
+            f"the report's folder {given.report_path.parent} does not exist; make it, or give another --report"
         )
     if given.service_url and given.vectorize != "server":
         raise click.UsageError("--service-url goes with --vectorize server; give both or none")
@@ -102,7 +102,7 @@ def run_sync(given: SyncArguments) -> None:
     opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port)
     creating = CreateOptions(given.on_disk, given.quantization, given.indexed, given.vectorize, given.service_url)
     with contextlib.closing(open_collection(place, given.api_key, opening)) as collection:
-        task = _Task(given, collection, creating, report_path)
+        task = _Task(given, collection, creating, given.report_path or usual_path(place))
         if given.watching:
             task.watch(given.interval)
         with contextlib.closing(task.opened()) as listing:
@@ -147,6 +147,7 @@ class _Task:
         from cir_vectorizer.collections import parse_address, same_collection, same_place
         from cir_vectorizer.errors import SourceError
         from cir_vectorizer.sources import CollectionSource, names_collection, open_source
+        from cir_vectorizer.sync import may_reembed
 
         given, target = self.given, self.collection.address
         if names_collection(given.source):
@@ -154,9 +155,10 @@ class _Task:
             if same_place(there, target):
                 same = same_collection(there, target)
                 if same and not given.reembed:
+                    more = ", or --reembed to have it embedded anew with another model"
                     raise SourceError(
-                        f"{there} is the collection to write to as well; give another --to, or --reembed to have it "
-                        "embedded anew with another model"
+                        f"{there} is the collection to write to as well; give another --to"
+                        f"{more if may_reembed(self.collection) else ''}"
                     )
                 opening = replace(self.collection.options, using=None, tenant=None)
                 collection = self.collection if same else self.collection.beside(there.collection, opening)
@@ -207,7 +209,7 @@ class _Task:
             self._run(listing, report)
         except KeyboardInterrupt:
             click.echo(f"Stopped. {self._summary(report)} Run the same command to go on.", err=True)
-            report.write(self.report_path)
+            self._save(report)
             sys.exit(INTERRUPTED)
         except CirError:
             if report.complete:
@@ -219,7 +221,7 @@ class _Task:
             raise
         _print_failures(report)
         click.echo(self._summary(report))
-        report.write(self.report_path)
+        self._save(report)
         click.echo(f"Report: {self.report_path}", err=True)
         if report.failed:
             sys.exit(PARTIAL)
@@ -254,7 +256,7 @@ class _Task:
             shown = report
             _print_failures(report)
             click.echo(self._summary(report))
-            report.write(self.report_path)
+            self._save(report)
 
         _ = self.vectorizer
         click.echo(f"Watching {self.given.source} every {interval:g} s; Ctrl-C ends it.", err=True)
@@ -266,6 +268,15 @@ class _Task:
                     current.write(self.report_path)
             click.echo("Stopped.", err=True)
         sys.exit(INTERRUPTED)
+
+    def _save(self, report: "Report") -> None:
+        """Write the report; if its place was not chosen by the user, a place that cannot be written ends no run."""
+        try:
+            report.write(self.report_path)
+        except CirError as error:
+            if self.given.report_path is not None:
+                raise
+            click.echo(f"Note: {error}", err=True)
 
     def _run(self, listing: "Source", report: "Report") -> None:
         from cir_vectorizer.sources import CollectionSource

@@ -159,6 +159,9 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
             if after is None:
                 return
 
+    def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
+        return {}  # only some databases keep pictures
+
     def beside(self, name: str, options: OpenOptions | None = None) -> Self:
         return type(self)(replace(self.address, collection=name), options or self.options, self._connection)
 

@@ -112,6 +112,9 @@ class Collection(Protocol):
     def get(self, ids: Sequence[Id]) -> list[Point]:
         """Return the objects with these ids that exist, in any order; vectors have length 1, pictures are left out."""
 
+    def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
+        """Return the pictures, in base64, that objects hold in a column of `Info.pictures`; others are left out."""
+
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
         """Return the nearest objects that meet every condition, nearest first.
 

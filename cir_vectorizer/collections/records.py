@@ -95,6 +95,8 @@ class Info:
     """"server" if the server is set up to have the container make vectors and compose queries."""
     precision: str = "float32"
     """Precision of the weights with which the noted model made the collection."""
+    pictures: tuple[str, ...] = ()
+    """Names of the columns that hold the pictures themselves, those from which the server makes vectors first."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cir_vectorizer.backbones import BackboneSpec
 from cir_vectorizer.collections import ModelRecord
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ModelError, first_line
 from cir_vectorizer.models import published
 from cir_vectorizer.query import Options
@@ -23,6 +24,8 @@ from cir_vectorizer.query.validation import first_invalid_field
 if TYPE_CHECKING:
     from cir_vectorizer.backbones import Backbone
 
+_INCIDENTAL = ("file", "source", "training")
+"""Keys of a composer's record that change no vector."""
 _DEFAULTS: TypeAdapter[dict[str, Options]] = TypeAdapter(dict[str, Options])
 FILE = "model.json"
 FORMAT = 4
@@ -202,6 +205,26 @@ def check_defaults(folder: Path, composer: str, options: Options, takes: Mapping
             f"{folder / FILE}: defaults.{composer}.{unknown[0]}: {composer!r} takes no such option; it takes "
             f"{', '.join(known) or 'none'}"
         )
+
+
+def composer_digest(name: str, entry: Mapping[str, Any], defaults: Options) -> str:
+    """Return the digest of all that tells a composer from another one over the same backbone (hex).
+
+    It covers the composer's kind, its default options, and its record in model.json with the SHA-256 of the weights; not
+    the name of the file and how it was trained. No file is read.
+
+    Args:
+        name: the composer's name.
+        entry: its record in model.json; empty if it has no weights.
+    """
+    known = {"kind": name} | {key: value for key, value in entry.items() if key not in _INCIDENTAL}
+    if text := known.get("text_backbone"):
+        known["text_backbone"] = text.get("fingerprint") or text
+    return PartsDigest("cir-vectorizer composer 1", _sorted_json(known), _sorted_json(defaults.to_json())).hexdigest()
+
+
+def _sorted_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def spec_record(spec: BackboneSpec) -> dict[str, Any]:

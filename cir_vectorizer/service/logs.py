@@ -1,4 +1,5 @@
-"""Logs as JSON, one object a line on stderr. Neither keys nor the contents of queries are ever logged."""
+"""Logs as JSON, one object a line on stderr. Keys are never logged, and of a query only what the sentence
+that refuses it quotes."""
 
 import json
 import logging

@@ -9,10 +9,13 @@ from pathlib import Path
 from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.sources.base import Failure, Item
+from cir_vectorizer.sources.pictures import InlinePicture
 from cir_vectorizer.sources.places import Places
 from cir_vectorizer.sources.web import Web
 
 _PAGE = 256
+_PAGE_WITH_PICTURES = 16
+"""Objects that are read at once if their pictures come along."""
 
 
 class CollectionSource:
@@ -20,8 +23,9 @@ class CollectionSource:
 
     Args:
         collection: the collection to read.
-        image_column: the column that names an object's picture, for a collection that sync did not make; relative
-            paths start at the current directory. If None, the recorded path is used.
+        image_column: the column that names or holds an object's picture, for a collection that sync did not make;
+            relative paths start at the current directory. If None, the recorded path is used, or the column from which
+            the database's server makes the vectors.
         keep_owners: True if objects keep belonging to the source that wrote them, instead of to this collection.
         wanted: tells which ids to list; all if None.
         lent: True if `close` shall leave the collection open.
@@ -56,9 +60,11 @@ class CollectionSource:
 
     def items(self) -> Iterator[Item | Failure]:
         ids = (id_ for id_, _ in self._collection.scan() if self._wanted is None or self._wanted(id_))
-        while page := list(itertools.islice(ids, _PAGE)):
+        holding = self._holding_column()
+        while page := list(itertools.islice(ids, _PAGE if holding is None else _PAGE_WITH_PICTURES)):
+            held = {} if holding is None else self._collection.pictures(page, holding)
             for point in self._collection.get(page):
-                yield self._entry(point)
+                yield self._entry(point, held.get(point.id))
 
     def still_has(self, location: str) -> bool:
         return False
@@ -67,15 +73,27 @@ class CollectionSource:
         if not self._lent:
             self._collection.close()
 
-    def _entry(self, point: Point) -> Item | Failure:
+    def _holding_column(self) -> str | None:
+        """Return the column that holds the pictures themselves; None if they are elsewhere."""
+        info = self._collection.info()
+        pictures = info.pictures if info is not None else ()
+        if self._image_column is None:
+            return pictures[0] if pictures else None
+        return self._image_column if self._image_column in pictures else None
+
+    def _entry(self, point: Point, held: str | None) -> Item | Failure:
         record = SyncRecord.read(point.payload)
         columns = {name: value for name, value in point.payload.items() if name != RECORD_KEY}
         place = f"object {point.id}"
         cell = record.path if record is not None else None
         if self._image_column is not None:
             cell = columns.get(self._image_column)
+        if cell is None and held is not None:
+            return Item(point.id, InlinePicture(held), place, columns, record if self._keep_owners else None)
         if cell is None:
             sentence = "does not say where its picture is; name the column that does with --image-column"
+            if self._image_column is not None:
+                sentence = f"has nothing in column {self._image_column!r}, so its picture is unknown; fill it in"
             return Failure(place, "missing", sentence, point.id)
         try:
             picture, _ = self._places.picture(cell)

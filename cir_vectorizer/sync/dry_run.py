@@ -3,8 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, ensure
-from cir_vectorizer.errors import BackboneMismatch
+from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import Candidate, Comparer, Decision, Known, Outcome, owner_digest
@@ -12,7 +11,7 @@ from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, must_reembed
 from cir_vectorizer.sync.report import Report
-from cir_vectorizer.sync.run import compare_all
+from cir_vectorizer.sync.run import compare_all, prepare
 
 LINES = 20
 
@@ -66,10 +65,7 @@ def dry_run(
     if collection.info() is None:
         comparer.known = Known((), comparer.owner)
     else:
-        try:
-            ensure(collection, model, create or CreateOptions())
-        except BackboneMismatch as error:
-            raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
+        prepare(collection, model, create or CreateOptions())
         compare_all(source, collection, comparer, expected, always=prune)
     hidden: list[Failure] = []
     entries = source.items()

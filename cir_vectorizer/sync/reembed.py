@@ -78,6 +78,12 @@ def reembed(
             f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
             "into a collection of its own"
         )
+    info = collection.info()
+    if info is not None and info.pictures:
+        raise CollectionError(
+            f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), and a switch would drop them; "
+            "sync from it into a new collection instead: give its address as SOURCE and another --to"
+        )
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)
     report.complete = False

@@ -1,12 +1,21 @@
 """The report of a run of sync."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from cir_vectorizer.collections import Address
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.files import replace_file
+from cir_vectorizer.files import replace_file, state_folder
 from cir_vectorizer.sources.base import Failure
+
+
+def usual_path(place: Address) -> Path:
+    """Return the report's place for a collection, in the user's folder for state; each collection has its own."""
+    path = None if place.path is None else place.path.resolve()
+    digest = PartsDigest(str(replace(place, path=path))).hexdigest()
+    return state_folder() / f"{place.collection}-{digest[:8]}-sync-report.json"
 
 
 def _no_changes() -> dict[str, int]:
@@ -55,6 +64,7 @@ class Report:
         """
         content = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, content.encode())
         except OSError as error:
             raise SourceError(

@@ -99,10 +99,7 @@ def sync(
     started = time.perf_counter()
     expected = source.count()
     report.total = expected or 0
-    try:
-        ensure(collection, model, create)
-    except BackboneMismatch as error:
-        raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
+    prepare(collection, model, create)
     comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
@@ -123,6 +120,23 @@ def sync(
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
+
+
+def may_reembed(collection: Collection) -> bool:
+    """Tell whether `reembed` can switch a collection: sync filled it, and it has no tenants and holds no pictures."""
+    info = collection.info()
+    filled = info is not None and info.fingerprint is not None and not info.pictures
+    return filled and collection.options.tenant is None
+
+
+def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> None:
+    """Create or check the collection, as `ensure`; a refusal advises `--reembed` where that can help."""
+    try:
+        ensure(collection, model, create)
+    except BackboneMismatch as error:
+        if not may_reembed(collection):
+            raise
+        raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
 
 
 def compare_all(

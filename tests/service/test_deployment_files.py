@@ -126,3 +126,11 @@ def test_the_health_check_tells_a_ready_service_from_none(service):
     assert check(service.port).returncode == 0
     nobody = check(9)
     assert (nobody.returncode, nobody.stderr[:10]) == (1, "not ready:")
+
+
+def test_the_pinned_client_of_qdrant_fits_the_server_of_the_compose_file():
+    from qdrant_client.common.version_check import is_compatible
+
+    image = yaml.safe_load(interpolated(COMPOSE[0]))["services"]["qdrant"]["image"]
+    (client,) = re.findall(r"^qdrant-client==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert is_compatible(client, image.partition(":v")[2])

@@ -22,9 +22,10 @@ from cir_vectorizer.service.doors.requests import (
     picture_ref,
     read_json,
 )
-from cir_vectorizer.service.http.problems import RefusedError, naming, vectors_of
+from cir_vectorizer.service.http.auth import no_key
+from cir_vectorizer.service.http.problems import naming, vectors_of
 from cir_vectorizer.service.names import Target
-from cir_vectorizer.service.state import Service, key_of, set_key
+from cir_vectorizer.service.state import Service, key_of, note, set_key
 
 _LANES = {"search": Lane.SEARCH, "update": Lane.UPDATE, None: Lane.SEARCH}
 
@@ -46,6 +47,7 @@ def router(service: Service) -> APIRouter:
             _let_in(service, request, content)
             base = service.names.resolve(request.path_params.get("name"))  # after the key: its error lists models
             asked = await service.engine.host(_read, service, base, content)
+            note(request, asked.works)
             answers = await service.engine.run(asked.works, asked.lane)
             found = vectors_of(answers, lambda error, i: error.within("inputs", i, _label(i, asked.models[i])))
             tokens: Counter[str] = Counter()
@@ -69,7 +71,7 @@ def _let_in(service: Service, request: Request, content: dict[str, object]) -> N
     token = content.get("token")
     key = service.keys.who([token]) if isinstance(token, str) else None
     if key is None:
-        raise RefusedError(401, "key", "no valid key came with this request; set it in the inference address or token")
+        raise no_key("qdrant")
     set_key(request, key)
 
 

@@ -15,12 +15,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cir_vectorizer.errors import CirError
+from cir_vectorizer.service.http.problems import RefusedError
 
 log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 1.0
 """Shortest time between two checks of the file of keys."""
 
+_REMEDIES = {
+    "weaviate": "Weaviate sends the one in its CLIP_INFERENCE_API, so set that to http://cir:KEY@HOST:PORT and start "
+    "Weaviate again (your own program sends it as Bearer, Basic or api-key header)",
+    "qdrant": "Qdrant sends the one in its QDRANT__INFERENCE__ADDRESS, so set that to http://cir:KEY@HOST:PORT/qdrant "
+    "and start Qdrant again (your own program sends it as Bearer, Basic or api-key header)",
+}
+"""Remedies for a missing key, by door; others are sent by programs that set a header."""
+_WORD = re.compile(r"[^\s'\",;:/@?&=()]+")
 _LINE = re.compile(r"(?:([A-Za-z0-9_.-]{1,40}):)?(\S+)")
 
 
@@ -65,6 +74,10 @@ class Keys:
                     found = key_id
         return found
 
+    def hidden(self, text: str) -> str:
+        """Return a text without valid keys; a client may put one where a refusal quotes it, such as a model's name."""
+        return _WORD.sub(lambda word: "***" if self.who([word[0]]) is not None else word[0], text)
+
     def _refresh(self) -> None:
         now = time.monotonic()
         if self._file is None or now - self._checked < RECHECK_SECONDS:
@@ -92,6 +105,12 @@ class Keys:
             raise KeysError(f"the file of keys {file} holds no key; write one a line, as ID:SECRET or SECRET")
         self._stamp = (status.st_mtime_ns, status.st_size)
         self._keys = self._given + keys
+
+
+def no_key(door: str) -> RefusedError:
+    """Return the refusal of a request without a valid key, which names the place to put one for that door."""
+    remedy = _REMEDIES.get("weaviate" if door == "meta" else door, "send it as Bearer, Basic or api-key header")
+    return RefusedError(401, "key", f"no valid key came with this request; {remedy}")
 
 
 def secrets_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:

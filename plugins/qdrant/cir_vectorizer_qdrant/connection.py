@@ -15,7 +15,7 @@ from cir_vectorizer.redaction import without_user
 DEFAULT_GRPC_PORT = 6334
 TIMEOUT_S = 60
 
-_SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
+SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
 _LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError, LookupError)
 _FINAL = ("not configured", "not initialized", "Authentication failed", "validation failed")
 """Phrases in answers with status 5xx that a retry would not change."""
@@ -24,7 +24,7 @@ _FINAL = ("not configured", "not initialized", "Authentication failed", "validat
 class QdrantConnection(Connection[QdrantClient]):
     """A client of a server, or of a directory, which it locks."""
 
-    errors = (*_SERVER_ERRORS, *_LOCAL_ERRORS)
+    errors = (*SERVER_ERRORS, *_LOCAL_ERRORS)
 
     @property
     def embedded(self) -> bool:
@@ -113,14 +113,14 @@ def status_of(error: BaseException | None) -> int | str | None:
     """Return the HTTP status or the name of the gRPC code in a server's answer; None if the error holds neither."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code
-    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return str(error.code().name)
     return None
 
 
 def said_by(error: BaseException) -> str:
     """Return the server's sentence; keys in addresses are removed."""
-    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         said = error.details() or ""
     elif isinstance(error, UnexpectedResponse):
         try:

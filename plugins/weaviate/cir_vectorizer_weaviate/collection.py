@@ -116,6 +116,10 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         found = self._read(ids, return_properties=schema.shown, include_vector=self._vector_names(schema))
         return [objects.read_point(each, schema) for each in found]
 
+    def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
+        found = self._read(ids, return_properties=[column], include_vector=False)
+        return {str(each.uuid): text for each in found if isinstance(text := each.properties.get(column), str)}
+
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
         filters = self._filters(ask.where)
         schema = self._schema
@@ -196,6 +200,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             vectors=schema.vectors,
             blends_text=schema.blends_text,
             vectorize=schema.vectorize,
+            pictures=schema.pictures,
         )
 
     def _write_note(self, note: Note) -> None:

@@ -28,7 +28,7 @@ CLOUD = (".weaviate.network", ".weaviate.cloud")
 """Domains of hosted servers, whose gRPC has another host name."""
 TIMEOUTS = Timeout(init=10, query=60, insert=120)
 
-_UNREACHABLE = (WeaviateConnectionError, WeaviateStartUpError, WeaviateTimeoutError, httpx.TransportError)
+UNREACHABLE = (WeaviateConnectionError, WeaviateStartUpError, WeaviateTimeoutError, httpx.TransportError)
 _PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED")
 _PASSING_WORDS = re.compile(
     r"connection (refused|reset)|\bEOF\b|broken pipe|i/o timeout|deadline exceeded|no such host|too many requests"
@@ -71,8 +71,8 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
             return False  # the module `writing` decides for each object
         if isinstance(error, UnexpectedStatusCodeError):
             return error.status_code in (429, 502, 503, 504) or may_pass(str(error))
-        code = _grpc_code(error)
-        return isinstance(error, _UNREACHABLE) or code in _PASSING_CODES or may_pass(str(error))
+        code = grpc_code(error)
+        return isinstance(error, UNREACHABLE) or code in _PASSING_CODES or may_pass(str(error))
 
     def _check_grpc(self, tls: bool) -> None:
         where = replace(self.address, host=self._grpc_host, port=self.grpc_port).server
@@ -106,11 +106,11 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
 
     def sentence(self, error: Exception, collection: str) -> str:
         where = self.address.server
-        said, code = said_by(error), _grpc_code(error)
+        said, code = said_by(error), grpc_code(error)
         status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else None
         if isinstance(error, AuthenticationFailedError) or status in (401, 403) or code == "UNAUTHENTICATED":
             return self.key_sentence()
-        if isinstance(error, _UNREACHABLE) or code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        if isinstance(error, UNREACHABLE) or code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             remedy = "start it, or correct host and port (REST usually 8080, gRPC 50051)"
             return f"no Weaviate server answers at {where} ({said}); {remedy}"
         if isinstance(error, KeyError | ValueError) or str(error).startswith("Meta endpoint!"):
@@ -130,6 +130,8 @@ def said_by(error: BaseException) -> str:
         said = "; ".join(str(each["message"]) for each in body["error"])
     except (TypeError, KeyError):
         said = str(error) or type(error).__name__
+    if "of RPC that terminated" in said and (call := _call(error)) is not None:
+        said = str(call.details())
     said = re.sub(r"^.* with message |^Every object failed.*set of all errors: ", "", said, flags=re.DOTALL)
     said = re.sub(r"^Connection to Weaviate failed\. Details: |^Could not connect to Weaviate:\s*", "", said)
     return " ".join(without_user(said).split()).rstrip(".")
@@ -140,11 +142,17 @@ def may_pass(sentence: str) -> bool:
     return _PASSING_WORDS.search(sentence) is not None
 
 
-def _grpc_code(error: BaseException | None) -> str | None:
+def grpc_code(error: BaseException) -> str | None:
     """Return the name of the gRPC code among an error's causes; None if there is none."""
+    call = _call(error)
+    return None if call is None else str(call.code().name)
+
+
+def _call(error: BaseException | None) -> grpc.Call | grpc.aio.AioRpcError | None:
+    """Return the failed gRPC call among an error's causes; None if there is none."""
     while error is not None:
-        if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
-            return str(error.code().name)
+        if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+            return error
         error = error.__cause__ or error.__context__
     return None
 

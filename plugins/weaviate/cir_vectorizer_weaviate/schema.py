@@ -27,6 +27,8 @@ from cir_vectorizer_weaviate.filters import Field, kind_of
 
 PAYLOAD, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_picture"
 CLIP = "multi2vec-clip"
+UNNAMED = "default"
+"""Name under which the client gives a vector without a name."""
 ON_DISK_CACHE = 10_000
 """Vectors cached in memory with `vector_on_disk`."""
 
@@ -51,6 +53,8 @@ class Schema:
     note: Note | None
     properties: dict[str, str]
     """Weaviate types by property name."""
+    pictures: tuple[str, ...] = ()
+    """Properties that hold pictures, those from which the server makes vectors first."""
     columns: Columns = field(default_factory=Columns)
 
     @property
@@ -107,13 +111,8 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         name: each for name, each in named.items() if getattr(each.vector_index_config, "multi_vector", None) is None
     }
     chosen = choose_vector(dense if named else [""], using, address) or None
-    if chosen is not None:
-        index = dense[chosen].vector_index_config
-        vectorizer, settings = dense[chosen].vectorizer.vectorizer, dense[chosen].vectorizer.model
-    else:
-        index, vectorizer = found.vector_index_config, found.vectorizer
-        settings = found.vectorizer_config.model if found.vectorizer_config else {}
-    maker = str(getattr(vectorizer, "value", vectorizer) or "none")
+    index: Any = dense[chosen].vector_index_config if chosen is not None else found.vector_index_config
+    maker, settings = _maker(found, chosen)
     properties = {each.name: str(each.data_type.value) for each in found.properties}
     record = next((each for each in found.properties if each.name == RECORD_KEY), None)
     columns = [Column.read(each.name, each.data_type, each.description) for each in found.properties]
@@ -125,11 +124,12 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         vectors=tuple(dense),
         flat=type(index).__name__.endswith("FLAT"),
         exact_cutoff=int(getattr(plain, "flat_search_cutoff", 0) or 0),
-        blends_text=_blends_text(maker, settings or {}),
+        blends_text=_blends_text(maker, settings),
         vectorize="server" if maker == CLIP else "client",
         tenants=bool(found.multi_tenancy_config.enabled),
         note=_read_note(record.description if record else None),
         properties=properties,
+        pictures=_pictures(properties, settings),
         columns=Columns([each for each in columns if each is not None], {name.lower() for name in properties}),
     )
 
@@ -213,6 +213,33 @@ def _container(url: str | None, model: ModelRecord) -> str | None:
             "without it, or set CLIP_INFERENCE_API for the server and leave the option out"
         )
     return f"{url.rstrip('/')}/m/{quote(str(model), safe='/@:,=')}"
+
+
+def blends_text(found: _CollectionConfig, using: str | None) -> bool:
+    """Tell whether the server makes the vector `using` (None: the only one) from texts, with a picture or alone."""
+    named = list(found.vector_config or {})
+    chosen = using or (named[0] if len(named) == 1 else UNNAMED)
+    if named and chosen not in named:
+        return False
+    return _blends_text(*_maker(found, chosen if named else None))
+
+
+def _maker(found: _CollectionConfig, vector: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Return the module that makes a vector (None: the one without a name), or "none", and its settings."""
+    module: Any
+    if vector is not None:
+        own = (found.vector_config or {})[vector].vectorizer
+        module, settings = own.vectorizer, own.model
+    else:
+        module, settings = found.vectorizer, found.vectorizer_config.model if found.vectorizer_config else {}
+    return str(getattr(module, "value", module) or "none"), settings or {}
+
+
+def _pictures(properties: Mapping[str, str], settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the properties that hold pictures; those of the module that makes the vectors come first."""
+    blobs = [name for name, kind in properties.items() if kind == "blob" and name != PICTURE]
+    read = settings.get("imageFields") or ()
+    return tuple(sorted(blobs, key=lambda name: name not in read))
 
 
 def _blends_text(maker: str, settings: Mapping[str, Any]) -> bool:
