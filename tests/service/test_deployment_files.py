@@ -28,11 +28,11 @@ def manifests():
 
 
 def interpolated(file):
-    """A compose file's text with its variables at their defaults, and CIR_KEY set."""
+    """A compose file's text with its variables at their defaults, and those set that must be."""
 
     def value(match):
         name, default = match[1], match[2]
-        return "secret" if name == "CIR_KEY" else (default or "").removeprefix(":-")
+        return {"CIR_KEY": "secret", "CIR_MODEL": "lincir-vit-l"}.get(name, (default or "").removeprefix(":-"))
 
     return re.sub(r"\$\{(\w+)(:[-?][^}]*)?\}", value, file.read_text())
 
