@@ -48,7 +48,7 @@ def test_sync_and_search_say_in_one_line_that_they_fall_back_to_the_toy(catalog,
 def test_training_for_the_toys_backbone_is_said_too(tmp_path):
     captions = tmp_path / "captions.txt"
     captions.write_text("a red dress\na blue hat\n")
-    result = run("train", "--captions", captions, "--out", tmp_path / "model")
+    result = run("train", "--captions", captions, "--out", tmp_path / "model", "--steps", 1, "--batch-size", 2)
     assert "knows drawn products alone" in result.stderr
 
 

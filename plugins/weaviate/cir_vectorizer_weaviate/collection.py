@@ -196,6 +196,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             vectors=schema.vectors,
             blends_text=schema.blends_text,
             vectorize=schema.vectorize,
+            container=schema.container,
         )
 
     def _write_note(self, note: Note) -> None:
