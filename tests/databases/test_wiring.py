@@ -69,6 +69,13 @@ def test_the_readmes_weaviate_recipe_is_all_well(weaviate_server, service, pictu
 
 
 @pytest.mark.live
+def test_an_address_whose_texts_are_never_queries_is_compared_by_a_text_alone(weaviate_server, service):
+    with readme_shop(weaviate_server, 3, inference_url=f"{service.with_key(servers.KEY)}/m/tiny/plain") as shop:
+        status, found = doctor(*shop)
+    assert status == 0, found
+
+
+@pytest.mark.live
 def test_another_model_behind_a_collections_own_address_is_a_problem(weaviate_server, padded):
     url = f"{padded.with_key(servers.KEY)}/m/padded"
     with readme_shop(weaviate_server, 3, inference_url=url) as shop:
@@ -90,6 +97,20 @@ def test_another_model_behind_weaviates_address_is_a_problem(padded, service, tm
             assert status == 1
             wanted = f"gives other vectors than {source}; correct CLIP_INFERENCE_API, or {source}"
             assert wanted in found["wiring"]["sentence"]
+
+
+@pytest.mark.live
+def test_a_model_of_another_width_behind_weaviates_address_is_a_problem(clip_folder, tmp_path):
+    with (
+        servers.our_service(tmp_path, "--model", f"narrow={clip_folder}", key=f"test:{servers.KEY}") as narrow,
+        servers.weaviate(tmp_path, f"{narrow.with_key(servers.KEY)}/m/narrow") as server,
+    ):
+        with readme_shop(server) as shop:
+            assert "makes vectors of another width than this collection" in doctor(*shop)[1]["wiring"]["sentence"]
+        with readme_shop(server, 2) as shop:
+            status, found = doctor(*shop)
+    assert (status, found["vector size"]["level"]) == (1, "problem")
+    assert "gives other vectors than --model tiny" in found["wiring"]["sentence"]
 
 
 @pytest.mark.live
