@@ -1,7 +1,8 @@
 """Composed queries as Qdrant's `InferenceObject`, and the points that a refusal of the container names.
 
-A composed query is for `query_points` of a client with `cloud_inference=True`. This needs a server whose `QDRANT__INFERENCE__ADDRESS` is our container. The embedded mode has no server: there, compose
-in the process or through `cir_vectorizer.client`, and pass the vector.
+A composed query is for `query_points` of a client with `cloud_inference=True`. It needs a server whose
+`QDRANT__INFERENCE__ADDRESS` is our container. The embedded mode has no server: there, compose in the process or through
+`cir_vectorizer.client`, and pass the vector.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
