@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import Ask, Collection, CreateOptions, Database, Info, ModelRecord, Point, Vector
-from cir_vectorizer.doctor.findings import Finding
-from cir_vectorizer.errors import CirError, CollectionError
+from cir_vectorizer.doctor.findings import Finding, Level
+from cir_vectorizer.errors import CirError, CollectionError, MissingExtraError
 from cir_vectorizer.query import ComposedQuery
 
 PICTURE = (
@@ -101,4 +101,5 @@ def unreached(server: Database, error: CirError) -> Finding:
     """Return the finding about vectors that a server could not get, or that could not be compared."""
     if isinstance(error, CollectionError):
         return Finding("wiring", "problem", f"{server.name} does not get vectors from the container: {error}")
-    return Finding("wiring", "problem", f"the vectors that {server.name} gets cannot be compared: {error}")
+    level: Level = "warning" if isinstance(error, MissingExtraError) else "problem"
+    return Finding("wiring", level, f"the vectors that {server.name} gets cannot be compared: {error}")
