@@ -29,4 +29,7 @@ def first_invalid_field(error: ValidationError) -> InvalidField:
     """Return the first field at fault."""
     first = error.errors(include_url=False, include_input=False)[0]
     own = first.get("ctx", {}).get("error")  # raised by one of our own validators
-    return InvalidField(first["loc"], first["msg"] if own is None else str(own), first["type"] == "extra_forbidden")
+    message = first["msg"] if own is None else str(own)
+    if first["type"] in ("dict_type", "model_type"):
+        message = "should be a JSON object"  # pydantic's message names a Python class
+    return InvalidField(first["loc"], message, first["type"] == "extra_forbidden")
