@@ -66,6 +66,16 @@ def check_model_is_possible(service: str | None, device: str | None) -> None:
         raise click.UsageError("--device is for a local model; leave it out with --service")
 
 
+def say_if_toy(service: str | None = None) -> None:
+    """Say on stderr that the command falls back to the toy `tiny`, if neither a model nor a service was named."""
+    if service is None and _model_by_default():
+        click.echo(
+            "No --model was given, so the toy `tiny` is used, which knows drawn products alone; for photos name a real model, "
+            "for example --model lincir-vit-l, or a folder that `cir-vectorizer train` wrote.",
+            err=True,
+        )
+
+
 def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) -> "ServedModel":
     """Return a model of a running service; the connection is closed when the command ends.
 
@@ -81,10 +91,13 @@ def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) 
     from cir_vectorizer.client import Client, Patience, ServedModel
 
     context = click.get_current_context()
-    by_default = context.get_parameter_source("model") is ParameterSource.DEFAULT
     key = os.environ.get("CIR_API_KEY")
     client = context.with_resource(Client(url, api_key=key, patience=Patience(retries, seconds)))
-    return ServedModel(client, None if by_default else model)
+    return ServedModel(client, None if _model_by_default() else model)
+
+
+def _model_by_default() -> bool:
+    return click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT
 
 
 def with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:

@@ -11,7 +11,11 @@ import click
 from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import ModelRecord
+    from collections.abc import Sequence
+
+    from cir_vectorizer.collections import ModelRecord, Vector
+    from cir_vectorizer.doctor.wiring import Compose
+    from cir_vectorizer.query import ComposedQuery
 
 STATUS = {"ok": 0, "warning": 3, "problem": 1}
 
@@ -55,7 +59,7 @@ def doctor(
     opening = OpenOptions(using, tenant, grpc, grpc_port)
     with contextlib.closing(open_collection(address, api_key, opening)) as collection:
         record, mean_norm = _model(model)
-        for finding in examine(collection, record, mean_norm, service, service_key):
+        for finding in examine(collection, record, mean_norm, service, service_key, _composing(model)):
             findings.append(finding)
             if not as_json:
                 colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
@@ -67,6 +71,21 @@ def doctor(
         answer = {"address": shown, "model": str(record), "level": level, "findings": listed}
         click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
     sys.exit(STATUS[level])
+
+
+def _composing(name: str) -> "Compose | None":
+    """Return a function that composes queries with a model, which it loads then; None if no model can run here."""
+    from cir_vectorizer import extras
+
+    if extras.missing("models"):
+        return None
+
+    def compose(queries: "Sequence[ComposedQuery]") -> "Vector":
+        from cir_vectorizer.models import load
+
+        return load(name, "cpu", parts=()).compose(queries).vectors
+
+    return compose
 
 
 def _model(name: str) -> "tuple[ModelRecord, float | None]":

@@ -49,8 +49,9 @@ def pull(name: str) -> None:
 @click.option(
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
+@click.option("--overwrite", is_flag=True, help="Replace such a composer, or a model over another backbone, in --out.")
 @needs("models")
-def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, folder: Path) -> None:
+def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, folder: Path, overwrite: bool) -> None:
     """Make a model folder from a published checkpoint.
 
     CHECKPOINT is a Φ file (LinCIR, SEARLE or Pic2Word), or a CompoDiff folder: config.json and its weights.
@@ -59,7 +60,7 @@ def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, f
     from cir_vectorizer.models import import_checkpoint
 
     text_spec = BackboneSpec.parse(text_backbone) if text_backbone else None
-    click.echo(str(import_checkpoint(checkpoint, BackboneSpec.parse(backbone), folder, text_spec)))
+    click.echo(str(import_checkpoint(checkpoint, BackboneSpec.parse(backbone), folder, text_spec, overwrite)))
 
 
 @models.command()

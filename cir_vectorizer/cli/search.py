@@ -16,6 +16,7 @@ from cir_vectorizer.cli.common import (
     check_model_is_possible,
     database_options,
     fail_with_sentence,
+    say_if_toy,
     served_model,
 )
 
@@ -107,6 +108,7 @@ def search(
     asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
+    say_if_toy(service)
 
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import check_model_is_possible, served_model
+from cir_vectorizer.cli.common import check_model_is_possible, say_if_toy, served_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -99,6 +99,7 @@ def run_sync(given: SyncArguments) -> None:
         extras.require("ray", "--engine ray")
     if given.vectorize == "server":
         extras.require("models", "--vectorize server, which checks pictures here,")
+    say_if_toy(given.service)
     opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port)
     creating = CreateOptions(given.on_disk, given.quantization, given.indexed, given.vectorize, given.service_url)
     with contextlib.closing(open_collection(place, given.api_key, opening)) as collection:

@@ -93,6 +93,8 @@ class Info:
     """True if vectors were made from pictures and texts together; such a vector cannot be a reference picture."""
     vectorize: Maker = "client"
     """"server" if the server is set up to have the container make vectors and compose queries."""
+    container: str | None = None
+    """Address of the container, if the collection itself names it; else the server's configuration does."""
     precision: str = "float32"
     """Precision of the weights with which the noted model made the collection."""
     pictures: tuple[str, ...] = ()

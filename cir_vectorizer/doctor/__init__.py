@@ -13,6 +13,7 @@ from cir_vectorizer.collections import Collection, ModelRecord
 from cir_vectorizer.doctor.container import Container
 from cir_vectorizer.doctor.examination import Examination
 from cir_vectorizer.doctor.findings import Finding, Level, worst
+from cir_vectorizer.doctor.wiring import Compose
 from cir_vectorizer.errors import ServiceError
 
 __all__ = ["Finding", "Level", "examine", "worst"]
@@ -24,6 +25,7 @@ def examine(
     mean_norm: float | None = None,
     service_url: str | None = None,
     service_key: str | None = None,
+    compose: Compose | None = None,
 ) -> Iterator[Finding]:
     """Check a collection and yield the findings one by one.
 
@@ -32,6 +34,8 @@ def examine(
         mean_norm: the model's mean norm of picture embeddings, if it is known.
         service_url: the container's address as this machine sees it, without a path; it may contain a key.
         service_key: the container's key.
+        compose: makes the model's vectors of queries here, if no `service_url` is given; they are compared with those
+            that the database gets.
     """
     examination = Examination(collection, model)
     yield from examination.database()
@@ -49,6 +53,6 @@ def examine(
         else:
             yield from container.findings()
     if examination.usable:
-        yield from examination.wiring(container)
+        yield from examination.wiring(container, compose)
     if container is not None:
         container.client.close()

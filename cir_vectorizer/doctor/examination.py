@@ -3,17 +3,17 @@
 import itertools
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from cir_vectorizer.collections import (
     Ask,
     Collection,
     CreateOptions,
-    Database,
     Info,
     ModelRecord,
     Point,
@@ -25,15 +25,14 @@ from cir_vectorizer.collections import (
 from cir_vectorizer.doctor.container import Container
 from cir_vectorizer.doctor.findings import Finding
 from cir_vectorizer.doctor.servers import version_finding, version_of
-from cir_vectorizer.errors import CollectionError, ServiceError
+from cir_vectorizer.doctor.wiring import Compose, Wiring
+from cir_vectorizer.errors import CollectionError, MissingExtraError
 from cir_vectorizer.query import ComposedQuery
 
 SAMPLE = 1000
 """Most objects whose records are checked."""
 NORM_FACTOR = 1.5
 """Largest accepted ratio between a catalog's mean norm and the model's; even catalogs of one kind of thing stay below."""
-PROBE = "a picture"
-"""Text that the container embeds as a test."""
 
 
 class Examination:
@@ -122,6 +121,8 @@ class Examination:
             return Finding(
                 "backbone", "ok", "no model is recorded yet; sync records its own in a collection that it makes"
             )
+        if info.vectorize == "server":
+            return Finding("backbone", "ok", "the server has its container make the vectors; see wiring")
         sentence = (
             f"another program filled {self.address}, so nothing says which backbone made its vectors; search it only "
             f"if it was {self.model}, or sync into a new collection"
@@ -158,46 +159,39 @@ class Examination:
         else:
             yield Finding("round trip", "problem", f"an object beside the collection: {wrong}")
 
-    def wiring(self, container: Container | None) -> Iterator[Finding]:
-        """Check that the database itself reaches the container."""
+    def wiring(self, container: Container | None, compose: Compose | None) -> Iterator[Finding]:
+        """Check that the database itself reaches the container and gets the right vectors.
+
+        Args:
+            compose: makes the model's vectors if no container does; None if the model cannot run here.
+        """
         if self.server is None:
             return
-        if self.info is not None and self.info.vectorize == "server":
-            try:
-                self.collection.search(ComposedQuery(text=PROBE), Ask(1))
-            except CollectionError as error:
-                yield Finding(
-                    "wiring", "problem", f"{self.server.name} does not get vectors from the container: {error}"
-                )
-            else:
-                yield Finding(
-                    "wiring", "ok", f"{self.server.name} had its container compose a query for the collection"
-                )
-            return
-        if container is None:
+        by_server = self.info is not None and self.info.vectorize == "server"
+        if container is None and not by_server:
             sentence = "vectors and queries are made outside the server; give --service to check a container too"
             yield Finding("wiring", "ok", sentence)
             return
-        if container.served is None:
+        served, source = None, "--service"
+        if container is not None and (served := container.served) is not None:
+            compose = container.compose
+        elif not by_server:
             return
-        yield self._reached(container, container.served, self.server)
+        else:
+            source = f"--model {self.model.name}"
+        if compose is None:
+            compose = _uncomparable
+        check = Wiring(
+            self.server, self._scratch, lambda number, vector: _point(vector, self.model, number), compose, source
+        )
+        if self.info is not None and by_server:
+            yield check.of_collection(self.collection, self.info, served or self._noted(self.info))
+        elif served is not None:
+            yield check.of_server(served)
 
-    def _reached(self, container: Container, served: ModelRecord, server: Database) -> Finding:
-        """Check that a text's vector from --service is found by the same text when the server asks its container."""
-        try:
-            vector = container.client.embed_texts([PROBE], model=str(served))[0]
-            with self._scratch(served, CreateOptions(vectorize="server")) as scratch:
-                scratch.upsert([_point(vector, self.model)])
-                hits = scratch.search(ComposedQuery(text=PROBE), Ask(1))
-        except (CollectionError, ServiceError) as error:
-            return Finding("wiring", "problem", f"{server.name} does not get vectors from the container: {error}")
-        if not hits or hits[0].score < 0.999:
-            sentence = (
-                f"{server.name} asks a container that gives other vectors than --service; correct {server.container_setting} of its "
-                "server, or --service"
-            )
-            return Finding("wiring", "problem", sentence)
-        return Finding("wiring", "ok", f"{server.name} reaches the container and gets the vectors that --service gives")
+    def _noted(self, info: Info) -> ModelRecord:
+        """Return the model under the name that the collection notes, by which its server asks for it."""
+        return self.model if info.model is None else ModelRecord(info.model, self.model.fingerprint, self.model.dim)
 
     @contextmanager
     def _scratch(self, model: ModelRecord, options: CreateOptions) -> Iterator[Collection]:
@@ -257,9 +251,13 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server
     return Finding("norms", "ok", f"all {seen:,} objects have one; the mean is {mean:.2f}{known}")
 
 
-def _point(vector: Vector, model: ModelRecord) -> Point:
+def _uncomparable(_: Sequence[ComposedQuery]) -> npt.NDArray[np.float32]:
+    raise MissingExtraError("no model can run here; give --service, or install the extra models")
+
+
+def _point(vector: Vector, model: ModelRecord, number: int = 0) -> Point:
     record = SyncRecord("doctor", 1, 1, "00", 1.5, model.fingerprint, "")
-    return Point(str(uuid.UUID(int=1)), vector, record.join({"word": "doctor"}))
+    return Point(str(uuid.UUID(int=number + 1)), vector, record.join({"word": "doctor"}))
 
 
 def _there_and_back(scratch: Collection, vector: Vector, model: ModelRecord) -> str | None:

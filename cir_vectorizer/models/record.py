@@ -89,6 +89,39 @@ def has_record(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
+def check_nothing_lost(folder: Path, composer: str, beside: Path, state: str | None = None) -> None:
+    """Check that a composer can be written into a folder without the loss of a composer that is there.
+
+    Args:
+        beside: the model folder, perhaps `folder` itself, whose other composers are written into `folder` too.
+        state: name of the file from which a training of the composer is resumed.
+
+    Raises:
+        ModelError: a composer of the folder would be replaced or left out.
+    """
+    if not has_record(folder):
+        return
+    there = read_folder(folder)
+    other = read_folder(beside) if has_record(beside) else None
+    same = other and (other.fingerprint, other.text_fingerprint) == (there.fingerprint, there.text_fingerprint)
+    kept = other.composers if other and same else {}
+    lost = [
+        name
+        for name, entry in there.composers.items()
+        if name == composer or entry["sha256"] != kept.get(name, {}).get("sha256")
+    ]
+    if not lost:
+        return
+    complete = there.composers[lost[0]].get("training", {}).get("complete", True)
+    resumable = composer in lost and state is not None and (folder / state).is_file()
+    raise ModelError(
+        f"{folder} already holds {'a finished' if complete else 'an unfinished'} {' and '.join(lost)} over backbone "
+        f"{there.backbone}, which would be lost; name another --out, or "
+        + ("go on with its training by --resume, or " if resumable else "")
+        + "replace it with --overwrite"
+    )
+
+
 def describe(name: str) -> FolderRecord:
     """Read the record of a model; loads no weights.
 

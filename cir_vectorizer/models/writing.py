@@ -22,6 +22,7 @@ from cir_vectorizer.models.record import (
     FILE,
     FORMAT,
     check_defaults,
+    check_nothing_lost,
     describe,
     folder_of,
     has_record,
@@ -193,26 +194,32 @@ def pull(name: str) -> Path:
     folder = files[0].parent
     source = folder if entry.composer == "compodiff" else files[0]
     text = BackboneSpec.parse(entry.text_backbone) if entry.text_backbone else None
-    return import_checkpoint(source, BackboneSpec.parse(entry.backbone), folder, text)
+    return import_checkpoint(source, BackboneSpec.parse(entry.backbone), folder, text, overwrite=True)
 
 
-def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None) -> Path:
+def import_checkpoint(
+    source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None, overwrite: bool = False
+) -> Path:
     """Make a model folder from a published checkpoint and its backbone; the folder's other composers are kept.
 
     Args:
         source: a file of Φ (LinCIR, SEARLE, Pic2Word), or a folder of CompoDiff: config.json and weights.
         spec: the backbone of the index.
         text_spec: for CompoDiff, the backbone whose text states it reads, if it is another one.
+        overwrite: replace such a composer in the folder, and composers there over another backbone.
 
     Raises:
         CheckpointError: the files do not fit the backbones.
-        ModelError: the folder holds composers over another backbone.
+        ModelError: without `overwrite`, the folder holds such a composer, or composers over another backbone.
     """
     backbone = load_backbone(spec)
-    if has_record(folder) and not (there := read_folder(folder)).is_of(backbone):
-        raise ModelError(
-            f"{folder} holds composers over backbone {there.backbone}, and this one is {spec}; name another --out"
-        )
+    if not overwrite and has_record(folder):
+        if not (there := read_folder(folder)).is_of(backbone):
+            raise ModelError(
+                f"{folder} holds composers over backbone {there.backbone}, and this one is {spec}; name another --out, "
+                "or replace them with --overwrite"
+            )
+        check_nothing_lost(folder, "compodiff" if source.is_dir() else "lincir", beside=folder)
     record: dict[str, Any] = {"source": source.name}
     if not source.is_dir():
         phi = load_phi(source, backbone)

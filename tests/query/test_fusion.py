@@ -303,7 +303,7 @@ class TestDefaults:
             set_defaults(folder, composer, options)
         set_defaults(folder, "sum", DEFAULTS["sum"])
         phi = folder / read_record(folder)["composers"]["lincir"]["file"]
-        import_checkpoint(phi, describe(str(folder)).backbone, folder)
+        import_checkpoint(phi, describe(str(folder)).backbone, folder, overwrite=True)
         record = describe(str(folder))
         assert (set(record.defaults), record.default_composer) == ({"sum", "compodiff"}, "sum")
         save(tmp_path / "beside", tiny.backbone, {}, beside=folder)

@@ -28,11 +28,11 @@ def manifests():
 
 
 def interpolated(file):
-    """A compose file's text with its variables at their defaults, and CIR_KEY set."""
+    """A compose file's text with its variables at their defaults, and those set that must be."""
 
     def value(match):
         name, default = match[1], match[2]
-        return "secret" if name == "CIR_KEY" else (default or "").removeprefix(":-")
+        return {"CIR_KEY": "secret", "CIR_MODEL": "lincir-vit-l"}.get(name, (default or "").removeprefix(":-"))
 
     return re.sub(r"\$\{(\w+)(:[-?][^}]*)?\}", value, file.read_text())
 
@@ -80,6 +80,9 @@ def test_compose_wires_a_stock_server_to_the_container_with_a_key(file):
     }[file.parent.name]
     assert theirs["environment"][variable] == f"http://cir:secret@cir:8000{path}"
     assert "build" not in theirs
+    assert ours["environment"]["CIR_MODEL"] == "lincir-vit-l", "a real model, or none"
+    if "CLIP_INFERENCE_API" in theirs["environment"]:
+        assert theirs["environment"]["CLIP_WAIT_FOR_STARTUP"] == "false"
     assert theirs["depends_on"]["cir"]["condition"] == "service_healthy"
     assert ours["environment"]["CIR_API_KEYS"].endswith(":secret")
     assert set(ours["environment"]) <= SETTINGS

@@ -1,5 +1,6 @@
 """The connection to Qdrant: its client, which errors to retry, and the sentences for all others."""
 
+import re
 import sqlite3
 import warnings
 
@@ -17,6 +18,7 @@ TIMEOUT_S = 60
 
 SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
 _LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError, LookupError)
+_CONTAINER_GONE = re.compile(r"Failed to send inference request.*\((http\S+)\)")
 _FINAL = ("not configured", "not initialized", "Authentication failed", "validation failed")
 """Phrases in answers with status 5xx that a retry would not change."""
 
@@ -90,6 +92,16 @@ class QdrantConnection(Connection[QdrantClient]):
             return (
                 f"the Qdrant server {where} knows no container that makes vectors; start it with "
                 "QDRANT__INFERENCE__ADDRESS=http://CONTAINER:8000/qdrant, or make the vectors here"
+            )
+        if "Authentication failed for inference service" in said:
+            return (
+                f"the container refuses the key that the Qdrant server {where} sends, or it sends none; set it in "
+                "QDRANT__INFERENCE__ADDRESS=http://cir:KEY@CONTAINER:8000/qdrant of the server"
+            )
+        if (gone := _CONTAINER_GONE.search(said)) is not None:
+            return (
+                f"no container answers at {gone[1]}, which the Qdrant server {where} asks; start it, or correct "
+                "QDRANT__INFERENCE__ADDRESS of the server"
             )
         if status is not None:
             return f"{where} answered {status} for collection {collection!r}: {said}"

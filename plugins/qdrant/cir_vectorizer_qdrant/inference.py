@@ -1,11 +1,12 @@
-"""Composed queries as Qdrant's `InferenceObject`, for `query_points` of a client with `cloud_inference=True`.
+"""Composed queries as Qdrant's `InferenceObject`, and the points that a refusal of the container names.
 
-This needs a server whose `QDRANT__INFERENCE__ADDRESS` is our container. The embedded mode has no server: there, compose
-in the process or through `cir_vectorizer.client`, and pass the vector.
+A composed query is for `query_points` of a client with `cloud_inference=True`. It needs a server whose
+`QDRANT__INFERENCE__ADDRESS` is our container. The embedded mode has no server: there, compose in the process or through
+`cir_vectorizer.client`, and pass the vector.
 """
 
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
@@ -14,6 +15,7 @@ from typing_extensions import Unpack
 from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.collections.composing import Asked, Parts, Place, Stored
 from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.query.inputs import digest_of, digests_in
 from cir_vectorizer.query.wire import to_json
 from cir_vectorizer_qdrant.connection import SERVER_ERRORS, said_by, status_of
 
@@ -120,6 +122,34 @@ async def _made_later(
     with _sentences(asked.place.collection):
         found = await client.retrieve(**_wanted(asked.place, asked.ids))
     return made(_stored(found))
+
+
+def refused_points(error: Exception, points: Iterable[models.PointStruct]) -> list[Id]:
+    """Return the ids of the points whose input the container refused.
+
+    Qdrant refuses the whole batch, and removes duplicates and changes the order before it asks the container, so the
+    position in the sentence says nothing; the digest beside it does.
+
+    Args:
+        error: the error of `upsert`.
+        points: the points of that call, with a `models.Image`, `Document` or `InferenceObject` as vector, or among
+            their named vectors.
+    """
+    named = digests_in(said_by(error))
+    return [point.id for point in points if not named.isdisjoint(map(_digest, _inputs(point.vector)))]
+
+
+def _inputs(vector: Any) -> list[Any]:
+    return list(vector.values()) if isinstance(vector, dict) else [vector]
+
+
+def _digest(vector: Any) -> str:
+    """Return the digest that the container gives this input; "" for a vector that needs no container."""
+    if isinstance(vector, models.Image):
+        return digest_of(vector.image, "image")
+    if isinstance(vector, models.Document):
+        return digest_of(vector.text, "text")
+    return digest_of(vector.object, "object") if isinstance(vector, models.InferenceObject) else ""
 
 
 def _wanted(place: Place, ids: Sequence[Id]) -> dict[str, Any]:

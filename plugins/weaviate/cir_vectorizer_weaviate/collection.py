@@ -201,6 +201,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             blends_text=schema.blends_text,
             vectorize=schema.vectorize,
             pictures=schema.pictures,
+            container=schema.container,
         )
 
     def _write_note(self, note: Note) -> None:

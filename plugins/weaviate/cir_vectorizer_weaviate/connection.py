@@ -30,6 +30,7 @@ TIMEOUTS = Timeout(init=10, query=60, insert=120)
 
 UNREACHABLE = (WeaviateConnectionError, WeaviateStartUpError, WeaviateTimeoutError, httpx.TransportError)
 _PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED")
+_CONTAINER_GONE = re.compile(r'(?:send POST request: )?Post "([^"]+)/vectorize": (.+)')
 _PASSING_WORDS = re.compile(
     r"connection (refused|reset)|\bEOF\b|broken pipe|i/o timeout|deadline exceeded|no such host|too many requests"
     r"|status (429|502|503|504)\b|leader not found|not ready|shutting down|read-only|shard is not|memory pressure",
@@ -120,7 +121,29 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
                 f"the Weaviate server {where} runs without the module multi2vec-clip ({said}); start it with "
                 "ENABLE_MODULES=multi2vec-clip, or make the vectors here"
             )
-        return f"{where} refused this for collection {collection!r}: {said}"
+        return self._container_sentence(said) or f"{where} refused this for collection {collection!r}: {said}"
+
+    def _container_sentence(self, said: str) -> str | None:
+        """Return a sentence about the container that the server asks for vectors; None if it is not to blame."""
+        server = f"the Weaviate server {self.address.server}"
+        setting = "CLIP_INFERENCE_API=http://cir:KEY@CONTAINER:8000 of the server"
+        if re.search(r"fail with status 40[13]\b", said):
+            return (
+                f"the container refuses the key that {server} sends, or it sends none; set it in {setting}, since an address "
+                "in the collection's schema should hold no key"
+            )
+        if (gone := _CONTAINER_GONE.search(said)) is not None:
+            return (
+                f"no container answers at {gone[1]}, which {server} asks ({gone[2]}); start it, or correct {setting}, or the "
+                "collection's inference_url; Weaviate's own readiness stays green meanwhile, so watch the container's "
+                "/.well-known/ready"
+            )
+        if "vector lengths don't match" in said:
+            return (
+                f"the container that {server} asks makes vectors of another width than this collection has; have it serve "
+                f"the collection's model, or correct {setting}"
+            )
+        return None
 
 
 def said_by(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from weaviate.collections.classes.config import _CollectionConfig
 from cir_vectorizer.collections import RECORD_KEY, Address, CreateOptions, Maker, ModelRecord
 from cir_vectorizer.collections.base import Note, choose_vector
 from cir_vectorizer.errors import AddressError, CollectionError
+from cir_vectorizer.redaction import without_user
 from cir_vectorizer_weaviate import words
 from cir_vectorizer_weaviate.columns import Column, Columns, Path
 from cir_vectorizer_weaviate.filters import Field, kind_of
@@ -49,6 +50,8 @@ class Schema:
     """Largest number of objects that a filtered search compares one by one."""
     blends_text: bool
     vectorize: Maker
+    container: str | None
+    """Address of the container in the collection's schema; None if the server's configuration alone names it."""
     tenants: bool
     note: Note | None
     properties: dict[str, str]
@@ -126,6 +129,7 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         exact_cutoff=int(getattr(plain, "flat_search_cutoff", 0) or 0),
         blends_text=_blends_text(maker, settings),
         vectorize="server" if maker == CLIP else "client",
+        container=without_user(str(url)) if (url := (settings or {}).get("inferenceUrl")) else None,
         tenants=bool(found.multi_tenancy_config.enabled),
         note=_read_note(record.description if record else None),
         properties=properties,
