@@ -78,6 +78,12 @@ def reembed(
             f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
             "into a collection of its own"
         )
+    info = collection.info()
+    if info is not None and info.picture_column is not None:
+        raise CollectionError(
+            f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
+            f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
+        )
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)
     report.complete = False
