@@ -123,8 +123,8 @@ class Examination:
                 "backbone", "ok", "no model is recorded yet; sync records its own in a collection that it makes"
             )
         sentence = (
-            f"another program filled {self.address}, so nothing says which backbone made its vectors; search it only "
-            f"if it was {self.model}, or sync into a new collection"
+            f"another program filled {self.address}, so nothing says which backbone made its vectors; if it was "
+            f"{self.model}, run this with --adopt, which verifies and notes it; else sync into a new collection"
         )
         return Finding("backbone", "warning", sentence)
 
