@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord
+from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord, picture_cell
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.sources.base import Failure, Item
 from cir_vectorizer.sources.places import Places
@@ -21,7 +21,8 @@ class CollectionSource:
     Args:
         collection: the collection to read.
         image_column: the column that names an object's picture, for a collection that sync did not make; relative
-            paths start at the current directory. If None, the recorded path is used.
+            paths start at the current directory. If None, the recorded path is used, and for objects without a record
+            the column that the collection was adopted with.
         keep_owners: True if objects keep belonging to the source that wrote them, instead of to this collection.
         wanted: tells which ids to list; all if None.
         lent: True if `close` shall leave the collection open.
@@ -45,13 +46,15 @@ class CollectionSource:
         self._collection = collection
         self._places = Places(os.getcwd(), web)
         self._image_column = image_column
+        self._picture_column = collection.options.picture_column
         self._keep_owners = keep_owners
         self._wanted = wanted
         self._lent = lent
 
     def count(self) -> int | None:
-        if self._collection.info() is None:
+        if (info := self._collection.info()) is None:
             raise SourceError(f"there is no collection {self.name} to copy from; correct the address")
+        self._picture_column = self._picture_column or info.picture_column
         return self._collection.count() if self._wanted is None else None
 
     def items(self) -> Iterator[Item | Failure]:
@@ -74,6 +77,8 @@ class CollectionSource:
         cell = record.path if record is not None else None
         if self._image_column is not None:
             cell = columns.get(self._image_column)
+        elif record is None and self._picture_column is not None:
+            cell = picture_cell(columns, self._picture_column)
         if cell is None:
             sentence = "does not say where its picture is; name the column that does with --image-column"
             return Failure(place, "missing", sentence, point.id)
