@@ -27,7 +27,7 @@ class Theirs:
 
     Args:
         info: the collection's description.
-        take_over: match objects without a record by the picture that they name.
+        take_over: match objects that no source wrote by the picture that they name.
 
     Raises:
         CollectionError: no column names pictures.
@@ -35,17 +35,17 @@ class Theirs:
 
     def __init__(self, collection: Collection, info: Info, take_over: bool) -> None:
         self._ids: dict[str, Id] = {}
-        """The object's id by the source's id."""
+        """Ids of objects, by the source's id."""
         self._free: dict[str, list[Id]] = {}
-        """Ids of objects without a record, by the place of their picture."""
+        """Ids of objects that no source wrote, by the place of their picture."""
         self._column = collection.options.picture_column or info.picture_column
         self._places = Places(os.getcwd(), Web())
         unowned: list[Id] = []
         for id_, record in collection.scan():
-            if record is None:
-                unowned.append(id_)
-            elif record.source_id:
+            if record is not None and record.source_id:
                 self._ids[record.source_id] = id_
+            elif record is None or not record.owner:  # `doctor --adopt` writes records without an owner
+                unowned.append(id_)
         if take_over and unowned:
             self._column = self._column or _guessed(collection, unowned[:_SAMPLE])
             for start in range(0, len(unowned), _PAGE):
