@@ -318,10 +318,13 @@ class _Task:
             adopted = f"; {report.changes['source']:,} objects of another source now belong to this one"
             if not self.given.take_over:
                 adopted += " (sources that share names or ids need collections of their own)"
+        foreign = f"; {report.foreign:,} objects of another program stay as they are" if report.foreign else ""
+        if foreign and not self.given.take_over:
+            foreign += " (--take-over joins those that name the same pictures)"
         switched = f"; {report.collection} answers with {report.model} now" if report.switched else ""
         rate = f", {report.encoded / report.seconds:.1f} pictures/s" if report.encoded and report.seconds else ""
         counts = _counts(report, self.given.prune)
-        return f"{counts}{skipped}{adopted}{switched} ({report.seconds:.1f} s{rate})."
+        return f"{counts}{skipped}{adopted}{foreign}{switched} ({report.seconds:.1f} s{rate})."
 
 
 def _counts(report: "Report", pruned: bool) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query.filters import parse_column
 
 RECORD_KEY = "_cir"
@@ -198,7 +199,10 @@ def picture_cell(payload: Mapping[str, Any], column: str) -> Any:
     Args:
         column: the column's key as it is, or written as in a filter (`image.url` for a nested one).
     """
-    path = (column,) if column in payload else parse_column(column)
+    try:
+        path = (column,) if column in payload else parse_column(column)
+    except QueryError:  # a key that filters write in quotes, and that this object lacks
+        return None
     return next(iter(values_at(payload, path)), None)
 
 

@@ -126,6 +126,7 @@ def sync(
     finally:
         run.close()
         report.skipped = source.skipped
+        report.foreign = theirs.left if theirs is not None else 0
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report

@@ -46,6 +46,8 @@ class Theirs:
                 self._ids[record.source_id] = id_
             elif record is None or not record.owner:  # `doctor --adopt` writes records without an owner
                 unowned.append(id_)
+        self.left = len(unowned)
+        """Number of objects that no source has taken over so far."""
         if take_over and unowned:
             self._column = self._column or _guessed(collection, unowned[:_SAMPLE])
             for start in range(0, len(unowned), _PAGE):
@@ -64,6 +66,7 @@ class Theirs:
             if not free:
                 return entry
             known = self._ids[str(entry.id)] = free.pop(0)
+            self.left -= 1
         columns = entry.columns
         if self._column is not None and "." not in self._column and is_url(location):
             columns = {**columns, self._column: location}  # if the picture moves, the object has to name its new place

@@ -247,7 +247,9 @@ def test_without_take_over_objects_of_the_other_program_stay_as_they_are(shop, t
     collection = shop.open(**({"using": "image"} if using else {}))
     before = [point.payload for point in sorted(collection.get(ids), key=lambda point: str(point.id))]
     collection.close()
-    report, _ = shop.sync(shop.table([1, 2, 3]), *using, "--prune")
+    report, said = shop.sync(shop.table([1, 2, 3]), *using, "--prune")
+    assert f"{shop.count} objects of another program stay as they are (--take-over joins" in said
+    assert report["foreign"] == shop.count
     assert (report["added"], report["changed"], report["removed"]) == (3, 0, 0)
     collection = shop.open(**({"using": "image"} if using else {}))
     assert collection.count() == shop.count + 3
