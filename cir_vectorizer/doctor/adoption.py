@@ -87,8 +87,7 @@ class Adoption:
             raise _UnfitError(f"no object of {collection.address} has a vector of its own; name one with --using")
         if info.distance != "cosine":
             self._check_lengths(points, info)
-        column, seen, failures = self._pictures(collection, points)
-        norms = self._verified(collection, seen)
+        column, seen, norms, failures = self._verified(collection, points)
         collection.adopt(self._model, column)
         noted = collection.info()
         kept = "it notes the model"
@@ -115,31 +114,40 @@ class Adoption:
                 "with cosine"
             )
 
-    def _pictures(self, collection: Collection, points: Sequence[Point]) -> tuple[str, list[_Seen], list[str]]:
-        """Return the column of pictures, the objects whose pictures can be read, and a sentence for each other one."""
+    def _verified(
+        self, collection: Collection, points: Sequence[Point]
+    ) -> tuple[str, list[_Seen], list[float], list[str]]:
+        """Return the column of the pictures from which the model makes the stored vectors, the objects whose pictures
+        could be read, the lengths of their embeddings, and a sentence for each other object."""
         payloads = [point.payload for point in points]
         named = collection.options.picture_column
         columns = [named] if named is not None else guess_columns(payloads)
         known = ", ".join(sorted({name for payload in payloads for name in payload})) or "none"
-        failures: list[str] = []
-        for column in columns:
-            with ThreadPoolExecutor(_READERS, "cir-read") as readers:
-                found = list(readers.map(lambda point, column=column: self._read(point, column), points))
-            seen = [each for each in found if isinstance(each, _Seen)]
-            said = [each for each in found if isinstance(each, str)]
-            if 2 * len(seen) >= len(points):
-                return column, seen, said
-            failures = failures or said
         if not columns:
             raise _UnfitError(
                 f"no column of {collection.address} clearly names pictures by URL or path; name the one that does with "
                 f"--picture-column (there are: {known})"
             )
-        raise _UnfitError(
-            f"{len(failures)} of {len(points)} pictures that column {columns[0]!r} names could not be read ({failures[0]}); "
-            f"run this where they can be (relative paths start at the current folder), or name another column with "
-            f"--picture-column (there are: {known})"
-        )
+        differing: list[_UnfitError] = []
+        unread: list[_UnfitError] = []
+        for column in columns:
+            with ThreadPoolExecutor(_READERS, "cir-read") as readers:
+                found = list(readers.map(self._read, points, [column] * len(points)))
+            seen = [each for each in found if isinstance(each, _Seen)]
+            failures = [each for each in found if isinstance(each, str)]
+            if 2 * len(seen) < len(points):
+                sentence = (
+                    f"{len(failures)} of {len(points)} pictures that column {column!r} names could not be read "
+                    f"({failures[0]}); run this where they can be (relative paths start at the current folder), or name "
+                    f"another column with --picture-column (there are: {known})"
+                )
+                unread.append(_UnfitError(sentence))
+                continue
+            try:
+                return column, seen, self._norms(collection, column, seen), failures
+            except _UnfitError as error:
+                differing.append(error)
+        raise (differing + unread)[0]
 
     def _read(self, point: Point, column: str) -> _Seen | str:
         from cir_vectorizer.pictures.images import open_image
@@ -156,7 +164,7 @@ class Adoption:
             problem = str(error) if isinstance(error, ImageError) else f"cannot be read ({cause(error)})"
             return f"object {point.id}: {without_credentials(str(cell)[:200])} {problem}"
 
-    def _verified(self, collection: Collection, seen: Sequence[_Seen]) -> list[float]:
+    def _norms(self, collection: Collection, column: str, seen: Sequence[_Seen]) -> list[float]:
         """Return the lengths of the embeddings after checking that the model makes the stored vectors."""
         embeddings = np.asarray(self._vectorizer.embed_images([each.picture for each in seen]), dtype=np.float32)
         norms = np.linalg.norm(embeddings, axis=1)
@@ -165,12 +173,13 @@ class Adoption:
         stored = stored / np.linalg.norm(stored, axis=1, keepdims=True)
         cosines = (made * stored).sum(axis=1)
         if (cosines < ALIKE).any():
-            raise _UnfitError(self._difference(collection, seen, cosines, stored @ made.T))
+            raise _UnfitError(self._difference(collection, column, seen, cosines, stored @ made.T))
         return [float(norm) for norm in norms]
 
     def _difference(
         self,
         collection: Collection,
+        column: str,
         seen: Sequence[_Seen],
         cosines: npt.NDArray[np.float32],
         between: npt.NDArray[np.float32],
@@ -184,7 +193,10 @@ class Adoption:
         worst = int(cosines.argmin())
         differing = int((cosines < ALIKE).sum())
         own = int((between.diagonal() >= between.max(axis=1) - 1e-6).sum())
-        range_ = f"cosines with the vectors that it makes of the same pictures are {cosines.min():.3f} to {cosines.max():.3f}"
+        range_ = (
+            f"their cosines with the vectors that it makes of the pictures in column {column!r} are {cosines.min():.3f} to "
+            f"{cosines.max():.3f}"
+        )
         if 4 * differing <= count:
             return (
                 f"{count - differing} of {count} objects have the vectors of {model}, and {differing} have others (object "
@@ -199,7 +211,7 @@ class Adoption:
             )
         return (
             f"another model than {model} made the vectors of {collection.address}: {range_}, and must be {ALIKE} or more; "
-            "give the --model that made them, or sync into a new collection"
+            "give the --model that made them, or the --picture-column of their pictures, or sync into a new collection"
         )
 
     def _recorded(self, seen: _Seen, norm: float) -> Point:

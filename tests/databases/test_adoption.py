@@ -309,6 +309,18 @@ def test_paths_are_read_and_a_wrong_column_is_named(shop, tiny):
 
 
 @embedded
+def test_the_column_whose_pictures_give_the_vectors_is_found(shop, tiny, monkeypatch):
+    def columns(i, by_url=True):
+        return {"image": shop.place((i + 1) % shop.count), "back": shop.place(i)}
+
+    monkeypatch.setattr(shop, "columns", columns)
+    shop.fill(shop.vectors(tiny))
+    found = shop.doctor("--adopt")["adoption"]
+    assert found["level"] == "ok", found
+    assert "of column 'back'" in found["sentence"]
+
+
+@embedded
 def test_urls_of_the_own_network_need_the_option(shop, tiny):
     shop.fill(shop.vectors(tiny))
     result = shop.run("doctor", "--to", shop.collection, "--adopt")
