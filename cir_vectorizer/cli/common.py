@@ -23,6 +23,13 @@ SERVICE_OPTION = click.option(
     "--service", metavar="URL",
     help="A running service in place of a local model; its key is read from CIR_API_KEY, and --model names one of its models.",
 )  # fmt: skip
+PICTURE_COLUMN_OPTION = click.option(
+    "--picture-column", metavar="NAME",
+    help="Column with the URL or path of the picture, in objects that sync did not write.",
+)  # fmt: skip
+PRIVATE_URLS_OPTION = click.option(
+    "--private-urls", is_flag=True, help="Also fetch pictures from addresses of your own network."
+)
 DEVICE_OPTION = click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best one present]")
 
 

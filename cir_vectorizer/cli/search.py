@@ -1,6 +1,7 @@
 """`cir-vectorizer search`: pictures and words in, the nearest objects of a collection out."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from cir_vectorizer import extras
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODEL_OPTION,
+    PICTURE_COLUMN_OPTION,
+    PRIVATE_URLS_OPTION,
     SERVICE_OPTION,
     check_model_is_possible,
     database_options,
@@ -74,6 +77,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=_FILE,
     help="Also write the query's pictures and the results to a picture sheet, .png or .html.",
 )
+@PICTURE_COLUMN_OPTION
+@PRIVATE_URLS_OPTION
 @DEVICE_OPTION
 @database_options
 @fail_with_sentence
@@ -83,6 +88,8 @@ def search(
     service: str | None,
     as_json: bool,
     sheet: Path | None,
+    picture_column: str | None,
+    private_urls: bool,
     device: str | None,
     api_key: str | None,
     using: str | None,
@@ -110,10 +117,13 @@ def search(
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
     say_if_toy(service)
 
-    collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port))
+    collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))
     try:
         found = find(asked, collection, _model(model, service, device))
-        shown = _references(asked, collection) if sheet is not None else []
+        if sheet is not None:
+            info = collection.info()
+            picture_column = picture_column or (info.picture_column if info is not None else None)
+            shown = _references(asked, collection, picture_column)
     finally:
         collection.close()
     for note in found.notes:
@@ -128,8 +138,11 @@ def search(
         click.echo("Nothing found: no object meets the filter at this offset.", err=True)
     if sheet is not None:
         from cir_vectorizer.cli.sheet import write_sheet
+        from cir_vectorizer.sources import Web
+        from cir_vectorizer.sources.places import Places
 
-        write_sheet(sheet, shown, _caption(asked), found.hits)
+        places = Places(os.getcwd(), Web(private_urls))
+        write_sheet(sheet, shown, _caption(asked), found.hits, places, picture_column)
         click.echo(f"Sheet: {sheet}", err=True)
 
 
@@ -233,9 +246,9 @@ def _options(texts: Sequence[str]) -> dict[str, Any] | None:
     return options or None
 
 
-def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path | None, str]]":
-    """Return the files of a search's pictures, with captions; an object's file is the one that sync recorded."""
-    from cir_vectorizer.collections import SyncRecord
+def _references(asked: "Search", collection: "Collection", picture_column: str | None) -> list[tuple[Any, str]]:
+    """Return the places of a search's pictures, with captions."""
+    from cir_vectorizer.cli.sheet import name_of, place_of
     from cir_vectorizer.collections.stored import read_id
 
     groups: list[tuple[str, tuple[ImageRef, ...]]] = [
@@ -244,15 +257,12 @@ def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path |
         ("unlike ", asked.unlike),
     ]
     ids = [read_id(ref.id, "id") for _, refs in groups for ref in refs if ref.id is not None]
-    records = collection.records(ids) if ids else {}
-    shown: list[tuple[Path | None, str]] = []
+    found = {point.id: place_of(point.payload, picture_column) for point in (collection.get(ids) if ids else [])}
+    shown: list[tuple[Any, str]] = []
     for words, refs in groups:
         for ref in refs:
-            path = ref.path
-            if ref.id is not None:
-                record: SyncRecord | None = records.get(read_id(ref.id, "id"))
-                path = None if record is None else Path(record.path)
-            shown.append((path, words + (str(ref.id) if path is None else path.name)))
+            place = str(ref.path) if ref.id is None else found.get(read_id(ref.id, "id"))
+            shown.append((place, words + (name_of(place) or str(ref.id))))
     return shown
 
 

@@ -9,7 +9,9 @@ import os
 import re
 import types
 import typing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import click
 
@@ -17,7 +19,7 @@ from cir_vectorizer import extras
 from cir_vectorizer.cli.common import needs
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import Collection
+    from cir_vectorizer.collections import Collection, OpenOptions
     from cir_vectorizer.models import Vectorizer
     from cir_vectorizer.service.settings import Settings
 
@@ -120,12 +122,13 @@ def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.errors import AddressError
 
-    options = OpenOptions(settings.using, settings.tenant, settings.grpc, settings.grpc_port)
+    shared = OpenOptions(settings.using, settings.tenant, settings.grpc, settings.grpc_port, settings.picture_column)
     opened: dict[str, list[Collection]] = {}
     for text in settings.collection:
         head, equals, rest = text.partition("=")
         named = bool(equals) and not set(head) & set("/:")
-        address = parse_address(rest if named else text)
+        written, options = opening(rest if named else text, shared)
+        address = parse_address(written)
         name = head if named else address.collection
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name):
             raise AddressError(f"{name!r} cannot be a name here; write --collection NAME={address}")
@@ -134,6 +137,37 @@ def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
         times = CONNECTIONS if address.path is None else 1
         opened[name] = [open_collection(address, options=options) for _ in range(times)]
     return opened
+
+
+def opening(text: str, shared: "OpenOptions") -> "tuple[str, OpenOptions]":
+    """Return the address in a value of `--collection`, and the options that follow it behind a question mark.
+
+    Args:
+        shared: the options of all collections, which its own override.
+
+    Raises:
+        AddressError: an option is unknown or has a wrong value.
+    """
+    from cir_vectorizer.errors import AddressError
+    from cir_vectorizer.redaction import without_user
+
+    found = re.fullmatch(r"(.*/[^/?]+)\?(\w+=[^?]*)", text)
+    if found is None:
+        return text, shared
+    own: dict[str, Any] = {}
+    for name, value in parse_qsl(found[2], keep_blank_values=True):
+        if name in ("using", "tenant", "picture_column") and value:
+            own[name] = value
+        elif name == "grpc" and value in ("true", "false"):
+            own[name] = value == "true"
+        elif name == "grpc_port" and value.isascii() and value.isdecimal() and 0 < int(value) < 2**16:
+            own[name] = int(value)
+        else:
+            raise AddressError(
+                f"--collection {without_user(found[1])} is followed by {name}={value}; write using=NAME, tenant=NAME, "
+                "grpc=true, grpc_port=NUMBER or picture_column=NAME, with & between them"
+            )
+    return found[1], replace(shared, **own)
 
 
 def served_name(text: str) -> tuple[str, str]:

@@ -44,6 +44,8 @@ class SyncArguments:
     id_column: str | None
     private_urls: bool
     source_name: str | None
+    take_over: bool
+    picture_column: str | None
     prune: bool
     yes: bool
     dry_run: bool
@@ -95,12 +97,15 @@ def run_sync(given: SyncArguments) -> None:
         raise click.UsageError(
             "--engine ray runs the model on the cluster, and --service is a model elsewhere; give one"
         )
+    if given.take_over and (given.reembed or given.vectorize == "server"):
+        other = "--reembed" if given.reembed else "--vectorize server"
+        raise click.UsageError(f"--take-over and {other} do not go together; give one")
     if given.engine == "ray":
         extras.require("ray", "--engine ray")
     if given.vectorize == "server":
         extras.require("models", "--vectorize server, which checks pictures here,")
     say_if_toy(given.service)
-    opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port)
+    opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port, given.picture_column)
     creating = CreateOptions(given.on_disk, given.quantization, given.indexed, given.vectorize, given.service_url)
     with contextlib.closing(open_collection(place, given.api_key, opening)) as collection:
         task = _Task(given, collection, creating, given.report_path or usual_path(place))
@@ -191,6 +196,7 @@ class _Task:
             source_name=given.source_name,
             prune=given.prune,
             yes=given.yes,
+            take_over=given.take_over,
         )
         _print_failures(made.report)
         for line in made.lines:
@@ -298,6 +304,7 @@ class _Task:
                 "report": report,
                 "on_progress": show,
                 "decoders": decoders,
+                "take_over": given.take_over,
             }
             if given.reembed:
                 reembed(listing, self.collection, vectorizer, copy, **options)
@@ -318,16 +325,18 @@ class _Task:
 
     def _summary(self, report: "Report") -> str:
         skipped = f"; {report.skipped:,} files skipped: not pictures, or not wanted" if report.skipped else ""
-        adopted = (
-            f"; {report.changes['source']:,} objects of another source now belong to this one (sources that share names or "
-            "ids need collections of their own)"
-            if report.changes["source"]
-            else ""
-        )
+        adopted = ""
+        if report.changes["source"]:
+            adopted = f"; {report.changes['source']:,} objects of another source now belong to this one"
+            if not self.given.take_over:
+                adopted += " (sources that share names or ids need collections of their own)"
+        foreign = f"; {report.foreign:,} objects of another program stay as they are" if report.foreign else ""
+        if foreign and not self.given.take_over:
+            foreign += " (--take-over joins those that name the same pictures)"
         switched = f"; {report.collection} answers with {report.model} now" if report.switched else ""
         rate = f", {report.encoded / report.seconds:.1f} pictures/s" if report.encoded and report.seconds else ""
         counts = _counts(report, self.given.prune)
-        return f"{counts}{skipped}{adopted}{switched} ({report.seconds:.1f} s{rate})."
+        return f"{counts}{skipped}{adopted}{foreign}{switched} ({report.seconds:.1f} s{rate})."
 
 
 def _counts(report: "Report", pruned: bool) -> str:

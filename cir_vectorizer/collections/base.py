@@ -26,7 +26,8 @@ _T = TypeVar("_T")
 class Note:
     """Note in a collection's metadata: the model that fills it, and the options it was created with.
 
-    `dim` is None in notes that releases up to 0.1.0 wrote in Qdrant.
+    `dim` is None in notes that releases up to 0.1.0 wrote in Qdrant. `picture_column` is set if another program made the
+    collection: the column that names an object's picture.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Note:
     vectorize: Maker = "client"
     indexed: tuple[str, ...] = ()
     precision: str = "float32"
+    picture_column: str | None = None
 
     @classmethod
     def of(cls, model: ModelRecord, options: CreateOptions) -> "Note":
@@ -55,11 +57,15 @@ class Note:
             "server" if found.get("vectorize") == "server" else "client",
             tuple(found.get("indexed") or ()),
             str(found.get("precision") or "float32"),
+            found.get("picture_column"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the note as metadata for the database to store."""
-        return {NOTE_KEY: {**asdict(self), "indexed": list(self.indexed)}}
+        kept = {**asdict(self), "indexed": list(self.indexed)}
+        if self.picture_column is None:
+            del kept["picture_column"]
+        return {NOTE_KEY: kept}
 
     def by(self, model: ModelRecord) -> "Note":
         """Return the same note about another model."""
@@ -139,7 +145,13 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         schema = self._schema
         info, note = self._describe(schema), schema.note
         if note is not None:
-            return replace(info, model=note.model, fingerprint=note.fingerprint, precision=note.precision)
+            return replace(
+                info,
+                model=note.model,
+                fingerprint=note.fingerprint,
+                precision=note.precision,
+                picture_column=note.picture_column,
+            )
         page, _ = self._page(1, None)  # some servers keep no note, but each object has its record
         first = page[0][1] if page else None
         if first is None:
@@ -150,6 +162,10 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         if (note := self._schema.note) is not None:
             self._write_note(note.by(model))
             self._known = None
+
+    def adopt(self, model: ModelRecord, picture_column: str) -> None:
+        self._write_note(replace(Note.of(model, CreateOptions()), picture_column=picture_column))
+        self._known = None
 
     def scan(self) -> Iterator[tuple[Id, SyncRecord | None]]:
         after = None

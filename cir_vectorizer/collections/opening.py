@@ -157,7 +157,8 @@ def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = 
     if info.fingerprint is None and info.count:
         raise CollectionError(
             f"{collection.address} holds {info.count:,} objects that cir-vectorizer did not put there, and nothing "
-            "says which model made their vectors; sync into a new collection (searching this one works as it is)"
+            "says which model made their vectors; run cir-vectorizer doctor --adopt with that model, or sync into a new "
+            "collection (searching this one works as it is)"
         )
     return info
 

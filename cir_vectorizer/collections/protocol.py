@@ -16,13 +16,15 @@ class OpenOptions:
 
     `using` names one of an object's vectors; None means its only one. `tenant` is a tenant of a Weaviate collection.
     `grpc` has Qdrant's client speak gRPC instead of REST (Weaviate needs both); `grpc_port` is the port for gRPC, None
-    for the database's usual one.
+    for the database's usual one. `picture_column` names the pictures of objects that sync did not write: a column with
+    a URL or a path.
     """
 
     using: str | None = None
     tenant: str | None = None
     grpc: bool = False
     grpc_port: int | None = None
+    picture_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ class Collection(Protocol):
     def remember(self, model: ModelRecord) -> None:
         """Note another model, if the database can keep a note; objects are not changed."""
 
+    def adopt(self, model: ModelRecord, picture_column: str) -> None:
+        """Note the model in a collection that another program made, if the database can keep a note.
+
+        Args:
+            picture_column: the column that names an object's picture.
+        """
+
     def upsert(self, points: Sequence[Point]) -> None:
         """Write objects, replacing those with the same ids; on return they survive a crash of this process.
 
@@ -131,6 +140,13 @@ class Collection(Protocol):
         """Replace the whole payload of objects by id; vectors and pictures stay.
 
         Ids that do not exist are skipped.
+
+        Raises:
+            PartialWriteError: as for `upsert`.
+        """
+
+    def merge(self, points: Sequence[Point]) -> None:
+        """Replace the vector (unless it is None) and the given columns of existing objects; the rest of them stays.
 
         Raises:
             PartialWriteError: as for `upsert`.

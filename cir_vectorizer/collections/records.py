@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query.filters import parse_column
+
 RECORD_KEY = "_cir"
 """Key of sync's record in an object's payload; every other key is one of the user's columns."""
 
@@ -99,6 +102,8 @@ class Info:
     """Precision of the weights with which the noted model made the collection."""
     pictures: tuple[str, ...] = ()
     """Names of the columns that hold the pictures themselves, those from which the server makes vectors first."""
+    picture_column: str | None = None
+    """Column that names the picture of objects that another program made; set if the collection was adopted."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,8 @@ class SyncRecord:
     `norm` is the length of the picture's embedding before it was normalised; it is None if the container made the
     vector for the database's server, since the container only returns unit vectors. `columns` is a digest of the
     user's columns: databases may change values, so the stored columns cannot be compared directly. `owner` is a digest
-    of the name of the source that wrote the object; it is empty if no source was recorded.
+    of the name of the source that wrote the object; it is empty if no source was recorded. `source_id` is set for objects
+    that another program made and a source took over: the id that the source gives to the picture.
     """
 
     path: str
@@ -119,6 +125,7 @@ class SyncRecord:
     fingerprint: str
     columns: str
     owner: str = ""
+    source_id: str = ""
 
     @classmethod
     def read(cls, payload: Mapping[str, Any] | None) -> Self | None:
@@ -131,14 +138,18 @@ class SyncRecord:
             return None
         values = {name: found[name] for name in _REQUIRED}
         columns, _, owner = str(values["columns"]).partition(".")
-        return cls(**{**values, "columns": columns, "owner": found.get("owner", owner)})
+        owner, source_id = found.get("owner", owner), str(found.get("source_id", ""))
+        return cls(**{**values, "columns": columns, "owner": owner, "source_id": source_id})
 
     def join(self, columns: Mapping[str, Any]) -> Payload:
         """Return an object's payload: the user's columns and this record."""
-        return {**columns, RECORD_KEY: asdict(self)}
+        kept = asdict(self)
+        if not self.source_id:
+            del kept["source_id"]
+        return {**columns, RECORD_KEY: kept}
 
 
-_REQUIRED = tuple(each.name for each in fields(SyncRecord) if each.name != "owner")
+_REQUIRED = tuple(each.name for each in fields(SyncRecord) if each.name not in ("owner", "source_id"))
 
 
 @dataclass(frozen=True)
@@ -184,6 +195,19 @@ def _texts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _texts_in(each)
+
+
+def picture_cell(payload: Mapping[str, Any], column: str) -> Any:
+    """Return the value of a column, or the first entry of its list; None if it is missing.
+
+    Args:
+        column: the column's key as it is, or written as in a filter (`image.url` for a nested one).
+    """
+    try:
+        path = (column,) if column in payload else parse_column(column)
+    except QueryError:  # a key that filters write in quotes, and that this object lacks
+        return None
+    return next(iter(values_at(payload, path)), None)
 
 
 def values_at(payload: Mapping[str, Any], column: tuple[str, ...]) -> list[Any]:

@@ -3,20 +3,21 @@
     for finding in examine(collection, model):
         print(finding.level, finding.check, finding.sentence)
 
-Objects are written only into a collection made beside the one examined, which is removed again. A check is skipped if
-an earlier finding makes it pointless.
+Objects are written only into a collection made beside the one examined, which is removed again; `Adoption` notes the
+model in the collection itself. A check is skipped if an earlier finding makes it pointless.
 """
 
 from collections.abc import Iterator
 
 from cir_vectorizer.collections import Collection, ModelRecord
+from cir_vectorizer.doctor.adoption import Adoption
 from cir_vectorizer.doctor.container import Container
 from cir_vectorizer.doctor.examination import Examination
 from cir_vectorizer.doctor.findings import Finding, Level, worst
 from cir_vectorizer.doctor.wiring import Compose
 from cir_vectorizer.errors import ServiceError
 
-__all__ = ["Finding", "Level", "examine", "worst"]
+__all__ = ["Adoption", "Finding", "Level", "examine", "worst"]
 
 
 def examine(
@@ -26,6 +27,7 @@ def examine(
     service_url: str | None = None,
     service_key: str | None = None,
     compose: Compose | None = None,
+    adoption: Adoption | None = None,
 ) -> Iterator[Finding]:
     """Check a collection and yield the findings one by one.
 
@@ -36,9 +38,13 @@ def examine(
         service_key: the container's key.
         compose: makes the model's vectors of queries here, if no `service_url` is given; they are compared with those
             that the database gets.
+        adoption: if given, and another program filled the collection, it notes the model in it once it has verified it.
     """
     examination = Examination(collection, model)
     yield from examination.database()
+    if examination.info is not None and adoption is not None:
+        yield from adoption.findings(collection, examination.info)
+        examination.info = collection.info()
     if examination.info is not None:
         yield from examination.fit(examination.info)
         yield from examination.norms(examination.info, mean_norm)

@@ -124,8 +124,8 @@ class Examination:
         if info.vectorize == "server":
             return Finding("backbone", "ok", "the server has its container make the vectors; see wiring")
         sentence = (
-            f"another program filled {self.address}, so nothing says which backbone made its vectors; search it only "
-            f"if it was {self.model}, or sync into a new collection"
+            f"another program filled {self.address}, so nothing says which backbone made its vectors; if it was "
+            f"{self.model}, run this with --adopt, which verifies and notes it; else sync into a new collection"
         )
         return Finding("backbone", "warning", sentence)
 
@@ -144,7 +144,7 @@ class Examination:
                 "again over their source"
             )
             yield Finding("records", "problem", sentence)
-        yield _norms(len(records), ours, mean_norm, info.vectorize == "server")
+        yield _norms(len(records), ours, mean_norm, info)
 
     def round_trip(self) -> Iterator[Finding]:
         """Write, read, find and remove an object in a collection beside this one."""
@@ -221,11 +221,11 @@ class Examination:
                     scratch.close()
 
 
-def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server: bool) -> Finding:
+def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, info: Info) -> Finding:
     if not seen:
         return Finding("norms", "ok", "there are no objects yet")
     norms = [record.norm for record in ours if record.norm is not None]
-    if by_server and not norms:
+    if info.vectorize == "server" and not norms:
         sentence = "the container makes the vectors, which have norm 1; for references the model's mean norm is used"
         return Finding("norms", "ok", sentence)
     bad = sum(not (np.isfinite(norm) and norm > 0) for norm in norms)
@@ -235,9 +235,12 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server
         )
         return Finding("norms", "problem", sentence)
     if len(norms) < seen:
+        foreign = info.fingerprint is None or info.picture_column is not None
+        remedy = "sync their source with --take-over" if foreign else "sync their source"
         sentence = (
             f"{seen - len(norms):,} of {seen:,} objects have none, so the model's mean norm is used when they are references, "
-            "which blurs composed queries a little; sync their source to record theirs"
+            f"which blurs composed queries a little; {'adopt it, and ' if info.fingerprint is None else ''}{remedy} to record "
+            "theirs"
         )
         return Finding("norms", "warning", sentence)
     mean = float(np.mean(norms))

@@ -45,7 +45,11 @@ class Settings(BaseSettings):
 
     collection: Words = Field(
         (),
-        description="Collection to search at /v1/search and on the page: an address as for sync; NAME=ADDRESS names it. Repeat for several; the first is the default.",
+        description="Collection to search at /v1/search and on the page: an address as for sync; NAME=ADDRESS names it. Behind it, ?using=…&tenant=…&grpc_port=…&picture_column=… are for this collection alone. Repeat for several; the first is the default.",
+    )
+    picture_column: str | None = Field(
+        None,
+        description="Collections: column with the URL or path of the picture, in objects that sync did not write.",
     )
     using: str | None = Field(None, description="Collections: name of the vector, where objects have several.")
     tenant: str | None = Field(None, description="Collections: tenant of a Weaviate collection.")

@@ -68,7 +68,8 @@ class Item:
     """A picture to index, with its id, its name in reports, and the user's columns (JSON values).
 
     `recorded` is the object's record in the collection that it is copied from, if the copy shall keep that record's
-    owner and digest of the columns.
+    owner and digest of the columns. `source_id` is set if another program made the object and the source took it over:
+    the id that the source gives to the picture, whereas `id` is the object's.
     """
 
     id: Id
@@ -76,6 +77,7 @@ class Item:
     name: str
     columns: dict[str, Any]
     recorded: SyncRecord | None = None
+    source_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord
+from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord, picture_cell
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.sources.base import Failure, Item
 from cir_vectorizer.sources.pictures import InlinePicture
@@ -24,8 +24,8 @@ class CollectionSource:
     Args:
         collection: the collection to read.
         image_column: the column that names or holds an object's picture, for a collection that sync did not make;
-            relative paths start at the current directory. If None, the recorded path is used, or the column from which
-            the database's server makes the vectors.
+            relative paths start at the current directory. If None, the recorded path is used; for objects without a
+            record, the column that the collection was adopted with, or from which the database's server makes the vectors.
         keep_owners: True if objects keep belonging to the source that wrote them, instead of to this collection.
         wanted: tells which ids to list; all if None.
         lent: True if `close` shall leave the collection open.
@@ -49,13 +49,15 @@ class CollectionSource:
         self._collection = collection
         self._places = Places(os.getcwd(), web)
         self._image_column = image_column
+        self._picture_column = collection.options.picture_column
         self._keep_owners = keep_owners
         self._wanted = wanted
         self._lent = lent
 
     def count(self) -> int | None:
-        if self._collection.info() is None:
+        if (info := self._collection.info()) is None:
             raise SourceError(f"there is no collection {self.name} to copy from; correct the address")
+        self._picture_column = self._picture_column or info.picture_column
         return self._collection.count() if self._wanted is None else None
 
     def items(self) -> Iterator[Item | Failure]:
@@ -88,6 +90,8 @@ class CollectionSource:
         cell = record.path if record is not None else None
         if self._image_column is not None:
             cell = columns.get(self._image_column)
+        elif record is None and self._picture_column is not None:
+            cell = picture_cell(columns, self._picture_column)
         if cell is None and held is not None:
             return Item(point.id, InlinePicture(held), place, columns, record if self._keep_owners else None)
         if cell is None:

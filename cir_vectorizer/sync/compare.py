@@ -16,6 +16,7 @@ from cir_vectorizer.collections import Collection, Id, ModelRecord, SyncRecord
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.redaction import cause
 from cir_vectorizer.sources.base import Failure, Item, Stamp
+from cir_vectorizer.sync.take_over import Theirs
 
 LOOKUP = 256
 """Entries of the source that are compared at once."""
@@ -34,7 +35,7 @@ class Decision:
     """The action for an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
     and nothing if neither is.
 
-    `adopted` is True if another source had written the object.
+    `adopted` is True if another source, or another program, had written the object.
     """
 
     item: Item
@@ -64,8 +65,15 @@ class Candidate:
 
     @property
     def adopted(self) -> bool:
-        """True if another source had written the object."""
-        return self.known is not None and self.known.owner not in ("", self.fresh.owner)
+        """True if another source, or another program, had written the object."""
+        if self.known is None:
+            return self.fresh.source_id != ""
+        return self.known.owner not in ("", self.fresh.owner)
+
+    @property
+    def change(self) -> Change:
+        """The change if the picture must be encoded."""
+        return "added" if self.known is None and not self.fresh.source_id else "picture"
 
 
 Outcome = Decision | Candidate | Failure
@@ -196,10 +204,19 @@ class Comparer:
         model: the model that makes the vectors.
         owner: digest of the source.
         known: result of a scan of the whole collection; if None, records are read by id.
+        theirs: the objects that another program made and that entries may stand for; None if there are none.
     """
 
-    def __init__(self, collection: Collection, model: ModelRecord, owner: str, known: Known | None = None) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        model: ModelRecord,
+        owner: str,
+        known: Known | None = None,
+        theirs: Theirs | None = None,
+    ) -> None:
         self.known = known
+        self._theirs = theirs
         self.model = model
         self._collection = collection
         self._fingerprint = model.fingerprint
@@ -220,14 +237,16 @@ class Comparer:
         """Return the listing for `Known.all_same`; None if some entry has no id or no stamp."""
         keys, states = array("q"), array("q")
         for entry in entries:
-            state = self._stamped(entry).state
-            if entry.id is None or state is None:
+            stamped = self._stamped(entry)
+            if stamped.entry.id is None or stamped.state is None:
                 return None
-            keys.append(hash(entry.id))
-            states.append(state)
+            keys.append(hash(stamped.entry.id))
+            states.append(stamped.state)
         return Listing(np.array(keys, np.int64), np.array(states, np.int64))
 
     def _stamped(self, entry: Item | Failure) -> _Stamped:
+        if self._theirs is not None:
+            entry = self._theirs.of(entry)
         if isinstance(entry, Failure):
             return _Stamped(entry)
         columns, owner = _NO_COLUMNS, self.owner
@@ -276,6 +295,7 @@ class Comparer:
             fingerprint=self._fingerprint,
             columns=columns,
             owner=owner,
+            source_id=item.source_id if item.recorded is None else item.recorded.source_id,
         )
         candidate = Candidate(item, known, fresh, stamp is not None)
         return settled(candidate) or candidate

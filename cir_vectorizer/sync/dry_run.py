@@ -12,6 +12,7 @@ from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, must_reembed
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import compare_all, prepare
+from cir_vectorizer.sync.take_over import theirs_of
 
 LINES = 20
 
@@ -47,6 +48,7 @@ def dry_run(
     prune: bool = False,
     yes: bool = False,
     reembed: bool = False,
+    take_over: bool = False,
 ) -> DryRun:
     """Find out what `sync` or `reembed` with the same arguments would do.
 
@@ -61,11 +63,12 @@ def dry_run(
     if reembed and must_reembed(collection, model):
         collection = beside(collection, model)
         made.say(f"embed everything anew into {collection.address}, then let it take over {report.collection}")
-    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
+    owner = owner_digest(source_name or source.identity)
     if collection.info() is None:
-        comparer.known = Known((), comparer.owner)
+        comparer = Comparer(collection, model, owner, Known((), owner))
     else:
-        prepare(collection, model, create or CreateOptions())
+        info = prepare(collection, model, create or CreateOptions())
+        comparer = Comparer(collection, model, owner, theirs=theirs_of(collection, info, take_over))
         compare_all(source, collection, comparer, expected, always=prune)
     hidden: list[Failure] = []
     entries = source.items()
@@ -94,7 +97,7 @@ def _decided(outcome: Outcome) -> Decision | Failure:
     if not isinstance(outcome, Candidate):
         return outcome
     if outcome.known is None:
-        return Decision(outcome.item, "added")
+        return Decision(outcome.item, outcome.change, adopted=outcome.adopted)
     found = read(outcome, DEFAULT_LIMITS)
     return found if isinstance(found, Decision | Failure) else Decision(outcome.item, "picture")
 

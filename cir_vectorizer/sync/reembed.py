@@ -84,6 +84,11 @@ def reembed(
             f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), and a switch would drop them; "
             "sync from it into a new collection instead: give its address as SOURCE and another --to"
         )
+    if info is not None and info.picture_column is not None:
+        raise CollectionError(
+            f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
+            f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
+        )
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)
     report.complete = False

@@ -14,15 +14,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
+from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
+from cir_vectorizer.sync.take_over import replace_payloads, theirs_of, upsert
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
@@ -51,6 +53,7 @@ class RunOptions(TypedDict, total=False):
     report: Report | None
     on_progress: OnProgress | None
     decoders: Decoders | None
+    take_over: bool
 
 
 def sync(
@@ -67,6 +70,7 @@ def sync(
     report: Report | None = None,
     on_progress: OnProgress | None = None,
     decoders: Decoders | None = None,
+    take_over: bool = False,
 ) -> Report:
     """Index what is new or changed in `source`.
 
@@ -86,6 +90,7 @@ def sync(
         report: report to fill in place, so that the caller has it after an interruption too.
         on_progress: called on the caller's thread after each batch and at the end.
         decoders: decoders to use instead of threads and the local model.
+        take_over: take over objects that another program made, if they name pictures of this source; else they stay.
 
     Raises:
         SourceError, CollectionError, ModelError, ServiceError: the run cannot go on. What was written stays; run again.
@@ -99,8 +104,9 @@ def sync(
     started = time.perf_counter()
     expected = source.count()
     report.total = expected or 0
-    prepare(collection, model, create)
-    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
+    info = prepare(collection, model, create)
+    theirs = theirs_of(collection, info, take_over)
+    comparer = Comparer(collection, model, owner_digest(source_name or source.identity), theirs=theirs)
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
         decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
@@ -117,6 +123,7 @@ def sync(
     finally:
         run.close()
         report.skipped = source.skipped
+        report.foreign = theirs.left if theirs is not None else 0
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
@@ -129,10 +136,10 @@ def may_reembed(collection: Collection) -> bool:
     return filled and collection.options.tenant is None
 
 
-def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> None:
+def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> Info:
     """Create or check the collection, as `ensure`; a refusal advises `--reembed` where that can help."""
     try:
-        ensure(collection, model, create)
+        return ensure(collection, model, create)
     except BackboneMismatch as error:
         if not may_reembed(collection):
             raise
@@ -247,18 +254,21 @@ class _Run:
         if points:
             pairs = zip(decisions, made, strict=True)
             written = [replace(decision, prepared=None) for decision, each in pairs if isinstance(each, Point)]
-            self._write(written, self.collection.upsert, points)
+            self._write(written, partial(upsert, self.collection), points)
 
     def _write_payloads(self) -> None:
         decisions, self._payloads = self._payloads, []
-        payloads = {each.item.id: each.record.join(each.item.columns) for each in decisions if each.record is not None}
-        if payloads:
-            self._write(decisions, self.collection.replace_payload, payloads)
+        made = [(each.item, each.record) for each in decisions if each.record is not None]
+        points = [Point(item.id, None, record.join(item.columns)) for item, record in made]
+        if points:
+            self._write(decisions, partial(replace_payloads, self.collection), points)
 
-    def _write(self, decisions: Sequence[Decision], call: Callable[[Any], None], argument: Any) -> None:
+    def _write(
+        self, decisions: Sequence[Decision], call: Callable[[Sequence[Point]], None], points: Sequence[Point]
+    ) -> None:
         while len(self._writes) >= WRITES_IN_FLIGHT:
             self._reap()
-        self._writes.append((self._database.submit(call, argument), decisions))
+        self._writes.append((self._database.submit(call, points), decisions))
 
     def _reap(self) -> None:
         write, decisions = self._writes[0]

@@ -90,6 +90,15 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
             self._index(list(payloads.values()))
             write(list(payloads.items()), send, lambda each: each[0])
 
+    def merge(self, points: Sequence[Point]) -> None:
+        def send(some: Sequence[Point]) -> None:
+            operations = objects.to_merge(some, self._schema)
+            self._call(lambda client: client.batch_update_points(self._name, operations, wait=True))
+
+        if points:
+            self._index([point.payload for point in points])
+            write(points, send, lambda point: point.id)
+
     def _index(self, payloads: Sequence[Payload]) -> None:
         """Create the payload indexes that the options asked for, as soon as the payloads show their columns' type."""
         note, there = self._schema.note, self._schema.indexed

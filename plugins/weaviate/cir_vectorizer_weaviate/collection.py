@@ -27,7 +27,7 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import BaseCollection, Note, Page
+from cir_vectorizer.collections.base import BaseCollection, Note, Page, check_written
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError
@@ -168,6 +168,24 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             made.append(DataObject(properties=kept, uuid=str(each.uuid), vector=vectors or None))
         write(made, self._on, {}, len(payloads))
 
+    def merge(self, points: Sequence[Point]) -> None:
+        schema = self._prepared([point.payload for point in points])
+        failed: dict[Id, str] = {}
+        for point in points:
+            try:
+                self._update(point, schema)
+            except CollectionError as error:
+                cause = error.__cause__
+                if not isinstance(cause, UnexpectedStatusCodeError) or cause.status_code >= 500:
+                    raise
+                failed[point.id] = said_by(cause)
+        check_written(failed, len(points))
+
+    def _update(self, point: Point, schema: Schema) -> None:
+        found = objects.properties(point.payload, schema)
+        vector = None if point.vector is None else objects.to_vector(point.vector, schema)
+        self._on(lambda remote: remote.data.update(str(point.id), properties=found, vector=vector))
+
     def delete(self, ids: Sequence[Id]) -> None:
         for lot in _uuids(ids):
             self._delete(WeaviateFilter.by_id().contains_any(lot))
@@ -205,8 +223,13 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         )
 
     def _write_note(self, note: Note) -> None:
-        name, descriptions = self._schema.name, {RECORD_KEY: description(note)}  # an alias cannot be updated
-        self._call(lambda client: client.collections.use(name).config.update(property_descriptions=descriptions))
+        name = self._schema.name  # an alias cannot be updated
+        if RECORD_KEY in self._schema.properties:
+            descriptions = {RECORD_KEY: description(note)}
+            self._call(lambda client: client.collections.use(name).config.update(property_descriptions=descriptions))
+        else:
+            record, *_ = hidden_properties(note)
+            self._call(lambda client: client.collections.use(name).config.add_property(record))
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)

@@ -6,6 +6,9 @@ Our collections keep the whole payload in hidden properties, beside the properti
     _cir_payload    the user's columns, as JSON
     _cir_words      texts of the columns, for the keyword side of a hybrid search
     _cir_picture    the picture for the container; Weaviate only keeps its hash
+
+A collection of another program keeps its own properties. Once it was adopted, it gets these hidden ones too, and an object's
+payload is then its own properties, overlaid with `_cir_payload`.
 """
 
 import json
@@ -58,6 +61,8 @@ class Schema:
     """Weaviate types by property name."""
     pictures: tuple[str, ...] = ()
     """Properties that hold pictures, those from which the server makes vectors first."""
+    native: tuple[str, ...] = ()
+    """Properties that another program made."""
     columns: Columns = field(default_factory=Columns)
 
     @property
@@ -68,20 +73,17 @@ class Schema:
     @property
     def shown(self) -> list[str]:
         """Properties to read for a payload."""
-        if self.ours:
-            return [PAYLOAD, RECORD_KEY]
-        return [
-            name for name, kind in self.properties.items() if kind not in ("blob", "blobHash", "object", "object[]")
-        ]
+        hidden = [name for name in (PAYLOAD, RECORD_KEY) if name in self.properties]
+        unread = ("blob", "blobHash", "object", "object[]")
+        return hidden + [name for name in self.native if self.properties[name] not in unread]
 
     def fields(self, path: Path) -> list[Field]:
         """Return the properties that hold a column, for filters."""
-        if self.ours:
-            return [Field(column.name, column.kind) for column in self.columns.of(path)]
+        found = [Field(column.name, column.kind) for column in self.columns.of(path)]
         name = path[0][:1].lower() + path[0][1:]
-        if len(path) > 1 or name not in self.properties:
-            return []
-        return [Field(name, kind_of(self.properties[name]))]
+        if len(path) == 1 and name in self.native and all(field.name != name for field in found):
+            found.append(Field(name, kind_of(self.properties[name])))
+        return found
 
 
 def capitalised(name: str) -> str:
@@ -119,6 +121,9 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
     properties = {each.name: str(each.data_type.value) for each in found.properties}
     record = next((each for each in found.properties if each.name == RECORD_KEY), None)
     columns = [Column.read(each.name, each.data_type, each.description) for each in found.properties]
+    described = {each.name for each in columns if each is not None} | {RECORD_KEY, PAYLOAD, PICTURE, words.WORDS}
+    native = [each for each in found.properties if each.name not in described]
+    columns += [Column.native(each.name, each.data_type) for each in native]
     plain = getattr(index, "hnsw", index)
     return Schema(
         name=found.name,
@@ -134,6 +139,7 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         note=_read_note(record.description if record else None),
         properties=properties,
         pictures=_pictures(properties, settings),
+        native=tuple(each.name for each in native),
         columns=Columns([each for each in columns if each is not None], {name.lower() for name in properties}),
     )
 

@@ -40,7 +40,7 @@ def nearest(near: list[float] | str, text: str | None, schema: Schema, filters: 
                 vector=HybridVector.near_text(near) if isinstance(near, str) else near,
                 alpha=HALF,
                 fusion_type=HybridFusion.RANKED,
-                query_properties=[WORDS] if schema.ours else None,
+                query_properties=[WORDS] if schema.ours and not schema.native else None,
                 **arguments,
             )
         if isinstance(near, str):
