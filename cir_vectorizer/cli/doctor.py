@@ -1,14 +1,13 @@
 """`cir-vectorizer doctor`: checks that a model and its collection fit together, and says what to fix."""
 
 import contextlib
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence
+from cir_vectorizer.cli.common import MODEL_OPTION, database_options, echo_json, fail_with_sentence
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import ModelRecord
@@ -65,7 +64,7 @@ def doctor(
     if as_json:
         listed = [asdict(finding) for finding in findings]
         answer = {"address": shown, "model": str(record), "level": level, "findings": listed}
-        click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+        echo_json(answer, indent=2)
     sys.exit(STATUS[level])
 
 

@@ -1,11 +1,10 @@
 """`cir-vectorizer models`: lists, fetches, imports and shows models."""
 
-import json
 from pathlib import Path
 
 import click
 
-from cir_vectorizer.cli.common import fail_with_sentence, needs
+from cir_vectorizer.cli.common import echo_json, fail_with_sentence, needs
 from cir_vectorizer.models import published
 
 
@@ -75,11 +74,7 @@ def show(name: str) -> None:
     folder = folder_of(name)
     if name in published.PUBLISHED and not has_record(folder):
         entry = published.PUBLISHED[name]
-        click.echo(
-            json.dumps(
-                {"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2
-            )
-        )
+        echo_json({"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2)
         return
     record = read_record(folder)
     if not extras.missing("models"):  # composers are read from their classes, which need torch
@@ -89,4 +84,4 @@ def show(name: str) -> None:
             kind = kinds.get(said.get("kind", composer))
             shown[composer] = {**said, "takes": kind.takes.with_fusion().to_json() if kind is not None else None}
         record = {**record, "composers": shown}
-    click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    echo_json(record, indent=2)

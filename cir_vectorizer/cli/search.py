@@ -15,6 +15,7 @@ from cir_vectorizer.cli.common import (
     SERVICE_OPTION,
     check_model_is_possible,
     database_options,
+    echo_json,
     fail_with_sentence,
     served_model,
 )
@@ -118,8 +119,7 @@ def search(
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            line = {"id": hit.id, "score": hit.score, "payload": shown_payload(hit)}
-            click.echo(json.dumps(line, ensure_ascii=False))
+            echo_json({"id": hit.id, "score": hit.score, "payload": shown_payload(hit)})
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:
