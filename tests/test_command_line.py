@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.service.settings import Settings
+from cir_vectorizer.service.settings import Settings, service_links
 
 HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
 COMMANDS = ("doctor", "make-edits", "make-triplets", "models", "search", "serve", "sync", "train", "train-compodiff")
@@ -88,6 +88,32 @@ def test_half_is_another_name_for_float16(given, weights, monkeypatch):
 def test_a_dtype_that_cannot_be_is_refused(options, says):
     result = CliRunner().invoke(main, ["serve", *options])
     assert (result.exit_code, result.output.strip()) == (1, says)
+
+
+KUBERNETES = {
+    "CIR_SERVICE_HOST": "10.96.0.12",
+    "CIR_SERVICE_PORT": "8000",
+    "CIR_PORT": "tcp://10.96.0.12:8000",
+    "CIR_PORT_8000_TCP": "tcp://10.96.0.12:8000",
+    "CIR_PORT_8000_TCP_PORT": "8000",
+    "CIR_GRPC_PORT": "tcp://[fd00::7]:6334",
+}
+
+
+def test_kubernetes_own_variables_of_a_service_named_cir_are_no_settings(monkeypatch):
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == Settings(port=8000, grpc_port=None)
+    assert service_links() == {name: KUBERNETES[name] for name in ("CIR_PORT", "CIR_GRPC_PORT")}
+
+
+def test_serve_names_every_wrong_variable_and_its_value(monkeypatch):
+    monkeypatch.setenv("CIR_PORT", "eighty")
+    monkeypatch.setenv("CIR_MAX_RESULTS", "0")
+    result = CliRunner().invoke(main, ["serve", "--cache-mib", "lots"])
+    assert result.exit_code == 1
+    for part in ("CIR_PORT='eighty'", "CIR_MAX_RESULTS='0'", "--cache-mib: Input should be a valid integer"):
+        assert part in result.output
 
 
 def test_the_docs_list_every_command_and_option():
