@@ -32,7 +32,7 @@ from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.query.filters import Filter, parse_column
+from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import aliases, objects, searching
 from cir_vectorizer_weaviate.connection import said_by
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
@@ -117,7 +117,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         return [objects.read_point(each, schema) for each in found]
 
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
-        filters = self._filters(ask.where)
+        filters = self._filters(ask)
         schema = self._schema
         if isinstance(query, ComposedQuery) and schema.vectorize != "server":
             raise CollectionError(
@@ -146,10 +146,11 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             return page(ask.limit, ask.offset)
         return searching.best_of_groups(page, ask.group_by, ask.limit, ask.offset)
 
-    def _filters(self, where: Filter) -> Any:
-        if where:
+    def _filters(self, ask: Ask) -> Any:
+        if ask.where:
             self._known = None  # another process may have added columns, or types of known columns
-        return to_weaviate(where, self._schema.fields) if where else None
+        without = [uuid for lot in _uuids(ask.without) for uuid in lot]
+        return to_weaviate(ask.where, self._schema.fields, without)
 
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
         if not payloads:
