@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -23,6 +23,7 @@ from typing_extensions import Self
 MIB = 2**20
 PREFIX = "CIR_"
 """Prefix of the environment variables."""
+_ORIGIN = re.compile(r"https?://[^\s/?#]+")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
 
@@ -143,6 +144,11 @@ class Settings(BaseSettings):
     )
     url_timeout: float = Field(10, gt=0, description="How long fetching one picture may take.")
 
+    cors: Words = Field(
+        (),
+        description="Origin whose pages browsers let ask this service, for example https://shop.example; * for any. Repeat for several.",
+    )
+
     log_level: str = Field(
         "info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
@@ -157,6 +163,16 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, _Environment(settings_cls)
+
+    @field_validator("cors")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for each in origins:
+            if each != "*" and not _ORIGIN.fullmatch(each):
+                raise ValueError(
+                    f"{each!r} is no origin; write scheme and host as browsers do, for example https://shop.example"
+                )
+        return origins
 
     @model_validator(mode="after")
     def _certificate_has_key(self) -> Self:
