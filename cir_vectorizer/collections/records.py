@@ -14,6 +14,9 @@ RECORD_KEY = "_cir"
 Id = str | int
 """An object's id: sync makes UUIDs as text; collections of other programs may hold numbers."""
 
+LENGTH_TOLERANCE = 0.01
+"""Largest distance from 1 of the length of a unit vector; vectors may be stored in half precision."""
+
 Vector = npt.NDArray[np.float32]
 Payload = dict[str, Any]
 """JSON values by column."""
@@ -95,6 +98,22 @@ class Info:
     """"server" if the server is set up to have the container make vectors and compose queries."""
     precision: str = "float32"
     """Precision of the weights with which the noted model made the collection."""
+    lengths: tuple[float, float] | None = None
+    """Least and greatest length among some of the vectors, read only if the distance is "dot"."""
+
+    @property
+    def compares_by_cosine(self) -> bool:
+        """True if the distance is cosine, or the dot product of vectors of length 1, which is the same."""
+        if self.distance == "dot" and self.lengths is not None:
+            return all(abs(length - 1) < LENGTH_TOLERANCE for length in self.lengths)
+        return self.distance == "cosine"
+
+    @property
+    def why_not_cosine(self) -> str:
+        """The distance, for the middle of a sentence, with the vectors' lengths if they are why it is not cosine."""
+        if self.lengths is None:
+            return self.distance
+        return f"{self.distance} vectors of length {self.lengths[0]:.3g} to {self.lengths[1]:.3g}"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Sync of csv, tsv and jsonl tables into an embedded Qdrant, with the packaged model."""
 
+import gc
 import gzip
+import io
 import json
 import os
+import warnings
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -296,3 +299,25 @@ def test_rows_that_leave_while_the_table_is_counted_are_no_matter(photos, left):
     file = Edited(table(photos / "catalog.jsonl", [{"image": "a.jpg"}] * 2))
     assert TableSource(file, ".jsonl", Web()).count() == 2
     assert file.times == 3
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet", ".csv.gz", ".parquet.gz"])
+def test_no_file_of_a_table_stays_open(tmp_path, suffix):
+    rows = [{"image": f"{i}.jpg", "n": i} for i in range(5)]
+    content = io.BytesIO()
+    if "parquet" in suffix:
+        pq.write_table(pa.Table.from_pylist(rows), content)
+    elif "csv" in suffix:
+        content.write("\n".join(["image,n", *(f"{row['image']},{row['n']}" for row in rows)]).encode())
+    else:
+        content.write((json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows))).encode())
+    path = tmp_path / f"shop{suffix}"
+    path.write_bytes(gzip.compress(content.getvalue()) if suffix.endswith(".gz") else content.getvalue())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        source = open_source(path)
+        next(iter(source.items()))  # a reader that stops early
+        assert len(list(source.items())) == 5
+        del source
+        gc.collect()
+    assert [str(each.message) for each in said if issubclass(each.category, ResourceWarning)] == []

@@ -27,7 +27,7 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import BaseCollection, Note, Page
+from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError
@@ -197,6 +197,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             vectors=schema.vectors,
             blends_text=schema.blends_text,
             vectorize=schema.vectorize,
+            lengths=lengths_of(self._some_vectors(schema, SAMPLE)) if schema.distance == "dot" else None,
         )
 
     def _write_note(self, note: Note) -> None:
@@ -261,15 +262,18 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         """Return the vectors' dimension, from the note or the first object; None if there is neither."""
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
-        first = self._on(
+        return next((len(vector) for vector in self._some_vectors(schema, 1)), None)
+
+    def _some_vectors(self, schema: Schema, limit: int) -> list[Vector]:
+        """Return the vectors of the first objects, as they are stored."""
+        names = self._vector_names(schema)
+        found = self._on(
             lambda remote: (
-                remote.query.fetch_objects(
-                    limit=1, include_vector=self._vector_names(schema), return_properties=False
-                ).objects
+                remote.query.fetch_objects(limit=limit, include_vector=names, return_properties=False).objects
             )
         )
-        vector = objects.read_vector(first[0].vector, schema) if first else None
-        return None if vector is None else len(vector)
+        vectors = [objects.stored_vector(each.vector, schema) for each in found]
+        return [each for each in vectors if each is not None]
 
     def _vector_names(self, schema: Schema) -> list[str] | bool:
         return True if schema.using is None else [schema.using]
