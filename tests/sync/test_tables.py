@@ -14,6 +14,7 @@ import pytest
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sources import Item, Web, open_source
 from cir_vectorizer.sources.table import LocalTable, TableSource
+from cir_vectorizer.sync import compare
 from tests.support.indexing import counts, draw, indexed, only, payloads, run, table
 
 pytest_plugins = ["tests.support.indexing"]
@@ -321,3 +322,14 @@ def test_no_file_of_a_table_stays_open(tmp_path, suffix):
         del source
         gc.collect()
     assert [str(each.message) for each in said if issubclass(each.category, ResourceWarning)] == []
+
+
+def test_words_without_spaces_are_written_again_for_collections_of_release_0_1_0(photos, shop, tiny, monkeypatch):
+    rows = [{"image": "a.jpg", "title": "赤い帽子"}, {"image": "b.png", "title": "red hat"}]
+    catalog = table(photos / "catalog.jsonl", rows)
+    with monkeypatch.context() as former:
+        former.setattr(compare, "unspaced", lambda _: False)
+        run(catalog, shop, tiny)
+        assert counts(run(catalog, shop, tiny)) == only(unchanged=2)
+    assert counts(run(catalog, shop, tiny)) == only(changed=1, unchanged=1)
+    assert counts(run(catalog, shop, tiny)) == only(unchanged=2)
