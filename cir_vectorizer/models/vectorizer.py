@@ -125,6 +125,18 @@ class Vectorizer:
         """Composers by stage: the one for plain texts, and the model's own."""
         return {TEXT: self._text_only, **{composer_stage(name): each for name, each in self.composers.items()}}
 
+    def composer(self, name: str) -> Composer:
+        """Return a composer.
+
+        Raises:
+            QueryError: the model has none of this name.
+        """
+        if name not in self.composers:
+            raise QueryError(
+                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
+            )
+        return self.composers[name]
+
     def plan(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = False) -> Work:
         """Check a query, tokenise its texts and read its pictures' bytes, all on the host; safe on threads.
 
@@ -141,7 +153,7 @@ class Vectorizer:
         if query.plain:
             return self.plan_text(query.text or "")
         name = query.composer or self.default_composer
-        composer = self._composer(name)
+        composer = self.composer(name)
         self._check_fit(composer, query)
         plan = fusion.prepare(composer, query, self.defaults.get(name))
         if query.mask is not None:
@@ -252,7 +264,7 @@ class Vectorizer:
         """
         if not embeddings:
             return []
-        composer = work.composer if work.composer_name else self._composer(self.default_composer)
+        composer = work.composer if work.composer_name else self.composer(self.default_composer)
         return composer.explain(torch.from_numpy(np.stack(embeddings)), words)
 
     def decode(self, picture: EncodedPicture) -> Tensor:
@@ -264,13 +276,6 @@ class Vectorizer:
         if picture.url is not None:
             raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
         return self.pixels(open_image(picture.data, self.limits), picture.mask)
-
-    def _composer(self, name: str) -> Composer:
-        if name not in self.composers:
-            raise QueryError(
-                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
-            )
-        return self.composers[name]
 
     def _check_fit(self, composer: Composer, query: ComposedQuery) -> None:
         takes, kind = composer.takes, type(composer).__name__

@@ -102,12 +102,7 @@ def set_defaults(model: str | Path, composer: str, options: Options | Mapping[st
     Raises:
         ModelError: the model is built in, has no such composer or no folder, or the composer does not take an option.
     """
-    if folder_of(str(model)).resolve() in [folder_of(name).resolve() for name in published.names()]:
-        raise ModelError(
-            f"model {str(model)!r} is built in and cannot have defaults of yours; make a folder of your own first with "
-            "`cir-vectorizer train` or `cir-vectorizer models import`"
-        )
-    folder = describe(str(model)).folder
+    folder = own_folder(model)
     record = read_record(folder)
     entries, kinds = record["composers"], composer_kinds()
     takes = {name: kind.takes for name, kind in kinds.items() if kind.weightless}
@@ -127,6 +122,20 @@ def set_defaults(model: str | Path, composer: str, options: Options | Mapping[st
         _write(folder, record)
     except OSError as error:
         raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
+
+
+def own_folder(model: str | Path) -> Path:
+    """Return the folder of a model that may have defaults.
+
+    Raises:
+        ModelError: the model is built in or has no folder.
+    """
+    if folder_of(str(model)).resolve() in [folder_of(name).resolve() for name in published.names()]:
+        raise ModelError(
+            f"model {str(model)!r} is built in and cannot have defaults of yours; make a folder of your own first with "
+            "`cir-vectorizer train` or `cir-vectorizer models import`"
+        )
+    return describe(str(model)).folder
 
 
 def _write(folder: Path, record: Mapping[str, Any]) -> None:

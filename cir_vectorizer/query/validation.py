@@ -31,6 +31,8 @@ def invalid_fields(error: ValidationError) -> list[InvalidField]:
     for each in error.errors(include_url=False, include_input=False):
         own = each.get("ctx", {}).get("error")  # raised by one of our own validators
         message = each["msg"] if own is None else str(own)
+        if each["type"] in ("dict_type", "model_type"):
+            message = "should be a JSON object"  # pydantic's message names a Python class
         found.append(InvalidField(each["loc"], message, each["type"] == "extra_forbidden"))
     return found
 

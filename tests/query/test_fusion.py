@@ -198,7 +198,7 @@ class TestOption:
             ({"a": float("nan")}, "options.fusion.a", "must be a finite number"),
             ({"b": "0.5"}, "options.fusion.b", "should be a valid number"),
             ({"d": 1}, "options.fusion.d", "is not a field; the fields are a, b, c"),
-            (0.5, "options.fusion", "valid dictionary"),
+            (0.5, "options.fusion", "should be a JSON object"),
         ],
     )
     def test_wrong_numbers_are_named(self, fusion, field, says):
@@ -312,7 +312,7 @@ class TestDefaults:
             ({"sum": {"steps": 3}}, r"defaults\.sum\.steps: 'sum' takes no such option; it takes keep, weights\.image"),
             ({"text": {"fusion": {"b": 0.5}}}, r"defaults\.text\.fusion\.a: 'text' takes no such option"),
             ({"magic": {}}, r"the model has no composer 'magic'; it has lincir, compodiff"),
-            ([1], r"defaults: should be a valid dictionary"),
+            ([1], r"defaults: should be a JSON object"),
         ],
     )
     def test_wrong_ones_are_refused_when_the_folder_is_loaded(self, folder, defaults, says):

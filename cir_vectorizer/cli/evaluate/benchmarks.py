@@ -128,7 +128,7 @@ def evaluate_benchmark(
         if composers or out is not None or submission is not None:
             raise click.UsageError("--rankings scores a file; --composer, --out and --submission are for a model")
         benchmark = read(data, split)
-        figures = score_file(benchmark, rankings)
+        figures = score_file(benchmark, rankings, lambda sentence: click.echo(f"Note: {sentence}", err=True))
         if as_json:
             echo_json(figures)
         else:

@@ -111,6 +111,7 @@ def judge(
 
     Raises:
         SourceError: no query is left to be judged.
+        QueryError: a model has no composer of this name.
         BackboneMismatch, CollectionError: as for `collections.check` and the collection's methods.
     """
     contenders = _contenders(models, composers)
@@ -243,6 +244,8 @@ def _contenders(models: Mapping[str, "Vectorizer"], composers: Sequence[str]) ->
     found = []
     for model, vectorizer in models.items():
         for composer in dict.fromkeys(composers) or (None,):
+            if composer is not None:
+                vectorizer.composer(composer)
             shown = composer or DEFAULT
             name = shown if len(models) == 1 else f"{model}: {shown}"
             found.append(_Contender(name, model, vectorizer, composer))
