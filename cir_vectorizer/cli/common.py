@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from cir_vectorizer import extras
 from cir_vectorizer.errors import CirError
+from cir_vectorizer.redaction import json_text
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
@@ -45,6 +46,11 @@ def fail_with_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return wrapped
+
+
+def echo_json(value: Any, indent: int | None = None) -> None:
+    """Print a value as JSON; all characters but ASCII are escaped if the output is not UTF-8."""
+    click.echo(json_text(value, sys.stdout.encoding, indent=indent))
 
 
 def needs(extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -1,7 +1,6 @@
 """`cir-vectorizer doctor`: checks that a model and its collection fit together, and says what to fix."""
 
 import contextlib
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from cir_vectorizer.cli.common import (
     PICTURE_COLUMN_OPTION,
     PRIVATE_URLS_OPTION,
     database_options,
+    echo_json,
     fail_with_sentence,
 )
 
@@ -91,7 +91,7 @@ def doctor(
     if as_json:
         listed = [asdict(finding) for finding in findings]
         answer = {"address": shown, "model": str(record), "level": level, "findings": listed}
-        click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+        echo_json(answer, indent=2)
     sys.exit(STATUS[level])
 
 

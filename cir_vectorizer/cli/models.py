@@ -1,12 +1,11 @@
 """`cir-vectorizer models`: lists, fetches, imports and shows models."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cir_vectorizer.cli.common import fail_with_sentence, needs
+from cir_vectorizer.cli.common import echo_json, fail_with_sentence, needs
 from cir_vectorizer.models import published
 
 
@@ -79,11 +78,7 @@ def show(name: str) -> None:
     folder = folder_of(name)
     if name in published.PUBLISHED and not has_record(folder):
         entry = published.PUBLISHED[name]
-        click.echo(
-            json.dumps(
-                {"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2
-            )
-        )
+        echo_json({"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2)
         return
     record = read_record(folder)
     defaults = read_defaults(folder, record)
@@ -95,4 +90,4 @@ def show(name: str) -> None:
         if kinds:
             kind = kinds.get(said.get("kind", composer))
             shown[composer]["takes"] = kind.takes.with_fusion().to_json() if kind is not None else None
-    click.echo(json.dumps({**record, "composers": shown}, indent=2, ensure_ascii=False))
+    echo_json({**record, "composers": shown}, indent=2)

@@ -18,6 +18,7 @@ from cir_vectorizer.cli.common import (
     SERVICE_OPTION,
     check_model_is_possible,
     database_options,
+    echo_json,
     fail_with_sentence,
     say_if_toy,
     served_model,
@@ -66,6 +67,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Number for the composer: keep=0.7, steps=10, seed=1, guidance=[1.5,7.5], weights.text=0.3, fusion.b=0.6; repeatable.",
 )
 @click.option("--filter", "where", metavar="CONDITIONS", help="For example: colour=red and price<50.")
+@click.option("--include-reference", is_flag=True, help="Keep the objects of --id, --like and --unlike in the results.")
 @click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")
 @click.option("--group-by", metavar="COLUMN", help="Only the best object for each value of this column.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many results.")
@@ -103,7 +105,8 @@ def search(
     Any part may be left out: a text alone is a text search, a picture alone finds similar pictures, and a picture with
     a text finds pictures that differ from it as the text says.
 
-    Objects of the collection can be references too (--id): their vector is read, not their picture.
+    Objects of the collection can be references too (--id): their vector is read, not their picture. They
+    are left out of the results, unless --include-reference is given.
     """
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.collections.searching import find
@@ -130,8 +133,7 @@ def search(
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            line = {"id": hit.id, "score": hit.score, "payload": shown_payload(hit)}
-            click.echo(json.dumps(line, ensure_ascii=False))
+            echo_json({"id": hit.id, "score": hit.score, "payload": shown_payload(hit)})
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:
@@ -166,6 +168,7 @@ def _read(
     like: tuple[str, ...],
     unlike: tuple[str, ...],
     where: str | None,
+    include_reference: bool,
     hybrid: bool,
     group_by: str | None,
     limit: int,
@@ -196,6 +199,7 @@ def _read(
         offset=(page - 1) * limit if page is not None else offset or 0,
         hybrid=hybrid,
         group_by=group_by,
+        include_reference=include_reference,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 from typing_extensions import Self
 
 from cir_vectorizer.collections.addresses import Address
@@ -216,6 +217,16 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         except CollectionError:
             self._known = None  # the collection may have been replaced
             raise
+
+
+SAMPLE = 32
+"""Vectors whose length is read in a collection that compares by the dot product."""
+
+
+def lengths_of(vectors: Iterable[Any]) -> tuple[float, float] | None:
+    """Return the least and the greatest length of vectors, each (dim,); None if there are none."""
+    found = [float(np.linalg.norm(each)) for each in vectors]
+    return (min(found), max(found)) if found else None
 
 
 def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> str:

@@ -57,6 +57,7 @@ class Ask:
         exact: compare with every object instead of using the index.
         model: model that composes a ComposedQuery, as the container lists it; None for the model that the collection
             was created for. Weaviate ignores this: there the container's address selects the model.
+        without: ids of objects to leave out.
     """
 
     limit: int = 10
@@ -66,6 +67,7 @@ class Ask:
     group_by: str | None = None
     exact: bool = False
     model: str | None = None
+    without: tuple[Id, ...] = ()
 
 
 class Collection(Protocol):

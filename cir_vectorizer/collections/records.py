@@ -17,6 +17,9 @@ RECORD_KEY = "_cir"
 Id = str | int
 """An object's id: sync makes UUIDs as text; collections of other programs may hold numbers."""
 
+LENGTH_TOLERANCE = 0.01
+"""Largest distance from 1 of the length of a unit vector; vectors may be stored in half precision."""
+
 Vector = npt.NDArray[np.float32]
 Payload = dict[str, Any]
 """JSON values by column."""
@@ -104,6 +107,22 @@ class Info:
     """Names of the columns that hold the pictures themselves, those from which the server makes vectors first."""
     picture_column: str | None = None
     """Column that names the picture of objects that another program made; set if the collection was adopted."""
+    lengths: tuple[float, float] | None = None
+    """Least and greatest length among some of the vectors, read only if the distance is "dot"."""
+
+    @property
+    def compares_by_cosine(self) -> bool:
+        """True if the distance is cosine, or the dot product of vectors of length 1, which is the same."""
+        if self.distance == "dot" and self.lengths is not None:
+            return all(abs(length - 1) < LENGTH_TOLERANCE for length in self.lengths)
+        return self.distance == "cosine"
+
+    @property
+    def why_not_cosine(self) -> str:
+        """The distance, for the middle of a sentence, with the vectors' lengths if they are why it is not cosine."""
+        if self.lengths is None:
+            return self.distance
+        return f"{self.distance} vectors of length {self.lengths[0]:.3g} to {self.lengths[1]:.3g}"
 
 
 @dataclass(frozen=True)

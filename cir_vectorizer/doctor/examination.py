@@ -92,14 +92,15 @@ class Examination:
             yield Finding("vector size", "problem", sentence)
         else:
             yield Finding("vector size", "ok", f"{info.dim} numbers, as {model} makes")
-        if info.distance != "cosine":
+        if not info.compares_by_cosine:
             sentence = (
-                f"{where} compares by {info.distance}, and {model} needs cosine; make another collection with cosine, "
+                f"{where} compares by {info.why_not_cosine}, and {model} needs cosine; make another collection with cosine, "
                 "which sync does"
             )
             yield Finding("distance", "problem", sentence)
         else:
-            yield Finding("distance", "ok", "cosine")
+            same = "" if info.distance == "cosine" else ", of vectors of length 1, which is cosine"
+            yield Finding("distance", "ok", f"{info.distance}{same}")
         yield self._backbone(info)
         if info.blends_text:
             sentence = (

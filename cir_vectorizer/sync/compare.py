@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import Collection, Id, ModelRecord, SyncRecord
+from cir_vectorizer.collections.words import unspaced
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.redaction import cause
 from cir_vectorizer.sources.base import Failure, Item, Stamp
@@ -95,8 +96,12 @@ def owner_digest(identity: str) -> str:
 
 
 def columns_digest(columns: dict[str, Any]) -> str:
-    """Return the digest of an object's columns for its record: 16 hexadecimal digits."""
+    """Return the digest of an object's columns for its record: 16 hexadecimal digits.
+
+    Texts without spaces count as changed since release 0.1.0, so that their words are written again.
+    """
     content = json.dumps(columns, sort_keys=True, ensure_ascii=False)
+    content += "pairs" if unspaced(content) else ""
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

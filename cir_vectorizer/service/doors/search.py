@@ -53,6 +53,7 @@ class SearchBody(ModelBody):
     offset: Annotated[Whole, Field(ge=0)] = 0
     hybrid: bool = False
     group_by: str | None = Field(None, max_length=NAME_LENGTH)
+    include_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def _read(service: Service, body: bytes) -> _Asked:
         offset=asked.offset,
         hybrid=asked.hybrid,
         group_by=asked.group_by,
+        include_reference=asked.include_reference,
     )
     return _Asked(asked, None if target is None else target.model, search)
 

@@ -40,7 +40,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        path = scope["path"] = _SLASHES.sub("/", scope["path"])
+        path = scope["path"] = _SLASHES.sub("/", scope["path"]).rstrip("/") or "/"
         request_id, status = _request_id(scope), 0
 
         async def answer(message: Message) -> None:

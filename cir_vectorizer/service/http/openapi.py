@@ -199,6 +199,10 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
                 "offset": {"type": "integer", "minimum": 0, "maximum": 10_000 - most},
                 "hybrid": {"type": "boolean", "description": "look for the words of the text in the columns too"},
                 "group_by": {"type": "string", "description": "a column: only the best object for each of its values"},
+                "include_reference": {
+                    "type": "boolean",
+                    "description": "keep objects that the search names in the hits",
+                },
             },
             [],
         ),

@@ -21,7 +21,7 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import BaseCollection, Note, Page
+from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
@@ -183,7 +183,15 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
             using=schema.using or None,
             vectors=schema.vectors,
             vectorize=schema.note.vectorize if schema.note else "client",
+            lengths=self._lengths(schema) if schema.distance == "dot" else None,
         )
+
+    def _lengths(self, schema: Schema) -> tuple[float, float] | None:
+        found, _ = self._call(
+            lambda client: client.scroll(self._name, limit=SAMPLE, with_payload=False, with_vectors=[schema.using])
+        )
+        vectors = [objects.read_point(each, schema).vector for each in found]
+        return lengths_of(each for each in vectors if each is not None and each.size)
 
     def _write_note(self, note: Note) -> None:
         self._call(lambda client: client.update_collection(self._name, metadata=note.to_json()))

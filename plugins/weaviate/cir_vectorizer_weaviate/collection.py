@@ -27,12 +27,12 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import BaseCollection, Note, Page, check_written
+from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, check_written, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.query.filters import Filter, parse_column
+from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import aliases, objects, searching
 from cir_vectorizer_weaviate.connection import said_by
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
@@ -121,7 +121,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         return {str(each.uuid): text for each in found if isinstance(text := each.properties.get(column), str)}
 
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
-        filters = self._filters(ask.where)
+        filters = self._filters(ask)
         schema = self._schema
         if isinstance(query, ComposedQuery) and schema.vectorize != "server":
             raise CollectionError(
@@ -150,10 +150,11 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             return page(ask.limit, ask.offset)
         return searching.best_of_groups(page, ask.group_by, ask.limit, ask.offset)
 
-    def _filters(self, where: Filter) -> Any:
-        if where:
+    def _filters(self, ask: Ask) -> Any:
+        if ask.where:
             self._known = None  # another process may have added columns, or types of known columns
-        return to_weaviate(where, self._schema.fields) if where else None
+        without = [uuid for lot in _uuids(ask.without) for uuid in lot]
+        return to_weaviate(ask.where, self._schema.fields, without)
 
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
         if not payloads:
@@ -220,6 +221,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             vectorize=schema.vectorize,
             pictures=schema.pictures,
             container=schema.container,
+            lengths=lengths_of(self._some_vectors(schema, SAMPLE)) if schema.distance == "dot" else None,
         )
 
     def _write_note(self, note: Note) -> None:
@@ -289,15 +291,18 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         """Return the vectors' dimension, from the note or the first object; None if there is neither."""
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
-        first = self._on(
+        return next((len(vector) for vector in self._some_vectors(schema, 1)), None)
+
+    def _some_vectors(self, schema: Schema, limit: int) -> list[Vector]:
+        """Return the vectors of the first objects, as they are stored."""
+        names = self._vector_names(schema)
+        found = self._on(
             lambda remote: (
-                remote.query.fetch_objects(
-                    limit=1, include_vector=self._vector_names(schema), return_properties=False
-                ).objects
+                remote.query.fetch_objects(limit=limit, include_vector=names, return_properties=False).objects
             )
         )
-        vector = objects.read_vector(first[0].vector, schema) if first else None
-        return None if vector is None else len(vector)
+        vectors = [objects.stored_vector(each.vector, schema) for each in found]
+        return [each for each in vectors if each is not None]
 
     def _vector_names(self, schema: Schema) -> list[str] | bool:
         return True if schema.using is None else [schema.using]

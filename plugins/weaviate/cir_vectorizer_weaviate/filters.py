@@ -5,7 +5,7 @@ Conditions mean the same as in Qdrant: an object without a column fails every = 
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -54,13 +54,17 @@ def everywhere() -> _Filters:
     return Weaviate.by_id().not_equal(NOWHERE)
 
 
-def to_weaviate(where: Filter, fields: Fields) -> _Filters | None:
+def to_weaviate(where: Filter, fields: Fields, without: Sequence[str] = ()) -> _Filters | None:
     """Convert conditions that must all hold to a Weaviate filter; None if every object passes.
+
+    Args:
+        without: UUIDs of objects to leave out.
 
     Raises:
         QueryError: a column has a type that cannot be filtered by.
     """
     filters = [made for condition in where if (made := _condition(condition, fields)) is not None]
+    filters += [Weaviate.by_id().not_equal(uuid) for uuid in without]
     return Weaviate.all_of(filters) if filters else None
 
 

@@ -104,12 +104,17 @@ def read_hit(found: Any, schema: Schema) -> Hit:
 
 def read_vector(vectors: Any, schema: Schema) -> Vector | None:
     """Return an object's searched vector, of length 1; None if it has none."""
-    found = vectors.get(schema.using or "default") if isinstance(vectors, Mapping) else vectors
-    if not found:
+    vector = stored_vector(vectors, schema)
+    if vector is None:
         return None
-    vector = np.asarray(found, dtype=np.float32)
     length = float(np.linalg.norm(vector))
     return vector / np.float32(length) if length > 0 and abs(length - 1) > 1e-6 else vector
+
+
+def stored_vector(vectors: Any, schema: Schema) -> Vector | None:
+    """Return an object's searched vector as it is stored, of any length; None if it has none."""
+    found = vectors.get(schema.using or "default") if isinstance(vectors, Mapping) else vectors
+    return np.asarray(found, dtype=np.float32) if found else None
 
 
 def _json(value: Any) -> str:
