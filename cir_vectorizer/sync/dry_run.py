@@ -1,5 +1,6 @@
 """A dry run of sync: nothing is written, no picture is decoded, no model is needed."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, must_reembed
 from cir_vectorizer.sync.report import Report
+from cir_vectorizer.sync.respelled import Respelled
 from cir_vectorizer.sync.run import compare_all
 
 LINES = 20
@@ -29,6 +31,13 @@ class DryRun:
     more: int = 0
     """Number of lines left out."""
     refusal: str | None = None
+
+    def settle(self, found: Sequence[Respelled]) -> Sequence[Failure]:
+        """Count the objects that a run would move to the present spelling of their id."""
+        for each in found:
+            self.report.moved += len(each.others)
+            self.say(f"move     {each.item.name}")
+        return ()
 
     def say(self, line: str) -> None:
         """Add a line; beyond the first `LINES`, only count it."""
@@ -62,7 +71,7 @@ def dry_run(
     if reembed and must_reembed(collection, model):
         collection = beside(collection, model)
         made.say(f"embed everything anew into {collection.address}, then let it take over {report.collection}")
-    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
+    comparer = Comparer(collection, model, owner_digest(source_name or source.identity), settle=made.settle)
     if collection.info() is None:
         comparer.known = Known((), comparer.owner)
     else:

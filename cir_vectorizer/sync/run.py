@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Source
+from cir_vectorizer.sync import respelled
 from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
@@ -103,7 +105,8 @@ def sync(
         ensure(collection, model, create)
     except BackboneMismatch as error:
         raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
-    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
+    settle = partial(respelled.move, collection, report)
+    comparer = Comparer(collection, model, owner_digest(source_name or source.identity), settle=settle)
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
         decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
@@ -137,7 +140,8 @@ def compare_all(
         always: scan in any case.
 
     Returns:
-        True if the source lists exactly `expected` entries and all match their records.
+        True if the source lists exactly `expected` entries, all match their records, and no other object can be one of
+        theirs under another spelling of its id.
     """
     count = collection.count()
     if not always and count > max(ALWAYS_SCANNED, 4 * (expected or 0)):
@@ -147,7 +151,9 @@ def compare_all(
         maybe_same = not source.far and expected is not None and 0 < expected <= count
         listing = comparer.listing(source.items()) if maybe_same else None
         comparer.known = scanning.result()
-    return listing is not None and len(listing.keys) == expected and comparer.known.all_same(listing)
+    if listing is None or len(listing.keys) != expected or not comparer.known.all_same(listing):
+        return False
+    return not listing.numbered or comparer.known.all_seen
 
 
 class _Run:

@@ -16,6 +16,7 @@ from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
+from cir_vectorizer.identity import json_id
 from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.collection import ServedCollection
@@ -159,7 +160,7 @@ def _hit(hit: Hit, collection: str, default: bool) -> dict[str, Any]:
         thumbnail = f"/v1/objects/{quote(str(hit.id), safe='')}/thumbnail"
         thumbnail += "" if default else f"?collection={quote(collection)}"
     return {
-        "id": hit.id,
+        **json_id(hit.id),
         "score": hit.score,
         "payload": {key: value for key, value in hit.payload.items() if key != RECORD_KEY},
         "name": None if record is None else record.path.rstrip("/").rpartition("/")[2],
