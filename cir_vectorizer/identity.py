@@ -8,7 +8,7 @@ EXACT = 2**53
 
 _WHOLE = re.compile(r"\s*(-?(?:0|[1-9]\d*))(\.0+)?\s*", re.ASCII)
 _SHORTENED = re.compile(r"\s*-?\d(\.\d+)?[eE]\+\d+\s*", re.ASCII)
-_WRITTEN = [f"{left}{{}}{zeros}{right}" for zeros in ("", ".0", ".00") for left in ("", " ") for right in ("", " ")][1:]
+_WRITTEN = [f"{left}{{}}{zeros}{right}" for zeros in ("", ".0", ".00") for left in ("", " ") for right in ("", " ")]
 _MOST_DIGITS = 40
 
 
@@ -47,8 +47,8 @@ def lost_digits(value: object) -> bool:
     return number is not None and abs(number) >= EXACT and int(float(number)) == number
 
 
-def other_spellings(number: int) -> list[str]:
-    """Return other texts that tables have for a whole number, from which former releases derived other ids."""
+def spellings(number: int) -> list[str]:
+    """Return the texts that tables have for a whole number, its digits first; releases up to 0.1.0 made an id of each."""
     return [written.format(number) for written in _WRITTEN]
 
 

@@ -5,11 +5,13 @@ The plugin reads objects that are named by id, with the database's own client; t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 from uuid import UUID
 
 from cir_vectorizer.collections.records import Id
 from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.identity import whole_number
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references
 
@@ -98,7 +100,13 @@ def compose_query(
     if image_id is not None:
         if stored is None:
             raise QueryError("image_id", f"needs the collection that holds the object; give {needs} too")
-        ids = [image_id] if isinstance(image_id, str | int | UUID) else list(image_id)
-        found, fingerprint = stored.get([str(id_) if isinstance(id_, UUID) else id_ for id_ in ids])
+        ids = [image_id] if isinstance(image_id, str | Real | UUID) else list(image_id)
+        found, fingerprint = stored.get([_whole(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids])
         pictures += found
     return read_query({"image": pictures or None, **parts}), fingerprint
+
+
+def _whole(id_: Any) -> Id:
+    """Return an id with a whole number in any spelling as a number."""
+    number = whole_number(id_)
+    return id_ if number is None else number

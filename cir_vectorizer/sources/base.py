@@ -10,7 +10,7 @@ from pathspec import GitIgnoreSpec
 
 from cir_vectorizer.collections import Id, SyncRecord
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.identity import other_spellings
+from cir_vectorizer.identity import spellings
 from cir_vectorizer.query.encoded import Limits
 
 PICTURE_SUFFIXES = frozenset(
@@ -190,7 +190,7 @@ def stable_id(key: str) -> str:
 
 def other_ids(entry: Item | Failure) -> list[Id]:
     """Return the ids that releases up to 0.1.0 derived from other spellings of an entry's number."""
-    return [] if entry.number is None else [stable_id(text) for text in other_spellings(entry.number)]
+    return [] if entry.number is None else [stable_id(text) for text in spellings(entry.number)[1:]]
 
 
 def is_picture(name: str) -> bool:
