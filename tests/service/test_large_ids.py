@@ -12,8 +12,7 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import open_collection
-from tests.service.test_pages import Tab
-from tests.support.browser import searched
+from tests.service.test_pages import Tab, searched
 from tests.support.serving import Running, serving, tiny
 
 IDS = {"a": 9007199254740992, "b": 9007199254740993, "c": 215250709085334181, "d": 17}
@@ -24,7 +23,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A collection of another program; two of its ids are neighbours beyond 2**53."""
     folder = tmp_path_factory.mktemp("index")
     colours = ["red", "green", "blue", "white"]
-    vectors = np.asarray(tiny().embed_images([Image.new("RGB", (64, 64), colour) for colour in colours]).vectors)
+    vectors = np.asarray(tiny().embed_images([Image.new("RGB", (64, 64), colour) for colour in colours]))
     client = QdrantClient(path=str(folder))
     config = models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE)
     client.create_collection("shop", vectors_config=config)
