@@ -61,7 +61,7 @@ def read_id(text: Id | float, field: str) -> Id:
     """
     if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= 20:
         text = int(text)
-    elif not isinstance(text, str) and lost_digits(text):
+    elif lost_digits(text):
         raise QueryError(field, f"is {text}, a number that may have lost its last digits; give the id as text")
     elif (number := whole_number(text)) is not None:
         text = number
