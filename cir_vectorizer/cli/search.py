@@ -73,7 +73,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many results.")
 @click.option("--offset", type=click.IntRange(0), help="How many results to skip.")
 @click.option("--page", type=click.IntRange(1), help="Which page of --limit results, counted from 1.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, score, payload.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, id_text, score, payload.")
 @click.option(
     "--sheet",
     type=_FILE,
@@ -110,6 +110,7 @@ def search(
     """
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.collections.searching import find
+    from cir_vectorizer.identity import json_id
 
     check_model_is_possible(service, device)
     if sheet is not None:
@@ -133,7 +134,7 @@ def search(
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            echo_json({"id": hit.id, "score": hit.score, "payload": shown_payload(hit)})
+            echo_json({**json_id(hit.id), "score": hit.score, "payload": shown_payload(hit)})
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:

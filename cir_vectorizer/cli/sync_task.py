@@ -333,10 +333,16 @@ class _Task:
         foreign = f"; {report.foreign:,} objects of another program stay as they are" if report.foreign else ""
         if foreign and not self.given.take_over:
             foreign += " (--take-over joins those that name the same pictures)"
+        moved = (
+            f"; {report.moved:,} objects with another spelling of their id, such as 101.0 for 101, were moved to the "
+            "present one"
+            if report.moved
+            else ""
+        )
         switched = f"; {report.collection} answers with {report.model} now" if report.switched else ""
         rate = f", {report.encoded / report.seconds:.1f} pictures/s" if report.encoded and report.seconds else ""
         counts = _counts(report, self.given.prune)
-        return f"{counts}{skipped}{adopted}{foreign}{switched} ({report.seconds:.1f} s{rate})."
+        return f"{counts}{skipped}{adopted}{foreign}{moved}{switched} ({report.seconds:.1f} s{rate})."
 
 
 def _counts(report: "Report", pruned: bool) -> str:

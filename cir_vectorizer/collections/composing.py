@@ -6,11 +6,13 @@ their vectors.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from cir_vectorizer.collections.records import Id
 from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.identity import whole_number
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references
 
@@ -121,8 +123,8 @@ class Asked:
             return cls(references(image), [], place, parts)
         if place is None:
             raise QueryError("image_id", f"needs the collection that holds the object; give {needs} too")
-        ids = [image_id] if isinstance(image_id, str | int | UUID) else list(image_id)
-        return cls(references(image), [str(id_) if isinstance(id_, UUID) else id_ for id_ in ids], place, parts)
+        ids = [image_id] if isinstance(image_id, str | Real | UUID) else list(image_id)
+        return cls(references(image), [_whole(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids], place, parts)
 
     def query(self, found: Mapping[str, Stored]) -> tuple[ComposedQuery, str | None]:
         """Return the query, checked, and the fingerprint of the backbone that made its stored references.
@@ -137,3 +139,9 @@ class Asked:
         """
         made, fingerprint = self.place.references(self.ids, found) if self.place is not None else ([], None)
         return read_query({"image": [*self.pictures, *made] or None, **self.parts}), fingerprint
+
+
+def _whole(id_: Any) -> Id:
+    """Return an id with a whole number in any spelling as a number."""
+    number = whole_number(id_)
+    return id_ if number is None else number

@@ -5,10 +5,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord, picture_cell
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Failure, Item
+from cir_vectorizer.identity import spellings, whole_number
+from cir_vectorizer.sources.base import Failure, Item, stable_id
 from cir_vectorizer.sources.pictures import InlinePicture
 from cir_vectorizer.sources.places import Places
 from cir_vectorizer.sources.web import Web
@@ -19,14 +21,14 @@ _PAGE_WITH_PICTURES = 16
 
 
 class CollectionSource:
-    """The objects of a collection, with their ids and columns.
+    """The objects of a collection, with their ids and columns; ids of respelled whole numbers become the present ones.
 
     Args:
         collection: the collection to read.
         image_column: the column that names or holds an object's picture, for a collection that sync did not make;
             relative paths start at the current directory. If None, the recorded path is used; for objects without a
             record, the column that the collection was adopted with, or from which the database's server makes the vectors.
-        keep_owners: True if objects keep belonging to the source that wrote them, instead of to this collection.
+        keep_owners: True if objects keep their ids and belong to the source that wrote them, not to this collection.
         wanted: tells which ids to list; all if None.
         lent: True if `close` shall leave the collection open.
     """
@@ -86,6 +88,8 @@ class CollectionSource:
     def _entry(self, point: Point, held: str | None) -> Item | Failure:
         record = SyncRecord.read(point.payload)
         columns = {name: value for name, value in point.payload.items() if name != RECORD_KEY}
+        number = None if self._keep_owners else _number_of(point.id, columns)
+        id_ = point.id if number is None else stable_id(str(number))
         place = f"object {point.id}"
         cell = record.path if record is not None else None
         if self._image_column is not None:
@@ -93,14 +97,21 @@ class CollectionSource:
         elif record is None and self._picture_column is not None:
             cell = picture_cell(columns, self._picture_column)
         if cell is None and held is not None:
-            return Item(point.id, InlinePicture(held), place, columns, record if self._keep_owners else None)
+            return Item(id_, InlinePicture(held), place, columns, record if self._keep_owners else None, number=number)
         if cell is None:
             sentence = "does not say where its picture is; name the column that does with --image-column"
             if self._image_column is not None:
                 sentence = f"has nothing in column {self._image_column!r}, so its picture is unknown; fill it in"
-            return Failure(place, "missing", sentence, point.id)
+            return Failure(place, "missing", sentence, id_, number)
         try:
             picture, _ = self._places.picture(cell)
         except ImageError as error:
-            return Failure(place, error.reason, f"has a picture that {error}", point.id)
-        return Item(point.id, picture, str(cell), columns, record if self._keep_owners else None)
+            return Failure(place, error.reason, f"has a picture that {error}", id_, number)
+        return Item(id_, picture, str(cell), columns, record if self._keep_owners else None, number=number)
+
+
+def _number_of(id_: Id, columns: dict[str, Any]) -> int | None:
+    """Return the whole number in a column that sync derived the id from, in whichever spelling; None if there is none."""
+    numbers = dict.fromkeys(whole_number(value) for value in columns.values())
+    spelled = ((number, text) for number in numbers if number is not None for text in spellings(number))
+    return next((number for number, text in spelled if stable_id(text) == id_), None)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.identity import id_text, lost_digits, whole_number
 from cir_vectorizer.redaction import cause, without_user
 from cir_vectorizer.sources.base import Failure, Item, stable_id, version_of
 from cir_vectorizer.sources.places import Places, key_of
@@ -83,7 +84,7 @@ class TableSource:
 
     The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes. The cells of a csv
     column become numbers only if all filled ones are numbers as JSON writes them (007 keeps a column of codes as text);
-    empty cells and unnamed columns are left out.
+    empty cells and unnamed columns are left out. Ids are whole numbers or texts as they are spelled, never fractions.
 
     Raises:
         SourceError: the table cannot be read, or lacks a column that was asked for.
@@ -101,6 +102,8 @@ class TableSource:
         self._rows = Rows(file.name, suffix, file.open)
         self._places = Places(file.base, web)
         self._numbers: dict[str, Number] = {}
+        self._whole_ids = False
+        """True if all ids of a csv are whole numbers, so that the payload has them as numbers."""
         columns = self._rows.columns()
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
         self._id = self._column("--id-column", id_column, columns)
@@ -119,13 +122,17 @@ class TableSource:
         count = 0
         keys, numbers = array("Q"), array("Q")
         kinds: dict[str, Number | None] = {}
+        whole_ids = self._rows.untyped
         for number, row in self._rows:
             count += 1
             if isinstance(row, Failure):
                 continue
             if self._rows.untyped:
                 for column, cell in row.items():
-                    kinds[column] = _wider(kinds.get(column, int), cell)
+                    if column == self._id:
+                        whole_ids = whole_ids and (cell == "" or _small(whole_number(cell)))
+                    else:
+                        kinds[column] = _wider(kinds.get(column, int), cell)
             entry = self._entry(number, row)
             self.far |= isinstance(entry, Item) and not entry.picture.near
             # without an id column, several rows that fail may name the same picture
@@ -133,6 +140,7 @@ class TableSource:
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
         self._numbers = {column: kind for column, kind in kinds.items() if kind is not None}
+        self._whole_ids = whole_ids
         self._check_unique(np.frombuffer(keys, np.uint64), np.frombuffer(numbers, np.uint64))
         return count
 
@@ -160,7 +168,7 @@ class TableSource:
 
     def _duplicate(self, earlier: int, later: int, row: Row) -> NoReturn:
         if self._id:
-            remedy = f"both have the {self._id!r} {str(row[self._id])!r}; make the ids unique"
+            remedy = f"both have the {self._id!r} {id_text(row[self._id])!r}; make the ids unique"
         else:
             cell = str(row[self._image])[:100]
             remedy = f"both name the picture {cell!r}; remove one, or tell the rows apart with --id-column"
@@ -169,29 +177,45 @@ class TableSource:
     def _entry(self, number: int, row: Row) -> Item | Failure:
         place = self._rows.place(number)
         id_: Id | None = None
+        whole: int | None = None
         if self._id:
             value = row.get(self._id)
             if value is None or value == "":
                 return Failure(place, "id", f"has no id in column {self._id!r}; fill it, or drop the row")
-            id_ = stable_id(str(value))
+            if lost_digits(value):
+                sentence = (
+                    f"has the id {value} in column {self._id!r}, a number that may have lost its last digits; write the "
+                    "column as whole numbers or as text"
+                )
+                return Failure(place, "id", sentence)
+            whole = whole_number(value)
+            id_ = stable_id(id_text(value))
         cell = row.get(self._image)
         if cell is None or cell == "":
-            return Failure(place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_)
+            return Failure(
+                place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_, whole
+            )
         if not isinstance(cell, str | bytes | dict):
-            return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_)
+            return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_, whole)
         try:
             picture, key = self._places.picture(cell)
         except ImageError as error:
             if id_ is None and (known := key_of(cell)) is not None:
                 id_ = stable_id(known)
-            return Failure(place, error.reason, f"holds a picture that {error}", id_)
+            return Failure(place, error.reason, f"holds a picture that {error}", id_, whole)
         columns = {
-            column: _typed(self._numbers.get(column), value)
+            column: self._id_value(value, whole) if column == self._id else _typed(self._numbers.get(column), value)
             for column, value in row.items()
             if column != self._image and value != ""
         }
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
-        return Item(stable_id(key) if id_ is None else id_, picture, name, columns)
+        return Item(stable_id(key) if id_ is None else id_, picture, name, columns, number=whole)
+
+    def _id_value(self, value: Any, number: int | None) -> Any:
+        """Return an id for the payload: the same value for all spellings of a whole number, else the cell as it is."""
+        if number is None:
+            return value
+        return number if self._whole_ids or not isinstance(value, str) else str(number)
 
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
         if name is not None and name not in columns:
@@ -210,6 +234,10 @@ class TableSource:
 
 def _listed(columns: Sequence[str]) -> str:
     return ", ".join(columns) or "none at all"
+
+
+def _small(number: int | None) -> bool:
+    return number is not None and _INTEGER.fullmatch(str(number)) is not None
 
 
 def _wider(kind: Number | None, cell: str) -> Number | None:

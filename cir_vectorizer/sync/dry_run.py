@@ -1,5 +1,6 @@
 """A dry run of sync: nothing is written, no picture is decoded, no model is needed."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, must_reembed
 from cir_vectorizer.sync.report import Report
+from cir_vectorizer.sync.respelled import Respelled
 from cir_vectorizer.sync.run import compare_all, prepare
 from cir_vectorizer.sync.take_over import theirs_of
 
@@ -29,6 +31,13 @@ class DryRun:
     more: int = 0
     """Number of lines left out."""
     refusal: str | None = None
+
+    def settle(self, found: Sequence[Respelled]) -> Sequence[Failure]:
+        """Count the objects that a run would move to the present spelling of their id."""
+        for each in found:
+            self.report.moved += len(each.others)
+            self.say(f"move     {each.item.name}")
+        return ()
 
     def say(self, line: str) -> None:
         """Add a line; beyond the first `LINES`, only count it."""
@@ -68,7 +77,7 @@ def dry_run(
         comparer = Comparer(collection, model, owner, Known((), owner))
     else:
         info = prepare(collection, model, create or CreateOptions())
-        comparer = Comparer(collection, model, owner, theirs=theirs_of(collection, info, take_over))
+        comparer = Comparer(collection, model, owner, theirs=theirs_of(collection, info, take_over), settle=made.settle)
         compare_all(source, collection, comparer, expected, always=prune)
     hidden: list[Failure] = []
     entries = source.items()

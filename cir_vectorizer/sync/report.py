@@ -28,8 +28,10 @@ class Report:
 
     `total` counts the entries (0 until they are listed, if the source cannot count them), `removed` the objects removed
     from the collection, `encoded` the pictures that went through the model, and `skipped` the files that are not
-    pictures or were not asked for. `foreign` counts the objects of another program that stayed as they were. `complete` is False until the run has seen all entries; `switched` is True if this
-    run replaced the collection by a newly embedded one.
+    pictures or were not asked for. `foreign` counts the objects of another program that stayed as they were. `complete` is
+    False until the run has seen all entries; `switched` is True if this run replaced the collection by a newly embedded
+    one. `moved` counts objects under another spelling of their id that were moved to the present one, or removed if it was
+    taken already.
 
     `changes` counts the kinds of changes: `picture`, or only the `payload` (these two make up `changed`); only the
     `record` (a touched or moved file, which counts as unchanged); and `source`, objects taken over from another source.
@@ -44,6 +46,7 @@ class Report:
     unchanged: int = 0
     removed: int = 0
     encoded: int = 0
+    moved: int = 0
     skipped: int = 0
     foreign: int = 0
     changes: dict[str, int] = field(default_factory=_no_changes)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Source
+from cir_vectorizer.sync import respelled
 from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
@@ -106,7 +107,9 @@ def sync(
     report.total = expected or 0
     info = prepare(collection, model, create)
     theirs = theirs_of(collection, info, take_over)
-    comparer = Comparer(collection, model, owner_digest(source_name or source.identity), theirs=theirs)
+    settle = partial(respelled.move, collection, report)
+    owner = owner_digest(source_name or source.identity)
+    comparer = Comparer(collection, model, owner, theirs=theirs, settle=settle)
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
         decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
@@ -158,7 +161,8 @@ def compare_all(
         always: scan in any case.
 
     Returns:
-        True if the source lists exactly `expected` entries and all match their records.
+        True if the source lists exactly `expected` entries, all match their records, and no other object can be one of
+        theirs under another spelling of its id.
     """
     count = collection.count()
     if not always and count > max(ALWAYS_SCANNED, 4 * (expected or 0)):
@@ -168,7 +172,9 @@ def compare_all(
         maybe_same = not source.far and expected is not None and 0 < expected <= count
         listing = comparer.listing(source.items()) if maybe_same else None
         comparer.known = scanning.result()
-    return listing is not None and len(listing.keys) == expected and comparer.known.all_same(listing)
+    if listing is None or len(listing.keys) != expected or not comparer.known.all_same(listing):
+        return False
+    return not listing.numbered or comparer.known.all_seen
 
 
 class _Run:

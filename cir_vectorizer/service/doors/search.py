@@ -17,6 +17,7 @@ from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
+from cir_vectorizer.identity import json_id
 from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.collection import ServedCollection
@@ -163,7 +164,7 @@ def _hit(hit: Hit, served: ServedCollection, info: Info, default: bool) -> dict[
         thumbnail = f"/v1/objects/{quote(str(hit.id), safe='')}/thumbnail"
         thumbnail += "" if default else f"?collection={quote(served.name)}"
     return {
-        "id": hit.id,
+        **json_id(hit.id),
         "score": hit.score,
         "payload": {key: value for key, value in hit.payload.items() if key != RECORD_KEY},
         "name": _last_part(record.path if record is not None else place.partition("?")[0] if place else ""),

@@ -210,7 +210,8 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
             "composed": {"query": {"image": RED_PICTURE, "text": "is blue"}, "limit": 5},
             "refined": {"query": {"text": "a red dress"}, "unlike": [BLUE_PICTURE], "offset": 10},
         },
-        "Hits, the nearest first: id, score, payload, the picture's name, and its thumbnail's address.",
+        "Hits, the nearest first: id (text from 2⁵³ on), id_text (always text), score, payload, the picture's name, and "
+        "its thumbnail's address.",
     )
     parameters = [
         {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "the object's id"},

@@ -41,7 +41,9 @@ def _condition(condition: Condition) -> models.Condition:
 
 
 def _equals(key: str, value: Value) -> list[models.Condition]:
-    tests: list[models.Condition] = [models.FieldCondition(key=key, match=models.MatchValue(value=value.text))]
+    tests: list[models.Condition] = [
+        models.FieldCondition(key=key, match=models.MatchValue(value=text)) for text in value.texts
+    ]
     if value.truth is not None:
         tests.append(models.FieldCondition(key=key, match=models.MatchValue(value=value.truth)))
     number = value.number

@@ -92,10 +92,11 @@ def _equals(field: Field, value: Value, negated: bool = False) -> list[_Filters]
     number = value.number
     exact = isinstance(number, int) and abs(number) > EXACT_INTEGER
     wanted: str | float | bool | None = None
+    target = Weaviate.by_property(field.name)
     padded = value.text != value.text.strip()
     if field.kind == "text" and not padded:
-        wanted = value.text
-    elif field.kind == "padded" and padded:
+        return [target.not_equal(text) if negated else target.equal(text) for text in value.texts]
+    if field.kind == "padded" and padded:
         wanted = json.dumps(value.text)
     elif field.kind == "integer" and exact:
         wanted = str(number)
@@ -107,7 +108,6 @@ def _equals(field: Field, value: Value, negated: bool = False) -> list[_Filters]
         wanted = int(number)
     if wanted is None:
         return []
-    target = Weaviate.by_property(field.name)
     return [target.not_equal(wanted) if negated else target.equal(wanted)]
 
 
