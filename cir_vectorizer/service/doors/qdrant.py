@@ -32,6 +32,10 @@ from cir_vectorizer.service.state import Service, key_of, note, set_key
 
 _NOUNS = {"text": "text", "image": "picture", "object": "query"}
 _LANES = {"search": Lane.SEARCH, "update": Lane.UPDATE, None: Lane.SEARCH}
+_KEY = (
+    "Qdrant sends the one in its QDRANT__INFERENCE__ADDRESS, so set that to http://cir:KEY@HOST:PORT/qdrant and start "
+    "Qdrant again"
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def _let_in(service: Service, request: Request, content: dict[str, object]) -> N
     token = content.get("token")
     key = service.keys.who([token]) if isinstance(token, str) else None
     if key is None:
-        raise no_key("qdrant")
+        raise no_key(_KEY)
     set_key(request, key)
 
 

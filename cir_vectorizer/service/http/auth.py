@@ -22,13 +22,6 @@ log = logging.getLogger(__name__)
 RECHECK_SECONDS = 1.0
 """Shortest time between two checks of the file of keys."""
 
-_REMEDIES = {
-    "weaviate": "Weaviate sends the one in its CLIP_INFERENCE_API, so set that to http://cir:KEY@HOST:PORT and start "
-    "Weaviate again (your own program sends it as Bearer, Basic or api-key header)",
-    "qdrant": "Qdrant sends the one in its QDRANT__INFERENCE__ADDRESS, so set that to http://cir:KEY@HOST:PORT/qdrant "
-    "and start Qdrant again (your own program sends it as Bearer, Basic or api-key header)",
-}
-"""Remedies for a missing key, by door; others are sent by programs that set a header."""
 _WORD = re.compile(r"[^\s'\",;:/@?&=()]+")
 _LINE = re.compile(r"(?:([A-Za-z0-9_.-]{1,40}):)?(\S+)")
 
@@ -107,9 +100,14 @@ class Keys:
         self._keys = self._given + keys
 
 
-def no_key(door: str) -> RefusedError:
-    """Return the refusal of a request without a valid key, which names the place to put one for that door."""
-    remedy = _REMEDIES.get("weaviate" if door == "meta" else door, "send it as Bearer, Basic or api-key header")
+def no_key(place: str = "") -> RefusedError:
+    """Return the refusal of a request without a valid key.
+
+    Args:
+        place: the place to set it for the database whose door this is, and what to do then.
+    """
+    header = "send it as Bearer, Basic or api-key header"
+    remedy = f"{place} (your own program: {header})" if place else header
     return RefusedError(401, "key", f"no valid key came with this request; {remedy}")
 
 

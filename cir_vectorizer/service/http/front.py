@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OPEN = ("/.well-known/live", "/.well-known/ready")
 _SLASHES = re.compile(r"/{2,}")
+_WEAVIATES_KEY = (
+    "Weaviate sends the one in its CLIP_INFERENCE_API, so set that to http://cir:KEY@HOST:PORT and start Weaviate again"
+)
 _QUIET = ("health", "meta", "metrics", "page")
 
 
@@ -75,7 +78,7 @@ class Front:
             return
         scope["cir_key"] = key = keys.who(secrets_of(scope["headers"]))
         if key is None and not path.endswith(_OPEN) and not path.endswith("/qdrant"):
-            raise no_key(door_of(path))
+            raise no_key(_WEAVIATES_KEY if door_of(path) in ("weaviate", "meta") else "")
 
     def _note(
         self, scope: Scope, path: str, status: int, refused: Refusal | None, seconds: float, request_id: str
