@@ -61,8 +61,8 @@ class Shop:
     def doctor(self, *arguments):
         """Run doctor; return its findings by check."""
         result = self.run("doctor", "--to", self.collection, "--private-urls", "--json", *arguments)
-        assert result.output.startswith("{"), result.output
-        return {each["check"]: each for each in json.loads(result.output)["findings"]}
+        assert result.stdout.startswith("{"), result.output
+        return {each["check"]: each for each in json.loads(result.stdout)["findings"]}
 
     def sync(self, source, *arguments):
         report = self.folder / "report.json"
@@ -210,7 +210,7 @@ def test_a_collection_of_another_program_is_verified_noted_searched_and_kept_in_
     assert by_id == pytest.approx(by_picture, abs=1e-4)
     assert by_mean != pytest.approx(by_picture, abs=1e-4)
     priced = shop.run("search", "--in", shop.collection, *using, "--text", "red", "--filter", "price>50", "--json")
-    assert len(priced.output.splitlines()) == 10, priced.output
+    assert len(priced.stdout.splitlines()) == 10, priced.output
 
     assert shop.sync(catalog, *using)[0]["unchanged"] == shop.count
     changed = shop.table([51.5, *[50.5] * (shop.count - 2)])  # one price, and one product less; and a new picture
@@ -348,7 +348,7 @@ def test_an_adopted_collection_is_copied_but_not_embedded_anew(shop, tiny, tmp_p
     shop.fill(shop.vectors(tiny), by_url=False)
     assert shop.doctor("--adopt")["adoption"]["level"] == "ok"
     copied = shop.run("sync", shop.collection, "--to", f"{shop.collection}2", "--report", tmp_path / "copied.json")
-    assert copied.output.startswith("added 12"), copied.output
+    assert copied.stdout.startswith("added 12"), copied.output
 
 
 @embedded
