@@ -51,7 +51,7 @@ def test_a_picture_alone_finds_itself_first(shop):
     assert found[0]["payload"] == {"path": str(shop / "green.png"), "colour": "green", "price": 20}
     assert found[0]["score"] == pytest.approx(1, abs=1e-4)
     assert [hit["score"] for hit in found] == sorted((hit["score"] for hit in found), reverse=True)
-    assert set(found[0]) == {"id", "score", "payload"}
+    assert set(found[0]) == {"id", "id_text", "score", "payload"}
 
 
 def test_a_text_alone_is_a_text_search(shop):
