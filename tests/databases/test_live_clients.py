@@ -145,6 +145,7 @@ class TestWeaviate:
             ("None", {"image_id": FIRST}, "^the Weaviate server has no collection 'None'; correct the name"),
             (NAME, {"image_id": FIRST, "using": "words"}, "has no such dense vector"),
         ],
+        ids=["missing", "no id", "no collection", "no vector"],  # the same in every process, unlike the names
     )
     def test_a_failed_read_is_a_sentence(self, weaviate_shop, later, name, asked, sentence):
         with pytest.raises(CollectionError, match=sentence):
