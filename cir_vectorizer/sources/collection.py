@@ -29,6 +29,7 @@ class CollectionSource:
 
     far = True
     skipped = 0
+    notes = ()
 
     def __init__(
         self,
