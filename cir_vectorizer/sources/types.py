@@ -167,12 +167,8 @@ class _Column:
             return []
         cells = _shown(sorted(each for kind in kinds for each in self._first[kind])[:SHOWN])
         more = f" and {count - SHOWN:,} more" if count > SHOWN else ""
-        stay = (
-            "a cell stays text, which filters for them do"
-            if count == 1
-            else f"{count:,} cells stay text, which filters for them do"
-        )
-        return [f"holds {usual}, and {stay} not find: {cells}{more}"]
+        stay, them = ("1 cell stays", "it") if count == 1 else (f"{count:,} cells stay", "them")
+        return [f"holds {usual}, but {stay} text, so filters for {usual} do not find {them}: {cells}{more}"]
 
     def _emptied(self) -> list[str]:
         """Return a sentence about the words in a column of text that count as empty cells."""
@@ -180,7 +176,7 @@ class _Column:
         if not count or count == sum(self._counts.values()):
             return []
         cells = "1 cell counts" if count == 1 else f"{count:,} cells count"
-        return [f"holds text, and {cells} as empty: {_shown(self._first['none'][:1])}"]
+        return [f"holds text, and {cells} as empty: {_shown(self._first['none'])}"]
 
 
 def _shown(cells: Sequence[tuple[int, str]]) -> str:

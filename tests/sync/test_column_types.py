@@ -35,9 +35,9 @@ def test_words_for_nothing_in_a_column_of_text_are_said(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "values", "note"),
     [
-        (["10", "9", "call us"], [10, 9, "call us"], "a cell stays text, which filters for them do not find: row 3 'call us'"),
-        (["10", "x", "9.5", "y", "8", "z", "7", "q", "6"], None, "4 cells stay text, which filters for them do not find: row 2 'x', row 4 'y', row 6 'z' and 1 more"),
-        (["TRUE", "maybe", "FALSE"], [True, "maybe", False], "true and false, and a cell stays text"),
+        (["10", "9", "call us"], [10, 9, "call us"], "1 cell stays text, so filters for numbers do not find it: row 3 'call us'"),
+        (["10", "x", "9.5", "y", "8", "z", "7", "q", "6"], None, "4 cells stay text, so filters for numbers do not find them: row 2 'x', row 4 'y', row 6 'z' and 1 more"),
+        (["TRUE", "maybe", "FALSE"], [True, "maybe", False], "true and false, but 1 cell stays text, so filters for true and false do not find it"),
         (["1", "2", "TRUE"], [1, 2, "TRUE"], "row 3 'TRUE'"),
         (["10", "1_000", "11"], [10, "1_000", 11], "row 2 '1_000'"),
         (["10", "2024-01-05", "11"], [10, "2024-01-05", 11], "row 2 '2024-01-05'"),
@@ -100,6 +100,6 @@ def test_the_report_names_the_odd_cells(photos, shop, tiny):
     report = run(table(photos / "shop.csv", rows), shop, tiny)
     assert (report.changed, report.unchanged) == (1, 2)
     assert report.notes == [
-        "column 'price' holds numbers, and a cell stays text, which filters for them do not find: row 3 'ask'"
+        "column 'price' holds numbers, but 1 cell stays text, so filters for numbers do not find it: row 3 'ask'"
     ]
     assert payloads(shop) == {"a.jpg": {"price": 10.5}, "b.png": {"price": 9.0}, "c.webp": {"price": "ask"}}
