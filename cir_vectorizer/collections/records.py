@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from cir_vectorizer.markup import without_markup
+
 RECORD_KEY = "_cir"
 """Key of sync's record in an object's payload; every other key is one of the user's columns."""
 
@@ -165,7 +167,7 @@ class Hit:
 
 
 def texts(payload: Mapping[str, Any]) -> Iterator[str]:
-    """Yield all texts in the user's columns, nested ones too, for the keyword side of a hybrid search."""
+    """Yield all texts in the user's columns, nested ones too and without HTML, for the keyword side of a hybrid search."""
     for key, value in payload.items():
         if key != RECORD_KEY:
             yield from _texts_in(value)
@@ -173,7 +175,7 @@ def texts(payload: Mapping[str, Any]) -> Iterator[str]:
 
 def _texts_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield value
+        yield without_markup(value)
     elif isinstance(value, Mapping):
         for each in value.values():
             yield from _texts_in(each)

@@ -44,6 +44,11 @@ _AMOUNT = re.compile(
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+|[1-9]\d{0,2}(\.\d{3})+")
 
 
+def is_number(cell: str) -> bool:
+    """Tell whether a cell is a number: a plain one, a code of digits, or an amount of money."""
+    return bool(_CODE.fullmatch(cell)) or _plain(cell) is not None or _amount(cell, decimal_comma=True) is not None
+
+
 class ColumnTypes:
     """The types of a table's columns: `see` each row, then `decide`.
 

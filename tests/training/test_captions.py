@@ -111,6 +111,18 @@ def test_a_hundred_thousand_duplicates_leave_one(tmp_path: Path) -> None:
         ("红色连衣裙", "红色连衣裙"),
         ("👩‍👧 family", "👩‍👧 family"),
         ("\x00\x01 ", ""),
+        ("<p>Red &amp; white <strong>dress</strong></p>", "Red & white dress"),
+        ('<div class="x"><ul><li>100% cotton</li></ul></div>', "100% cotton"),
+        ("<p>Red</p><p>long<br/>soft</p>", "Red long soft"),
+        ("<H1 STYLE='a'>Red</H1>dress<sup>2</sup>", "Red dress2"),
+        ("Red<!-- <p>draft</p> --> hat <style>p {}</style><script>let a = '<p>'</script>", "Red hat"),
+        ("&lt;p&gt;Red &amp;amp; white&lt;/p&gt;", "Red & white"),
+        ("caf&eacute;&nbsp;cup &#8211; &#x41; 5&quot;", 'café cup – A 5"'),
+        (
+            "R&D, AT&T; size <5 & >3, a <3 hat, x<y, <$> and <red>",
+            "R&D, AT&T; size <5 & >3, a <3 hat, x<y, <$> and <red>",
+        ),
+        ("black&notwhite &copy 2020", "black&notwhite &copy 2020"),
     ],
 )
 def test_cleaning_removes_control_characters_and_collapses_whitespace(raw: str, cleaned: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cir_vectorizer.errors import CaptionError, SourceError
+from cir_vectorizer.markup import without_markup
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.rows import Rows, json_kind, reading, table_rows, table_suffix, text_lines
 from cir_vectorizer_trainer.captions.store import MANY, CaptionStore
@@ -105,7 +106,8 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
 
 
 def clean(text: str) -> str:
-    """Remove control characters and lone surrogates from `text` and collapse its whitespace."""
+    """Remove HTML, control characters and lone surrogates from `text`, and collapse its whitespace."""
+    text = without_markup(text)
     return " ".join((text if text.isprintable() else _UNCLEAN.sub(" ", text)).split())
 
 
