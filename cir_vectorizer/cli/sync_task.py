@@ -361,3 +361,5 @@ def _print_failures(report: "Report") -> None:
         click.echo(str(failure), err=True)
     if len(report.failed) > FAILURES_SHOWN:
         click.echo(f"… and {len(report.failed) - FAILURES_SHOWN:,} more", err=True)
+    for note in report.notes:
+        click.echo(f"Note: {note}", err=True)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.markup import without_markup
 from cir_vectorizer.query.filters import parse_column
 
 RECORD_KEY = "_cir"
@@ -199,7 +200,7 @@ class Hit:
 
 
 def texts(payload: Mapping[str, Any]) -> Iterator[str]:
-    """Yield all texts in the user's columns, nested ones too, for the keyword side of a hybrid search."""
+    """Yield all texts in the user's columns, nested ones too and without HTML, for the keyword side of a hybrid search."""
     for key, value in payload.items():
         if key != RECORD_KEY:
             yield from _texts_in(value)
@@ -207,7 +208,7 @@ def texts(payload: Mapping[str, Any]) -> Iterator[str]:
 
 def _texts_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield value
+        yield without_markup(value)
     elif isinstance(value, Mapping):
         for each in value.values():
             yield from _texts_in(each)

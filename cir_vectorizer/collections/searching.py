@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
+from cir_vectorizer.collections.filter_notes import filter_notes
 from cir_vectorizer.collections.stored import read_id, resolve_refs
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_pictures
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
+NEAREST = 100
+"""Number of objects whose columns tell why a filter finds nothing."""
 MAX_RESULTS = 10_000
 """Largest sum of `offset` and `limit`: Weaviate's limit."""
 
@@ -180,6 +183,12 @@ class Search:
         )
         return collection.search(vector, asked)
 
+    def doubts(self, collection: Collection, vector: Vector) -> list[str]:
+        """Return why this search's filter may find nothing, as the objects nearest to a vector show."""
+        if not self.where:
+            return []
+        return filter_notes(self.where, [hit.payload for hit in collection.search(vector, Ask(NEAREST))])
+
 
 @dataclass(frozen=True)
 class Found:
@@ -203,7 +212,9 @@ def find(search: Search, collection: Collection, vectorizer: "Vectorizer | Serve
     resolved = search.resolved(collection, info)
     composed = vectorizer.compose(list(resolved.parts(vectorizer).values()))
     vector = resolved.blend(list(composed.vectors))
-    return Found(resolved.ask(collection, vector), [note for notes in composed.notes for note in notes], vector)
+    hits = resolved.ask(collection, vector)
+    doubts = [] if hits else resolved.doubts(collection, vector)
+    return Found(hits, [note for notes in composed.notes for note in notes] + doubts, vector)
 
 
 def _check_column(name: str) -> None:

@@ -35,6 +35,7 @@ class CollectionSource:
 
     far = True
     skipped = 0
+    notes = ()
 
     def __init__(
         self,

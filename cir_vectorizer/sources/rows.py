@@ -3,20 +3,21 @@
 A row is a dictionary of JSON values by column. In place of a malformed row comes a `Failure`, and reading goes on; a
 problem with the whole file is a `SourceError`. Both name the file and the row.
 
-    .csv, .tsv        the first row names the columns; unnamed columns are left out, duplicate names are an error
+    .csv, .tsv        the first row names the columns; unnamed columns are left out, duplicate names are an error; the
+                      separator may also be a semicolon, a tab or a bar (see `separated`)
     .jsonl, .ndjson   one object per line
     .json             a list of objects, loaded at once
     .parquet          times become ISO 8601, decimals become numbers, bytes stay; a gzipped file is loaded at once
 
-A table that is only read for its texts (captions for training) is read leniently (`strict=False`): stray quotes and
-empty cells after the last column are accepted, column names are stripped, JSON rows need not be objects, and numbers
-may have any size. If the first row of a .csv or .tsv file then holds a web address (as in CC3M), it is a row like the
+If the first row of a .csv or .tsv file holds a web address or a picture's name (as in CC3M), it is a row like the
 others, and the columns are called 1, 2, and so on.
+
+A table that is only read for its texts (captions for training) is read leniently (`strict=False`): column names are
+stripped, JSON rows need not be objects, and numbers may have any size.
 
 Not handled: encodings other than UTF-8.
 """
 
-import csv
 import datetime
 import decimal
 import gzip
@@ -29,14 +30,15 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.identity import EXACT
 from cir_vectorizer.redaction import cause
-from cir_vectorizer.sources.base import Failure
+from cir_vectorizer.sources.base import Failure, is_picture
+from cir_vectorizer.sources.separated import Broken, opened, split
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Suffixes of tables; each may be followed by .gz."""
@@ -44,6 +46,8 @@ _ZIPPED = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_SAMPLED = 1000
+"""Number of rows of JSON that tell the names of the columns."""
 _INT64 = 2**63
 _PARQUET_BATCH, _COLUMN_BATCH = 256, 2**16
 """Rows of a parquet file that are read at once: fewer for whole rows, which may hold pictures, than for one column."""
@@ -95,6 +99,10 @@ class Rows:
         self._kind = suffix.removesuffix(_ZIPPED)
         self._strict = strict
         self._separator = _SEPARATORS.get(self._kind)
+        self.headless = False
+        """True if the first row of the text that was read last is no header."""
+        self.decimal_comma = False
+        """True if the separator of the text that was read last is no comma, so that a comma may mark decimals."""
         self.untyped = self._separator is not None
         """True if every cell is text."""
         self.is_json = self._kind in (".jsonl", ".ndjson", ".json")
@@ -120,8 +128,11 @@ class Rows:
             else:
                 yield from self._parquet_rows(stream, column)
 
-    def columns(self) -> list[str]:
-        """Return the names of the columns, from the header or the first readable row.
+    def columns(self, wanted: str | None = None) -> list[str]:
+        """Return the names of the columns, from the header, or from the first rows if each row names its own.
+
+        Args:
+            wanted: a name to look for in all rows, if it is not among the first ones.
 
         Raises:
             SourceError: the table cannot be read.
@@ -130,7 +141,13 @@ class Rows:
             with self._reading() as stream:
                 header, _ = self._cells(stream)
                 return [name for name in header if name or not self._strict]
-        return list(self.sample() or ())
+        if not self.is_json:
+            return list(self.sample() or ())
+        rows = (row for _, row in self.read() if isinstance(row, dict))
+        names = dict.fromkeys(name for row in islice(rows, _SAMPLED) for name in row)
+        if wanted is not None and wanted not in names:
+            names |= dict.fromkeys(next((row for row in rows if wanted in row), ()))
+        return list(names)
 
     def binary_columns(self) -> list[str]:
         """Return the columns that hold bytes, which only a parquet file can have.
@@ -168,42 +185,38 @@ class Rows:
 
     # --- csv and tsv ---
 
-    def _cells(self, stream: IO[bytes]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-        """Return the names of the columns, and an iterator over each row's number and cells."""
-        csv.field_size_limit(2**27)
+    def _cells(self, stream: IO[bytes]) -> tuple[list[str], Iterator[tuple[int, list[str] | Broken]]]:
+        """Return the names of the columns, and an iterator over each row's cells with the number of its last line."""
         lines = _universal(text_lines(stream, self._name))
         if not self._strict:
             lines = (line.replace("\0", " ") for line in lines)
-        rows = self._by_line(csv.reader(lines, delimiter=self._separator or ",", strict=self._strict))
-        header = next(rows, (1, []))[1]
-        if self._strict:
-            if twice := {name for name in header if name and header.count(name) > 1}:
-                raise SourceError(f"{self._name} has two columns named {min(twice)!r}; rename one")
-            return header, enumerate((cells for _, cells in rows), start=1)
-        names = [name.strip() for name in header]
-        if any(map(_ADDRESS.match, names)):
-            return [str(number) for number, _ in enumerate(names, start=1)], chain([(1, header)], rows)
-        return names, rows
-
-    def _by_line(self, reader: Any) -> Iterator[tuple[int, list[str]]]:
-        """Yield the cells of each row that is not blank, with the number of the row's last line."""
-        try:
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-        except csv.Error as error:
-            raise SourceError(
-                f"{self._name}, line {reader.line_num:,} cannot be read ({cause(error)}); save the table anew"
-            ) from error
+        separator, number, lines = opened(lines, self._separator or ",")
+        self.decimal_comma = separator != ","
+        rows = split(lines, separator, number)
+        number, header = next(rows, (1, []))
+        if isinstance(header, Broken):
+            raise SourceError(f"{self._name}, line {number:,}, which names the columns, {header}")
+        self.headless = any(_ADDRESS.match(name.strip()) or is_picture(name.strip()) for name in header)
+        if self.headless:
+            return [str(number) for number, _ in enumerate(header, start=1)], chain([(number, header)], rows)
+        if not self._strict:
+            return [name.strip() for name in header], rows
+        if twice := {name for name in header if name and header.count(name) > 1}:
+            raise SourceError(f"{self._name} has two columns named {min(twice)!r}; rename one")
+        return header, rows
 
     def _csv_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, Row | Failure]]:
         header, rows = self._cells(stream)
-        for number, cells in rows:
-            if len(cells) > len(header) and (self._strict or any(cells[len(header) :])):
-                columns = "1 column" if len(header) == 1 else f"{len(header)} columns"
+        width, strict, number = len(header), self._strict, 0
+        for line, cells in rows:
+            number = number + 1 if strict else line
+            if cells.__class__ is Broken:
+                yield self._failure(number, str(cells))
+            elif len(cells) > width and any(cells[width:]):
+                columns = "1 column" if width == 1 else f"{width} columns"
                 sentence = f"has {len(cells)} cells for {columns}; put quotes around cells that hold the separator"
                 yield self._failure(number, sentence)
-            elif self._strict:
+            elif strict:
                 yield number, {name: cell for name, cell in zip(header, cells, strict=False) if name}
             else:
                 pairs = list(zip(header, cells, strict=False))
@@ -294,7 +307,7 @@ def reading(name: str, opened: Opened, zipped: bool = False) -> Iterator[IO[byte
             yield cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if zipped else stream
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"{name} is damaged or not gzipped ({cause(error)}); fetch or pack it again") from error
-    except (OSError, csv.Error) as error:
+    except OSError as error:
         raise SourceError(f"{name} cannot be read ({cause(error)}); check the file") from error
 
 
@@ -306,13 +319,12 @@ def text_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
     """
     for number, line in enumerate(stream, start=1):
         try:
-            text = line.decode()
+            yield line.decode() if number > 1 else line.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"{name}, line {number:,}: not UTF-8 (byte 0x{line[error.start]:02x}); a file that is not UTF-8 cannot be "
                 "read, so save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8` (or `-f UTF-16`)"
             ) from error
-        yield text.removeprefix("\ufeff") if number == 1 else text
 
 
 def json_kind(value: Any) -> str:
@@ -324,7 +336,7 @@ def json_kind(value: Any) -> str:
 def _universal(lines: Iterable[str]) -> Iterator[str]:
     """Split lines at single carriage returns, the line ends of some old programs."""
     for line in lines:
-        if "\r" in line[:-2] or line.endswith("\r"):
+        if "\r" in line and ("\r" in line[:-2] or line.endswith("\r")):
             yield from io.StringIO(line, newline="")
         else:
             yield line

@@ -1,8 +1,6 @@
 """A table of pictures, local or remote."""
 
-import math
 import os
-import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +13,11 @@ from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.identity import id_text, lost_digits, whole_number
 from cir_vectorizer.redaction import cause, without_user
-from cir_vectorizer.sources.base import Failure, Item, stable_id, version_of
+from cir_vectorizer.sources.base import Failure, Item, is_picture, stable_id, version_of
+from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import Places, key_of
 from cir_vectorizer.sources.rows import Row, Rows
+from cir_vectorizer.sources.types import NONE, ColumnTypes
 from cir_vectorizer.sources.web import Web
 
 IMAGE_COLUMNS = (
@@ -34,10 +34,6 @@ IMAGE_COLUMNS = (
     "url",
 )
 """Names of columns that are taken for a table's image column, most likely first; case does not matter."""
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
-_DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d{1,2})?")
-
-Number = type[int] | type[float]
 
 
 class TableFile(Protocol):
@@ -83,8 +79,8 @@ class TableSource:
     """The rows of a table: one column names the picture, the others are its payload.
 
     The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes. The cells of a csv
-    column become numbers only if all filled ones are numbers as JSON writes them (007 keeps a column of codes as text);
-    empty cells and unnamed columns are left out. Ids are whole numbers or texts as they are spelled, never fractions.
+    become numbers and truth values as `types` says; empty cells and unnamed columns are left out. Ids are whole numbers or
+    texts as they are spelled, never fractions.
 
     Raises:
         SourceError: the table cannot be read, or lacks a column that was asked for.
@@ -101,9 +97,10 @@ class TableSource:
         self._file = file
         self._rows = Rows(file.name, suffix, file.open)
         self._places = Places(file.base, web)
-        self._numbers: dict[str, Number] = {}
         self._whole_ids = False
         """True if all ids of a csv are whole numbers, so that the payload has them as numbers."""
+        self._types = ColumnTypes()
+        self._type_notes: list[str] = []
         columns = self._rows.columns()
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
         self._id = self._column("--id-column", id_column, columns)
@@ -117,36 +114,49 @@ class TableSource:
             )
 
     def count(self) -> int:
-        """Read the table once: count its rows, find the columns of numbers, and check that ids are unique."""
+        """Read the table once: count its rows, find the columns' types, and check that ids are unique."""
         self._file.refresh()
         count = 0
         keys, numbers = array("Q"), array("Q")
-        kinds: dict[str, Number | None] = {}
         whole_ids = self._rows.untyped
+        types = ColumnTypes(self._rows.decimal_comma)
+        unread: Failure | None = None
+        readable = False
         for number, row in self._rows:
             count += 1
             if isinstance(row, Failure):
+                unread = unread or row
                 continue
+            readable = True
             if self._rows.untyped:
-                for column, cell in row.items():
-                    if column == self._id:
-                        whole_ids = whole_ids and (cell == "" or _small(whole_number(cell)))
-                    else:
-                        kinds[column] = _wider(kinds.get(column, int), cell)
+                types.see(number, {column: cell for column, cell in row.items() if column != self._id})
+                if self._id:
+                    cell = row.get(self._id)
+                    whole_ids = whole_ids and (cell in (None, "") or _small(whole_number(cell)))
             entry = self._entry(number, row)
             self.far |= isinstance(entry, Item) and not entry.picture.near
             # without an id column, several rows that fail may name the same picture
             if entry.id is not None and (self._id or isinstance(entry, Item)):
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
-        self._numbers = {column: kind for column, kind in kinds.items() if kind is not None}
         self._whole_ids = whole_ids
+        if unread is not None and not readable:
+            raise SourceError(f"no row of {self.name} can be read: the first one {unread.sentence}")
+        self._types, self._type_notes = types, types.decide()
         self._check_unique(np.frombuffer(keys, np.uint64), np.frombuffer(numbers, np.uint64))
         return count
 
     def items(self) -> Iterator[Item | Failure]:
         for number, row in self._rows:
             yield row if isinstance(row, Failure) else self._entry(number, row)
+
+    @property
+    def notes(self) -> list[str]:
+        headless = (
+            f"the first row of {self.name} names no columns, so they are called 1, 2, …; the pictures are in "
+            f"{self._image}"
+        )
+        return [*([headless] if self._rows.headless else []), *self._type_notes]
 
     def still_has(self, location: str) -> bool:
         return False
@@ -179,8 +189,8 @@ class TableSource:
         id_: Id | None = None
         whole: int | None = None
         if self._id:
-            value = row.get(self._id)
-            if value is None or value == "":
+            value = self._filled(row, self._id)
+            if value is None:
                 return Failure(place, "id", f"has no id in column {self._id!r}; fill it, or drop the row")
             if lost_digits(value):
                 sentence = (
@@ -190,8 +200,8 @@ class TableSource:
                 return Failure(place, "id", sentence)
             whole = whole_number(value)
             id_ = stable_id(id_text(value))
-        cell = row.get(self._image)
-        if cell is None or cell == "":
+        cell = self._filled(row, self._image)
+        if cell is None:
             return Failure(
                 place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_, whole
             )
@@ -203,11 +213,18 @@ class TableSource:
             if id_ is None and (known := key_of(cell)) is not None:
                 id_ = stable_id(known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_, whole)
-        columns = {
-            column: self._id_value(value, whole) if column == self._id else _typed(self._numbers.get(column), value)
-            for column, value in row.items()
-            if column != self._image and value != ""
-        }
+        columns: dict[str, Any] = {}
+        for column, value in row.items():
+            if column == self._image:
+                continue
+            if column == self._id:
+                value = None if value == "" else self._id_value(value, whole)
+            elif self._rows.untyped:
+                value = self._types.typed(column, value)
+            elif value == "":
+                value = None
+            if value is not None or not (self._rows.untyped or column == self._id):
+                columns[column] = value
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
         return Item(stable_id(key) if id_ is None else id_, picture, name, columns, number=whole)
 
@@ -217,8 +234,13 @@ class TableSource:
             return value
         return number if self._whole_ids or not isinstance(value, str) else str(number)
 
+    def _filled(self, row: Row, column: str) -> Any:
+        """Return the value of a column; None if the cell is empty."""
+        value = row.get(column)
+        return None if value == "" or (self._rows.untyped and value in NONE) else value
+
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
-        if name is not None and name not in columns:
+        if name is not None and name not in columns and name not in (columns := self._rows.columns(name)):
             raise SourceError(f"{self.name} has no column {name!r}; {option} is one of: {_listed(columns)}")
         return name
 
@@ -227,6 +249,11 @@ class TableSource:
         for name in IMAGE_COLUMNS:
             if name in by_name:
                 return by_name[name]
+        sample = self._rows.sample() or {} if self._rows.headless else {}
+        if (
+            named := next((name for name, cell in sample.items() if is_url(cell) or is_picture(cell)), None)
+        ) is not None:
+            return named
         raise SourceError(
             f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)}"
         )
@@ -237,24 +264,5 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _small(number: int | None) -> bool:
-    return number is not None and _INTEGER.fullmatch(str(number)) is not None
-
-
-def _wider(kind: Number | None, cell: str) -> Number | None:
-    """Return the narrowest type that fits this cell and those before it (`kind`): int, float, or None for text."""
-    if kind is None or cell == "" or (kind is int and _INTEGER.fullmatch(cell)):
-        return kind
-    if _INTEGER.fullmatch(cell) or (_DECIMAL.fullmatch(cell) and math.isfinite(float(cell))):
-        return float
-    return None
-
-
-def _typed(kind: Number | None, value: Any) -> Any:
-    """Return a cell as its column's type; unchanged if it does not fit, because the table was edited meanwhile."""
-    if kind is None:
-        return value
-    try:
-        number = kind(value)
-        return number if math.isfinite(number) else value
-    except (ValueError, OverflowError):
-        return value
+    """Tell whether a number is one that JSON and all databases hold."""
+    return number is not None and abs(number) < 10**18

@@ -127,6 +127,7 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.foreign = theirs.left if theirs is not None else 0
+        report.notes = list(source.notes)
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report

@@ -134,6 +134,12 @@ def sentence(answer: Any, status: int) -> str:
     return answer.json()["error"]
 
 
+def test_a_filter_that_no_value_can_meet_is_explained(served: Running) -> None:
+    answer = served.client.post("/v1/search", json={"query": {"text": "a hat"}, "filter": "colour<5"})
+    assert found(answer) == []
+    assert answer.json()["notes"][-1].startswith("filter: column 'colour' holds text such as ")
+
+
 def thumbnail(served: Running, id_: str, **more: Any) -> Any:
     return served.client.get(f"/v1/objects/{id_}/thumbnail", **more)
 

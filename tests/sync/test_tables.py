@@ -73,7 +73,6 @@ def test_rows_of_a_json_list_that_make_no_sense_fail_one_by_one(photos, shop, ti
         ("catalog.json", b'[{"image": "a.jpg"}', "line 1 is not valid JSON"),
         ("catalog.csv.gz", b"image\na.jpg\n", "is damaged or not gzipped"),
         ("catalog.csv.gz", gzip.compress(b"image\na.jpg\n" * 1000, mtime=0)[:30], "is damaged or not gzipped"),
-        ("catalog.csv", b'image\n"a.jpg" x\n', "line 2 cannot be read .*; save the table anew"),
     ],
 )
 def test_a_damaged_file_names_its_cause(photos, name, content, problem):
@@ -103,7 +102,7 @@ def test_json_values_stay_as_they_are(photos, shop, tiny):
     assert counts(run(photos / "catalog.jsonl", shop, tiny)) == only(unchanged=1)
 
 
-def test_a_csv_column_is_numbers_only_if_all_of_it_is(photos, shop, tiny):
+def test_a_csv_column_is_numbers_if_most_of_it_is(photos, shop, tiny):
     rows = [
         {
             "image": "a.jpg",
@@ -210,7 +209,7 @@ def test_the_image_column_may_be_said(photos, shop, tiny):
         ("image,_cir\na.jpg,red\n", {}, "column '_cir'"),
         ("", {}, "one of: none at all"),
         (b"image\n\xff\xfe.jpg\n", {}, "is not UTF-8"),
-        ('image\n"a.jpg\n', {}, "cannot be read"),
+        ('image\n"a.jpg\n', {}, "no row of .* can be read: the first one has a quote"),
     ],
 )
 def test_a_table_that_cannot_be_indexed_is_a_sentence(photos, shop, tiny, content, options, problem):
@@ -281,7 +280,7 @@ def test_cells_that_were_edited_after_the_table_was_counted_stay_text(photos):
     table(photos / "catalog.csv", rows)
     assert [item.columns for item in source.items() if isinstance(item, Item)] == [
         {"price": 10, "weight": 1.5},
-        {"price": "1.5", "weight": "nan"},
+        {"price": "1.5"},
         {"price": "ten", "weight": "heavy"},
     ]
 

@@ -56,7 +56,7 @@ def test_the_ending_may_be_in_capitals(tmp_path: Path) -> None:
 
 def test_stray_quotes_and_blank_lines_do_not_stop_the_reading(tmp_path: Path) -> None:
     table = 'id,text\n1,"a red" dress\n\n2,a 5" mug\n'
-    assert read_captions([write(tmp_path, "t.csv", table)]).captions == ["a red dress", 'a 5" mug']
+    assert read_captions([write(tmp_path, "t.csv", table)]).captions == ['"a red" dress', 'a 5" mug']
     lines = '"a red dress"\n\n{"caption": "a mug", "price": 1e999, "ean": 123456789012345678901234567890}\n'
     found = read_captions([write(tmp_path, "t.ndjson", lines)])
     assert found == CaptionSet(["a red dress", "a mug"], read=2, blank=0, duplicates=0)
@@ -111,6 +111,18 @@ def test_a_hundred_thousand_duplicates_leave_one(tmp_path: Path) -> None:
         ("红色连衣裙", "红色连衣裙"),
         ("👩‍👧 family", "👩‍👧 family"),
         ("\x00\x01 ", ""),
+        ("<p>Red &amp; white <strong>dress</strong></p>", "Red & white dress"),
+        ('<div class="x"><ul><li>100% cotton</li></ul></div>', "100% cotton"),
+        ("<p>Red</p><p>long<br/>soft</p>", "Red long soft"),
+        ("<H1 STYLE='a'>Red</H1>dress<sup>2</sup>", "Red dress2"),
+        ("Red<!-- <p>draft</p> --> hat <style>p {}</style><script>let a = '<p>'</script>", "Red hat"),
+        ("&lt;p&gt;Red &amp;amp; white&lt;/p&gt;", "Red & white"),
+        ("caf&eacute;&nbsp;cup &#8211; &#x41; 5&quot;", 'café cup – A 5"'),
+        (
+            "R&D, AT&T; size <5 & >3, a <3 hat, x<y, <$> and <red>",
+            "R&D, AT&T; size <5 & >3, a <3 hat, x<y, <$> and <red>",
+        ),
+        ("black&notwhite &copy 2020", "black&notwhite &copy 2020"),
     ],
 )
 def test_cleaning_removes_control_characters_and_collapses_whitespace(raw: str, cleaned: str) -> None:
@@ -197,8 +209,24 @@ def test_another_encoding_names_file_line_and_remedy(name: str, tmp_path: Path) 
 
 
 def test_a_bad_json_line_names_file_and_line(tmp_path: Path) -> None:
-    path = write(tmp_path, "t.jsonl", '"a mug"\n\n{"caption": \n')
+    path = write(tmp_path, "t.jsonl", '\n\n{"caption": \n')
     assert f"{path}, line 3 is not valid JSON" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("t.jsonl", '"a mug"\n{"caption": \n"a hat"\n', "line 2 is not valid JSON"),
+        ("t.csv", "caption\na mug\na red, long coat\na hat\n", "line 3 has 2 cells for 1 column"),
+        ("t.csv", 'id,caption\n1,a mug\n2,"a coat\n3,a hat\n', "line 3 has a quote"),
+        ("t.csv", 'sep=;\nid;caption\n1;a mug\n2;"a coat\n3;a hat\n', "line 4 has a quote"),
+    ],
+)
+def test_a_bad_row_is_left_out_and_named(name: str, content: str, problem: str, tmp_path: Path) -> None:
+    path = write(tmp_path, name, content)
+    found = read_captions([path])
+    assert found.captions == ["a mug", "a hat"]
+    assert f"1 row cannot be read; the first: {path}, {problem}" in found.summary()
 
 
 def test_a_bad_json_file_names_the_line(tmp_path: Path) -> None:
@@ -214,7 +242,8 @@ def test_a_bad_json_file_names_the_line(tmp_path: Path) -> None:
         ("t.json", '[{"caption": {"en": "a mug"}}]', "item 1: an object where a caption should be"),
         ("t.json", "[" * 100_000, "nested too deeply"),
         ("t.csv", "caption\na red, striped mug\n", "line 2 has 2 cells for 1 column; put quotes"),
-        ("t.tsv", 'caption\tid\n"a mug\t1\na hat\t2\n', "close that quote"),
+        ("t.tsv", 'caption\tid\n"a mug\t1\n', 'line 2 has a quote (") that does not close'),
+        ("t.tsv", 'caption\tid\n"a mug\t1\na hat"\t2\n', "close that quote"),
         ("t.doc", "a mug", "must end in one of .txt, .csv, .tsv, .jsonl, .json, .parquet, each also with .gz"),
         ("mugs", "a mug", "must end in one of"),
     ],

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cir_vectorizer.cli import main
+from cir_vectorizer.errors import SourceError
 from cir_vectorizer_trainer.compodiff.tables import Tables
 from cir_vectorizer_trainer.compodiff.triplets import Catalog, TripletMaker
 from examples.demo.catalog import SEEN
@@ -123,12 +124,14 @@ def test_attributes_are_the_columns_with_few_values_that_repeat(shop):
     assert Catalog.read(shop).columns == ["Category", "colour_name", "pattern"]
 
 
-def test_numbers_and_json_values_are_attributes_and_lists_are_none(tmp_path):
+def test_named_numbers_and_truth_values_are_attributes(tmp_path):
     table = tmp_path / "t.jsonl"
     rows = [{"path": f"{i}.jpg", "size": 36 + i % 4, "new": i % 2 == 0, "tags": ["a", "b"]} for i in range(40)]
     table.write_text("\n".join(map(json.dumps, rows)) + "\nnot json\n")
-    catalog = Catalog.read(table)
+    catalog = Catalog.read(table, ["size", "new"])
     assert (catalog.columns, len(catalog.images), catalog.left_out) == (["size", "new"], 40, 1)
+    with pytest.raises(SourceError, match="no column that is clearly an attribute; name them with --columns"):
+        Catalog.read(table)
     assert {triplet.text for triplet in TripletMaker(catalog).draw(200)} >= {"size: 37"}
 
 
@@ -170,3 +173,48 @@ def test_tables_that_cannot_serve_are_one_sentence(tmp_path):
     found = [result.output for result in (missing, kind, empty, plain, out)]
     expected = ("does not exist", "must end in one of .csv", "names no picture", "--columns: image, title", ".jsonl")
     assert all(word in said and said.count("\n") <= 2 for word, said in zip(expected, found, strict=True)), found
+
+
+def test_what_no_picture_shows_is_no_attribute_unless_it_is_named(tmp_path):
+    rng = random.Random(0)
+    header = [
+        "image",
+        "Type",
+        "Color",
+        "Price",
+        "Money",
+        "Stock",
+        "Published",
+        "Status",
+        "Created",
+        "Sold",
+        "Unit",
+        "Tax",
+    ]
+    rows = [
+        (
+            f"{i}.jpg", rng.choice(["dress", "hat"]), rng.choice(["red", "blue", "N/A"]), rng.choice(["9.99", "19.99", "ask"]),
+            rng.choice(["9 USD", "$12.50"]), rng.choice("012"), rng.choice(["TRUE", "FALSE"]), rng.choice(["active", "draft"]),
+            rng.choice(["2024-01-05", "2024-02-01T10:00:00Z"]), rng.choice(["12.1.2024", "3/4/24"]), "kg",
+            rng.choice(["yes", "no", ""]),
+        )
+        for i in range(60)
+    ]  # fmt: skip
+    table = write(tmp_path / "shop.csv", header, rows)
+    result, out = make(table, "--count", 40)
+    assert result.exit_code == 0, result.output
+    assert "60 products with Type, Color;" in result.stderr
+    assert (
+        "Not taken for attributes: Price (numbers), Money (numbers), Stock (numbers), Published (truth values or states), "
+        "Status (truth values or states), Created (dates), Sold (dates), Tax (truth values or states); "
+    ) in result.stderr
+    assert not any(re.search(r"n/a|\d|true|draft", row["text"]) for row in read(out))
+    result, _ = make(table, "--columns", "Color,Status")
+    assert "60 products with Color, Status;" in result.stderr
+
+
+def test_the_shared_catalog_of_a_shop_speaks_of_colour_and_type(shared, tmp_path):
+    table = tmp_path / "shop.csv"
+    table.write_bytes((shared / "cases" / "17-triplets-from-stock-and-dates" / "shop.csv").read_bytes())
+    result, _ = make(table, "--image-column", "Image Src", "--count", 40)
+    assert "48 products with Type, Color, Vendor;" in result.stderr

@@ -105,11 +105,12 @@ async def _search(service: Service, body: bytes) -> Response:
     answers = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.at(parts[i]))
     vector = search.blend([answer.vector for answer in answers])
     hits = await served.call("search", lambda collection: search.ask(collection, vector))
+    doubts = [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector))
     content = {
         "model": service.names.full_name(match.model),
         "collection": served.name,
         "hits": [_hit(hit, served, match.info, _is_default(service, served)) for hit in hits],
-        "notes": [note for work in works for note in work.notes],
+        "notes": [note for work in works for note in work.notes] + doubts,
     }
     return await service.json(content)
 

@@ -8,12 +8,13 @@ read, leniently, by `cir_vectorizer.sources.rows`.
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cir_vectorizer.errors import CaptionError, SourceError
+from cir_vectorizer.markup import without_markup
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.rows import Rows, json_kind, reading, table_rows, table_suffix, text_lines
 from cir_vectorizer_trainer.captions.store import MANY, CaptionStore
@@ -35,18 +36,23 @@ class CaptionSet:
         read: number of captions found: `len(captions) + blank + duplicates`.
         blank: number of empty ones.
         duplicates: number of those that repeat an earlier one.
+        unread: number of rows that cannot be read, which do not count as captions.
+        first_unread: a sentence about the first of them.
     """
 
     captions: Sequence[str]
     read: int
     blank: int
     duplicates: int
+    unread: int = 0
+    first_unread: str = ""
 
     def summary(self) -> str:
-        """Return a sentence with the four counts."""
+        """Return the counts in words, with a sentence about rows that cannot be read if there are any."""
+        unread = f" {_count(self.unread, 'row')} cannot be read; the first: {self.first_unread}." if self.unread else ""
         return (
             f"{_count(len(self.captions), 'caption')} out of {self.read:,} read: "
-            f"left out {self.blank:,} blank and {_count(self.duplicates, 'duplicate')}."
+            f"left out {self.blank:,} blank and {_count(self.duplicates, 'duplicate')}.{unread}"
         )
 
 
@@ -60,14 +66,20 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
 
     Raises:
         CaptionError: a source is missing, damaged, not UTF-8 or of another kind; its column is unknown; or no source
-            holds a caption.
+            holds a caption that can be read.
     """
-    read = blank = 0
+    read = blank = unread = 0
+    first_unread = ""
+
+    def failed(failure: Failure) -> None:
+        nonlocal unread, first_unread
+        unread += 1
+        first_unread = first_unread or str(failure)
 
     def cleaned() -> Iterator[str]:
         nonlocal read, blank
         for source in sources:
-            for raw in _captions_of(source, column):
+            for raw in _captions_of(source, column, failed):
                 read += 1
                 caption = clean(raw)
                 blank += not caption
@@ -81,6 +93,8 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
             f"the captions do not fit into {tempfile.gettempdir()} ({error.strerror or error}); make room there, or set TMPDIR "
             "to another folder"
         ) from error
+    if not unique and unread:
+        raise CaptionError(first_unread)
     if not unique:
         names = " and ".join("standard input" if source == STDIN else source for source in sources)
         raise CaptionError(
@@ -88,11 +102,12 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
             "or a table (.csv, .tsv, .jsonl, .json, .parquet) with a column of captions"
         )
     captions = unique if len(unique) > MANY else list(unique)
-    return CaptionSet(captions, read, blank, read - blank - len(unique))
+    return CaptionSet(captions, read, blank, read - blank - len(unique), unread, first_unread)
 
 
 def clean(text: str) -> str:
-    """Remove control characters and lone surrogates from `text` and collapse its whitespace."""
+    """Remove HTML, control characters and lone surrogates from `text`, and collapse its whitespace."""
+    text = without_markup(text)
     return " ".join((text if text.isprintable() else _UNCLEAN.sub(" ", text)).split())
 
 
@@ -100,12 +115,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _captions_of(source: str, column: str | None) -> Iterator[str]:
+def _captions_of(source: str, column: str | None, failed: Callable[[Failure], None]) -> Iterator[str]:
     try:
         if source == STDIN:
             yield from text_lines(sys.stdin.buffer, "standard input")
         elif table_suffix(source) is not None:
-            yield from _from_table(table_rows(Path(source), strict=False), source, column)
+            yield from _from_table(table_rows(Path(source), strict=False), source, column, failed)
         else:
             yield from _from_text(Path(source), source)
     except SourceError as error:
@@ -128,14 +143,15 @@ def _from_text(path: Path, source: str) -> Iterator[str]:
         yield from text_lines(stream, source)
 
 
-def _from_table(rows: Rows, source: str, column: str | None) -> Iterator[str]:
+def _from_table(rows: Rows, source: str, column: str | None, failed: Callable[[Failure], None]) -> Iterator[str]:
     name: str | None = None
     if not rows.is_json and (sample := rows.sample()) is not None:  # each row of JSON names its own columns
         name = _choose_column(sample, rows.columns(), column, source)
     seen: dict[str, None] = {}
     for number, row in rows.read(name):
         if isinstance(row, Failure):
-            raise CaptionError(str(row))
+            failed(row)
+            continue
         value = row
         if isinstance(row, dict):
             if name is None and (column is None or column in row):

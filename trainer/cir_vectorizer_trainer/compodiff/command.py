@@ -169,7 +169,7 @@ def train_compodiff(
     multiple=True,
     callback=_names,
     metavar="A,B,…",
-    help="Attributes that may differ; all others are not compared.  [default: columns with few different values]",
+    help="Attributes that may differ; all others are not compared.  [default: columns of words with few different values]",
 )
 @click.option("--image-column", metavar="NAME", help="Column of the pictures.  [default: by name]")
 @click.option("--count", type=click.IntRange(1), default=20_000, show_default=True, help="Largest number of triplets.")
@@ -192,6 +192,9 @@ def make_triplets(table: Path, out: Path, columns: list[str], image_column: str 
         f"{len(catalog.images):,} products with {', '.join(catalog.columns)}; {catalog.left_out:,} rows left out",
         err=True,
     )
+    if catalog.ignored:
+        ignored = ", ".join(f"{name} ({kind})" for name, kind in catalog.ignored.items())
+        click.echo(f"Not taken for attributes: {ignored}; to use them, name all attributes with --columns", err=True)
     written = write_triplets(maker.draw(count), catalog, table, out)
     click.echo(f"{written:,} triplets; products differ in {', '.join(maker.useful)}", err=True)
     click.echo(str(out))

@@ -13,8 +13,8 @@ import os
 import posixpath
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -28,6 +28,7 @@ from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.rows import Rows, table_rows
 from cir_vectorizer.sources.table import IMAGE_COLUMNS
+from cir_vectorizer.sources.types import NONE, is_number
 from cir_vectorizer_trainer.captions.reading import clean
 from cir_vectorizer_trainer.compodiff.tables import choose_columns
 from cir_vectorizer_trainer.writing import write_table
@@ -42,6 +43,12 @@ MOST_PAIRS = 10
 """Largest number of pairs of attributes that may differ together: each takes about 16 bytes a product."""
 COLUMNS = ("reference", "text", "target")
 _TRIES = 20
+_DATE = re.compile(r"(\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](\d{2}|\d{4}))([t ,].*)?", re.ASCII)
+_STATES = frozenset(
+    "true false yes no y n on off active inactive draft archived published unpublished enabled disabled visible hidden "
+    "public private available unavailable instock outofstock onbackorder".split()
+) | {"in stock", "out of stock", "sold out", "in_stock", "out_of_stock", "on backorder", "preorder", "backorder"}
+"""Truth values, and the states of a product in a shop, which no picture shows."""
 
 _PLAIN = ("{n} instead of {o}", "{n}, not {o}", "{n} rather than {o}", "the same but {n}", "the same, only {n}",
           "change the {a} to {n}", "make it {n}", "{a}: {n}", "with {n} as its {a}", "{n}, everything else as it is")  # fmt: skip
@@ -73,6 +80,7 @@ class Catalog:
         values: different values of each attribute; the first is `MISSING`.
         codes: (products, attributes) index of each product's value.
         left_out: number of rows without a picture, or damaged.
+        ignored: kind of values by column, for columns that were not taken for attributes because of it.
     """
 
     columns: list[str]
@@ -80,13 +88,15 @@ class Catalog:
     values: list[list[str]]
     codes: npt.NDArray[np.int32]
     left_out: int
+    ignored: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, columns: Sequence[str] = (), image_column: str | None = None) -> "Catalog":
         """Read a table of products.
 
         Args:
-            columns: the attributes; if empty, every column with 2 to `MOST_VALUES` different values that repeat.
+            columns: the attributes; if empty, every column with 2 to `MOST_VALUES` different values that repeat, except numbers, dates,
+                truth values and states such as "draft".
             image_column: guessed by its name if None.
 
         Raises:
@@ -129,16 +139,32 @@ class Catalog:
                 codes[name].append(known.setdefault(_value(row.get(name)), len(known)))
                 if guess and len(known) > MOST_VALUES + 1:
                     del codes[name]
+        ignored: dict[str, str] = {}
         if guess:
-            repeats = (name for name in codes if 2 < len(values[name]) <= 1 + len(images) // 2)
-            codes = {name: codes[name] for name in repeats}
+            repeats = [name for name in codes if 2 < len(values[name]) <= 1 + len(images) // 2]
+            kinds = {name: _kind([*values[name]][1:]) for name in repeats}
+            ignored = {name: kind for name, kind in kinds.items() if kind}
+            codes = {name: codes[name] for name in repeats if name not in ignored}
         table = np.array([codes[name] for name in codes], np.int32).reshape(len(codes), len(images)).T
-        return cls(list(codes), images, [list(values[name]) for name in codes], np.ascontiguousarray(table), left_out)
+        known_values = [list(values[name]) for name in codes]
+        return cls(list(codes), images, known_values, np.ascontiguousarray(table), left_out, ignored)
 
 
 def _value(cell: Any) -> str:
     """Return a cell's value as texts name it; lists and objects count as missing."""
-    return clean(str(cell)).lower() if isinstance(cell, str | int | float) else MISSING
+    return clean(str(cell)).lower() if isinstance(cell, str | int | float) and cell not in NONE else MISSING
+
+
+def _kind(values: Sequence[str]) -> str | None:
+    """Return what most values of a column are, if that is nothing which a picture shows; None for words."""
+    tests: dict[str, Callable[[str], object]] = {
+        "numbers": is_number,
+        "dates": _DATE.fullmatch,
+        "truth values or states": _STATES.__contains__,
+    }
+    return next(
+        (name for name, test in tests.items() if 2 * sum(bool(test(each)) for each in values) > len(values)), None
+    )
 
 
 class _Neighbours:

@@ -5,6 +5,7 @@ from random import Random
 
 from cir_vectorizer.evaluate.catalog.attributes import Attribute
 from cir_vectorizer_trainer.captions.keywords import prepare
+from cir_vectorizer_trainer.captions.reading import clean
 from cir_vectorizer_trainer.edits.kinds import learn_kinds
 from cir_vectorizer_trainer.edits.mining import Finder
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
@@ -33,7 +34,7 @@ class Words:
 
     def attributes(self, captions: Sequence[str]) -> list[Attribute]:
         """Return the kinds of words of the captions, each spelling by its commonest one."""
-        prepared = [prepare(caption) for caption in captions]
+        prepared = [prepare(clean(caption)) for caption in captions]
         kinds = learn_kinds(list(dict.fromkeys(prepared)), self._phrasings, Random(0))
         finder = Finder(kinds)
         values: list[list[str | None]] = [[None] * len(captions) for _ in kinds]
