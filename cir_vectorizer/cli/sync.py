@@ -29,6 +29,11 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTIO
     help="Table: column with the picture's path, URL or data URI; guessed if left out.",
 )
 @click.option("--id-column", metavar="NAME", help="Table: column that identifies the object; else the path.")
+@click.option(
+    "--pictures",
+    type=click.Choice(["first", "each"]),
+    help="Table: index the first picture of a row that names several, or each as its own object; first if left out.",
+)
 @click.option("--private-urls", is_flag=True, help="Also fetch a table's pictures from addresses of your own network.")
 @click.option(
     "--source-name",

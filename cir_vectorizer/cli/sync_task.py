@@ -42,6 +42,7 @@ class SyncArguments:
     exclude: tuple[str, ...]
     image_column: str | None
     id_column: str | None
+    pictures: Literal["first", "each"] | None
     private_urls: bool
     source_name: str | None
     prune: bool
@@ -168,6 +169,7 @@ class _Task:
             include=given.include,
             exclude=given.exclude,
             web=self.web,
+            pictures=given.pictures,
         )
 
     def dry_run(self, listing: "Source") -> None:
@@ -334,3 +336,5 @@ def _print_failures(report: "Report") -> None:
         click.echo(str(failure), err=True)
     if len(report.failed) > FAILURES_SHOWN:
         click.echo(f"… and {len(report.failed) - FAILURES_SHOWN:,} more", err=True)
+    for note in report.notes:
+        click.echo(f"Note: {note}", err=True)

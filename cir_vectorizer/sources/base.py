@@ -118,6 +118,10 @@ class Source(Protocol):
     def skipped(self) -> int:
         """Number of files that the last listing skipped because they are not pictures or were not asked for."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about the last listing as a whole that its reader should know."""
+
     def count(self) -> int | None:
         """Return the number of entries that `items` will yield; None if only a listing could tell.
 

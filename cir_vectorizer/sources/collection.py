@@ -29,6 +29,7 @@ class CollectionSource:
 
     far = True
     skipped = 0
+    notes = ()
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class CollectionSource:
         place = f"object {point.id}"
         cell = record.path if record is not None else None
         if self._image_column is not None:
-            cell = columns.get(self._image_column)
+            cell = next(iter(self._places.listed(columns.get(self._image_column))), None)
         if cell is None:
             sentence = "does not say where its picture is; name the column that does with --image-column"
             return Failure(place, "missing", sentence, point.id)

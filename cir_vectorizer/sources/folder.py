@@ -22,6 +22,7 @@ class FolderSource:
     """
 
     far = False
+    notes = ()
 
     def __init__(self, root: Path, globs: Globs | None = None) -> None:
         self.root = Path(os.path.abspath(root))

@@ -12,6 +12,7 @@ from fsspec.utils import get_protocol
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.redaction import without_credentials
 from cir_vectorizer.sources.base import SourcePicture
+from cir_vectorizer.sources.cells import pictures_of
 from cir_vectorizer.sources.pictures import INLINE, InlinePicture, LocalFile, RemoteFile, WebPicture, is_url
 from cir_vectorizer.sources.remote import file_system
 from cir_vectorizer.sources.web import Web
@@ -32,6 +33,13 @@ class Places:
         self._base = base
         self._kind = get_protocol(base)
         self._web = web
+
+    def listed(self, cell: Any) -> list[Any]:
+        """Return the pictures that a cell names; a file that has the cell as its name is one picture."""
+        found = pictures_of(cell)
+        if len(found) > 1 and isinstance(cell, str) and self._kind == "file":
+            return [cell] if os.path.lexists(os.path.join(self._base, cell)) else found
+        return found
 
     def picture(self, cell: Any) -> tuple[SourcePicture, str]:
         """Return a cell's picture, and the key that identifies it if there is no id column.

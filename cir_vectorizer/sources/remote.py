@@ -53,6 +53,7 @@ class RemoteFolder:
     """
 
     far = True
+    notes = ()
 
     def __init__(self, url: str, globs: Globs | None = None) -> None:
         self.name = self.identity = without_credentials(url).rstrip("/")

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn, Protocol
 
@@ -15,24 +15,11 @@ from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.redaction import cause, without_user
 from cir_vectorizer.sources.base import Failure, Item, stable_id, version_of
+from cir_vectorizer.sources.cells import Pictures, by_product, image_column, more_pictures, product_column
 from cir_vectorizer.sources.places import Places, key_of
 from cir_vectorizer.sources.rows import Row, Rows
 from cir_vectorizer.sources.web import Web
 
-IMAGE_COLUMNS = (
-    "image",
-    "image_path",
-    "img",
-    "picture",
-    "photo",
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "image_url",
-    "url",
-)
-"""Names of columns that are taken for a table's image column, most likely first; case does not matter."""
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d{1,2})?")
 
@@ -81,7 +68,8 @@ class LocalTable:
 class TableSource:
     """The rows of a table: one column names the picture, the others are its payload.
 
-    The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes. The cells of a csv
+    The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes, or a list of them: then
+    `pictures` says whether the first becomes the row's object, or each an object of its own. The cells of a csv
     column become numbers only if all filled ones are numbers as JSON writes them (007 keeps a column of codes as text);
     empty cells and unnamed columns are left out.
 
@@ -92,7 +80,13 @@ class TableSource:
     skipped = 0
 
     def __init__(
-        self, file: TableFile, suffix: str, web: Web, image_column: str | None = None, id_column: str | None = None
+        self,
+        file: TableFile,
+        suffix: str,
+        web: Web,
+        image_column: str | None = None,
+        id_column: str | None = None,
+        pictures: Pictures = "first",
     ) -> None:
         self.name = file.name
         self.identity = file.identity
@@ -103,7 +97,14 @@ class TableSource:
         self._numbers: dict[str, Number] = {}
         columns = self._rows.columns()
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
+        self._more_pictures = more_pictures(columns, self._image)
         self._id = self._column("--id-column", id_column, columns)
+        self._pictures = pictures
+        product = product_column(columns, self._image)
+        self._product = product if self._id in (None, product) else None
+        if self._id and pictures == "each":
+            self._product = self._id
+        self._more_named = 0
         if RECORD_KEY in columns:
             raise SourceError(
                 f"{self.name} has a column {RECORD_KEY!r}, which sync needs for itself; rename the column"
@@ -114,19 +115,15 @@ class TableSource:
             )
 
     def count(self) -> int:
-        """Read the table once: count its rows, find the columns of numbers, and check that ids are unique."""
+        """Read the table once: count its entries, find the columns of numbers, and check that ids are unique."""
         self._file.refresh()
         count = 0
         keys, numbers = array("Q"), array("Q")
         kinds: dict[str, Number | None] = {}
-        for number, row in self._rows:
+        for number, entry in self._entries(self._typing(kinds)):
             count += 1
-            if isinstance(row, Failure):
+            if isinstance(entry, Failure) and entry.reason == "row" and entry.id is None:
                 continue
-            if self._rows.untyped:
-                for column, cell in row.items():
-                    kinds[column] = _wider(kinds.get(column, int), cell)
-            entry = self._entry(number, row)
             self.far |= isinstance(entry, Item) and not entry.picture.near
             # without an id column, several rows that fail may name the same picture
             if entry.id is not None and (self._id or isinstance(entry, Item)):
@@ -137,8 +134,18 @@ class TableSource:
         return count
 
     def items(self) -> Iterator[Item | Failure]:
-        for number, row in self._rows:
-            yield row if isinstance(row, Failure) else self._entry(number, row)
+        for _, entry in self._entries(self._rows):
+            yield entry
+
+    @property
+    def notes(self) -> list[str]:
+        if not self._more_named:
+            return []
+        rows = "1 row" if self._more_named == 1 else f"{self._more_named:,} rows"
+        return [
+            f"in {rows} of {self.name} several pictures are named, and only the first is indexed; give --pictures each "
+            "for an object of each"
+        ]
 
     def still_has(self, location: str) -> bool:
         return False
@@ -151,31 +158,72 @@ class TableSource:
         twice = np.flatnonzero(keys[order][1:] == keys[order][:-1])
         pairs = sorted((int(numbers[order[i + 1]]), int(numbers[order[i]])) for i in twice)
         for later, earlier in pairs:
-            rows = [row for number, row in self._rows if number in (earlier, later) and isinstance(row, dict)]
-            if len(rows) < 2:
-                continue  # the table was edited while it was read
-            first, second = (self._entry(number, row) for number, row in zip((earlier, later), rows, strict=True))
-            if first.id == second.id is not None:
-                self._duplicate(earlier, later, rows[1])
+            first: set[Id | None] = set()
+            for number, entry in self._entries(self._rows):
+                if number == earlier:
+                    first.add(entry.id)
+                elif number == later and entry.id is not None and entry.id in first:
+                    self._duplicate(earlier, later, entry)
 
-    def _duplicate(self, earlier: int, later: int, row: Row) -> NoReturn:
+    def _duplicate(self, earlier: int, later: int, entry: Item | Failure) -> NoReturn:
         if self._id:
-            remedy = f"both have the {self._id!r} {str(row[self._id])!r}; make the ids unique"
+            value = next((row[self._id] for number, row in self._rows if number == later and isinstance(row, dict)), "")
+            remedy = f"both have the {self._id!r} {str(value)!r}; make the ids unique"
+            if self._pictures == "first":
+                remedy += ", or give --pictures each if they hold several pictures of one product"
         else:
-            cell = str(row[self._image])[:100]
+            cell = entry.name[:100] if isinstance(entry, Item) else ""
             remedy = f"both name the picture {cell!r}; remove one, or tell the rows apart with --id-column"
         raise SourceError(f"{self.name}: rows {earlier:,} and {later:,} would be the same object: {remedy}")
 
-    def _entry(self, number: int, row: Row) -> Item | Failure:
+    def _typing(self, kinds: dict[str, Number | None]) -> Iterator[tuple[int, Row | Failure]]:
+        """Yield all rows; on the way, note the narrowest type that fits each column of a table of texts."""
+        for number, row in self._rows:
+            if self._rows.untyped and isinstance(row, dict):
+                for column, cell in row.items():
+                    kinds[column] = _wider(kinds.get(column, int), cell)
+            yield number, row
+
+    def _entries(self, rows: Iterable[tuple[int, Row | Failure]]) -> Iterator[tuple[int, Item | Failure]]:
+        """Yield each entry with the number of its row; of a product's equal pictures, only the first."""
+        if self._product:
+            rows = by_product(rows, self._product, self._image, self._pictures)
+        self._more_named = 0
+        product: Any = None
+        seen: set[Id] = set()
+        for number, row in rows:
+            if isinstance(row, Failure):
+                yield number, row
+                continue
+            cells = self._cells(row)
+            if self._pictures == "first":
+                self._more_named += len(cells) > 1
+                yield number, self._entry(number, row, cells[0] if cells else None)
+                continue
+            if self._product is None or row.get(self._product) != product:
+                product, seen = row.get(self._product) if self._product else None, set()
+            for cell in cells or [None]:
+                entry = self._entry(number, row, cell)
+                if entry.id is None or entry.id not in seen:
+                    yield number, entry
+                if entry.id is not None:
+                    seen.add(entry.id)
+
+    def _cells(self, row: Row) -> list[Any]:
+        """Return the pictures that a row names."""
+        more = self._more_pictures if self._pictures == "each" else ()
+        return [cell for column in (self._image, *more) for cell in self._places.listed(row.get(column))]
+
+    def _entry(self, number: int, row: Row, cell: Any) -> Item | Failure:
         place = self._rows.place(number)
-        id_: Id | None = None
+        product: str | None = None
         if self._id:
             value = row.get(self._id)
             if value is None or value == "":
                 return Failure(place, "id", f"has no id in column {self._id!r}; fill it, or drop the row")
-            id_ = stable_id(str(value))
-        cell = row.get(self._image)
-        if cell is None or cell == "":
+            product = str(value)
+        id_: Id | None = None if product is None or self._pictures == "each" else stable_id(product)
+        if cell is None:
             return Failure(place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_)
         if not isinstance(cell, str | bytes | dict):
             return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_)
@@ -183,7 +231,7 @@ class TableSource:
             picture, key = self._places.picture(cell)
         except ImageError as error:
             if id_ is None and (known := key_of(cell)) is not None:
-                id_ = stable_id(known)
+                id_ = _picture_id(product, known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_)
         columns = {
             column: _typed(self._numbers.get(column), value)
@@ -191,7 +239,7 @@ class TableSource:
             if column != self._image and value != ""
         }
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
-        return Item(stable_id(key) if id_ is None else id_, picture, name, columns)
+        return Item(_picture_id(product, key) if id_ is None else id_, picture, name, columns)
 
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
         if name is not None and name not in columns:
@@ -199,13 +247,16 @@ class TableSource:
         return name
 
     def _guess(self, columns: Sequence[str]) -> str:
-        by_name = {column.strip().lower(): column for column in reversed(columns)}
-        for name in IMAGE_COLUMNS:
-            if name in by_name:
-                return by_name[name]
+        if (name := image_column(columns)) is not None:
+            return name
         raise SourceError(
             f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)}"
         )
+
+
+def _picture_id(product: str | None, key: str) -> Id:
+    """Return the id of a picture's own object: of the picture alone, or of the picture as one of a product's."""
+    return stable_id(key if product is None else f"{product}\n{key}")
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -83,6 +83,7 @@ def dry_run(
                 else:
                     _note(made, outcome)
     report.skipped = source.skipped
+    report.notes = list(source.notes)
     if prune and comparer.known is not None:
         try:
             check(source, comparer.known, hidden, yes)

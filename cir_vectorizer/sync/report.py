@@ -24,6 +24,8 @@ class Report:
 
     `changes` counts the kinds of changes: `picture`, or only the `payload` (these two make up `changed`); only the
     `record` (a touched or moved file, which counts as unchanged); and `source`, objects taken over from another source.
+
+    `notes` are sentences about the source as a whole.
     """
 
     source: str = ""
@@ -41,6 +43,7 @@ class Report:
     complete: bool = False
     switched: bool = False
     failed: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def handled(self) -> int:

@@ -120,6 +120,7 @@ def sync(
     finally:
         run.close()
         report.skipped = source.skipped
+        report.notes = list(source.notes)
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
