@@ -36,6 +36,11 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTIO
 )
 @click.option("--private-urls", is_flag=True, help="Also fetch a table's pictures from addresses of your own network.")
 @click.option(
+    "--max-megapixels",
+    type=click.IntRange(1, 10_000),
+    help="Largest picture in millions of pixels; 64 if left out. Decoding takes up to 24 bytes a pixel.",
+)
+@click.option(
     "--source-name",
     metavar="NAME",
     help="Name of the source in the objects' records; its path or URL if left out.",

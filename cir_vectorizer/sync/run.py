@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
+from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
@@ -51,6 +52,7 @@ class RunOptions(TypedDict, total=False):
     report: Report | None
     on_progress: OnProgress | None
     decoders: Decoders | None
+    limits: Limits | None
 
 
 def sync(
@@ -67,6 +69,7 @@ def sync(
     report: Report | None = None,
     on_progress: OnProgress | None = None,
     decoders: Decoders | None = None,
+    limits: Limits | None = None,
 ) -> Report:
     """Index what is new or changed in `source`.
 
@@ -86,6 +89,7 @@ def sync(
         report: report to fill in place, so that the caller has it after an interruption too.
         on_progress: called on the caller's thread after each batch and at the end.
         decoders: decoders to use instead of threads and the local model.
+        limits: limits on the pictures; if None, those of the model.
 
     Raises:
         SourceError, CollectionError, ModelError, ServiceError: the run cannot go on. What was written stays; run again.
@@ -107,6 +111,8 @@ def sync(
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
         decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
+    if limits is not None:
+        decoders.encoder.limits = limits
     run = _Run(collection, decoders.encoder, batch_size, report, on_progress or (lambda _: None))
     try:
         if nothing_new:
