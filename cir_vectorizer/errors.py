@@ -5,7 +5,8 @@ CirError                       code               raised for
 ├── ImageError                 image              a picture that is refused; `reason` is a short word for reports
 ├── ModelError                 model              a model that cannot be found, loaded or written
 │   ├── CheckpointError        checkpoint         a weights file of the wrong family, width or length
-│   └── BackboneMismatch       backbone-mismatch  a collection or a request that was made for another backbone
+│   ├── BackboneMismatch       backbone-mismatch  a collection or a request that was made for another backbone
+│   └── ComposerMismatch       composer-mismatch  a request that pins another composer than the one at hand
 ├── CaptionError               captions           training captions that cannot be read or are too few
 ├── SourceError                source             a folder or table to index that cannot be read
 ├── CollectionError            collection         a database or collection that is missing, unreachable or misshapen
@@ -156,6 +157,12 @@ class BackboneMismatch(ModelError):
     """A collection or a request that was made for another backbone than the one at hand."""
 
     code = "backbone-mismatch"
+
+
+class ComposerMismatch(ModelError):
+    """A request that pins another composer, by its digest, than the one at hand."""
+
+    code = "composer-mismatch"
 
 
 class CaptionError(CirError):

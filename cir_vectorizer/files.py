@@ -1,4 +1,4 @@
-"""Files of ours: the user's cache folder, and atomic replacement: a reader sees the old file or the new one."""
+"""Files of ours: the user's cache and state folders, and atomic replacement: a reader sees the old file or the new one."""
 
 import os
 import tempfile
@@ -8,6 +8,11 @@ from pathlib import Path
 def cache_folder() -> Path:
     """Return our folder in the user's cache folder; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cir-vectorizer"
+
+
+def state_folder() -> Path:
+    """Return our folder in the user's folder for state, such as reports; it may not exist yet."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "cir-vectorizer"
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -6,7 +6,10 @@ import sys
 import urllib.request
 
 scheme = "https" if os.environ.get("CIR_TLS_CERT") else "http"
-address = f"{scheme}://127.0.0.1:{os.environ.get('CIR_PORT', '8000')}/.well-known/ready"
+port = os.environ.get("CIR_PORT", "8000")
+if "://" in port:  # Kubernetes' own variable for a Service called cir, which the service does not read either
+    port = "8000"
+address = f"{scheme}://127.0.0.1:{port}/.well-known/ready"
 context = ssl.create_default_context()
 context.check_hostname = False  # the service is asked at 127.0.0.1, which no certificate names
 context.verify_mode = ssl.CERT_NONE

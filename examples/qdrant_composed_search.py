@@ -1,6 +1,6 @@
 """Composed search with the stock Qdrant client: Qdrant itself calls the container at QDRANT__INFERENCE__ADDRESS.
 
-docker compose -f plugins/qdrant/compose.yaml up --detach
+CIR_MODEL=lincir-vit-l CIR_KEY=$(openssl rand -hex 16) docker compose -f plugins/qdrant/compose.yaml up --detach
 python examples/qdrant_composed_search.py --collection shop --image dress.jpg --text "is red"
 """
 

@@ -1,7 +1,7 @@
 """Composed search over any collection: the service makes the vector, a plain vector search finds the objects.
 
-cir-vectorizer serve --model tiny
-cir-vectorizer sync ./photos --to qdrant:./index/shop
+cir-vectorizer serve --model lincir-vit-l
+cir-vectorizer sync ./photos --to qdrant:./index/shop --model lincir-vit-l
 python examples/rest_composed_search.py --in qdrant:./index/shop --image dress.jpg --text "is red"
 """
 

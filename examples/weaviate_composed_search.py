@@ -1,6 +1,6 @@
 """Composed search with the stock Weaviate client: Weaviate itself calls the container at CLIP_INFERENCE_API.
 
-docker compose -f plugins/weaviate/compose.yaml up --detach
+CIR_MODEL=lincir-vit-l CIR_KEY=$(openssl rand -hex 16) docker compose -f plugins/weaviate/compose.yaml up --detach
 python examples/weaviate_composed_search.py --collection Shop --image dress.jpg --text "is red"
 """
 

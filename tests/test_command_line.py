@@ -1,5 +1,7 @@
 """The command line starts fast, lists its commands and reports errors without a traceback."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +9,10 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.service.settings import Settings
+from cir_vectorizer.service.settings import Settings, service_links
 
 HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
 COMMANDS = ("doctor", "make-edits", "make-triplets", "models", "search", "serve", "sync", "train", "train-compodiff")
@@ -87,6 +90,32 @@ def test_a_dtype_that_cannot_be_is_refused(options, says):
     assert (result.exit_code, result.output.strip()) == (1, says)
 
 
+KUBERNETES = {
+    "CIR_SERVICE_HOST": "10.96.0.12",
+    "CIR_SERVICE_PORT": "8000",
+    "CIR_PORT": "tcp://10.96.0.12:8000",
+    "CIR_PORT_8000_TCP": "tcp://10.96.0.12:8000",
+    "CIR_PORT_8000_TCP_PORT": "8000",
+    "CIR_GRPC_PORT": "tcp://[fd00::7]:6334",
+}
+
+
+def test_kubernetes_own_variables_of_a_service_named_cir_are_no_settings(monkeypatch):
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == Settings(port=8000, grpc_port=None)
+    assert service_links() == {name: KUBERNETES[name] for name in ("CIR_PORT", "CIR_GRPC_PORT")}
+
+
+def test_serve_names_every_wrong_variable_and_its_value(monkeypatch):
+    monkeypatch.setenv("CIR_PORT", "eighty")
+    monkeypatch.setenv("CIR_MAX_RESULTS", "0")
+    result = CliRunner().invoke(main, ["serve", "--cache-mib", "lots"])
+    assert result.exit_code == 1
+    for part in ("CIR_PORT='eighty'", "CIR_MAX_RESULTS='0'", "--cache-mib: Input should be a valid integer"):
+        assert part in result.output
+
+
 def test_the_docs_list_every_command_and_option():
     docs = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8")
     context = click.Context(main)
@@ -101,3 +130,57 @@ def test_the_docs_list_every_command_and_option():
                 assert "--help" in option.opts or any(
                     long in section for long in option.opts if long.startswith("--")
                 ), (name, option.opts)
+
+
+NAMES = ("Hüt “weiß”", "帽子 🎩", "шапка")
+
+
+@pytest.fixture(scope="module")
+def named_shop(tmp_path_factory):
+    """A directory with pictures whose names and columns no 8-bit encoding holds, synced into `index/shop`."""
+    folder = tmp_path_factory.mktemp("named")
+    rows = []
+    for i, name in enumerate(NAMES):
+        Image.new("RGB", (32, 32), (80 * i, 40, 200)).save(folder / f"{name}.png")
+        rows.append(json.dumps({"image": f"{name}.png", "name": name}))
+    (folder / "shop.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    assert run(folder, "sync", "shop.jsonl", "--to", "qdrant:index/shop").returncode == 0
+    return folder
+
+
+def run(folder, *arguments, **environment):
+    """Run the program in a process of its own."""
+    command = [sys.executable, "-m", "cir_vectorizer.cli", *arguments]
+    return subprocess.run(command, capture_output=True, cwd=folder, env={**os.environ, **environment})
+
+
+ENCODINGS = [
+    {"PYTHONIOENCODING": "cp1252"},
+    {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+]
+
+
+@pytest.mark.parametrize("environment", ENCODINGS, ids=["cp1252", "C"])
+def test_json_lines_escape_what_the_output_cannot_show(named_shop, environment):
+    done = run(named_shop, "search", "--in", "qdrant:index/shop", "--text", "hat", "--json", **environment)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert sorted(hit["payload"]["name"] for hit in found) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("environment", ENCODINGS, ids=["cp1252", "C"])
+def test_tables_and_lists_replace_what_the_output_cannot_show(named_shop, environment):
+    searched = run(named_shop, "search", "--in", "qdrant:index/shop", "--text", "hat", **environment)
+    (named_shop / "new.csv").write_text("image,name\n帽子 🎩.png,шапка\nno шапка.png,a\n", encoding="utf-8")
+    planned = run(named_shop, "sync", "new.csv", "--to", "qdrant:index/new", "--dry-run", **environment)
+    for done in (searched, planned):
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+    assert searched.returncode == 0
+    assert len(searched.stdout.splitlines()) == 4
+
+
+def test_an_error_handler_that_the_user_chose_is_kept(named_shop):
+    done = run(
+        named_shop, "search", "--in", "qdrant:index/shop", "--text", "hat", PYTHONIOENCODING="cp1252:xmlcharrefreplace"
+    )
+    assert b"&#1096;" in done.stdout

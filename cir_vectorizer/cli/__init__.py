@@ -4,10 +4,13 @@ Built-in commands and those of plugins are found in the same way. A command's mo
 help is shown; it must import torch and other heavy things inside its function.
 """
 
+import io
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import click
 
@@ -18,6 +21,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _Commands(click.Group):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; characters that the output's encoding lacks are written as "?"."""
+        out = sys.stdout
+        if isinstance(out, io.TextIOWrapper) and out.errors in ("strict", "surrogateescape"):
+            out.reconfigure(errors="replace")
+        return super().main(*args, **kwargs)
+
     @cached_property
     def _points(self) -> Mapping[str, EntryPoint]:
         # read once: it opens the metadata of every installed package, and --help asks for each command

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from cir_vectorizer import extras
 from cir_vectorizer.errors import CirError
+from cir_vectorizer.redaction import json_text
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
@@ -23,6 +24,13 @@ SERVICE_OPTION = click.option(
     "--service", metavar="URL",
     help="A running service in place of a local model; its key is read from CIR_API_KEY, and --model names one of its models.",
 )  # fmt: skip
+PICTURE_COLUMN_OPTION = click.option(
+    "--picture-column", metavar="NAME",
+    help="Column with the URL or path of the picture, in objects that sync did not write.",
+)  # fmt: skip
+PRIVATE_URLS_OPTION = click.option(
+    "--private-urls", is_flag=True, help="Also fetch pictures from addresses of your own network."
+)
 DEVICE_OPTION = click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best one present]")
 
 
@@ -38,6 +46,11 @@ def fail_with_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return wrapped
+
+
+def echo_json(value: Any, indent: int | None = None) -> None:
+    """Print a value as JSON; all characters but ASCII are escaped if the output is not UTF-8."""
+    click.echo(json_text(value, sys.stdout.encoding, indent=indent))
 
 
 def needs(extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -66,6 +79,16 @@ def check_model_is_possible(service: str | None, device: str | None) -> None:
         raise click.UsageError("--device is for a local model; leave it out with --service")
 
 
+def say_if_toy(service: str | None = None) -> None:
+    """Say on stderr that the command falls back to the toy `tiny`, if neither a model nor a service was named."""
+    if service is None and _model_by_default():
+        click.echo(
+            "No --model was given, so the toy `tiny` is used, which knows drawn products alone; for photos name a real model, "
+            "for example --model lincir-vit-l, or a folder that `cir-vectorizer train` wrote.",
+            err=True,
+        )
+
+
 def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) -> "ServedModel":
     """Return a model of a running service; the connection is closed when the command ends.
 
@@ -81,10 +104,13 @@ def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) 
     from cir_vectorizer.client import Client, Patience, ServedModel
 
     context = click.get_current_context()
-    by_default = context.get_parameter_source("model") is ParameterSource.DEFAULT
     key = os.environ.get("CIR_API_KEY")
     client = context.with_resource(Client(url, api_key=key, patience=Patience(retries, seconds)))
-    return ServedModel(client, None if by_default else model)
+    return ServedModel(client, None if _model_by_default() else model)
+
+
+def _model_by_default() -> bool:
+    return click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT
 
 
 def with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:

@@ -1,17 +1,30 @@
 """`cir-vectorizer doctor`: checks that a model and its collection fit together, and says what to fix."""
 
 import contextlib
-import json
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import MODEL_OPTION, database_options, fail_with_sentence
+from cir_vectorizer import extras
+from cir_vectorizer.cli.common import (
+    MODEL_OPTION,
+    PICTURE_COLUMN_OPTION,
+    PRIVATE_URLS_OPTION,
+    database_options,
+    echo_json,
+    fail_with_sentence,
+)
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import ModelRecord
+    from collections.abc import Sequence
+
+    from cir_vectorizer.collections import ModelRecord, Vector
+    from cir_vectorizer.doctor import Adoption
+    from cir_vectorizer.doctor.wiring import Compose
+    from cir_vectorizer.query import ComposedQuery
 
 STATUS = {"ok": 0, "warning": 3, "problem": 1}
 
@@ -27,6 +40,11 @@ STATUS = {"ok": 0, "warning": 3, "problem": 1}
 @MODEL_OPTION
 @click.option("--service", metavar="URL", help="Check the container too: its address without a path.")
 @click.option("--service-key", envvar="CIR_API_KEY", help="Key of the container; else CIR_API_KEY.")
+@click.option(
+    "--adopt", is_flag=True, help="If another program filled it: verify the model on its pictures, then note it there."
+)
+@PICTURE_COLUMN_OPTION
+@PRIVATE_URLS_OPTION
 @database_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: address, model, level, findings.")
 @fail_with_sentence
@@ -35,6 +53,9 @@ def doctor(
     model: str,
     service: str | None,
     service_key: str | None,
+    adopt: bool,
+    picture_column: str | None,
+    private_urls: bool,
     api_key: str | None,
     using: str | None,
     tenant: str | None,
@@ -44,7 +65,8 @@ def doctor(
 ) -> None:
     """Check that a collection, its server and the container fit a model, and say what to fix.
 
-    Nothing is written into the collection: a test object goes into one made beside it, which is removed again.
+    Nothing is written into the collection: a test object goes into one made beside it, which is removed again. Only
+    --adopt notes the model in the collection, once some twenty of its pictures give the vectors that it holds.
 
     Exit status: 0 all is well, 3 only warnings, 1 a problem.
     """
@@ -52,10 +74,14 @@ def doctor(
     from cir_vectorizer.doctor import examine, worst
 
     findings = []
-    opening = OpenOptions(using, tenant, grpc, grpc_port)
+    opening = OpenOptions(using, tenant, grpc, grpc_port, picture_column)
+    adoption = None
+    if adopt:
+        extras.require("models", "--adopt")
+        adoption = _adoption(model, private_urls)
     with contextlib.closing(open_collection(address, api_key, opening)) as collection:
         record, mean_norm = _model(model)
-        for finding in examine(collection, record, mean_norm, service, service_key):
+        for finding in examine(collection, record, mean_norm, service, service_key, _composing(model), adoption):
             findings.append(finding)
             if not as_json:
                 colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
@@ -65,8 +91,29 @@ def doctor(
     if as_json:
         listed = [asdict(finding) for finding in findings]
         answer = {"address": shown, "model": str(record), "level": level, "findings": listed}
-        click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+        echo_json(answer, indent=2)
     sys.exit(STATUS[level])
+
+
+def _composing(name: str) -> "Compose | None":
+    """Return a function that composes queries with a model, which it loads then; None if no model can run here."""
+    if extras.missing("models"):
+        return None
+
+    def compose(queries: "Sequence[ComposedQuery]") -> "Vector":
+        from cir_vectorizer.models import load
+
+        return load(name, "cpu", parts=()).compose(queries).vectors
+
+    return compose
+
+
+def _adoption(name: str, private_urls: bool) -> "Adoption":
+    from cir_vectorizer.doctor import Adoption
+    from cir_vectorizer.models import load
+    from cir_vectorizer.sources import Web
+
+    return Adoption(load(name, "cpu", parts=()), Web(private_urls), os.getcwd())
 
 
 def _model(name: str) -> "tuple[ModelRecord, float | None]":

@@ -1,11 +1,11 @@
 """`cir-vectorizer models`: lists, fetches, imports and shows models."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cir_vectorizer.cli.common import fail_with_sentence, needs
+from cir_vectorizer.cli.common import echo_json, fail_with_sentence, needs
 from cir_vectorizer.models import published
 
 
@@ -48,8 +48,9 @@ def pull(name: str) -> None:
 @click.option(
     "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write."
 )
+@click.option("--overwrite", is_flag=True, help="Replace such a composer, or a model over another backbone, in --out.")
 @needs("models")
-def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, folder: Path) -> None:
+def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, folder: Path, overwrite: bool) -> None:
     """Make a model folder from a published checkpoint.
 
     CHECKPOINT is a Φ file (LinCIR, SEARLE or Pic2Word), or a CompoDiff folder: config.json and its weights.
@@ -58,7 +59,7 @@ def import_weights(checkpoint: Path, backbone: str, text_backbone: str | None, f
     from cir_vectorizer.models import import_checkpoint
 
     text_spec = BackboneSpec.parse(text_backbone) if text_backbone else None
-    click.echo(str(import_checkpoint(checkpoint, BackboneSpec.parse(backbone), folder, text_spec)))
+    click.echo(str(import_checkpoint(checkpoint, BackboneSpec.parse(backbone), folder, text_spec, overwrite)))
 
 
 @models.command()
@@ -71,22 +72,22 @@ def show(name: str) -> None:
     """
     from cir_vectorizer import extras
     from cir_vectorizer.models import composer_kinds, folder_of, has_record, read_record
+    from cir_vectorizer.models.record import composer_digest, read_defaults
+    from cir_vectorizer.query import Options
 
     folder = folder_of(name)
     if name in published.PUBLISHED and not has_record(folder):
         entry = published.PUBLISHED[name]
-        click.echo(
-            json.dumps(
-                {"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2
-            )
-        )
+        echo_json({"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2)
         return
     record = read_record(folder)
-    if not extras.missing("models"):  # composers are read from their classes, which need torch
-        kinds = composer_kinds()
-        shown = {name: {} for name, kind in kinds.items() if kind.weightless} | record["composers"]
-        for composer, said in shown.items():
+    defaults = read_defaults(folder, record)
+    kinds = composer_kinds() if not extras.missing("models") else {}  # composers are classes, which need torch
+    weightless: dict[str, Any] = {name: {} for name, kind in kinds.items() if kind.weightless}
+    shown = weightless | record["composers"]
+    for composer, said in shown.items():
+        shown[composer] = {**said, "digest": composer_digest(composer, said, defaults.get(composer, Options()))}
+        if kinds:
             kind = kinds.get(said.get("kind", composer))
-            shown[composer] = {**said, "takes": kind.takes.with_fusion().to_json() if kind is not None else None}
-        record = {**record, "composers": shown}
-    click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+            shown[composer]["takes"] = kind.takes.with_fusion().to_json() if kind is not None else None
+    echo_json({**record, "composers": shown}, indent=2)

@@ -1,6 +1,7 @@
 """`cir-vectorizer search`: pictures and words in, the nearest objects of a collection out."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,14 @@ from cir_vectorizer import extras
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODEL_OPTION,
+    PICTURE_COLUMN_OPTION,
+    PRIVATE_URLS_OPTION,
     SERVICE_OPTION,
     check_model_is_possible,
     database_options,
+    echo_json,
     fail_with_sentence,
+    say_if_toy,
     served_model,
 )
 
@@ -62,17 +67,20 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Number for the composer: keep=0.7, steps=10, seed=1, guidance=[1.5,7.5], weights.text=0.3, fusion.b=0.6; repeatable.",
 )
 @click.option("--filter", "where", metavar="CONDITIONS", help="For example: colour=red and price<50.")
+@click.option("--include-reference", is_flag=True, help="Keep the objects of --id, --like and --unlike in the results.")
 @click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")
 @click.option("--group-by", metavar="COLUMN", help="Only the best object for each value of this column.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many results.")
 @click.option("--offset", type=click.IntRange(0), help="How many results to skip.")
 @click.option("--page", type=click.IntRange(1), help="Which page of --limit results, counted from 1.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, score, payload.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, id_text, score, payload.")
 @click.option(
     "--sheet",
     type=_FILE,
     help="Also write the query's pictures and the results to a picture sheet, .png or .html.",
 )
+@PICTURE_COLUMN_OPTION
+@PRIVATE_URLS_OPTION
 @DEVICE_OPTION
 @database_options
 @fail_with_sentence
@@ -82,6 +90,8 @@ def search(
     service: str | None,
     as_json: bool,
     sheet: Path | None,
+    picture_column: str | None,
+    private_urls: bool,
     device: str | None,
     api_key: str | None,
     using: str | None,
@@ -95,10 +105,12 @@ def search(
     Any part may be left out: a text alone is a text search, a picture alone finds similar pictures, and a picture with
     a text finds pictures that differ from it as the text says.
 
-    Objects of the collection can be references too (--id): their vector is read, not their picture.
+    Objects of the collection can be references too (--id): their vector is read, not their picture. They
+    are left out of the results, unless --include-reference is given.
     """
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.collections.searching import find
+    from cir_vectorizer.identity import json_id
 
     check_model_is_possible(service, device)
     if sheet is not None:
@@ -107,27 +119,33 @@ def search(
     asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
+    say_if_toy(service)
 
-    collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port))
+    collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))
     try:
         found = find(asked, collection, _model(model, service, device))
-        shown = _references(asked, collection) if sheet is not None else []
+        if sheet is not None:
+            info = collection.info()
+            picture_column = picture_column or (info.picture_column if info is not None else None)
+            shown = _references(asked, collection, picture_column)
     finally:
         collection.close()
     for note in found.notes:
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            line = {"id": hit.id, "score": hit.score, "payload": shown_payload(hit)}
-            click.echo(json.dumps(line, ensure_ascii=False))
+            echo_json({**json_id(hit.id), "score": hit.score, "payload": shown_payload(hit)})
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:
         click.echo("Nothing found: no object meets the filter at this offset.", err=True)
     if sheet is not None:
         from cir_vectorizer.cli.sheet import write_sheet
+        from cir_vectorizer.sources import Web
+        from cir_vectorizer.sources.places import Places
 
-        write_sheet(sheet, shown, _caption(asked), found.hits)
+        places = Places(os.getcwd(), Web(private_urls))
+        write_sheet(sheet, shown, _caption(asked), found.hits, places, picture_column)
         click.echo(f"Sheet: {sheet}", err=True)
 
 
@@ -151,6 +169,7 @@ def _read(
     like: tuple[str, ...],
     unlike: tuple[str, ...],
     where: str | None,
+    include_reference: bool,
     hybrid: bool,
     group_by: str | None,
     limit: int,
@@ -181,6 +200,7 @@ def _read(
         offset=(page - 1) * limit if page is not None else offset or 0,
         hybrid=hybrid,
         group_by=group_by,
+        include_reference=include_reference,
     )
 
 
@@ -231,9 +251,9 @@ def _options(texts: Sequence[str]) -> dict[str, Any] | None:
     return options or None
 
 
-def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path | None, str]]":
-    """Return the files of a search's pictures, with captions; an object's file is the one that sync recorded."""
-    from cir_vectorizer.collections import SyncRecord
+def _references(asked: "Search", collection: "Collection", picture_column: str | None) -> list[tuple[Any, str]]:
+    """Return the places of a search's pictures, with captions."""
+    from cir_vectorizer.cli.sheet import name_of, place_of
     from cir_vectorizer.collections.stored import read_id
 
     groups: list[tuple[str, tuple[ImageRef, ...]]] = [
@@ -242,15 +262,12 @@ def _references(asked: "Search", collection: "Collection") -> "list[tuple[Path |
         ("unlike ", asked.unlike),
     ]
     ids = [read_id(ref.id, "id") for _, refs in groups for ref in refs if ref.id is not None]
-    records = collection.records(ids) if ids else {}
-    shown: list[tuple[Path | None, str]] = []
+    found = {point.id: place_of(point.payload, picture_column) for point in (collection.get(ids) if ids else [])}
+    shown: list[tuple[Any, str]] = []
     for words, refs in groups:
         for ref in refs:
-            path = ref.path
-            if ref.id is not None:
-                record: SyncRecord | None = records.get(read_id(ref.id, "id"))
-                path = None if record is None else Path(record.path)
-            shown.append((path, words + (str(ref.id) if path is None else path.name)))
+            place = str(ref.path) if ref.id is None else found.get(read_id(ref.id, "id"))
+            shown.append((place, words + (name_of(place) or str(ref.id))))
     return shown
 
 

@@ -9,16 +9,21 @@ import os
 import re
 import types
 import typing
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import click
 
 from cir_vectorizer import extras
 from cir_vectorizer.cli.common import needs
+from cir_vectorizer.redaction import without_user
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import Collection
+    from cir_vectorizer.collections import Collection, OpenOptions
     from cir_vectorizer.models import Vectorizer
+    from cir_vectorizer.query.validation import InvalidField
     from cir_vectorizer.service.settings import Settings
 
 
@@ -27,7 +32,7 @@ def _options() -> tuple[click.Option, ...]:
     """Return an option for each field of the settings; none if the extra is not installed."""
     if extras.missing("serve"):  # the command says so when it is run
         return ()
-    from cir_vectorizer.service.settings import Settings
+    from cir_vectorizer.service.settings import Settings, variable
 
     found = []
     for name, field in Settings.model_fields.items():
@@ -37,7 +42,7 @@ def _options() -> tuple[click.Option, ...]:
         flag = f"--{name.replace('_', '-')}"
         default = field.default
         shown = str(default) if isinstance(default, int | float | str) and not isinstance(default, bool) else None
-        text = f"{field.description}  [env: CIR_{name.upper()}{f'; default: {shown}' if shown else ''}]"
+        text = f"{field.description}  [env: {variable(name)}{f'; default: {shown}' if shown else ''}]"
         if isinstance(default, bool):
             found.append(click.Option([flag, name], is_flag=True, default=None, help=text))
         else:
@@ -75,21 +80,32 @@ def serve(**given: Any) -> None:
     from pydantic import ValidationError
 
     from cir_vectorizer.errors import CirError
-    from cir_vectorizer.query.validation import first_invalid_field
+    from cir_vectorizer.query.validation import invalid_fields
     from cir_vectorizer.service.settings import Settings
 
     try:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
-        found = first_invalid_field(error)
-        where = "".join(f"--{str(part).replace('_', '-')}: " for part in found.path[:1])
-        raise CirError(f"{where}{found.message}") from error
+        raise CirError("; ".join(_refused(each, given) for each in invalid_fields(error))) from error
     from cir_vectorizer.service import memory
 
     memory.settle()  # before the imports below start threads
     from cir_vectorizer.service.run import run
 
     run(lambda: _load(settings), settings, _collections(settings))
+
+
+def _refused(found: "InvalidField", given: Mapping[str, Any]) -> str:
+    """Return the sentence about a wrong setting, which names the option or the variable that it came from."""
+    from cir_vectorizer.service.settings import variable
+
+    if not found.path:
+        return found.message
+    name = str(found.path[0])
+    if given.get(name) not in (None, ()):
+        return f"--{name.replace('_', '-')}: {found.message}"
+    value = without_user(os.environ.get(variable(name), ""))
+    return f"{variable(name)}={value!r} in the environment: {found.message}; correct or unset it"
 
 
 def _load(settings: "Settings") -> "dict[str, Vectorizer]":
@@ -120,12 +136,13 @@ def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.errors import AddressError
 
-    options = OpenOptions(settings.using, settings.tenant, settings.grpc, settings.grpc_port)
+    shared = OpenOptions(settings.using, settings.tenant, settings.grpc, settings.grpc_port, settings.picture_column)
     opened: dict[str, list[Collection]] = {}
     for text in settings.collection:
         head, equals, rest = text.partition("=")
         named = bool(equals) and not set(head) & set("/:")
-        address = parse_address(rest if named else text)
+        written, options = opening(rest if named else text, shared)
+        address = parse_address(written)
         name = head if named else address.collection
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name):
             raise AddressError(f"{name!r} cannot be a name here; write --collection NAME={address}")
@@ -134,6 +151,37 @@ def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
         times = CONNECTIONS if address.path is None else 1
         opened[name] = [open_collection(address, options=options) for _ in range(times)]
     return opened
+
+
+def opening(text: str, shared: "OpenOptions") -> "tuple[str, OpenOptions]":
+    """Return the address in a value of `--collection`, and the options that follow it behind a question mark.
+
+    Args:
+        shared: the options of all collections, which its own override.
+
+    Raises:
+        AddressError: an option is unknown or has a wrong value.
+    """
+    from cir_vectorizer.errors import AddressError
+    from cir_vectorizer.redaction import without_user
+
+    found = re.fullmatch(r"(.*/[^/?]+)\?(\w+=[^?]*)", text)
+    if found is None:
+        return text, shared
+    own: dict[str, Any] = {}
+    for name, value in parse_qsl(found[2], keep_blank_values=True):
+        if name in ("using", "tenant", "picture_column") and value:
+            own[name] = value
+        elif name == "grpc" and value in ("true", "false"):
+            own[name] = value == "true"
+        elif name == "grpc_port" and value.isascii() and value.isdecimal() and 0 < int(value) < 2**16:
+            own[name] = int(value)
+        else:
+            raise AddressError(
+                f"--collection {without_user(found[1])} is followed by {name}={value}; write using=NAME, tenant=NAME, "
+                "grpc=true, grpc_port=NUMBER or picture_column=NAME, with & between them"
+            )
+    return found[1], replace(shared, **own)
 
 
 def served_name(text: str) -> tuple[str, str]:

@@ -1,25 +1,30 @@
 """A picture sheet of one search: the query's pictures and words, then the results, as PNG or as one HTML file.
 
-Result pictures are read from the paths that sync recorded, so the files must be on this machine.
+Result pictures are read from the places that sync recorded, or that a column names: paths of this machine, and URLs.
 """
 
 import html
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cir_vectorizer.collections import Hit, SyncRecord
+from cir_vectorizer.collections import Hit, Payload, SyncRecord, picture_cell
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.files import replace_file
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.pictures.thumbnails import data_uri
+from cir_vectorizer.query.encoded import DEFAULT_LIMITS
+from cir_vectorizer.sources.places import Places
 
 THUMBNAIL = 200
 """Side of a thumbnail's square, in pixels."""
 COLUMNS = 5
+_READERS = 8
 _MARGIN, _LINE = 12, 20
 _INK, _PAPER, _EMPTY = "#222222", "#ffffff", "#dddddd"
 
@@ -30,20 +35,32 @@ class _Cell:
     caption: str
 
 
-def write_sheet(out: Path, references: Sequence[tuple[Path | None, str]], text: str, hits: Sequence[Hit]) -> None:
+def write_sheet(
+    out: Path,
+    references: Sequence[tuple[Any, str]],
+    text: str,
+    hits: Sequence[Hit],
+    places: Places,
+    picture_column: str | None = None,
+) -> None:
     """Write a sheet; the file is written whole or not at all.
 
     Args:
         out: ends in .png or .html (self-contained, thumbnails inside).
-        references: the query's pictures, each with a caption; None leaves a gray square.
+        references: the places of the query's pictures, each with a caption; None leaves a gray square.
         text: the query's words, or "".
         hits: results, the best first. A picture that is gone leaves a gray square.
+        places: finds the pictures.
+        picture_column: the column that names the picture of an object without sync's record.
 
     Raises:
         SourceError: `out` cannot be written.
     """
-    queries = [_Cell(_thumbnail(path), caption) for path, caption in references]
-    results = [_Cell(_thumbnail(_recorded(hit)), f"{hit.score:.3f}  {_name(hit)}") for hit in hits]
+    found = [place_of(hit.payload, picture_column) for hit in hits]
+    named = [(place, f"{hit.score:.3f}  {name_of(place) or hit.id}") for hit, place in zip(hits, found, strict=True)]
+    with ThreadPoolExecutor(_READERS, "cir-read") as readers:
+        cells = list(readers.map(lambda each: _Cell(_thumbnail(each[0], places), each[1]), [*references, *named]))
+    queries, results = cells[: len(references)], cells[len(references) :]
     content = _html(queries, text, results) if out.suffix.lower() == ".html" else _png(queries, text, results)
     try:
         replace_file(out, content)
@@ -52,24 +69,26 @@ def write_sheet(out: Path, references: Sequence[tuple[Path | None, str]], text: 
         raise SourceError(f"the sheet {out} cannot be written ({cause}); give another place") from error
 
 
-def _recorded(hit: Hit) -> Path | None:
-    record = SyncRecord.read(hit.payload)
-    return None if record is None else Path(record.path)
+def place_of(payload: Payload, picture_column: str | None) -> Any:
+    """Return the place of an object's picture: the recorded one, or the one in a column; None if neither is there."""
+    record = SyncRecord.read(payload)
+    if record is not None:
+        return record.path
+    return None if picture_column is None else picture_cell(payload, picture_column)
 
 
-def _name(hit: Hit) -> str:
-    path = _recorded(hit)
-    return str(hit.id) if path is None else path.name
+def name_of(place: Any) -> str:
+    """Return the last part of a path or URL; "" if it has none."""
+    return place.partition("?")[0].rstrip("/").rpartition("/")[2][:100] if isinstance(place, str) else ""
 
 
-def _thumbnail(path: Path | None) -> Image.Image:
-    """Return a square picture of THUMBNAIL pixels, gray if the file cannot be read."""
+def _thumbnail(place: Any, places: Places) -> Image.Image:
+    """Return a square picture of THUMBNAIL pixels, gray if the picture cannot be read."""
     try:
-        if path is not None:
-            return ImageOps.pad(open_image(path), (THUMBNAIL, THUMBNAIL), color=_PAPER)
-    except ImageError:
+        content = places.picture(place)[0].read(DEFAULT_LIMITS)
+        return ImageOps.pad(open_image(content), (THUMBNAIL, THUMBNAIL), color=_PAPER)
+    except (ImageError, OSError, ValueError):
         return Image.new("RGB", (THUMBNAIL, THUMBNAIL), _EMPTY)
-    return Image.new("RGB", (THUMBNAIL, THUMBNAIL), _EMPTY)
 
 
 def _png(queries: Sequence[_Cell], text: str, results: Sequence[_Cell]) -> bytes:

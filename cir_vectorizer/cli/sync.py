@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTION, database_options, fail_with_sentence
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODEL_OPTION,
+    PICTURE_COLUMN_OPTION,
+    SERVICE_OPTION,
+    database_options,
+    fail_with_sentence,
+)
 
 
 @click.command(short_help="Index a folder, table or collection of pictures, again and again.")
@@ -45,6 +52,12 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTIO
     metavar="NAME",
     help="Name of the source in the objects' records; its path or URL if left out.",
 )
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Adopted collection: take over objects of the other program that name pictures of this source.",
+)
+@PICTURE_COLUMN_OPTION
 @click.option("--prune", is_flag=True, help="Remove objects of this source that left it.")
 @click.option(
     "--yes", is_flag=True, help="Proceed even if --prune would remove over 20 %, or --reembed would lose objects."
@@ -75,7 +88,7 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, SERVICE_OPTIO
     "--report",
     "report_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the JSON report goes; NAME-sync-report.json in the current directory if left out.",
+    help="Where the JSON report goes; in your folder for state (~/.local/state/cir-vectorizer) if left out.",
 )
 @DEVICE_OPTION
 @database_options

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import check_model_is_possible, served_model
+from cir_vectorizer.cli.common import check_model_is_possible, say_if_toy, served_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -47,6 +47,8 @@ class SyncArguments:
     private_urls: bool
     max_megapixels: int | None
     source_name: str | None
+    take_over: bool
+    picture_column: str | None
     prune: bool
     yes: bool
     dry_run: bool
@@ -79,14 +81,14 @@ def run_sync(given: SyncArguments) -> None:
         CirError: the run cannot go on.
     """
     from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection, parse_address
+    from cir_vectorizer.sync.report import usual_path
 
     if not given.dry_run:
         check_model_is_possible(given.service, given.device)
     place = parse_address(given.address)
-    report_path = given.report_path or Path(f"{place.collection}-sync-report.json")
-    if not report_path.absolute().parent.is_dir():
+    if given.report_path is not None and not given.report_path.absolute().parent.is_dir():
         raise click.UsageError(
-            f"the report's folder {report_path.parent} does not exist; make it, or give another --report"
+            f"the report's folder {given.report_path.parent} does not exist; make it, or give another --report"
         )
     if given.service_url and given.vectorize != "server":
         raise click.UsageError("--service-url goes with --vectorize server; give both or none")
@@ -103,14 +105,18 @@ def run_sync(given: SyncArguments) -> None:
         raise click.UsageError(
             "--engine ray runs the model on the cluster, and --service is a model elsewhere; give one"
         )
+    if given.take_over and (given.reembed or given.vectorize == "server"):
+        other = "--reembed" if given.reembed else "--vectorize server"
+        raise click.UsageError(f"--take-over and {other} do not go together; give one")
     if given.engine == "ray":
         extras.require("ray", "--engine ray")
     if given.vectorize == "server":
         extras.require("models", "--vectorize server, which checks pictures here,")
-    opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port)
+    say_if_toy(given.service)
+    opening = OpenOptions(given.using, given.tenant, given.grpc, given.grpc_port, given.picture_column)
     creating = CreateOptions(given.on_disk, given.quantization, given.indexed, given.vectorize, given.service_url)
     with contextlib.closing(open_collection(place, given.api_key, opening)) as collection:
-        task = _Task(given, collection, creating, report_path)
+        task = _Task(given, collection, creating, given.report_path or usual_path(place))
         if given.watching:
             task.watch(given.interval)
         with contextlib.closing(task.opened()) as listing:
@@ -155,6 +161,7 @@ class _Task:
         from cir_vectorizer.collections import parse_address, same_collection, same_place
         from cir_vectorizer.errors import SourceError
         from cir_vectorizer.sources import CollectionSource, names_collection, open_source
+        from cir_vectorizer.sync import may_reembed
 
         given, target = self.given, self.collection.address
         if names_collection(given.source):
@@ -162,9 +169,10 @@ class _Task:
             if same_place(there, target):
                 same = same_collection(there, target)
                 if same and not given.reembed:
+                    more = ", or --reembed to have it embedded anew with another model"
                     raise SourceError(
-                        f"{there} is the collection to write to as well; give another --to, or --reembed to have it "
-                        "embedded anew with another model"
+                        f"{there} is the collection to write to as well; give another --to"
+                        f"{more if may_reembed(self.collection) else ''}"
                     )
                 opening = replace(self.collection.options, using=None, tenant=None)
                 collection = self.collection if same else self.collection.beside(there.collection, opening)
@@ -197,6 +205,7 @@ class _Task:
             source_name=given.source_name,
             prune=given.prune,
             yes=given.yes,
+            take_over=given.take_over,
         )
         _print_failures(made.report)
         for line in made.lines:
@@ -216,7 +225,7 @@ class _Task:
             self._run(listing, report)
         except KeyboardInterrupt:
             click.echo(f"Stopped. {self._summary(report)} Run the same command to go on.", err=True)
-            report.write(self.report_path)
+            self._save(report)
             sys.exit(INTERRUPTED)
         except CirError:
             if report.complete:
@@ -228,7 +237,7 @@ class _Task:
             raise
         _print_failures(report)
         click.echo(self._summary(report))
-        report.write(self.report_path)
+        self._save(report)
         click.echo(f"Report: {self.report_path}", err=True)
         if report.failed:
             sys.exit(PARTIAL)
@@ -263,7 +272,7 @@ class _Task:
             shown = report
             _print_failures(report)
             click.echo(self._summary(report))
-            report.write(self.report_path)
+            self._save(report)
 
         _ = self.vectorizer
         click.echo(f"Watching {self.given.source} every {interval:g} s; Ctrl-C ends it.", err=True)
@@ -275,6 +284,15 @@ class _Task:
                     current.write(self.report_path)
             click.echo("Stopped.", err=True)
         sys.exit(INTERRUPTED)
+
+    def _save(self, report: "Report") -> None:
+        """Write the report; if its place was not chosen by the user, a place that cannot be written ends no run."""
+        try:
+            report.write(self.report_path)
+        except CirError as error:
+            if self.given.report_path is not None:
+                raise
+            click.echo(f"Note: {error}", err=True)
 
     def _run(self, listing: "Source", report: "Report") -> None:
         from cir_vectorizer.sources import CollectionSource
@@ -296,6 +314,7 @@ class _Task:
                 "on_progress": show,
                 "decoders": decoders,
                 "limits": self._limits(),
+                "take_over": given.take_over,
             }
             if given.reembed:
                 reembed(listing, self.collection, vectorizer, copy, **options)
@@ -322,16 +341,24 @@ class _Task:
 
     def _summary(self, report: "Report") -> str:
         skipped = f"; {report.skipped:,} files skipped: not pictures, or not wanted" if report.skipped else ""
-        adopted = (
-            f"; {report.changes['source']:,} objects of another source now belong to this one (sources that share names or "
-            "ids need collections of their own)"
-            if report.changes["source"]
+        adopted = ""
+        if report.changes["source"]:
+            adopted = f"; {report.changes['source']:,} objects of another source now belong to this one"
+            if not self.given.take_over:
+                adopted += " (sources that share names or ids need collections of their own)"
+        foreign = f"; {report.foreign:,} objects of another program stay as they are" if report.foreign else ""
+        if foreign and not self.given.take_over:
+            foreign += " (--take-over joins those that name the same pictures)"
+        moved = (
+            f"; {report.moved:,} objects with another spelling of their id, such as 101.0 for 101, were moved to the "
+            "present one"
+            if report.moved
             else ""
         )
         switched = f"; {report.collection} answers with {report.model} now" if report.switched else ""
         rate = f", {report.encoded / report.seconds:.1f} pictures/s" if report.encoded and report.seconds else ""
         counts = _counts(report, self.given.prune)
-        return f"{counts}{skipped}{adopted}{switched} ({report.seconds:.1f} s{rate})."
+        return f"{counts}{skipped}{adopted}{foreign}{moved}{switched} ({report.seconds:.1f} s{rate})."
 
 
 def _counts(report: "Report", pruned: bool) -> str:

@@ -17,7 +17,8 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.errors import CirError, ServiceError
+from cir_vectorizer.client.names import find_model
+from cir_vectorizer.errors import CirError, ModelError, ServiceError
 from cir_vectorizer.query.wire import Composed, Query, picture_to_json, read_query, to_json
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Talk:
             return list(zip(answer["vectors"], answer["notes"], strict=True))
 
         found = yield from self._batches("/v1/compose", "queries", queries, encode, read, model, errors)
-        vectors = _stack([None if each is None else each[0] for each in found])
+        vectors = yield from self._stack([None if each is None else each[0] for each in found], model)
         return Composed(vectors, [[] if each is None else each[1] for each in found])
 
     def embed_texts(self, texts: Sequence[str], model: str | None, errors: Errors | None) -> Steps[Vectors]:
@@ -115,7 +116,8 @@ class Talk:
         found = yield from self._batches(
             "/v1/embed", "texts", texts, str, lambda answer: answer["text_vectors"], model, errors
         )
-        return _stack(found)
+        vectors = yield from self._stack(found, model)
+        return vectors
 
     def embed_images(self, images: "Sequence[Picture]", model: str | None, errors: Errors | None) -> Steps[Vectors]:
         """Embed pictures; see `Client.embed_images`."""
@@ -125,7 +127,8 @@ class Talk:
             return [np.asarray(v, np.float32) * np.float32(norm) for v, norm in zip(vectors, norms, strict=True)]
 
         found = yield from self._batches("/v1/embed", "images", images, picture_to_json, read, model, errors)
-        return _stack(found)
+        vectors = yield from self._stack(found, model)
+        return vectors
 
     def models(self) -> Steps[dict[str, Any]]:
         """Return the served models; see `Client.models`."""
@@ -137,6 +140,24 @@ class Talk:
         body = {"query": to_json(read_query(query)), "words": words, "model": model or self.model}
         answer: dict[str, Any] = yield from self._ask(Send("POST", "/v1/explain", _dump(body)))
         return answer
+
+    def _stack(self, rows: Sequence[Any], model: str | None) -> Steps[Vectors]:
+        """Return rows as (n, dim), with NaN for each None."""
+        width = next((len(row) for row in rows if row is not None), None)
+        if width is None:
+            width = (yield from self._dim(model)) if rows else 0
+        stacked = np.full((len(rows), width), np.nan, np.float32)
+        for i, row in enumerate(rows):
+            if row is not None:
+                stacked[i] = row
+        return stacked
+
+    def _dim(self, model: str | None) -> Steps[int]:
+        """Return the length of a model's vectors, or 0 if the service cannot tell: the items' own errors matter more."""
+        with contextlib.suppress(ServiceError, ModelError):
+            listed = yield from self.models()
+            return int(find_model(listed, model or self.model)[0]["dim"])
+        return 0
 
     def _batches(
         self,
@@ -242,16 +263,6 @@ class Talk:
 def _dump(content: dict[str, Any]) -> bytes:
     said = {key: value for key, value in content.items() if value is not None}
     return json.dumps(said, ensure_ascii=False).encode("utf-8", "replace")
-
-
-def _stack(rows: Sequence[Any]) -> Vectors:
-    """Return rows as (n, dim), with NaN for each None; (n, 0) if all are None."""
-    width = next((len(row) for row in rows if row is not None), 0)
-    stacked = np.full((len(rows), width), np.nan, np.float32)
-    for i, row in enumerate(rows):
-        if row is not None:
-            stacked[i] = row
-    return stacked
 
 
 def _json_of(answer: httpx.Response) -> Any:

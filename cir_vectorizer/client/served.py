@@ -1,11 +1,11 @@
 """A model of a running service in place of a local one, for `sync` and `search`; needs no torch and no Pillow."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from cir_vectorizer.client.conversation import Errors, Vectors
 from cir_vectorizer.client.http import Client
-from cir_vectorizer.errors import ImageError, ModelError, ServiceError
+from cir_vectorizer.client.names import find_model, pinned
+from cir_vectorizer.errors import ImageError, ServiceError
 from cir_vectorizer.query.takes import Takes
 from cir_vectorizer.query.wire import Composed, Query
 
@@ -26,7 +26,8 @@ class ServedModel:
 
     Args:
         client: connection to the service; not closed here.
-        name: a model, `model/composer`, either with `@fingerprint`, or an alias; the service's default if None.
+        name: a model, `model/composer` or an alias, with `@fingerprint` or `@digest` as in the module `service.names`; the service's
+            default if None.
 
     Raises:
         ModelError: the service has no such model.
@@ -35,7 +36,7 @@ class ServedModel:
 
     def __init__(self, client: Client, name: str | None = None) -> None:
         listed = client.models()
-        entry, composer = _find(listed, name)
+        entry, composer = find_model(listed, name)
         self.name = str(entry["id"])
         self.fingerprint = str(entry["fingerprint"])
         self.former_fingerprint = str(entry.get("former_fingerprint") or "")
@@ -43,8 +44,7 @@ class ServedModel:
         self.precision = str(entry.get("precision") or "float32")
         self.takes = {str(each["name"]): Takes.from_json(each.get("takes", {})) for each in entry.get("composers", ())}
         self.default_composer = composer or str(entry["default_composer"])
-        asked = name or self.name
-        self._asked = asked if "@" in asked else f"{asked}@{self.fingerprint[:12]}"
+        self._asked = pinned(name or self.name, self.fingerprint)
         self._client = client
 
     def compose(self, queries: Sequence[Query]) -> Composed:
@@ -72,24 +72,3 @@ class ServedModel:
 def _blames_picture(error: ServiceError) -> bool:
     """Tell whether the service refused the picture; services up to 0.1.0 say so by the status alone."""
     return error.code == "image" or (error.code == "service" and error.status in _REFUSED_PICTURE)
-
-
-def _find(listed: dict[str, Any], name: str | None) -> tuple[dict[str, Any], str]:
-    """Return the entry of /v1/models for a model's name or alias, and the composer that the name includes, or ""."""
-    entries: list[dict[str, Any]] = listed.get("data", [])
-    if name is None:
-        chosen = next((entry for entry in entries if entry.get("default")), None)
-        if chosen is None:
-            raise ModelError("the service names no default model; check that it is cir-vectorizer")
-        return chosen, ""
-    head, _, composer = name.partition("/")
-    model = head.partition("@")[0]
-    composer = composer.partition("@")[0]
-    aliases: dict[str, str] = listed.get("aliases", {})
-    if model in aliases and not composer:
-        model, _, composer = aliases[model].partition("/")
-    for entry in entries:
-        if entry["id"] == model:
-            return entry, composer
-    served = ", ".join([*(str(entry["id"]) for entry in entries), *aliases])
-    raise ModelError(f"the service has no model {name!r}; give --model with one that it has: {served}")

@@ -25,6 +25,7 @@ from cir_vectorizer.collections.records import (
     Point,
     SyncRecord,
     Vector,
+    picture_cell,
     texts,
     values_at,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "note_former",
     "open_collection",
     "parse_address",
+    "picture_cell",
     "same_collection",
     "same_place",
     "texts",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 from typing_extensions import Self
 
 from cir_vectorizer.collections.addresses import Address
@@ -26,7 +27,8 @@ _T = TypeVar("_T")
 class Note:
     """Note in a collection's metadata: the model that fills it, and the options it was created with.
 
-    `dim` is None in notes that releases up to 0.1.0 wrote in Qdrant.
+    `dim` is None in notes that releases up to 0.1.0 wrote in Qdrant. `picture_column` is set if another program made the
+    collection: the column that names an object's picture.
     """
 
     model: str
@@ -35,6 +37,7 @@ class Note:
     vectorize: Maker = "client"
     indexed: tuple[str, ...] = ()
     precision: str = "float32"
+    picture_column: str | None = None
 
     @classmethod
     def of(cls, model: ModelRecord, options: CreateOptions) -> "Note":
@@ -55,11 +58,15 @@ class Note:
             "server" if found.get("vectorize") == "server" else "client",
             tuple(found.get("indexed") or ()),
             str(found.get("precision") or "float32"),
+            found.get("picture_column"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the note as metadata for the database to store."""
-        return {NOTE_KEY: {**asdict(self), "indexed": list(self.indexed)}}
+        kept = {**asdict(self), "indexed": list(self.indexed)}
+        if self.picture_column is None:
+            del kept["picture_column"]
+        return {NOTE_KEY: kept}
 
     def by(self, model: ModelRecord) -> "Note":
         """Return the same note about another model."""
@@ -139,7 +146,13 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         schema = self._schema
         info, note = self._describe(schema), schema.note
         if note is not None:
-            return replace(info, model=note.model, fingerprint=note.fingerprint, precision=note.precision)
+            return replace(
+                info,
+                model=note.model,
+                fingerprint=note.fingerprint,
+                precision=note.precision,
+                picture_column=note.picture_column,
+            )
         page, _ = self._page(1, None)  # some servers keep no note, but each object has its record
         first = page[0][1] if page else None
         if first is None:
@@ -151,6 +164,10 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
             self._write_note(note.by(model))
             self._known = None
 
+    def adopt(self, model: ModelRecord, picture_column: str) -> None:
+        self._write_note(replace(Note.of(model, CreateOptions()), picture_column=picture_column))
+        self._known = None
+
     def scan(self) -> Iterator[tuple[Id, SyncRecord | None]]:
         after = None
         while True:
@@ -158,6 +175,9 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
             yield from page
             if after is None:
                 return
+
+    def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
+        return {}  # only some databases keep pictures
 
     def beside(self, name: str, options: OpenOptions | None = None) -> Self:
         return type(self)(replace(self.address, collection=name), options or self.options, self._connection)
@@ -197,6 +217,16 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         except CollectionError:
             self._known = None  # the collection may have been replaced
             raise
+
+
+SAMPLE = 32
+"""Vectors whose length is read in a collection that compares by the dot product."""
+
+
+def lengths_of(vectors: Iterable[Any]) -> tuple[float, float] | None:
+    """Return the least and the greatest length of vectors, each (dim,); None if there are none."""
+    found = [float(np.linalg.norm(each)) for each in vectors]
+    return (min(found), max(found)) if found else None
 
 
 def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> str:

@@ -1,17 +1,35 @@
 """The body of `composed(...)`, each plugin's helper for applications: it builds a checked query from its parts.
 
-The plugin reads objects that are named by id, with the database's own client; this module chooses their vectors.
+The plugin reads objects that are named by id, with the database's own client, blocking or not; this module chooses
+their vectors.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from cir_vectorizer.collections.records import Id
 from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.identity import whole_number
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.wire import is_vector, object_reference, read_query, references
+
+if TYPE_CHECKING:
+    from cir_vectorizer.query.wire import Picture
+
+
+class Parts(TypedDict, total=False):
+    """Parts of a query that `composed(...)` of every database takes."""
+
+    image: "Picture | Sequence[Picture] | None"
+    text: str | None
+    negative_text: str | None
+    mask: "Picture | None"
+    template: str | None
+    composer: str | None
+    options: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -27,33 +45,29 @@ class Stored:
     record: Any = None
 
 
-Read = Callable[[list[Id]], Mapping[str, Stored]]
-"""Function that reads objects and returns those that exist, by `str(id)`."""
-
-
 @dataclass(frozen=True)
-class StoredReferences:
-    """Objects of a collection that serve as reference pictures.
+class Place:
+    """The collection whose objects serve as reference pictures.
 
-    Args:
+    Attributes:
         collection: its name.
-        read: reads objects.
         using: name of the vector; None for the only one, or, if there are several, the one called `unnamed`.
         unnamed: the database's name for a vector without a name.
     """
 
     collection: str
-    read: Read
     using: str | None
     unnamed: str = ""
 
-    def get(self, ids: Sequence[Id]) -> tuple[list[dict[str, Any]], str | None]:
+    def references(self, ids: Sequence[Id], found: Mapping[str, Stored]) -> tuple[list[dict[str, Any]], str | None]:
         """Return a reference for each id, and the fingerprint of the backbone that made them if sync recorded it.
+
+        Args:
+            found: the objects that exist, by `str(id)`.
 
         Raises:
             CollectionError: an object is missing or has no such vector.
         """
-        found = self.read(list(ids))
         made, fingerprint = [], None
         for id_ in ids:
             stored = found.get(str(id_))
@@ -77,28 +91,57 @@ class StoredReferences:
         return list(dense[name])
 
 
-def compose_query(
-    image: Any, image_id: Any, stored: StoredReferences | None, needs: str, **parts: Any
-) -> tuple[ComposedQuery, str | None]:
-    """Return an application's query, checked, and the fingerprint of the backbone that made its stored references.
+@dataclass(frozen=True)
+class Asked:
+    """An application's query, before the objects that it names by id are read.
 
-    Args:
-        image: one picture, or several.
-        image_id: one id, several, or None.
-        stored: the collection's objects; None if the application named no collection.
-        needs: the arguments of `composed` that name the collection, for the error.
+    Attributes:
+        pictures: pictures that are given as such.
+        ids: ids of objects that serve as further pictures.
+        place: the collection of those objects; None if the application named none.
         parts: the other fields of `ComposedQuery`.
-
-    Raises:
-        QueryError: names the field at fault and the fix.
-        ImageError: a file cannot be read, or a string is neither base64 nor a URL.
-        CollectionError: an object is missing or has no such vector.
     """
-    pictures, fingerprint = references(image), None
-    if image_id is not None:
-        if stored is None:
+
+    pictures: Sequence[Any]
+    ids: list[Id]
+    place: Place | None
+    parts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, image: Any, image_id: Any, place: Place | None, needs: str, **parts: Any) -> "Asked":
+        """Return the query of an application.
+
+        Args:
+            image: one picture, or several.
+            image_id: one id, several, or None.
+            needs: the arguments of `composed` that name the collection, for the error.
+
+        Raises:
+            QueryError: there is an id, and no collection.
+        """
+        if image_id is None:
+            return cls(references(image), [], place, parts)
+        if place is None:
             raise QueryError("image_id", f"needs the collection that holds the object; give {needs} too")
-        ids = [image_id] if isinstance(image_id, str | int | UUID) else list(image_id)
-        found, fingerprint = stored.get([str(id_) if isinstance(id_, UUID) else id_ for id_ in ids])
-        pictures += found
-    return read_query({"image": pictures or None, **parts}), fingerprint
+        ids = [image_id] if isinstance(image_id, str | Real | UUID) else list(image_id)
+        return cls(references(image), [_whole(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids], place, parts)
+
+    def query(self, found: Mapping[str, Stored]) -> tuple[ComposedQuery, str | None]:
+        """Return the query, checked, and the fingerprint of the backbone that made its stored references.
+
+        Args:
+            found: the objects that exist, by `str(id)`.
+
+        Raises:
+            QueryError: names the field at fault and the fix.
+            ImageError: a file cannot be read, or a string is neither base64 nor a URL.
+            CollectionError: an object is missing or has no such vector.
+        """
+        made, fingerprint = self.place.references(self.ids, found) if self.place is not None else ([], None)
+        return read_query({"image": [*self.pictures, *made] or None, **self.parts}), fingerprint
+
+
+def _whole(id_: Any) -> Id:
+    """Return an id with a whole number in any spelling as a number."""
+    number = whole_number(id_)
+    return id_ if number is None else number

@@ -157,7 +157,8 @@ def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = 
     if info.fingerprint is None and info.count:
         raise CollectionError(
             f"{collection.address} holds {info.count:,} objects that cir-vectorizer did not put there, and nothing "
-            "says which model made their vectors; sync into a new collection (searching this one works as it is)"
+            "says which model made their vectors; run cir-vectorizer doctor --adopt with that model, or sync into a new "
+            "collection (searching this one works as it is)"
         )
     return info
 
@@ -187,9 +188,10 @@ def _check(address: Address, info: Info, model: ModelRecord) -> None:
         raise BackboneMismatch(
             f"{address} has vectors of {info.dim} numbers (made by {maker}), and {model} makes {model.dim}; {remedy}"
         )
-    if info.distance != "cosine":
+    if not info.compares_by_cosine:
         raise CollectionError(
-            f"{address} compares by {info.distance}, and {model} needs cosine; name another collection"
+            f"{address} compares by {info.why_not_cosine}, and {model} needs cosine (or dot, with vectors of length 1); "
+            "name another collection"
         )
     if info.fingerprint is not None and not model.made(info.fingerprint):
         raise BackboneMismatch(

@@ -16,13 +16,15 @@ class OpenOptions:
 
     `using` names one of an object's vectors; None means its only one. `tenant` is a tenant of a Weaviate collection.
     `grpc` has Qdrant's client speak gRPC instead of REST (Weaviate needs both); `grpc_port` is the port for gRPC, None
-    for the database's usual one.
+    for the database's usual one. `picture_column` names the pictures of objects that sync did not write: a column with
+    a URL or a path.
     """
 
     using: str | None = None
     tenant: str | None = None
     grpc: bool = False
     grpc_port: int | None = None
+    picture_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Ask:
         exact: compare with every object instead of using the index.
         model: model that composes a ComposedQuery, as the container lists it; None for the model that the collection
             was created for. Weaviate ignores this: there the container's address selects the model.
+        without: ids of objects to leave out.
     """
 
     limit: int = 10
@@ -64,6 +67,7 @@ class Ask:
     group_by: str | None = None
     exact: bool = False
     model: str | None = None
+    without: tuple[Id, ...] = ()
 
 
 class Collection(Protocol):
@@ -96,6 +100,13 @@ class Collection(Protocol):
     def remember(self, model: ModelRecord) -> None:
         """Note another model, if the database can keep a note; objects are not changed."""
 
+    def adopt(self, model: ModelRecord, picture_column: str) -> None:
+        """Note the model in a collection that another program made, if the database can keep a note.
+
+        Args:
+            picture_column: the column that names an object's picture.
+        """
+
     def upsert(self, points: Sequence[Point]) -> None:
         """Write objects, replacing those with the same ids; on return they survive a crash of this process.
 
@@ -111,6 +122,9 @@ class Collection(Protocol):
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
         """Return the objects with these ids that exist, in any order; vectors have length 1, pictures are left out."""
+
+    def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
+        """Return the pictures, in base64, that objects hold in a column of `Info.pictures`; others are left out."""
 
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
         """Return the nearest objects that meet every condition, nearest first.
@@ -128,6 +142,13 @@ class Collection(Protocol):
         """Replace the whole payload of objects by id; vectors and pictures stay.
 
         Ids that do not exist are skipped.
+
+        Raises:
+            PartialWriteError: as for `upsert`.
+        """
+
+    def merge(self, points: Sequence[Point]) -> None:
+        """Replace the vector (unless it is None) and the given columns of existing objects; the rest of them stays.
 
         Raises:
             PartialWriteError: as for `upsert`.

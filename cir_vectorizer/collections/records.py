@@ -8,11 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.query.filters import parse_column
+
 RECORD_KEY = "_cir"
 """Key of sync's record in an object's payload; every other key is one of the user's columns."""
 
 Id = str | int
 """An object's id: sync makes UUIDs as text; collections of other programs may hold numbers."""
+
+LENGTH_TOLERANCE = 0.01
+"""Largest distance from 1 of the length of a unit vector; vectors may be stored in half precision."""
 
 Vector = npt.NDArray[np.float32]
 Payload = dict[str, Any]
@@ -93,8 +99,30 @@ class Info:
     """True if vectors were made from pictures and texts together; such a vector cannot be a reference picture."""
     vectorize: Maker = "client"
     """"server" if the server is set up to have the container make vectors and compose queries."""
+    container: str | None = None
+    """Address of the container, if the collection itself names it; else the server's configuration does."""
     precision: str = "float32"
     """Precision of the weights with which the noted model made the collection."""
+    pictures: tuple[str, ...] = ()
+    """Names of the columns that hold the pictures themselves, those from which the server makes vectors first."""
+    picture_column: str | None = None
+    """Column that names the picture of objects that another program made; set if the collection was adopted."""
+    lengths: tuple[float, float] | None = None
+    """Least and greatest length among some of the vectors, read only if the distance is "dot"."""
+
+    @property
+    def compares_by_cosine(self) -> bool:
+        """True if the distance is cosine, or the dot product of vectors of length 1, which is the same."""
+        if self.distance == "dot" and self.lengths is not None:
+            return all(abs(length - 1) < LENGTH_TOLERANCE for length in self.lengths)
+        return self.distance == "cosine"
+
+    @property
+    def why_not_cosine(self) -> str:
+        """The distance, for the middle of a sentence, with the vectors' lengths if they are why it is not cosine."""
+        if self.lengths is None:
+            return self.distance
+        return f"{self.distance} vectors of length {self.lengths[0]:.3g} to {self.lengths[1]:.3g}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +132,8 @@ class SyncRecord:
     `norm` is the length of the picture's embedding before it was normalised; it is None if the container made the
     vector for the database's server, since the container only returns unit vectors. `columns` is a digest of the
     user's columns: databases may change values, so the stored columns cannot be compared directly. `owner` is a digest
-    of the name of the source that wrote the object; it is empty if no source was recorded.
+    of the name of the source that wrote the object; it is empty if no source was recorded. `source_id` is set for objects
+    that another program made and a source took over: the id that the source gives to the picture.
     """
 
     path: str
@@ -115,6 +144,7 @@ class SyncRecord:
     fingerprint: str
     columns: str
     owner: str = ""
+    source_id: str = ""
 
     @classmethod
     def read(cls, payload: Mapping[str, Any] | None) -> Self | None:
@@ -127,14 +157,18 @@ class SyncRecord:
             return None
         values = {name: found[name] for name in _REQUIRED}
         columns, _, owner = str(values["columns"]).partition(".")
-        return cls(**{**values, "columns": columns, "owner": found.get("owner", owner)})
+        owner, source_id = found.get("owner", owner), str(found.get("source_id", ""))
+        return cls(**{**values, "columns": columns, "owner": owner, "source_id": source_id})
 
     def join(self, columns: Mapping[str, Any]) -> Payload:
         """Return an object's payload: the user's columns and this record."""
-        return {**columns, RECORD_KEY: asdict(self)}
+        kept = asdict(self)
+        if not self.source_id:
+            del kept["source_id"]
+        return {**columns, RECORD_KEY: kept}
 
 
-_REQUIRED = tuple(each.name for each in fields(SyncRecord) if each.name != "owner")
+_REQUIRED = tuple(each.name for each in fields(SyncRecord) if each.name not in ("owner", "source_id"))
 
 
 @dataclass(frozen=True)
@@ -180,6 +214,19 @@ def _texts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _texts_in(each)
+
+
+def picture_cell(payload: Mapping[str, Any], column: str) -> Any:
+    """Return the value of a column, or the first entry of its list; None if it is missing.
+
+    Args:
+        column: the column's key as it is, or written as in a filter (`image.url` for a nested one).
+    """
+    try:
+        path = (column,) if column in payload else parse_column(column)
+    except QueryError:  # a key that filters write in quotes, and that this object lacks
+        return None
+    return next(iter(values_at(payload, path)), None)
 
 
 def values_at(payload: Mapping[str, Any], column: tuple[str, ...]) -> list[Any]:

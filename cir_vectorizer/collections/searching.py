@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cir_vectorizer.collections import Ask, Collection, Hit, Info, ModelRecord, Vector, check
-from cir_vectorizer.collections.stored import resolve_refs
+from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
+from cir_vectorizer.collections.stored import read_id, resolve_refs
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_pictures
 from cir_vectorizer.query.filters import Filter, parse_column, parse_filter
@@ -36,6 +36,9 @@ MAX_RESULTS = 10_000
 class Search:
     """A search of a collection. `like` and `unlike` are pictures; `hybrid` also searches for the words of the text.
 
+    Objects that any picture is named by are left out of the hits, unless `include_reference` is set; `resolved` notes
+    their ids in `without`.
+
     Raises:
         QueryError: names the field at fault and the fix.
     """
@@ -48,6 +51,8 @@ class Search:
     offset: int = 0
     hybrid: bool = False
     group_by: str | None = None
+    include_reference: bool = False
+    without: tuple[Id, ...] = ()
 
     def __post_init__(self) -> None:
         if self.query is None and not self.like:
@@ -102,7 +107,7 @@ class Search:
         return any(ref.id is not None for ref in (*own, *self.like, *self.unlike))
 
     def resolved(self, collection: Collection, info: Info | None = None) -> "Search":
-        """Return the same search with vectors in place of ids; see `stored.resolve_refs`."""
+        """Return the same search with vectors in place of ids, which it leaves out of the hits; see `resolve_refs`."""
         if not self.ids:
             return self
         named = {f"image.{i}": ref for i, ref in enumerate(self.query.image)} if self.query else {}
@@ -114,7 +119,9 @@ class Search:
             return tuple(ref for name, ref in found.items() if name.startswith(f"{field}."))
 
         query = self.query.model_copy(update={"image": of("image")}) if self.query else None
-        return replace(self, query=query, like=of("like"), unlike=of("unlike"))
+        ids = {read_id(ref.id, field): None for field, ref in named.items() if ref.id is not None}
+        without = () if self.include_reference else tuple(ids)
+        return replace(self, query=query, like=of("like"), unlike=of("unlike"), without=without)
 
     def parts(self, vectorizer: "Vectorizer | ServedModel") -> dict[str, ComposedQuery]:
         """Return the queries whose unit vectors `blend` takes, in that order, by the name of their field.
@@ -169,6 +176,7 @@ class Search:
             offset=self.offset,
             text=self.words if self.hybrid else None,
             group_by=self.group_by,
+            without=self.without,
         )
         return collection.search(vector, asked)
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from cir_vectorizer.collections import Collection, Id, Info, Point, SyncRecord
 from cir_vectorizer.errors import CollectionError, QueryError
+from cir_vectorizer.identity import lost_digits, whole_number
 from cir_vectorizer.query import ComposedQuery, ImageRef
 
 
@@ -52,20 +53,24 @@ def resolve_refs(refs: Mapping[str, ImageRef], collection: Collection, info: Inf
     }
 
 
-def read_id(text: Id, field: str) -> Id:
-    """Return an id as databases store it: a number, or a UUID in lower case.
+def read_id(text: Id | float, field: str) -> Id:
+    """Return an id as databases store it: a number, or a UUID in lower case; 101.0 and " 101 " are the number 101.
 
     Raises:
         QueryError: the text is neither.
     """
     if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= 20:
         text = int(text)
+    elif lost_digits(text):
+        raise QueryError(field, f"is {text}, a number that may have lost its last digits; give the id as text")
+    elif (number := whole_number(text)) is not None:
+        text = number
     try:
         if isinstance(text, int):
             if 0 <= text < 2**64:
                 return text
             raise ValueError("no database has such a number")
-        return str(UUID(text))
+        return str(UUID(str(text)))
     except ValueError as error:
         text = str(text)
         shown = repr(text if len(text) <= 80 else f"{text[:79]}…")

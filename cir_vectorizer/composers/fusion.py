@@ -73,6 +73,8 @@ def prepare(composer: Composer, query: ComposedQuery, defaults: Options | None =
         QueryError: as `Composer.prepare`.
     """
     asked = query.options
+    if defaults is not None and (query.wordless or not query.image):
+        defaults = defaults.without_balance()  # a default weight of 0 would leave nothing of the only side
     options = asked if defaults is None else asked.over(defaults)
     fusion = options.fusion if query.image and composer.takes.fuses else None
     keep = options.keep if query.image and "keep" in composer.takes.options else None

@@ -1,15 +1,18 @@
 """Checks of the container from this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 
 from cir_vectorizer.client import Client, Patience
 from cir_vectorizer.collections import ModelRecord
 from cir_vectorizer.doctor.findings import Finding
 from cir_vectorizer.doctor.servers import TIMEOUT_S
 from cir_vectorizer.errors import ServiceError
+from cir_vectorizer.query import ComposedQuery
 
 
 class Container:
@@ -20,12 +23,20 @@ class Container:
     """
 
     def __init__(self, url: str, key: str | None, model: ModelRecord) -> None:
+        bare = httpx.URL(url).copy_with(userinfo=b"") if "://" in url else None
+        if bare is not None and bare.path.strip("/"):
+            raise ServiceError(
+                f"{bare} has a path, and the container's address has none; give {bare.copy_with(raw_path=b'')}"
+            )
         self.client = Client(url, api_key=key, timeout=TIMEOUT_S, patience=Patience(retries=0))
         self.model = model
         self.served: ModelRecord | None = None
         """The model with the wanted backbone, under the container's name for it."""
-        bare = httpx.URL(url).copy_with(userinfo=b"")
         self._url = str(bare).rstrip("/")
+
+    def compose(self, queries: Sequence[ComposedQuery]) -> npt.NDArray[np.float32]:
+        """Return the unit vectors, (n, dim), that the container makes of queries with the wanted backbone."""
+        return self.client.compose(queries, model=str(self.served)).vectors
 
     def findings(self) -> Iterator[Finding]:
         """Check that the container is ready, accepts the key, and serves the model's backbone."""
@@ -43,7 +54,7 @@ class Container:
         if not answer.is_success:
             sentence = (
                 f"{self._url} is not a container of cir-vectorizer (it answers with status {answer.status_code}); correct "
-                "--service, which has no path"
+                "--service"
             )
             yield Finding("service", "problem", sentence)
             return

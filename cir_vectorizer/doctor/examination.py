@@ -3,17 +3,17 @@
 import itertools
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from cir_vectorizer.collections import (
     Ask,
     Collection,
     CreateOptions,
-    Database,
     Info,
     ModelRecord,
     Point,
@@ -25,15 +25,14 @@ from cir_vectorizer.collections import (
 from cir_vectorizer.doctor.container import Container
 from cir_vectorizer.doctor.findings import Finding
 from cir_vectorizer.doctor.servers import version_finding, version_of
-from cir_vectorizer.errors import CollectionError, ServiceError
+from cir_vectorizer.doctor.wiring import Compose, Wiring
+from cir_vectorizer.errors import CollectionError, MissingExtraError
 from cir_vectorizer.query import ComposedQuery
 
 SAMPLE = 1000
 """Most objects whose records are checked."""
 NORM_FACTOR = 1.5
 """Largest accepted ratio between a catalog's mean norm and the model's; even catalogs of one kind of thing stay below."""
-PROBE = "a picture"
-"""Text that the container embeds as a test."""
 
 
 class Examination:
@@ -93,14 +92,15 @@ class Examination:
             yield Finding("vector size", "problem", sentence)
         else:
             yield Finding("vector size", "ok", f"{info.dim} numbers, as {model} makes")
-        if info.distance != "cosine":
+        if not info.compares_by_cosine:
             sentence = (
-                f"{where} compares by {info.distance}, and {model} needs cosine; make another collection with cosine, "
+                f"{where} compares by {info.why_not_cosine}, and {model} needs cosine; make another collection with cosine, "
                 "which sync does"
             )
             yield Finding("distance", "problem", sentence)
         else:
-            yield Finding("distance", "ok", "cosine")
+            same = "" if info.distance == "cosine" else ", of vectors of length 1, which is cosine"
+            yield Finding("distance", "ok", f"{info.distance}{same}")
         yield self._backbone(info)
         if info.blends_text:
             sentence = (
@@ -122,9 +122,11 @@ class Examination:
             return Finding(
                 "backbone", "ok", "no model is recorded yet; sync records its own in a collection that it makes"
             )
+        if info.vectorize == "server":
+            return Finding("backbone", "ok", "the server has its container make the vectors; see wiring")
         sentence = (
-            f"another program filled {self.address}, so nothing says which backbone made its vectors; search it only "
-            f"if it was {self.model}, or sync into a new collection"
+            f"another program filled {self.address}, so nothing says which backbone made its vectors; if it was "
+            f"{self.model}, run this with --adopt, which verifies and notes it; else sync into a new collection"
         )
         return Finding("backbone", "warning", sentence)
 
@@ -143,7 +145,7 @@ class Examination:
                 "again over their source"
             )
             yield Finding("records", "problem", sentence)
-        yield _norms(len(records), ours, mean_norm, info.vectorize == "server")
+        yield _norms(len(records), ours, mean_norm, info)
 
     def round_trip(self) -> Iterator[Finding]:
         """Write, read, find and remove an object in a collection beside this one."""
@@ -158,46 +160,39 @@ class Examination:
         else:
             yield Finding("round trip", "problem", f"an object beside the collection: {wrong}")
 
-    def wiring(self, container: Container | None) -> Iterator[Finding]:
-        """Check that the database itself reaches the container."""
+    def wiring(self, container: Container | None, compose: Compose | None) -> Iterator[Finding]:
+        """Check that the database itself reaches the container and gets the right vectors.
+
+        Args:
+            compose: makes the model's vectors if no container does; None if the model cannot run here.
+        """
         if self.server is None:
             return
-        if self.info is not None and self.info.vectorize == "server":
-            try:
-                self.collection.search(ComposedQuery(text=PROBE), Ask(1))
-            except CollectionError as error:
-                yield Finding(
-                    "wiring", "problem", f"{self.server.name} does not get vectors from the container: {error}"
-                )
-            else:
-                yield Finding(
-                    "wiring", "ok", f"{self.server.name} had its container compose a query for the collection"
-                )
-            return
-        if container is None:
+        by_server = self.info is not None and self.info.vectorize == "server"
+        if container is None and not by_server:
             sentence = "vectors and queries are made outside the server; give --service to check a container too"
             yield Finding("wiring", "ok", sentence)
             return
-        if container.served is None:
+        served, source = None, "--service"
+        if container is not None and (served := container.served) is not None:
+            compose = container.compose
+        elif not by_server:
             return
-        yield self._reached(container, container.served, self.server)
+        else:
+            source = f"--model {self.model.name}"
+        if compose is None:
+            compose = _uncomparable
+        check = Wiring(
+            self.server, self._scratch, lambda number, vector: _point(vector, self.model, number), compose, source
+        )
+        if self.info is not None and by_server:
+            yield check.of_collection(self.collection, self.info, served or self._noted(self.info))
+        elif served is not None:
+            yield check.of_server(served)
 
-    def _reached(self, container: Container, served: ModelRecord, server: Database) -> Finding:
-        """Check that a text's vector from --service is found by the same text when the server asks its container."""
-        try:
-            vector = container.client.embed_texts([PROBE], model=str(served))[0]
-            with self._scratch(served, CreateOptions(vectorize="server")) as scratch:
-                scratch.upsert([_point(vector, self.model)])
-                hits = scratch.search(ComposedQuery(text=PROBE), Ask(1))
-        except (CollectionError, ServiceError) as error:
-            return Finding("wiring", "problem", f"{server.name} does not get vectors from the container: {error}")
-        if not hits or hits[0].score < 0.999:
-            sentence = (
-                f"{server.name} asks a container that gives other vectors than --service; correct {server.container_setting} of its "
-                "server, or --service"
-            )
-            return Finding("wiring", "problem", sentence)
-        return Finding("wiring", "ok", f"{server.name} reaches the container and gets the vectors that --service gives")
+    def _noted(self, info: Info) -> ModelRecord:
+        """Return the model under the name that the collection notes, by which its server asks for it."""
+        return self.model if info.model is None else ModelRecord(info.model, self.model.fingerprint, self.model.dim)
 
     @contextmanager
     def _scratch(self, model: ModelRecord, options: CreateOptions) -> Iterator[Collection]:
@@ -227,11 +222,11 @@ class Examination:
                     scratch.close()
 
 
-def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server: bool) -> Finding:
+def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, info: Info) -> Finding:
     if not seen:
         return Finding("norms", "ok", "there are no objects yet")
     norms = [record.norm for record in ours if record.norm is not None]
-    if by_server and not norms:
+    if info.vectorize == "server" and not norms:
         sentence = "the container makes the vectors, which have norm 1; for references the model's mean norm is used"
         return Finding("norms", "ok", sentence)
     bad = sum(not (np.isfinite(norm) and norm > 0) for norm in norms)
@@ -241,9 +236,12 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server
         )
         return Finding("norms", "problem", sentence)
     if len(norms) < seen:
+        foreign = info.fingerprint is None or info.picture_column is not None
+        remedy = "sync their source with --take-over" if foreign else "sync their source"
         sentence = (
             f"{seen - len(norms):,} of {seen:,} objects have none, so the model's mean norm is used when they are references, "
-            "which blurs composed queries a little; sync their source to record theirs"
+            f"which blurs composed queries a little; {'adopt it, and ' if info.fingerprint is None else ''}{remedy} to record "
+            "theirs"
         )
         return Finding("norms", "warning", sentence)
     mean = float(np.mean(norms))
@@ -257,9 +255,13 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, by_server
     return Finding("norms", "ok", f"all {seen:,} objects have one; the mean is {mean:.2f}{known}")
 
 
-def _point(vector: Vector, model: ModelRecord) -> Point:
+def _uncomparable(_: Sequence[ComposedQuery]) -> npt.NDArray[np.float32]:
+    raise MissingExtraError("no model can run here; give --service, or install the extra models")
+
+
+def _point(vector: Vector, model: ModelRecord, number: int = 0) -> Point:
     record = SyncRecord("doctor", 1, 1, "00", 1.5, model.fingerprint, "")
-    return Point(str(uuid.UUID(int=1)), vector, record.join({"word": "doctor"}))
+    return Point(str(uuid.UUID(int=number + 1)), vector, record.join({"word": "doctor"}))
 
 
 def _there_and_back(scratch: Collection, vector: Vector, model: ModelRecord) -> str | None:

@@ -36,6 +36,11 @@ class Estimate:
     high: float
     p: float | None = None
 
+    @property
+    def clear(self) -> bool:
+        """True for a difference that is not by chance: its interval leaves out 0, and its p, if it has one, is below 0.05."""
+        return not self.low <= 0 <= self.high and (self.p is None or self.p < 0.05)
+
 
 def top(scores: npt.NDArray[np.floating[Any]], count: int) -> npt.NDArray[np.intp]:
     """Return the columns of the `count` highest scores of each row, the highest first; of equal ones the first column first.

@@ -57,7 +57,7 @@ def verdict(comparison: Comparison, lower_is_better: Sequence[str] = ()) -> str:
     found = comparison.differences[name]
     numbers = f"95 % interval {interval(found, sign=True)}" + (f", {chance(found.p)}" if found.p is not None else "")
     row, other = comparison.row, comparison.other
-    if found.low <= 0 <= found.high:
+    if not found.clear:
         difference = percent(found.value, sign=True)
         return f"On {name}, {row} and {other} cannot be told apart: {difference} points ({numbers})."
     better = (found.value > 0) != (name in lower_is_better)

@@ -11,7 +11,14 @@ from cir_vectorizer import extras
 if TYPE_CHECKING:
     from cir_vectorizer.composers.kinds import composer_kinds
     from cir_vectorizer.models.folder import load
-    from cir_vectorizer.models.record import FolderRecord, describe, folder_of, has_record, read_record
+    from cir_vectorizer.models.record import (
+        FolderRecord,
+        check_nothing_lost,
+        describe,
+        folder_of,
+        has_record,
+        read_record,
+    )
     from cir_vectorizer.models.vectorizer import Vectorizer
     from cir_vectorizer.models.work import Work
     from cir_vectorizer.models.writing import import_checkpoint, pull, save, set_defaults, text_encoder_record
@@ -22,6 +29,7 @@ __all__ = [
     "FolderRecord",
     "Vectorizer",
     "Work",
+    "check_nothing_lost",
     "composer_kinds",
     "describe",
     "folder_of",
@@ -38,7 +46,9 @@ __all__ = [
 _ROOM = "cir_vectorizer.models"
 _LIGHT = {
     "Composed": "cir_vectorizer.query.wire",
-    **dict.fromkeys(("FolderRecord", "describe", "folder_of", "has_record", "read_record"), f"{_ROOM}.record"),
+    **dict.fromkeys(
+        ("FolderRecord", "check_nothing_lost", "describe", "folder_of", "has_record", "read_record"), f"{_ROOM}.record"
+    ),
 }
 _WITH_TORCH = {
     "composer_kinds": "cir_vectorizer.composers.kinds",

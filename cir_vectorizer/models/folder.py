@@ -127,4 +127,11 @@ def _assemble(
             composers[kind] = cls.load({}, folder, backbone)
     for composer, options in defaults.items():
         check_defaults(folder, composer, options, {each: composers[each].takes for each in composers})
-    return Vectorizer(name, backbone, composers, default, defaults=defaults)
+    return Vectorizer(
+        name,
+        backbone,
+        composers,
+        default,
+        defaults=defaults,
+        records={kind: records.get(kind, {}) for kind in composers},
+    )

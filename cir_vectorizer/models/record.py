@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cir_vectorizer.backbones import BackboneSpec
 from cir_vectorizer.collections import ModelRecord
+from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ModelError, first_line
 from cir_vectorizer.models import published
 from cir_vectorizer.query import Options
@@ -23,6 +24,8 @@ from cir_vectorizer.query.validation import first_invalid_field
 if TYPE_CHECKING:
     from cir_vectorizer.backbones import Backbone
 
+_INCIDENTAL = ("file", "source", "training")
+"""Keys of a composer's record that change no vector."""
 _DEFAULTS: TypeAdapter[dict[str, Options]] = TypeAdapter(dict[str, Options])
 FILE = "model.json"
 FORMAT = 4
@@ -84,6 +87,39 @@ def folder_of(name: str) -> Path:
 def has_record(folder: Path) -> bool:
     """Tell whether a folder is a model folder of ours."""
     return (folder / FILE).is_file()
+
+
+def check_nothing_lost(folder: Path, composer: str, beside: Path, state: str | None = None) -> None:
+    """Check that a composer can be written into a folder without the loss of a composer that is there.
+
+    Args:
+        beside: the model folder, perhaps `folder` itself, whose other composers are written into `folder` too.
+        state: name of the file from which a training of the composer is resumed.
+
+    Raises:
+        ModelError: a composer of the folder would be replaced or left out.
+    """
+    if not has_record(folder):
+        return
+    there = read_folder(folder)
+    other = read_folder(beside) if has_record(beside) else None
+    same = other and (other.fingerprint, other.text_fingerprint) == (there.fingerprint, there.text_fingerprint)
+    kept = other.composers if other and same else {}
+    lost = [
+        name
+        for name, entry in there.composers.items()
+        if name == composer or entry["sha256"] != kept.get(name, {}).get("sha256")
+    ]
+    if not lost:
+        return
+    complete = there.composers[lost[0]].get("training", {}).get("complete", True)
+    resumable = composer in lost and state is not None and (folder / state).is_file()
+    raise ModelError(
+        f"{folder} already holds {'a finished' if complete else 'an unfinished'} {' and '.join(lost)} over backbone "
+        f"{there.backbone}, which would be lost; name another --out, or "
+        + ("go on with its training by --resume, or " if resumable else "")
+        + "replace it with --overwrite"
+    )
 
 
 def describe(name: str) -> FolderRecord:
@@ -202,6 +238,26 @@ def check_defaults(folder: Path, composer: str, options: Options, takes: Mapping
             f"{folder / FILE}: defaults.{composer}.{unknown[0]}: {composer!r} takes no such option; it takes "
             f"{', '.join(known) or 'none'}"
         )
+
+
+def composer_digest(name: str, entry: Mapping[str, Any], defaults: Options) -> str:
+    """Return the digest of all that tells a composer from another one over the same backbone (hex).
+
+    It covers the composer's kind, its default options, and its record in model.json with the SHA-256 of the weights; not
+    the name of the file and how it was trained. No file is read.
+
+    Args:
+        name: the composer's name.
+        entry: its record in model.json; empty if it has no weights.
+    """
+    known = {"kind": name} | {key: value for key, value in entry.items() if key not in _INCIDENTAL}
+    if text := known.get("text_backbone"):
+        known["text_backbone"] = text.get("fingerprint") or text
+    return PartsDigest("cir-vectorizer composer 1", _sorted_json(known), _sorted_json(defaults.to_json())).hexdigest()
+
+
+def _sorted_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def spec_record(spec: BackboneSpec) -> dict[str, Any]:

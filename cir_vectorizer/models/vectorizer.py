@@ -5,7 +5,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,21 @@ from cir_vectorizer.composers import Composer, fusion
 from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.errors import CirError, ImageError, QueryError
+from cir_vectorizer.models.record import composer_digest
 from cir_vectorizer.models.work import PICTURE, TEXT, EncodedPicture, Work, composer_stage
-from cir_vectorizer.pictures.images import open_image, read_reference
+from cir_vectorizer.pictures.images import load_reference, open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
 from cir_vectorizer.query import ComposedQuery, ImageRef, Options
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits
 from cir_vectorizer.query.takes import Takes
-from cir_vectorizer.query.wire import Composed
+from cir_vectorizer.query.wire import Composed, read_query
+
+if TYPE_CHECKING:
+    from cir_vectorizer.query.wire import Picture
 
 Vectors = npt.NDArray[np.float32]
+_PICTURES_AT_ONCE = 64
+"""Pictures of `embed_images` whose pixels are in memory at once."""
 
 
 class Vectorizer:
@@ -39,6 +45,7 @@ class Vectorizer:
         default_composer: runs queries that name none.
         limits: limits on the pictures that are accepted.
         defaults: for composers, the options that queries get where they give none.
+        records: for composers of a model folder, their records in model.json; empty for those without weights.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class Vectorizer:
         default_composer: str,
         limits: Limits = DEFAULT_LIMITS,
         defaults: Mapping[str, Options] | None = None,
+        records: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.name = name
         self.backbone = backbone
@@ -56,6 +64,7 @@ class Vectorizer:
         self.default_composer = default_composer
         self.limits = limits
         self.defaults = dict(defaults or {})
+        self._records = dict(records or {})
         self._image_only = ImageOnly(backbone)
         self._text_only = TextOnly(backbone)
 
@@ -93,9 +102,22 @@ class Vectorizer:
         """(n, 3, height, width) -> (n, dim) **unnormalised** picture embeddings."""
         return _to_numpy(self.backbone.encode_images(pixels))
 
-    def embed_images(self, images: Sequence[Image.Image]) -> Vectors:
-        """RGB pictures -> (n, dim) unnormalised embeddings."""
-        return self.embed_pixels(torch.stack([self.preprocess(image) for image in images]))
+    def embed_images(self, images: "Sequence[Picture]") -> Vectors:
+        """Pictures -> (n, dim) unnormalised embeddings, some pictures at a time.
+
+        Args:
+            images: files (`pathlib.Path`), encoded bytes, base64, or PIL images, which are taken as RGB and upright.
+
+        Raises:
+            ImageError, QueryError: the picture at `index` is refused.
+        """
+        parts = [np.zeros((0, self.dim), np.float32)]
+        for start in range(0, len(images), _PICTURES_AT_ONCE):
+            pixels = []
+            for i, image in enumerate(images[start : start + _PICTURES_AT_ONCE], start):
+                pixels.append(self.preprocess(image if isinstance(image, Image.Image) else self._open(image, i)))
+            parts.append(self.embed_pixels(torch.stack(pixels)))
+        return np.concatenate(parts)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -121,9 +143,29 @@ class Vectorizer:
         return {name: composer.takes.with_fusion() for name, composer in self.composers.items()}
 
     @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each composer that came from a model folder (hex), by name; see `composer_digest`."""
+        return {
+            name: composer_digest(name, record, self.defaults.get(name, Options()))
+            for name, record in self._records.items()
+        }
+
+    @property
     def stages(self) -> Mapping[str, Composer]:
         """Composers by stage: the one for plain texts, and the model's own."""
         return {TEXT: self._text_only, **{composer_stage(name): each for name, each in self.composers.items()}}
+
+    def composer(self, name: str) -> Composer:
+        """Return a composer.
+
+        Raises:
+            QueryError: the model has none of this name.
+        """
+        if name not in self.composers:
+            raise QueryError(
+                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
+            )
+        return self.composers[name]
 
     def plan(self, query: ComposedQuery | Mapping[str, Any] | str, allow_paths: bool = False) -> Work:
         """Check a query, tokenise its texts and read its pictures' bytes, all on the host; safe on threads.
@@ -141,7 +183,7 @@ class Vectorizer:
         if query.plain:
             return self.plan_text(query.text or "")
         name = query.composer or self.default_composer
-        composer = self._composer(name)
+        composer = self.composer(name)
         self._check_fit(composer, query)
         plan = fusion.prepare(composer, query, self.defaults.get(name))
         if query.mask is not None:
@@ -252,7 +294,7 @@ class Vectorizer:
         """
         if not embeddings:
             return []
-        composer = work.composer if work.composer_name else self._composer(self.default_composer)
+        composer = work.composer if work.composer_name else self.composer(self.default_composer)
         return composer.explain(torch.from_numpy(np.stack(embeddings)), words)
 
     def decode(self, picture: EncodedPicture) -> Tensor:
@@ -265,12 +307,12 @@ class Vectorizer:
             raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
         return self.pixels(open_image(picture.data, self.limits), picture.mask)
 
-    def _composer(self, name: str) -> Composer:
-        if name not in self.composers:
-            raise QueryError(
-                "composer", f"model {self.name!r} has no composer {name!r}; it has {', '.join(self.composers)}"
-            )
-        return self.composers[name]
+    def _open(self, image: "Picture", position: int) -> Image.Image:
+        try:
+            (ref,) = read_query({"image": image}).image
+            return load_reference(ref, self.limits, allow_paths=True)
+        except CirError as error:
+            raise error.within("images", position) from error.__cause__
 
     def _check_fit(self, composer: Composer, query: ComposedQuery) -> None:
         takes, kind = composer.takes, type(composer).__name__

@@ -22,6 +22,7 @@ from cir_vectorizer.models.record import (
     FILE,
     FORMAT,
     check_defaults,
+    check_nothing_lost,
     describe,
     folder_of,
     has_record,
@@ -102,12 +103,7 @@ def set_defaults(model: str | Path, composer: str, options: Options | Mapping[st
     Raises:
         ModelError: the model is built in, has no such composer or no folder, or the composer does not take an option.
     """
-    if folder_of(str(model)).resolve() in [folder_of(name).resolve() for name in published.names()]:
-        raise ModelError(
-            f"model {str(model)!r} is built in and cannot have defaults of yours; make a folder of your own first with "
-            "`cir-vectorizer train` or `cir-vectorizer models import`"
-        )
-    folder = describe(str(model)).folder
+    folder = own_folder(model)
     record = read_record(folder)
     entries, kinds = record["composers"], composer_kinds()
     takes = {name: kind.takes for name, kind in kinds.items() if kind.weightless}
@@ -127,6 +123,20 @@ def set_defaults(model: str | Path, composer: str, options: Options | Mapping[st
         _write(folder, record)
     except OSError as error:
         raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
+
+
+def own_folder(model: str | Path) -> Path:
+    """Return the folder of a model that may have defaults.
+
+    Raises:
+        ModelError: the model is built in or has no folder.
+    """
+    if folder_of(str(model)).resolve() in [folder_of(name).resolve() for name in published.names()]:
+        raise ModelError(
+            f"model {str(model)!r} is built in and cannot have defaults of yours; make a folder of your own first with "
+            "`cir-vectorizer train` or `cir-vectorizer models import`"
+        )
+    return describe(str(model)).folder
 
 
 def _write(folder: Path, record: Mapping[str, Any]) -> None:
@@ -184,26 +194,32 @@ def pull(name: str) -> Path:
     folder = files[0].parent
     source = folder if entry.composer == "compodiff" else files[0]
     text = BackboneSpec.parse(entry.text_backbone) if entry.text_backbone else None
-    return import_checkpoint(source, BackboneSpec.parse(entry.backbone), folder, text)
+    return import_checkpoint(source, BackboneSpec.parse(entry.backbone), folder, text, overwrite=True)
 
 
-def import_checkpoint(source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None) -> Path:
+def import_checkpoint(
+    source: Path, spec: BackboneSpec, folder: Path, text_spec: BackboneSpec | None = None, overwrite: bool = False
+) -> Path:
     """Make a model folder from a published checkpoint and its backbone; the folder's other composers are kept.
 
     Args:
         source: a file of Φ (LinCIR, SEARLE, Pic2Word), or a folder of CompoDiff: config.json and weights.
         spec: the backbone of the index.
         text_spec: for CompoDiff, the backbone whose text states it reads, if it is another one.
+        overwrite: replace such a composer in the folder, and composers there over another backbone.
 
     Raises:
         CheckpointError: the files do not fit the backbones.
-        ModelError: the folder holds composers over another backbone.
+        ModelError: without `overwrite`, the folder holds such a composer, or composers over another backbone.
     """
     backbone = load_backbone(spec)
-    if has_record(folder) and not (there := read_folder(folder)).is_of(backbone):
-        raise ModelError(
-            f"{folder} holds composers over backbone {there.backbone}, and this one is {spec}; name another --out"
-        )
+    if not overwrite and has_record(folder):
+        if not (there := read_folder(folder)).is_of(backbone):
+            raise ModelError(
+                f"{folder} holds composers over backbone {there.backbone}, and this one is {spec}; name another --out, "
+                "or replace them with --overwrite"
+            )
+        check_nothing_lost(folder, "compodiff" if source.is_dir() else "lincir", beside=folder)
     record: dict[str, Any] = {"source": source.name}
     if not source.is_dir():
         phi = load_phi(source, backbone)

@@ -21,6 +21,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.identity import lost_digits, whole_number
 from cir_vectorizer.query.options import Finite, Fraction, Fusion, Options, Strict, Weights
 from cir_vectorizer.query.validation import first_invalid_field
 
@@ -84,6 +85,10 @@ class ImageRef(_Picture):
     def _from_other_shorthand(cls, value: Any) -> Any:
         if isinstance(value, str) and re.match(r"https?://", value, re.IGNORECASE):
             return {"url": value}
+        if isinstance(value, Mapping) and (number := whole_number(value.get("id"))) is not None:
+            if lost_digits(value["id"]):
+                raise ValueError(f"id is {value['id']}, a number that may have lost its last digits; give it as text")
+            return {**value, "id": number}
         return {"vector": list(value)} if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer.identity import EXACT, id_text, whole_number
 
-EXACT_INTEGER = 2**53
+EXACT_INTEGER = EXACT
 """Largest integer up to which floats, which databases use for ranges, tell neighbouring integers apart."""
 
 TOO_WHOLE = 2**63
@@ -36,6 +37,12 @@ class Value:
     text: str
     number: int | float | None = None
     truth: bool | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Texts that equal the value: the one written, and a whole number's digits (101 for 101.0)."""
+        digits = self.text if self.number is None else id_text(self.text)
+        return tuple(dict.fromkeys((self.text, digits)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ def bare_value(text: str) -> Value:
     if not _NUMBER.fullmatch(text):
         return Value(text)
     try:
-        number = float(text) if re.search(r"[.eE]", text) else int(text)
+        whole = whole_number(text)
+        number = whole if whole is not None else float(text) if re.search(r"[.eE]", text) else int(text)
         fits = math.isfinite(number) if isinstance(number, float) else abs(number) < TOO_WHOLE
     except ValueError:  # Python refuses integers of thousands of digits
         fits = False

@@ -112,6 +112,10 @@ class Options(Strict):
 
     def without_shares(self) -> Self:
         """Return these options without those that set how much of the picture stays, as `keep` does."""
+        shares = {"fusion": None, "guidance": None, "source_weight": None}
+        return self.without_balance().model_copy(update=shares)
+
+    def without_balance(self) -> Self:
+        """Return these options without the weights of image and text, which balance the two."""
         weights = self.weights and self.weights.model_copy(update={"image": None, "text": None})
-        shares = {"fusion": None, "guidance": None, "source_weight": None, "weights": weights}
-        return self.model_copy(update=shares)
+        return self.model_copy(update={"weights": weights})

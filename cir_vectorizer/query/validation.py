@@ -25,8 +25,18 @@ class InvalidField(NamedTuple):
         return text[:1].lower() + text[1:]
 
 
+def invalid_fields(error: ValidationError) -> list[InvalidField]:
+    """Return the fields at fault."""
+    found = []
+    for each in error.errors(include_url=False, include_input=False):
+        own = each.get("ctx", {}).get("error")  # raised by one of our own validators
+        message = each["msg"] if own is None else str(own)
+        if each["type"] in ("dict_type", "model_type"):
+            message = "should be a JSON object"  # pydantic's message names a Python class
+        found.append(InvalidField(each["loc"], message, each["type"] == "extra_forbidden"))
+    return found
+
+
 def first_invalid_field(error: ValidationError) -> InvalidField:
     """Return the first field at fault."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    own = first.get("ctx", {}).get("error")  # raised by one of our own validators
-    return InvalidField(first["loc"], first["msg"] if own is None else str(own), first["type"] == "extra_forbidden")
+    return invalid_fields(error)[0]

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections import Collection
@@ -60,6 +61,14 @@ def create_app(
     )
     app.state.service = service
     app.add_middleware(Front, service=service)
+    if settings.cors:  # outside of Front, because a browser asks for permission without a key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["retry-after", "x-request-id"],
+        )
     for door in (weaviate, qdrant, rest, search):
         app.include_router(door.router(service))
     add_pages(app)

@@ -50,6 +50,8 @@ class ServedCollection:
     def __init__(self, name: str, opened: Sequence[Collection], metrics: Metrics) -> None:
         self.name = name
         self.address = opened[0].address
+        self.picture_column = opened[0].options.picture_column
+        """The operator's choice of the column that names pictures; None if there is none."""
         self._idle: queue.SimpleQueue[Collection] = queue.SimpleQueue()
         for collection in opened:
             self._idle.put(collection)

@@ -1,10 +1,12 @@
-"""Logs as JSON, one object a line on stderr. Neither keys nor the contents of queries are ever logged."""
+"""Logs as JSON, one object a line on stderr. Keys are never logged, and of a query only what the sentence
+that refuses it quotes."""
 
-import json
 import logging
 import sys
 import time
 from typing import Any
+
+from cir_vectorizer.redaction import json_text
 
 FIELDS = "cir_fields"
 """Name of the `extra` that holds a record's own fields."""
@@ -25,7 +27,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json_text(line, sys.stderr.encoding, default=str)
 
 
 def configure(level: str) -> None:

@@ -1,10 +1,14 @@
-"""Names of models: `<model>`, `<model>/<composer>`, either with `@<fingerprint prefix>`, or an alias."""
+"""Names of models: `<model>`, `<model>/<composer>`, or an alias of a composer.
+
+`<model>@<fingerprint prefix>` pins the backbone, and a composer's name with `@<digest prefix>` pins its weights and
+settings: `<model>@<fingerprint>/<composer>@<digest>`. Behind a composer, the model's fingerprint is accepted too.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cir_vectorizer.collections import note_former
-from cir_vectorizer.errors import BackboneMismatch, ModelError, QueryError
+from cir_vectorizer.errors import BackboneMismatch, ComposerMismatch, ModelError, QueryError
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import ComposedQuery
 
@@ -52,6 +56,13 @@ class Names:
         """Return `model@fingerprint`, the name that a collection is configured with."""
         return f"{model}@{self._vectorizers[model].fingerprint[:12]}"
 
+    def composer_names(self, model: str) -> list[str]:
+        """Return `composer@digest` for each composer of a model; the name alone if it came from no model folder."""
+        digests = self._vectorizers[model].digests
+        return [
+            f"{name}@{digests[name][:12]}" if name in digests else name for name in self._vectorizers[model].composers
+        ]
+
     def resolve(self, name: str | None, default: str | None = None) -> Target:
         """Return the model and composer that `name` refers to.
 
@@ -61,17 +72,17 @@ class Names:
         Raises:
             ModelError: no such model or composer.
             BackboneMismatch: the fingerprint is not the model's.
+            ComposerMismatch: the digest is not the composer's.
         """
         default = default or self.default
         if not name:
             return Target(default)
         head, _, composer = name.partition("/")
         model, _, fingerprint = head.partition("@")
-        composer, _, late = composer.partition("@")
-        fingerprint = (late or fingerprint).lower()
+        composer, _, digest = composer.partition("@")
         aliases = self.aliases(default)
         if model in aliases and not composer:
-            model, composer = default, model
+            model, composer, fingerprint, digest = default, model, "", fingerprint
         vectorizer = self._vectorizers.get(model)
         if vectorizer is None:
             known = ", ".join([*self._vectorizers, *aliases])
@@ -80,12 +91,25 @@ class Names:
             raise ModelError(
                 f"model {model!r} has no composer {_short(composer)}; it has {', '.join(vectorizer.composers)}"
             )
-        if fingerprint and not _names(vectorizer, fingerprint):
+        if fingerprint and not _names(vectorizer, fingerprint.lower()):
             raise BackboneMismatch(
                 f"{_short(f'{model}@{fingerprint}')} was asked for, but what is served here is {self.full_name(model)!r}: "
                 "vectors of the two cannot be compared; serve the model that the collection was made with, or index again"
             )
+        if digest and not self._pins(model, composer, digest.lower()):
+            served = next(each for each in self.composer_names(model) if each.partition("@")[0] == composer)
+            raise ComposerMismatch(
+                f"{_short(f'{model}/{composer}@{digest}')} was asked for, but what is served here is "
+                f"'{self.full_name(model)}/{served}', whose weights or settings are others; deploy the same model folder "
+                "everywhere, or correct the name"
+            )
         return Target(model, composer or None)
+
+    def _pins(self, model: str, composer: str, prefix: str) -> bool:
+        """Tell whether a prefix fits a composer's digest, or its model's fingerprint."""
+        vectorizer = self._vectorizers[model]
+        own = vectorizer.digests.get(composer, "")
+        return (len(prefix) >= LEAST_PREFIX and own.startswith(prefix)) or _names(vectorizer, prefix)
 
 
 def _names(vectorizer: Vectorizer, fingerprint: str) -> bool:

@@ -18,7 +18,7 @@ from cir_vectorizer.errors import CirError
 from cir_vectorizer.service import logs
 from cir_vectorizer.service.app import create_app
 from cir_vectorizer.service.http.problems import RefusedError, refusal
-from cir_vectorizer.service.settings import Settings
+from cir_vectorizer.service.settings import Settings, service_links
 from cir_vectorizer.service.state import Loader, Service
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,8 @@ def run(load: Loader, settings: Settings, collections: Mapping[str, Sequence[Col
         CirError: the models, keys or certificate cannot be loaded, or the address is taken.
     """
     logs.configure(settings.log_level)
+    for name, value in service_links().items():
+        log.info("%s=%s is not read: Kubernetes sets it for a Service, it is no setting", name, value)
     app = create_app(load, settings, collections=collections)
     service: Service = app.state.service
     if not service.keys.configured:

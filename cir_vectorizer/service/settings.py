@@ -4,14 +4,27 @@ Imports no torch, so that `serve --help` is fast.
 """
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from typing_extensions import Self
 
 MIB = 2**20
+PREFIX = "CIR_"
+"""Prefix of the environment variables."""
+_ORIGIN = re.compile(r"https?://[^\s/?#]+")
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
 
 def _words(value: Any) -> Any:
@@ -24,10 +37,33 @@ def _words(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
+def variable(field: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def service_links() -> dict[str, str]:
+    """Return Kubernetes' own variables that have the name of a setting.
+
+    For a Service called `cir`, every pod of its namespace gets CIR_PORT=tcp://10.96.0.12:8000; for `cir-grpc`,
+    CIR_GRPC_PORT.
+    """
+    ports = [variable(field) for field in Settings.model_fields if field.endswith("port")]
+    return {name: os.environ[name] for name in ports if _SERVICE_LINK.fullmatch(os.environ.get(name, ""))}
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, without Kubernetes' own variables."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        value, key, is_complex = super().get_field_value(field, field_name)
+        return None if variable(field_name) in service_links() else value, key, is_complex
+
+
 class Settings(BaseSettings):
     """Settings of the service. Durations are in seconds, sizes in bytes unless the text says MiB."""
 
-    model_config = SettingsConfigDict(env_prefix="CIR_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     model: Words = Field(
         ("tiny",),
@@ -45,7 +81,11 @@ class Settings(BaseSettings):
 
     collection: Words = Field(
         (),
-        description="Collection to search at /v1/search and on the page: an address as for sync; NAME=ADDRESS names it. Repeat for several; the first is the default.",
+        description="Collection to search at /v1/search and on the page: an address as for sync; NAME=ADDRESS names it. Behind it, ?using=…&tenant=…&grpc_port=…&picture_column=… are for this collection alone. Repeat for several; the first is the default.",
+    )
+    picture_column: str | None = Field(
+        None,
+        description="Collections: column with the URL or path of the picture, in objects that sync did not write.",
     )
     using: str | None = Field(None, description="Collections: name of the vector, where objects have several.")
     tenant: str | None = Field(None, description="Collections: tenant of a Weaviate collection.")
@@ -108,9 +148,35 @@ class Settings(BaseSettings):
     )
     url_timeout: float = Field(10, gt=0, description="How long fetching one picture may take.")
 
+    cors: Words = Field(
+        (),
+        description="Origin whose pages browsers let ask this service, for example https://shop.example; * for any. Repeat for several.",
+    )
+
     log_level: str = Field(
         "info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
+
+    @field_validator("cors")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for each in origins:
+            if each != "*" and not _ORIGIN.fullmatch(each):
+                raise ValueError(
+                    f"{each!r} is no origin; write scheme and host as browsers do, for example https://shop.example"
+                )
+        return origins
 
     @model_validator(mode="after")
     def _certificate_has_key(self) -> Self:

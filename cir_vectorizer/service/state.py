@@ -14,7 +14,7 @@ from cir_vectorizer.collections import Collection
 from cir_vectorizer.engine import Engine, EngineOptions
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, QueryError
-from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.models import Vectorizer, Work
 from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.service.collection import Match, ServedCollection
@@ -33,6 +33,8 @@ Loader = Callable[[], Mapping[str, Vectorizer]]
 MANY_NUMBERS = 20_000
 """Answers with more numbers than this are written on a host thread."""
 
+NOTES = "cir_notes"
+"""Key of a request's scope: its notes, for the log and the metrics."""
 _KEEP = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -125,13 +127,17 @@ class Service:
             self._add_gauges(self._engine)
             await self._engine.warm_up()
             self._names = Names(vectorizers)
-            served = ", ".join(self._names.full_name(model) for model in vectorizers)
+            served = ", ".join(self._said(model) for model in vectorizers)
             log.info("ready: serving %s, version %s", served, __version__)
             await self._greet_collections()
         except Exception as error:
             self.failure = error
             if not isinstance(error, CirError):
                 log.exception("the models could not be loaded")
+
+    def _said(self, model: str) -> str:
+        """Return a model's name and fingerprint, with the names and digests of its composers."""
+        return f"{self.names.full_name(model)} ({', '.join(self.names.composer_names(model))})"
 
     async def _greet_collections(self) -> None:
         for name, collection in self.collections.items():
@@ -190,6 +196,11 @@ class Service:
                 partial(engine.admission.backlog, lane),
                 lane=name,
             )
+        for model, vectorizer in engine.vectorizers.items():
+            for composer, digest in vectorizer.digests.items():
+                labels = {"model": model, "fingerprint": vectorizer.fingerprint, "composer": composer, "digest": digest}
+                about = "1 for each composer served, with the digest of its weights and settings."
+                gauge("cir_composer_info", about, lambda: 1.0, **labels)
         gauge("cir_cache_bytes", "Size of the cached embeddings.", lambda: engine.cached_bytes)
         gauge("cir_body_bytes", "Request bodies held.", lambda: self.bodies.held)
         gauge("cir_ready", "1 while ready.", lambda: float(self.ready))
@@ -226,6 +237,11 @@ def key_of(request: Request) -> str | None:
     """Return the id of the valid key that a request came with, or None."""
     key: str | None = request.scope.get("cir_key")
     return key
+
+
+def note(request: Request, works: Sequence[Work]) -> None:
+    """Record the notes of a database's request: no database passes them on, so they are logged and counted."""
+    request.scope[NOTES] = [each for work in works for each in work.notes]
 
 
 def set_key(request: Request, key: str) -> None:

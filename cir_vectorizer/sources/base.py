@@ -10,6 +10,7 @@ from pathspec import GitIgnoreSpec
 
 from cir_vectorizer.collections import Id, SyncRecord
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer.identity import spellings
 from cir_vectorizer.query.encoded import Limits
 
 PICTURE_SUFFIXES = frozenset(
@@ -68,7 +69,9 @@ class Item:
     """A picture to index, with its id, its name in reports, and the user's columns (JSON values).
 
     `recorded` is the object's record in the collection that it is copied from, if the copy shall keep that record's
-    owner and digest of the columns.
+    owner and digest of the columns. `source_id` is set if another program made the object and the source took it over:
+    the id that the source gives to the picture, whereas `id` is the object's. `number` is the whole number that the id is
+    derived from, if it is one.
     """
 
     id: Id
@@ -76,19 +79,22 @@ class Item:
     name: str
     columns: dict[str, Any]
     recorded: SyncRecord | None = None
+    source_id: str = ""
+    number: int | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
     """An entry that could not be indexed: `reason` is a short code, `sentence` follows the path in messages.
 
-    `id` is the object's id, if the entry has one.
+    `id` is the object's id, if the entry has one, and `number` the whole number that it is derived from.
     """
 
     path: str
     reason: str
     sentence: str
     id: Id | None = field(default=None, compare=False)
+    number: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path} {self.sentence}"
@@ -187,6 +193,11 @@ def stable_id(key: str) -> str:
     text = digest.hexdigest()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
+
+
+def other_ids(entry: Item | Failure) -> list[Id]:
+    """Return the ids that releases up to 0.1.0 derived from other spellings of an entry's number."""
+    return [] if entry.number is None else [stable_id(text) for text in spellings(entry.number)[1:]]
 
 
 def is_picture(name: str) -> bool:

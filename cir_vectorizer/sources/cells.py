@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+from cir_vectorizer.identity import id_text
 from cir_vectorizer.sources.base import Failure, is_picture
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.rows import Row
@@ -107,7 +108,7 @@ def by_product(
     def group(numbered: tuple[int, Row | Failure]) -> object:
         row = numbered[1]
         value = None if isinstance(row, Failure) else row.get(product)
-        return next(singles) if _empty(value) else ("product", str(value))
+        return next(singles) if _empty(value) else ("product", id_text(value))
 
     for _, members in itertools.groupby(rows, group):
         lot = list(members)

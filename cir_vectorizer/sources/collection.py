@@ -5,24 +5,30 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord
+from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord, picture_cell
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.sources.base import Failure, Item
+from cir_vectorizer.identity import spellings, whole_number
+from cir_vectorizer.sources.base import Failure, Item, stable_id
+from cir_vectorizer.sources.pictures import InlinePicture
 from cir_vectorizer.sources.places import Places
 from cir_vectorizer.sources.web import Web
 
 _PAGE = 256
+_PAGE_WITH_PICTURES = 16
+"""Objects that are read at once if their pictures come along."""
 
 
 class CollectionSource:
-    """The objects of a collection, with their ids and columns.
+    """The objects of a collection, with their ids and columns; ids of respelled whole numbers become the present ones.
 
     Args:
         collection: the collection to read.
-        image_column: the column that names an object's picture, for a collection that sync did not make; relative
-            paths start at the current directory. If None, the recorded path is used.
-        keep_owners: True if objects keep belonging to the source that wrote them, instead of to this collection.
+        image_column: the column that names or holds an object's picture, for a collection that sync did not make;
+            relative paths start at the current directory. If None, the recorded path is used; for objects without a
+            record, the column that the collection was adopted with, or from which the database's server makes the vectors.
+        keep_owners: True if objects keep their ids and belong to the source that wrote them, not to this collection.
         wanted: tells which ids to list; all if None.
         lent: True if `close` shall leave the collection open.
     """
@@ -46,20 +52,24 @@ class CollectionSource:
         self._collection = collection
         self._places = Places(os.getcwd(), web)
         self._image_column = image_column
+        self._picture_column = collection.options.picture_column
         self._keep_owners = keep_owners
         self._wanted = wanted
         self._lent = lent
 
     def count(self) -> int | None:
-        if self._collection.info() is None:
+        if (info := self._collection.info()) is None:
             raise SourceError(f"there is no collection {self.name} to copy from; correct the address")
+        self._picture_column = self._picture_column or info.picture_column
         return self._collection.count() if self._wanted is None else None
 
     def items(self) -> Iterator[Item | Failure]:
         ids = (id_ for id_, _ in self._collection.scan() if self._wanted is None or self._wanted(id_))
-        while page := list(itertools.islice(ids, _PAGE)):
+        holding = self._holding_column()
+        while page := list(itertools.islice(ids, _PAGE if holding is None else _PAGE_WITH_PICTURES)):
+            held = {} if holding is None else self._collection.pictures(page, holding)
             for point in self._collection.get(page):
-                yield self._entry(point)
+                yield self._entry(point, held.get(point.id))
 
     def still_has(self, location: str) -> bool:
         return False
@@ -68,18 +78,41 @@ class CollectionSource:
         if not self._lent:
             self._collection.close()
 
-    def _entry(self, point: Point) -> Item | Failure:
+    def _holding_column(self) -> str | None:
+        """Return the column that holds the pictures themselves; None if they are elsewhere."""
+        info = self._collection.info()
+        pictures = info.pictures if info is not None else ()
+        if self._image_column is None:
+            return pictures[0] if pictures else None
+        return self._image_column if self._image_column in pictures else None
+
+    def _entry(self, point: Point, held: str | None) -> Item | Failure:
         record = SyncRecord.read(point.payload)
         columns = {name: value for name, value in point.payload.items() if name != RECORD_KEY}
+        number = None if self._keep_owners else _number_of(point.id, columns)
+        id_ = point.id if number is None else stable_id(str(number))
         place = f"object {point.id}"
         cell = record.path if record is not None else None
         if self._image_column is not None:
             cell = next(iter(self._places.listed(columns.get(self._image_column))), None)
+        elif record is None and self._picture_column is not None:
+            cell = picture_cell(columns, self._picture_column)
+        if cell is None and held is not None:
+            return Item(id_, InlinePicture(held), place, columns, record if self._keep_owners else None, number=number)
         if cell is None:
             sentence = "does not say where its picture is; name the column that does with --image-column"
-            return Failure(place, "missing", sentence, point.id)
+            if self._image_column is not None:
+                sentence = f"has nothing in column {self._image_column!r}, so its picture is unknown; fill it in"
+            return Failure(place, "missing", sentence, id_, number)
         try:
             picture, _ = self._places.picture(cell)
         except ImageError as error:
-            return Failure(place, error.reason, f"has a picture that {error}", point.id)
-        return Item(point.id, picture, str(cell), columns, record if self._keep_owners else None)
+            return Failure(place, error.reason, f"has a picture that {error}", id_, number)
+        return Item(id_, picture, str(cell), columns, record if self._keep_owners else None, number=number)
+
+
+def _number_of(id_: Id, columns: dict[str, Any]) -> int | None:
+    """Return the whole number in a column that sync derived the id from, in whichever spelling; None if there is none."""
+    numbers = dict.fromkeys(whole_number(value) for value in columns.values())
+    spelled = ((number, text) for number in numbers if number is not None for text in spellings(number))
+    return next((number for number, text in spelled if stable_id(text) == id_), None)

@@ -61,7 +61,7 @@ class Places:
         if not isinstance(cell, str) or not cell:
             raise ImageError("format", "is no text; give the picture's path or URL")
         if cell.startswith(INLINE):
-            raise ImageError("missing", "was given as data in a table, which is not kept; sync the table again")
+            raise ImageError("missing", "was given as data, which is not kept; sync its table or collection again")
         url = is_url(cell)
         return self._by_url(cell, url[1].lower()) if url else self._by_path(cell), _key(cell)
 

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer.identity import EXACT
 from cir_vectorizer.redaction import cause
 from cir_vectorizer.sources.base import Failure
 
@@ -370,6 +371,8 @@ def _json_value(value: Any) -> Any:
     """Return a parquet value as JSON: times as ISO 8601, decimals as numbers. Bytes stay, for a column of pictures."""
     if value is None or isinstance(value, str | bool | bytes):
         return value
+    if isinstance(value, decimal.Decimal) and abs(value) >= EXACT and value == value.to_integral_value():
+        return _number(str(int(value)))
     if isinstance(value, int | float | decimal.Decimal):
         return _number(str(value))
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):

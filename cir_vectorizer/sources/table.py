@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cir_vectorizer.collections import RECORD_KEY, Id
 from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.identity import id_text, lost_digits, whole_number
 from cir_vectorizer.redaction import cause, without_user
 from cir_vectorizer.sources.base import Failure, Item, stable_id, version_of
 from cir_vectorizer.sources.cells import Pictures, by_product, image_column, more_pictures, product_column
@@ -71,7 +72,7 @@ class TableSource:
     The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes, or a list of them: then
     `pictures` says whether the first becomes the row's object, or each an object of its own. The cells of a csv
     column become numbers only if all filled ones are numbers as JSON writes them (007 keeps a column of codes as text);
-    empty cells and unnamed columns are left out.
+    empty cells and unnamed columns are left out. Ids are whole numbers or texts as they are spelled, never fractions.
 
     Raises:
         SourceError: the table cannot be read, or lacks a column that was asked for.
@@ -95,6 +96,8 @@ class TableSource:
         self._rows = Rows(file.name, suffix, file.open)
         self._places = Places(file.base, web)
         self._numbers: dict[str, Number] = {}
+        self._whole_ids = False
+        """True if all ids of a csv are whole numbers, so that the payload has them as numbers."""
         columns = self._rows.columns()
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
         self._more_pictures = more_pictures(columns, self._image)
@@ -120,7 +123,8 @@ class TableSource:
         count = 0
         keys, numbers = array("Q"), array("Q")
         kinds: dict[str, Number | None] = {}
-        for number, entry in self._entries(self._typing(kinds)):
+        whole = [self._rows.untyped]
+        for number, entry in self._entries(self._typing(kinds, whole)):
             count += 1
             if isinstance(entry, Failure) and entry.reason == "row" and entry.id is None:
                 continue
@@ -130,6 +134,7 @@ class TableSource:
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
         self._numbers = {column: kind for column, kind in kinds.items() if kind is not None}
+        self._whole_ids = whole[0]
         self._check_unique(np.frombuffer(keys, np.uint64), np.frombuffer(numbers, np.uint64))
         return count
 
@@ -168,7 +173,7 @@ class TableSource:
     def _duplicate(self, earlier: int, later: int, entry: Item | Failure) -> NoReturn:
         if self._id:
             value = next((row[self._id] for number, row in self._rows if number == later and isinstance(row, dict)), "")
-            remedy = f"both have the {self._id!r} {str(value)!r}; make the ids unique"
+            remedy = f"both have the {self._id!r} {id_text(value)!r}; make the ids unique"
             if self._pictures == "first":
                 remedy += ", or give --pictures each if they hold several pictures of one product"
         else:
@@ -176,12 +181,16 @@ class TableSource:
             remedy = f"both name the picture {cell!r}; remove one, or tell the rows apart with --id-column"
         raise SourceError(f"{self.name}: rows {earlier:,} and {later:,} would be the same object: {remedy}")
 
-    def _typing(self, kinds: dict[str, Number | None]) -> Iterator[tuple[int, Row | Failure]]:
-        """Yield all rows; on the way, note the narrowest type that fits each column of a table of texts."""
+    def _typing(self, kinds: dict[str, Number | None], whole: list[bool]) -> Iterator[tuple[int, Row | Failure]]:
+        """Yield all rows; on the way, note the narrowest type of each column of a table of texts in `kinds`, and in
+        `whole` whether all ids are whole numbers."""
         for number, row in self._rows:
             if self._rows.untyped and isinstance(row, dict):
                 for column, cell in row.items():
-                    kinds[column] = _wider(kinds.get(column, int), cell)
+                    if column == self._id:
+                        whole[0] = whole[0] and (cell == "" or _small(whole_number(cell)))
+                    else:
+                        kinds[column] = _wider(kinds.get(column, int), cell)
             yield number, row
 
     def _entries(self, rows: Iterable[tuple[int, Row | Failure]]) -> Iterator[tuple[int, Item | Failure]]:
@@ -217,29 +226,47 @@ class TableSource:
     def _entry(self, number: int, row: Row, cell: Any) -> Item | Failure:
         place = self._rows.place(number)
         product: str | None = None
+        id_: Id | None = None
+        whole: int | None = None
         if self._id:
             value = row.get(self._id)
             if value is None or value == "":
                 return Failure(place, "id", f"has no id in column {self._id!r}; fill it, or drop the row")
-            product = str(value)
-        id_: Id | None = None if product is None or self._pictures == "each" else stable_id(product)
+            if lost_digits(value):
+                sentence = (
+                    f"has the id {value} in column {self._id!r}, a number that may have lost its last digits; write the "
+                    "column as whole numbers or as text"
+                )
+                return Failure(place, "id", sentence)
+            whole, product = whole_number(value), id_text(value)
+            id_ = stable_id(product) if self._pictures == "first" else None
+        of_id = whole if self._pictures == "first" else None
+        """The whole number that the object's id is made of alone."""
         if cell is None:
-            return Failure(place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_)
+            return Failure(
+                place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_, of_id
+            )
         if not isinstance(cell, str | bytes | dict):
-            return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_)
+            return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_, of_id)
         try:
             picture, key = self._places.picture(cell)
         except ImageError as error:
             if id_ is None and (known := key_of(cell)) is not None:
                 id_ = _picture_id(product, known)
-            return Failure(place, error.reason, f"holds a picture that {error}", id_)
+            return Failure(place, error.reason, f"holds a picture that {error}", id_, of_id)
         columns = {
-            column: _typed(self._numbers.get(column), value)
+            column: self._id_value(value, whole) if column == self._id else _typed(self._numbers.get(column), value)
             for column, value in row.items()
             if column != self._image and value != ""
         }
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
-        return Item(_picture_id(product, key) if id_ is None else id_, picture, name, columns)
+        return Item(_picture_id(product, key) if id_ is None else id_, picture, name, columns, number=of_id)
+
+    def _id_value(self, value: Any, number: int | None) -> Any:
+        """Return an id for the payload: the same value for all spellings of a whole number, else the cell as it is."""
+        if number is None:
+            return value
+        return number if self._whole_ids or not isinstance(value, str) else str(number)
 
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
         if name is not None and name not in columns:
@@ -261,6 +288,10 @@ def _picture_id(product: str | None, key: str) -> Id:
 
 def _listed(columns: Sequence[str]) -> str:
     return ", ".join(columns) or "none at all"
+
+
+def _small(number: int | None) -> bool:
+    return number is not None and _INTEGER.fullmatch(str(number)) is not None
 
 
 def _wider(kind: Number | None, cell: str) -> Number | None:

@@ -4,7 +4,7 @@ import gc
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -13,9 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import Collection, Id, ModelRecord, SyncRecord
+from cir_vectorizer.collections.words import unspaced
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.redaction import cause
-from cir_vectorizer.sources.base import Failure, Item, Stamp
+from cir_vectorizer.sources.base import Failure, Item, Stamp, other_ids
+from cir_vectorizer.sync.respelled import Respelled
+from cir_vectorizer.sync.take_over import Theirs
 
 LOOKUP = 256
 """Entries of the source that are compared at once."""
@@ -34,7 +37,7 @@ class Decision:
     """The action for an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
     and nothing if neither is.
 
-    `adopted` is True if another source had written the object.
+    `adopted` is True if another source, or another program, had written the object.
     """
 
     item: Item
@@ -64,8 +67,15 @@ class Candidate:
 
     @property
     def adopted(self) -> bool:
-        """True if another source had written the object."""
-        return self.known is not None and self.known.owner not in ("", self.fresh.owner)
+        """True if another source, or another program, had written the object."""
+        if self.known is None:
+            return self.fresh.source_id != ""
+        return self.known.owner not in ("", self.fresh.owner)
+
+    @property
+    def change(self) -> Change:
+        """The change if the picture must be encoded."""
+        return "added" if self.known is None and not self.fresh.source_id else "picture"
 
 
 Outcome = Decision | Candidate | Failure
@@ -87,8 +97,12 @@ def owner_digest(identity: str) -> str:
 
 
 def columns_digest(columns: dict[str, Any]) -> str:
-    """Return the digest of an object's columns for its record: 16 hexadecimal digits."""
+    """Return the digest of an object's columns for its record: 16 hexadecimal digits.
+
+    Texts without spaces count as changed since release 0.1.0, so that their words are written again.
+    """
     content = json.dumps(columns, sort_keys=True, ensure_ascii=False)
+    content += "pairs" if unspaced(content) else ""
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -137,6 +151,11 @@ class Known:
         return int(self._owned.sum())
 
     @property
+    def all_seen(self) -> bool:
+        """True if the source has named every object."""
+        return bool(self._seen.all())
+
+    @property
     def left(self) -> int:
         """Number of owned objects that the source has not named again so far."""
         return int((self._owned & ~self._seen).sum())
@@ -158,6 +177,12 @@ class Known:
             id_: "new" if not there else "same" if state == record else "other"
             for (id_, state), there, record in zip(entries, found.tolist(), recorded.tolist(), strict=True)
         }
+
+    def mark(self, ids: Sequence[Id]) -> list[Id]:
+        """Return those of `ids` that exist, and mark them as named by the source."""
+        places, found = self.find(ids)
+        self._seen[places[found]] = True
+        return [id_ for id_, there in zip(ids, found.tolist(), strict=True) if there]
 
     def all_same(self, listing: "Listing") -> bool:
         """Tell whether every entry of a listing has the state of its record; if so, mark all as named by the source."""
@@ -187,6 +212,8 @@ class Listing:
 
     keys: npt.NDArray[np.int64]
     states: npt.NDArray[np.int64]
+    numbered: bool
+    """True if ids are derived from whole numbers, of which the collection may hold other spellings."""
 
 
 class Comparer:
@@ -196,10 +223,23 @@ class Comparer:
         model: the model that makes the vectors.
         owner: digest of the source.
         known: result of a scan of the whole collection; if None, records are read by id.
+        theirs: the objects that another program made and that entries may stand for; None if there are none.
+        settle: called with the entries of which the collection holds other spellings, before they are compared; returns
+            failures in place of some of them.
     """
 
-    def __init__(self, collection: Collection, model: ModelRecord, owner: str, known: Known | None = None) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        model: ModelRecord,
+        owner: str,
+        known: Known | None = None,
+        theirs: Theirs | None = None,
+        settle: Callable[[Sequence[Respelled]], Sequence[Failure]] = lambda _: (),
+    ) -> None:
         self.known = known
+        self._theirs = theirs
+        self._settle = settle
         self.model = model
         self._collection = collection
         self._fingerprint = model.fingerprint
@@ -219,15 +259,19 @@ class Comparer:
     def listing(self, entries: Iterable[Item | Failure]) -> Listing | None:
         """Return the listing for `Known.all_same`; None if some entry has no id or no stamp."""
         keys, states = array("q"), array("q")
+        numbered = False
         for entry in entries:
-            state = self._stamped(entry).state
-            if entry.id is None or state is None:
+            stamped = self._stamped(entry)
+            if stamped.entry.id is None or stamped.state is None:
                 return None
-            keys.append(hash(entry.id))
-            states.append(state)
-        return Listing(np.array(keys, np.int64), np.array(states, np.int64))
+            keys.append(hash(stamped.entry.id))
+            states.append(stamped.state)
+            numbered = numbered or (isinstance(entry, Item) and entry.number is not None)
+        return Listing(np.array(keys, np.int64), np.array(states, np.int64), numbered)
 
     def _stamped(self, entry: Item | Failure) -> _Stamped:
+        if self._theirs is not None:
+            entry = self._theirs.of(entry)
         if isinstance(entry, Failure):
             return _Stamped(entry)
         columns, owner = _NO_COLUMNS, self.owner
@@ -253,16 +297,40 @@ class Comparer:
         items = (each.entry for each in lot if isinstance(each.entry, Item))
         asked = [item.id for item in items if verdicts.get(item.id, "other") == "other"]
         found = self._collection.records(asked) if asked else {}
+        respelled = self._respelled(lot, verdicts, found)
+        failures = {failure.id: failure for failure in self._settle(respelled)} if respelled else {}
+        found |= {each.item.id: each.record for each in respelled if each.missing}
         records = {id_: self.model.current(record) for id_, record in found.items()}
         outcomes: list[Outcome] = []
         for entry, stamp, columns, owner, _ in lot:
             if isinstance(entry, Failure):
                 outcomes.append(entry)
+            elif entry.id in failures:
+                outcomes.append(failures[entry.id])
             elif verdicts.get(entry.id) == "same":
                 outcomes.append(Decision(entry, "unchanged"))
             else:
                 outcomes.append(self._differing(entry, stamp, columns, owner, records.get(entry.id)))
         return outcomes
+
+    def _respelled(
+        self, lot: Sequence[_Stamped], verdicts: Mapping[Id, Verdict], found: Mapping[Id, SyncRecord]
+    ) -> list[Respelled]:
+        """Return the entries of which the collection holds objects under other spellings of their whole number.
+
+        Objects of entries that failed stay as they are.
+        """
+        of = {other: each.entry for each in lot for other in other_ids(each.entry)}
+        ids = list(of) if self.known is None else self.known.mark(list(of))
+        held = self._collection.records(ids) if ids else {}
+        grouped: dict[Id, tuple[Item, dict[Id, SyncRecord]]] = {}
+        for other, record in held.items():
+            if isinstance(item := of[other], Item):
+                grouped.setdefault(item.id, (item, {}))[1][other] = record
+        return [
+            Respelled(item, others, missing=item.id not in found and verdicts.get(item.id) != "same")
+            for item, others in grouped.values()
+        ]
 
     def _differing(
         self, item: Item, stamp: Stamp | None, columns: str, owner: str, known: SyncRecord | None
@@ -276,6 +344,7 @@ class Comparer:
             fingerprint=self._fingerprint,
             columns=columns,
             owner=owner,
+            source_id=item.source_id if item.recorded is None else item.recorded.source_id,
         )
         candidate = Candidate(item, known, fresh, stamp is not None)
         return settled(candidate) or candidate
@@ -306,12 +375,12 @@ def settled(candidate: Candidate) -> Decision | None:
 def unreadable(item: Item, error: Exception) -> Failure:
     """Return the failure of an entry whose picture cannot be read."""
     if isinstance(error, ImageError):
-        return Failure(item.name, error.reason, str(error), item.id)
+        return Failure(item.name, error.reason, str(error), item.id, item.number)
     if isinstance(error, FileNotFoundError):
         sentence = "does not exist; correct the path, or it left while the source was read"
     else:
         sentence = f"cannot be read ({cause(error)}); check the file and its permissions"
-    return Failure(item.name, "path", sentence, item.id)
+    return Failure(item.name, "path", sentence, item.id, item.number)
 
 
 def _state_of(record: SyncRecord) -> int:

@@ -1,10 +1,10 @@
 """A dry run of sync: nothing is written, no picture is decoded, no model is needed."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, ensure
-from cir_vectorizer.errors import BackboneMismatch
+from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import Candidate, Comparer, Decision, Known, Outcome, owner_digest
@@ -12,7 +12,9 @@ from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, must_reembed
 from cir_vectorizer.sync.report import Report
-from cir_vectorizer.sync.run import compare_all
+from cir_vectorizer.sync.respelled import Respelled
+from cir_vectorizer.sync.run import compare_all, prepare
+from cir_vectorizer.sync.take_over import theirs_of
 
 LINES = 20
 
@@ -29,6 +31,13 @@ class DryRun:
     more: int = 0
     """Number of lines left out."""
     refusal: str | None = None
+
+    def settle(self, found: Sequence[Respelled]) -> Sequence[Failure]:
+        """Count the objects that a run would move to the present spelling of their id."""
+        for each in found:
+            self.report.moved += len(each.others)
+            self.say(f"move     {each.item.name}")
+        return ()
 
     def say(self, line: str) -> None:
         """Add a line; beyond the first `LINES`, only count it."""
@@ -48,6 +57,7 @@ def dry_run(
     prune: bool = False,
     yes: bool = False,
     reembed: bool = False,
+    take_over: bool = False,
 ) -> DryRun:
     """Find out what `sync` or `reembed` with the same arguments would do.
 
@@ -62,14 +72,12 @@ def dry_run(
     if reembed and must_reembed(collection, model):
         collection = beside(collection, model)
         made.say(f"embed everything anew into {collection.address}, then let it take over {report.collection}")
-    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
+    owner = owner_digest(source_name or source.identity)
     if collection.info() is None:
-        comparer.known = Known((), comparer.owner)
+        comparer = Comparer(collection, model, owner, Known((), owner))
     else:
-        try:
-            ensure(collection, model, create or CreateOptions())
-        except BackboneMismatch as error:
-            raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
+        info = prepare(collection, model, create or CreateOptions())
+        comparer = Comparer(collection, model, owner, theirs=theirs_of(collection, info, take_over), settle=made.settle)
         compare_all(source, collection, comparer, expected, always=prune)
     hidden: list[Failure] = []
     entries = source.items()
@@ -99,7 +107,7 @@ def _decided(outcome: Outcome) -> Decision | Failure:
     if not isinstance(outcome, Candidate):
         return outcome
     if outcome.known is None:
-        return Decision(outcome.item, "added")
+        return Decision(outcome.item, outcome.change, adopted=outcome.adopted)
     found = read(outcome, DEFAULT_LIMITS)
     return found if isinstance(found, Decision | Failure) else Decision(outcome.item, "picture")
 

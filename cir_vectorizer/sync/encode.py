@@ -18,7 +18,7 @@ from cir_vectorizer.collections import ModelRecord, Point, Vector
 from cir_vectorizer.errors import ImageError, ModelError, ServiceError
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sync.compare import Candidate, Change, Decision, Outcome, same_picture, settled, unreadable
+from cir_vectorizer.sync.compare import Candidate, Decision, Outcome, same_picture, settled, unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,8 +188,7 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
     except Exception as error:  # one picture must not end the run
         sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
         return Failure(item.name, "internal", sentence, item.id)
-    change: Change = "added" if candidate.known is None else "picture"
-    return Decision(item, change, candidate.fresh, prepared, candidate.adopted)
+    return Decision(item, candidate.change, candidate.fresh, prepared, candidate.adopted)
 
 
 class ThreadDecoders:

@@ -17,6 +17,10 @@ from cir_vectorizer.sync.report import Report
 
 MOST_REMOVED = 0.2
 """Largest share of a source's objects that is removed without --yes."""
+_BY_ID = (
+    "; if the table has a column of ids, give --id-column COLUMN, so that rows without a picture hide no object (once with "
+    "--yes, because the objects get new ids)"
+)
 _PAGE = 1000
 _T = TypeVar("_T")
 
@@ -59,9 +63,10 @@ def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> Non
         PruneRefused: as for `prune`.
     """
     if known.left and hidden:
+        remedy = _BY_ID if all(failure.reason == "missing" for failure in hidden) else ""
         raise PruneRefused(
             f"nothing was removed: part of {source.name} could not be listed ({hidden[0]}), so {known.left:,} objects "
-            "that were not seen may still have their pictures"
+            f"that were not seen may still have their pictures{remedy}"
         )
     if known.left > MOST_REMOVED * known.owned and not yes:
         raise PruneRefused(

@@ -6,6 +6,7 @@ again, like any other.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
@@ -13,7 +14,8 @@ from typing_extensions import Unpack
 from cir_vectorizer.collections import Collection, Id, ModelRecord
 from cir_vectorizer.errors import CollectionError, SourceError
 from cir_vectorizer.sources.base import Source
-from cir_vectorizer.sync.compare import Known, owner_digest
+from cir_vectorizer.sync import respelled
+from cir_vectorizer.sync.compare import Comparer, Known, owner_digest
 from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, pages
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import RunOptions, sync
@@ -78,6 +80,18 @@ def reembed(
             f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
             "into a collection of its own"
         )
+    info = collection.info()
+    if info is not None and info.pictures:
+        raise CollectionError(
+            f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), and a switch would drop them; "
+            "sync from it into a new collection instead: give its address as SOURCE and another --to"
+        )
+    if info is not None and info.picture_column is not None:
+        raise CollectionError(
+            f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
+            f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
+        )
+    _move_respelled(source, collection, model, report)
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)
     report.complete = False
@@ -103,6 +117,16 @@ def reembed(
     collection.take_over(other)
     report.collection, report.switched = str(collection.address), True
     return report
+
+
+def _move_respelled(source: Source, collection: Collection, model: ModelRecord, report: Report) -> None:
+    """Move the old collection's objects to the present spelling of their ids, under which the new one will have them."""
+    source.count()
+    entries = (entry for entry in source.items() if entry.number is not None)
+    settle = partial(respelled.move, collection, report)
+    comparer = Comparer(collection, model, "", Known(collection.scan(), ""), settle=settle)
+    while comparer.next_lot(entries):
+        pass
 
 
 def _finish_switch(collection: Collection, model: ModelRecord) -> None:

@@ -14,16 +14,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from cir_vectorizer.collections import Collection, CreateOptions, ModelRecord, Point, ensure
+from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
+from cir_vectorizer.sync import respelled
 from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encoder
 from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
+from cir_vectorizer.sync.take_over import replace_payloads, theirs_of, upsert
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
@@ -53,6 +56,7 @@ class RunOptions(TypedDict, total=False):
     on_progress: OnProgress | None
     decoders: Decoders | None
     limits: Limits | None
+    take_over: bool
 
 
 def sync(
@@ -70,6 +74,7 @@ def sync(
     on_progress: OnProgress | None = None,
     decoders: Decoders | None = None,
     limits: Limits | None = None,
+    take_over: bool = False,
 ) -> Report:
     """Index what is new or changed in `source`.
 
@@ -90,6 +95,7 @@ def sync(
         on_progress: called on the caller's thread after each batch and at the end.
         decoders: decoders to use instead of threads and the local model.
         limits: limits on the pictures; if None, those of the model.
+        take_over: take over objects that another program made, if they name pictures of this source; else they stay.
 
     Raises:
         SourceError, CollectionError, ModelError, ServiceError: the run cannot go on. What was written stays; run again.
@@ -103,11 +109,11 @@ def sync(
     started = time.perf_counter()
     expected = source.count()
     report.total = expected or 0
-    try:
-        ensure(collection, model, create)
-    except BackboneMismatch as error:
-        raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
-    comparer = Comparer(collection, model, owner_digest(source_name or source.identity))
+    info = prepare(collection, model, create)
+    theirs = theirs_of(collection, info, take_over)
+    settle = partial(respelled.move, collection, report)
+    owner = owner_digest(source_name or source.identity)
+    comparer = Comparer(collection, model, owner, theirs=theirs, settle=settle)
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
         decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
@@ -127,9 +133,27 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.notes = list(source.notes)
+        report.foreign = theirs.left if theirs is not None else 0
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
+
+
+def may_reembed(collection: Collection) -> bool:
+    """Tell whether `reembed` can switch a collection: sync filled it, and it has no tenants and holds no pictures."""
+    info = collection.info()
+    filled = info is not None and info.fingerprint is not None and not info.pictures
+    return filled and collection.options.tenant is None
+
+
+def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> Info:
+    """Create or check the collection, as `ensure`; a refusal advises `--reembed` where that can help."""
+    try:
+        return ensure(collection, model, create)
+    except BackboneMismatch as error:
+        if not may_reembed(collection):
+            raise
+        raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
 
 
 def compare_all(
@@ -144,7 +168,8 @@ def compare_all(
         always: scan in any case.
 
     Returns:
-        True if the source lists exactly `expected` entries and all match their records.
+        True if the source lists exactly `expected` entries, all match their records, and no other object can be one of
+        theirs under another spelling of its id.
     """
     count = collection.count()
     if not always and count > max(ALWAYS_SCANNED, 4 * (expected or 0)):
@@ -154,7 +179,9 @@ def compare_all(
         maybe_same = not source.far and expected is not None and 0 < expected <= count
         listing = comparer.listing(source.items()) if maybe_same else None
         comparer.known = scanning.result()
-    return listing is not None and len(listing.keys) == expected and comparer.known.all_same(listing)
+    if listing is None or len(listing.keys) != expected or not comparer.known.all_same(listing):
+        return False
+    return not listing.numbered or comparer.known.all_seen
 
 
 class _Run:
@@ -240,18 +267,21 @@ class _Run:
         if points:
             pairs = zip(decisions, made, strict=True)
             written = [replace(decision, prepared=None) for decision, each in pairs if isinstance(each, Point)]
-            self._write(written, self.collection.upsert, points)
+            self._write(written, partial(upsert, self.collection), points)
 
     def _write_payloads(self) -> None:
         decisions, self._payloads = self._payloads, []
-        payloads = {each.item.id: each.record.join(each.item.columns) for each in decisions if each.record is not None}
-        if payloads:
-            self._write(decisions, self.collection.replace_payload, payloads)
+        made = [(each.item, each.record) for each in decisions if each.record is not None]
+        points = [Point(item.id, None, record.join(item.columns)) for item, record in made]
+        if points:
+            self._write(decisions, partial(replace_payloads, self.collection), points)
 
-    def _write(self, decisions: Sequence[Decision], call: Callable[[Any], None], argument: Any) -> None:
+    def _write(
+        self, decisions: Sequence[Decision], call: Callable[[Sequence[Point]], None], points: Sequence[Point]
+    ) -> None:
         while len(self._writes) >= WRITES_IN_FLIGHT:
             self._reap()
-        self._writes.append((self._database.submit(call, argument), decisions))
+        self._writes.append((self._database.submit(call, points), decisions))
 
     def _reap(self) -> None:
         write, decisions = self._writes[0]

@@ -230,6 +230,44 @@ class TestTheContract:
         titles = {hit.payload["title"] for hit in shop.search(FRONT, Ask(9, text="dress zebra", group_by="title"))}
         assert titles == {"red dress", "red shoe", "hat"}
 
+    def test_words_are_found_in_scripts_without_spaces(self, database):
+        shop = database.open()
+        ensure(shop, MODEL)
+        titles = [
+            "青いドレス",
+            "iPhone手机壳 red",
+            "หมวกสีแดงใหม่",
+            "เสื้อสีเขียว",
+            "hat",
+            "红色连衣裙夏季新款",
+            "赤い帽子 ｳｰﾙ",
+        ]
+        shop.upsert(points([RECORD.join({"title": title}) for title in ["x"] * 9 + titles]))
+
+        def first(text):
+            return shop.search(FRONT, Ask(1, text=text))[0].payload["title"]
+
+        for text, title in (
+            ("帽子", 6), ("赤", 6), ("ウール", 6), ("連衣裙の连衣裙", 5), ("手机", 1), ("IPHONE", 1), ("ドレス", 0), ("สีแดง", 2), ("เสื้อ", 3),
+        ):  # fmt: skip
+            assert first(text) == titles[title], text
+        shop.replace_payload({uid(0): RECORD.join({"title": "黒い靴"})})
+        assert first("靴") == "黒い靴"
+
+    def test_objects_named_by_id_are_left_out(self, database):
+        shop = database.open()
+        ensure(shop, MODEL)
+        shop.upsert(points([{"n": i, "title": "red"} for i in range(6)]))
+
+        def found(**options):
+            return [hit.payload["n"] for hit in shop.search(FRONT, Ask(3, without=(uid(0), uid(2)), **options))]
+
+        assert found() == found(group_by="n") == [1, 3, 4]
+        by_words = found(text="red")
+        assert len(by_words) == 3
+        assert not {0, 2} & set(by_words)
+        assert found(where=parse_filter("n!=3")) == [1, 4, 5]
+
     def test_words_follow_a_changed_payload(self, database):
         shop = database.open()
         ensure(shop, MODEL)

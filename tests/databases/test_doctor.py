@@ -261,5 +261,5 @@ def test_qdrant_that_cannot_use_its_container_or_wants_a_key(service, model, tmp
             said[case] = found["wiring"].sentence
             assert _listed(collection) == []
             collection.close()
-    assert "Authentication failed" in said["wrong key"]
+    assert "the container refuses the key" in said["wrong key"]
     assert all("does not get vectors from the container" in sentence for sentence in said.values())

@@ -1,14 +1,16 @@
 """Helpers for applications: a composed query as Qdrant's InferenceObject and as Weaviate's concept string."""
 
+import asyncio
 import base64
 import json
 from io import BytesIO
+from types import SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from PIL import Image
-from qdrant_client import QdrantClient, models
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 import cir_vectorizer_qdrant
 import cir_vectorizer_weaviate
@@ -137,13 +139,19 @@ def test_in_qdrant_named_vectors_and_missing_objects():
 
 
 class _FakeCollection:
-    """A fake Weaviate collection with a norm and named vectors; the live tests use a real one."""
+    """A fake Weaviate collection with a norm and named vectors, which come from outside; the live tests use a real one."""
 
     name = "Shop"
+    vectorizer_config = None
 
     def __init__(self, vector, properties):
         self._found = type("Found", (), {"vector": vector, "properties": properties})
-        self.query = self
+        self.query = self.config = self
+        own = SimpleNamespace(vectorizer=SimpleNamespace(vectorizer="none", model={}))
+        self.vector_config = dict.fromkeys(vector, own)
+
+    def get(self):
+        return self
 
     def fetch_object_by_id(self, uuid, include_vector):
         return None if uuid == "gone" else self._found
@@ -168,3 +176,20 @@ def test_in_qdrant_the_only_dense_vector_needs_no_name():
     client.upsert("one", [models.PointStruct(id=1, vector={"photo": [3.0, 4.0]})])
     inference = cir_vectorizer_qdrant.composed(image_id=1, client=client, collection="one", text="is red")
     assert inference.object["image"] == {"vector": [3.0, 4.0]}
+
+
+def test_in_qdrant_an_async_client_gives_the_same_query():
+    async def asked() -> None:
+        client = AsyncQdrantClient(":memory:")
+        await client.create_collection("one", models.VectorParams(size=2, distance=models.Distance.DOT))
+        await client.upsert("one", [models.PointStruct(id=1, vector=[3.0, 4.0])])
+        where = {"client": client, "collection": "one", "text": "is red"}
+        inference = await cir_vectorizer_qdrant.composed(image_id=1, **where)
+        assert inference.object == {"image": {"vector": [3.0, 4.0]}, "text": "is red"}
+        assert (await cir_vectorizer_qdrant.composed(**where)).object == {"text": "is red"}
+        with pytest.raises(CollectionError, match="no object 2"):
+            await cir_vectorizer_qdrant.composed(image_id=2, **where)
+        with pytest.raises(CollectionError, match=r"objects of collection 'gone' cannot be read: .*; correct"):
+            await cir_vectorizer_qdrant.composed(image_id=2, **{**where, "collection": "gone"})
+
+    asyncio.run(asked())

@@ -4,6 +4,7 @@ The tests import 200 pictures by the servers' own calls. Then text, picture and 
 and through REST with a plain vector search; all must agree.
 """
 
+import hashlib
 import os
 
 import numpy as np
@@ -219,20 +220,29 @@ def test_a_wrong_field_comes_back_as_our_sentence(qdrant_client, grpc_client, we
         weaviate_shop.query.near_text('{"image": "iVBORw0KGgo=", "colour": "red"}')
 
 
-def test_a_bad_picture_is_refused_alone_by_weaviate_and_named_by_qdrant(qdrant_client, weaviate_shop, outside):
+def test_a_bad_picture_is_refused_alone_by_weaviate(weaviate_shop, outside):
     with weaviate_shop.batch.fixed_size(batch_size=10) as batch:
         uuid = batch.add_object({"photo": base64_of(outside), "number": -1})
         batch.add_object({"photo": base64_of(b"no picture at all"), "number": -2})
     (failed,) = weaviate_shop.batch.failed_objects
     assert "images[0]" in failed.message
     weaviate_shop.data.delete_by_id(uuid)
-    images = [outside, b"no picture at all"]
+
+
+def test_qdrant_orders_a_batch_as_it_likes_and_the_bad_picture_is_found_by_its_digest(
+    qdrant_client, grpc_client, outside
+):
+    bad = b"no picture at all"
+    images = [outside, bad, *map(drawn, range(8))]
     points = [
         models.PointStruct(id=COUNT + i, vector=models.Image(image=base64_of(image), model="tiny"))
         for i, image in enumerate(images)
     ]
-    with pytest.raises(UnexpectedResponse, match=r"inputs\[\d\] \(model"):
-        qdrant_client.upsert(NAME, points, wait=True)
+    name = rf"inputs\[\d\] \(model 'tiny'\): picture sha256 {hashlib.sha256(bad).hexdigest()[:12]} "
+    for client in (qdrant_client, grpc_client):
+        with pytest.raises(Exception, match=name) as caught:
+            client.upsert(NAME, points, wait=True)
+        assert cir_vectorizer_qdrant.refused_points(caught.value, points) == [COUNT + 1]
 
 
 def test_another_backbone_is_refused_with_both_names(qdrant_client, outside):

@@ -1,6 +1,7 @@
 """Plugins for databases: one from another package, and the two of this repository."""
 
 import re
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -110,3 +111,9 @@ def test_the_core_names_no_database():
     for room in ("cli", "collections", "doctor", "sources", "sync"):
         for file in (ROOT / "cir_vectorizer" / room).glob("*.py"):
             assert not re.search(r'["\'](qdrant|weaviate)s?["\']', file.read_text(), re.IGNORECASE), file
+
+
+def test_weaviates_client_leaves_pythons_warnings_as_they_are():
+    code = "import warnings; import cir_vectorizer_weaviate; print([f for f in warnings.filters if f[:3] == ('default', None, Warning)])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -85,6 +85,16 @@ class TestTheGuard:
             with pytest.raises(BackboneMismatch, match=r"made by my-model@a1a1.* at hand is other@ffff"):
                 guard(shop, ModelRecord("other", "ff" * 32, 4))
 
+    @pytest.mark.parametrize("length", [1.0, 3.0])
+    def test_the_dot_product_is_cosine_for_vectors_of_length_1_alone(self, shop, length):
+        foreign(shop.address, models.VectorParams(size=4, distance=models.Distance.DOT), 3, length)
+        if length == 1:
+            assert check(shop, MODEL).distance == "dot"
+            assert [hit.score for hit in shop.search(unit(1, 0, 0, 0), Ask(1))] == pytest.approx([1])
+        else:
+            with pytest.raises(CollectionError, match="compares by dot vectors of length 3 to 3, and my-model"):
+                check(shop, MODEL)
+
     def test_another_distance_is_refused(self, shop):
         foreign(shop.address, models.VectorParams(size=4, distance=models.Distance.EUCLID))
         with pytest.raises(CollectionError, match="compares by euclid"):
@@ -127,12 +137,13 @@ class TestTheGuard:
             check(shop, ModelRecord("other", "ff" * 32, 4))
 
 
-def foreign(address, vectors, objects=0):
-    """A collection that another program made."""
+def foreign(address, vectors, objects=0, length=None):
+    """A collection that another program made; its vectors have the given length, or each another one."""
     client = QdrantClient(path=str(address.path))
     client.create_collection(address.collection, vectors_config=vectors)
     if objects:
-        points = [models.PointStruct(id=i, vector=[1, i, 0, 0], payload={"n": i}) for i in range(objects)]
+        stored = [[1.0, i, 0, 0] if length is None else (length * unit(1, i, 0, 0)).tolist() for i in range(objects)]
+        points = [models.PointStruct(id=i, vector=vector, payload={"n": i}) for i, vector in enumerate(stored)]
         client.upsert(address.collection, points)
     client.close()
 

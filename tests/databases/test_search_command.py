@@ -51,7 +51,7 @@ def test_a_picture_alone_finds_itself_first(shop):
     assert found[0]["payload"] == {"path": str(shop / "green.png"), "colour": "green", "price": 20}
     assert found[0]["score"] == pytest.approx(1, abs=1e-4)
     assert [hit["score"] for hit in found] == sorted((hit["score"] for hit in found), reverse=True)
-    assert set(found[0]) == {"id", "score", "payload"}
+    assert set(found[0]) == {"id", "id_text", "score", "payload"}
 
 
 def test_a_text_alone_is_a_text_search(shop):
@@ -125,23 +125,31 @@ def ids(shop):
 
 class TestObjectsAsReferences:
     def test_an_id_stands_for_its_picture(self, shop, ids):
-        by_id = objects(shop, "--id", ids["green"], "--text", "is blue")
+        by_id = objects(shop, "--id", ids["green"], "--text", "is blue", "--include-reference")
         by_picture = objects(shop, "--image", shop / "green.png", "--text", "is blue")
         assert [hit["id"] for hit in by_id] == [hit["id"] for hit in by_picture]
         assert [hit["score"] for hit in by_id] == pytest.approx([hit["score"] for hit in by_picture], abs=1e-4)
 
+    def test_they_are_left_out_of_the_results(self, shop, ids):
+        named = ("--id", ids["green"], "--text", "is blue", "--like", ids["red"])
+        assert {hit["id"] for hit in objects(shop, *named)} == {ids["blue"], ids["white"]}
+        assert len(objects(shop, *named, "--limit", 2, "--group-by", "colour", "--filter", "price>0")) == 2
+        assert len(objects(shop, *named, "--include-reference")) == 4
+        away = objects(shop, "--text", "a hat", "--unlike", ids["white"].upper(), "--hybrid")
+        assert sorted(hit["payload"]["colour"] for hit in away) == ["blue", "green", "red"]
+
     def test_ids_come_after_pictures(self, shop, ids):
-        both = ("--template", "$1 in the colour of $2")
+        both = ("--template", "$1 in the colour of $2", "--include-reference")
         found = objects(shop, "--id", ids["red"], "--image", shop / "blue.png", *both)
         same = objects(shop, "--image", shop / "blue.png", "--image", shop / "red.png", *both)
         assert [hit["score"] for hit in found] == pytest.approx([hit["score"] for hit in same], abs=1e-4)
 
     def test_like_and_unlike_take_ids_and_files(self, shop, ids):
-        by_id = objects(shop, "--text", "a hat", "--like", ids["blue"], "--unlike", ids["red"])
+        by_id = objects(shop, "--text", "a hat", "--like", ids["blue"], "--unlike", ids["red"], "--include-reference")
         by_file = objects(shop, "--text", "a hat", "--like", shop / "blue.png", "--unlike", shop / "red.png")
         assert [hit["score"] for hit in by_id] == pytest.approx([hit["score"] for hit in by_file], abs=1e-4)
         assert by_id != objects(shop, "--text", "a hat")
-        assert objects(shop, "--like", ids["blue"])[0]["id"] == ids["blue"]
+        assert objects(shop, "--like", ids["blue"], "--include-reference")[0]["id"] == ids["blue"]
 
     def test_the_sheet_shows_their_recorded_pictures(self, shop, ids, tmp_path):
         arguments = ("--id", ids["red"], "--like", ids["blue"], "--unlike", shop / "green.png")

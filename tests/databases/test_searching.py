@@ -132,13 +132,14 @@ class TestLikeAndUnlike:
         assert twice == pytest.approx(one, abs=1e-5)
 
     def test_like_alone_is_a_search_by_pictures(self, shop, ids, tiny):
-        hits = find(Search.read(like=[{"id": ids["blue"]}]), shop, tiny).hits
+        hits = find(Search.read(like=[{"id": ids["blue"]}], include_reference=True), shop, tiny).hits
         assert hits[0].id == ids["blue"]
         assert hits[0].score == pytest.approx(1, abs=1e-4)
 
     def test_what_is_unlike_falls_behind(self, shop, ids, tiny):
-        before = find(Search.read(like=[{"id": ids["blue"]}]), shop, tiny).hits
-        after = find(Search.read(like=[{"id": ids["blue"]}], unlike=[{"id": before[1].id}]), shop, tiny).hits
+        keeping = {"like": [{"id": ids["blue"]}], "include_reference": True}
+        before = find(Search.read(**keeping), shop, tiny).hits
+        after = find(Search.read(**keeping, unlike=[{"id": before[1].id}]), shop, tiny).hits
         assert after[0].id == ids["blue"]
         assert [hit.id for hit in after].index(before[1].id) > 1
 

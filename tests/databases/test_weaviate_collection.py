@@ -315,6 +315,22 @@ class TestCollectionsOfOtherPrograms:
         info = shop.info()
         assert (info.blends_text, info.vectorize, info.dim) == (blends, "server", None)
 
+    @pytest.mark.parametrize("length", [1.0, 3.0])
+    def test_the_dot_product_is_cosine_for_vectors_of_length_1_alone(self, database, client, length):
+        shop = database.open()
+        index = Configure.VectorIndex.hnsw(distance_metric=VectorDistances.DOT)
+        made = client.collections.create(
+            shop.address.collection, vector_config=Configure.Vectors.self_provided(vector_index_config=index)
+        )
+        for i in range(3):
+            made.data.insert({"n": i}, vector=(unit(1, i, 0, 0) * np.float32(length)).tolist())
+        if length == 1:
+            assert check(shop, MODEL).distance == "dot"
+            assert [hit.score for hit in shop.search(FRONT, Ask(1))] == pytest.approx([1])
+        else:
+            with pytest.raises(CollectionError, match="compares by dot vectors of length 3 to 3"):
+                check(shop, MODEL)
+
     def test_another_distance_is_refused(self, database, client):
         shop = database.open()
         index = Configure.VectorIndex.hnsw(distance_metric=VectorDistances.L2_SQUARED)

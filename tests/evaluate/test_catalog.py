@@ -166,8 +166,11 @@ class TestAttributes:
         assert [each.name for each in made_of(columns, named=["season"]).attributes] == ["season"]
         with pytest.raises(SourceError, match=r"no column 'size'; its columns of text are colour, season"):
             made_of(columns, named=["size"])
-        with pytest.raises(SourceError, match=r"'brand' has fewer than two values"):
-            made_of({**columns, "brand": ["acme"] * 40}, named=["brand"])
+        for cells in (["acme"] * 40, [f"brand {i}" for i in range(40)], ["38", "40"] * 20):
+            with pytest.raises(SourceError, match=r"'brand' has fewer than two values in words that 5 objects share"):
+                made_of({**columns, "brand": cells}, named=["brand"])
+        with pytest.raises(SourceError, match=r"column 'price' holds no texts; its columns of text are colour, season"):
+            made_of({**columns, "price": [9.5] * 40}, named=["price"])
 
     def test_captions_give_attributes_where_there_are_no_columns(self):
         draws = random.Random(3)
@@ -234,6 +237,18 @@ class TestQueries:
         first, again, other = (QueryMaker(attributes, Wordings(), seed).draw(50) for seed in (1, 1, 2))
         assert first == again != other
 
+    def test_queries_for_one_combination_alone_are_refused(self):
+        rare = made_of({"pattern": ["plain"] * 20_000 + ["striped"] * 30}, named=["pattern"]).attributes
+        queries = QueryMaker(rare, Wordings()).draw(100)
+        assert {query.change for query in queries} == {"remove"}
+        with pytest.raises(SourceError, match=r"queries ask for the same combination of values"):
+            halves(queries)
+
+    def test_a_catalog_that_is_exhausted_gives_what_it_has(self):
+        few = made_of({"colour": ["red", "blue"] * 20, "type": ["mug", "mug", "vase", "vase"] * 10}).attributes
+        found = QueryMaker(few, Wordings()).draw(100_000)
+        assert 100 < len(found) == len({(query.reference, query.text) for query in found}) < 5000
+
     def test_a_catalog_of_one_kind_allows_none(self):
         found = made_of({"colour": ["red", "blue"] * 20, "type": ["mug", "vase"] * 20}, named=["colour", "type"])
         with pytest.raises(SourceError, match=r"allows 0 queries that change colour, type, and 20 are needed"):
@@ -261,7 +276,7 @@ class TestQueries:
     @pytest.mark.parametrize(
         ("plural", "one"),
         [("tshirts", "tshirt"), ("casual shoes", "casual shoes"), ("dresses", "dress"), ("watches", "watch"),
-         ("scarves", "scarf"), ("accessories", "accessory"), ("ties", "tie"), ("bus", "bus"), ("glass", "glass"),
+         ("scarves", "scarf"), ("accessories", "accessory"), ("ties", "tie"), ("hoodies", "hoodie"), ("bus", "bus"), ("glass", "glass"),
          ("laptop bag", "laptop bag"), ("boxes", "box")],
     )  # fmt: skip
     def test_nouns_stand_in_the_singular(self, plural, one):
@@ -358,6 +373,13 @@ class TestJudging:
         by_name = {row.name: row.figures["R@10"].value for row in found.report.rows}
         assert max(by_name["lincir"], by_name["compodiff"]) > by_name["image"]
 
+    def test_more_than_the_memory_holds_is_refused(self, folder, tiny, monkeypatch):
+        monkeypatch.setattr("cir_vectorizer.evaluate.catalog.judging.MOST_PAIRS", 60 * PICTURES - 1)
+        collection = opened(folder)
+        with pytest.raises(SourceError, match=r"60 queries over \d+ objects need too much memory; ask for fewer"):
+            judge(collection, {"tiny": tiny}, Asking(queries=60))
+        collection.close()
+
     def test_another_backbone_is_refused(self, folder, clip_folder):
         collection = opened(folder)
         with pytest.raises(BackboneMismatch):
@@ -406,7 +428,7 @@ class TestCommand:
         [
             (["--attributes", "size"], "has no column 'size'; its columns of text are"),
             (["--captions", "words"], "has no column 'words'"),
-            (["--language", "fr"], "no phrasings for 'fr'"),
+            (["--language", "fr"], "no wordings for 'fr'; choose one of en, de"),
             (["--model", "tiny", "--model", "tiny"], "names one model twice"),
             (["--attributes", "colour", "--captions", "title"], "give one of them"),
         ],
@@ -429,4 +451,5 @@ class TestCommand:
         )
         assert result.exit_code == 1
         assert "built in" in result.output
+        assert not (tmp_path / "r").exists()  # refused before the work
         assert blake2b((TINY_FOLDER / "model.json").read_bytes()).digest() == before

@@ -391,11 +391,25 @@ def test_unknown_ids_are_misses_where_the_folder_does_not_list_the_gallery(tmp_p
 
 def test_a_cirr_file_says_which_metric_it_is_for(tmp_path):
     rankings = small("cirr", tmp_path)
-    assert '"recall_subset"' in refusal("cirr", tmp_path, {**rankings, "metric": "mAP"})
+    for wrong in ("mAP", ["recall"]):
+        assert '"recall_subset"' in refusal("cirr", tmp_path, {**rankings, "metric": wrong})
     assert "'rc1'" in refusal("cirr", tmp_path, {**rankings, "version": "rc1"})
     assert "the query's own gallery" in refusal(
         "cirr", tmp_path, {**rankings, "metric": "recall_subset", "103": ["dev-0-0-img0x"]}
     )
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("wrong", ["1" * 5000, ["a picture"] * 5000])
+def test_a_sentence_stays_short_whatever_the_ranking_holds(benchmark, wrong, tmp_path):
+    assert len(change(benchmark, tmp_path, lambda names: [*names, wrong]).replace(str(tmp_path), "")) < 300
+
+
+def test_short_rankings_are_noted(tmp_path):
+    rankings = small("circo", tmp_path)
+    done = run("circo", tmp_path, write(tmp_path / "rankings.json", rankings))
+    assert (done.exit_code, "have fewer than 50 pictures" in done.stderr) == (0, True)
+    assert json.loads(done.stdout)
 
 
 def test_scoring_loads_no_model(tmp_path):

@@ -1,6 +1,7 @@
 """The client of the service: the same answers as a local vectorizer, patience with a busy service, one bad picture alone."""
 
 import asyncio
+import base64
 import json
 import subprocess
 import sys
@@ -61,6 +62,32 @@ def test_one_bad_picture_fails_alone_in_many_requests(client, tmp_path):
     assert sorted(np.flatnonzero(np.isnan(vectors).any(axis=1))) == [2, 5, 9]
     good = [i for i in range(11) if i not in bad]
     assert np.allclose(vectors[good], client.embed_images([images[i] for i in good]), atol=1e-3)
+
+
+def test_rows_stay_where_every_item_is_bad(client, tiny, tmp_path):
+    missing, broken = tmp_path / "missing.jpg", b"not a picture"
+    composed = client.compose([{"image": missing, "text": "red"}, {"image": broken}], errors=(bad := {}))
+    assert sorted(bad) == [0, 1]
+    assert composed.vectors.shape == (2, tiny.dim)
+    assert np.isnan(composed.vectors).all()
+    assert composed.notes == [[], []]
+    assert client.embed_images([missing], errors={}).shape == (1, tiny.dim)
+
+
+def test_embed_images_takes_every_picture_that_compose_takes(client, tiny, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(drawn(1))
+    opened = Image.open(path).convert("RGB")
+    given = [path, {"path": path}, path.read_bytes(), base64.b64encode(path.read_bytes()).decode(), opened]
+    assert np.allclose(client.embed_images(given), tiny.embed_images([opened] * 5), atol=1e-3)
+    assert np.allclose(tiny.embed_images(given), tiny.embed_images([opened] * 5), atol=1e-5)
+    assert tiny.embed_images([]).shape == (0, tiny.dim)
+    for model in (client, tiny):
+        with pytest.raises(ImageError, match=r"^images\[1\]: .*(cannot be read|does not exist)") as caught:
+            model.embed_images([path, tmp_path / "gone.png"])
+        assert caught.value.index == 1
+        with pytest.raises(ImageError, match=r"a file is given as pathlib\.Path"):
+            model.embed_images([str(path)])
 
 
 def test_without_errors_the_first_bad_item_is_raised_with_its_place(client):

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image, ImageDraw, ImageOps
 from safetensors.torch import save_file
 
 import cir_vectorizer
 from cir_vectorizer.backbones import BackboneSpec
+from cir_vectorizer.cli import main
 from cir_vectorizer.cli.serve import _load
 from cir_vectorizer.composers.compodiff import schedule
 from cir_vectorizer.composers.compodiff.checkpoint import PREFIX, load_network, published_name, save_network
@@ -367,6 +369,32 @@ def test_an_import_keeps_the_folders_other_composers_and_refuses_one_over_anothe
     ):
         import_checkpoint(tmp_path / "phi.pt", BackboneSpec.parse("tiny:,target_pad=1.25"), folder)
     assert {"lincir", "compodiff"} <= cir_vectorizer.load(str(folder), "cpu").composers.keys()
+
+
+def test_models_import_replaces_a_composer_only_with_overwrite(tmp_path):
+    for name, seed in (("first.pt", 1), ("second.pt", 2)):
+        torch.manual_seed(seed)
+        torch.save({"epoch": 1, "Phi": Phi(128, 128, 16).state_dict()}, tmp_path / name)
+
+    def run(name, backbone, *options):
+        given = ["models", "import", str(tmp_path / name), "--backbone", backbone, "--out", str(tmp_path / "model")]
+        return CliRunner().invoke(main, [*given, *options])
+
+    assert run("first.pt", "tiny:").exit_code == 0
+    before = (tmp_path / "model" / "model.json").read_bytes()
+    refused = run("second.pt", "tiny:")
+    assert refused.exit_code == 1
+    assert "already holds a finished lincir over backbone tiny:" in refused.output
+    assert "name another --out, or replace it with --overwrite" in refused.output
+    assert "--resume" not in refused.output
+    elsewhere = run("second.pt", "tiny:,target_pad=1.25")
+    assert elsewhere.exit_code == 1
+    assert "replace them with --overwrite" in elsewhere.output
+    assert (tmp_path / "model" / "model.json").read_bytes() == before
+    assert run("second.pt", "tiny:", "--overwrite").exit_code == 0
+    assert (tmp_path / "model" / "model.json").read_bytes() != before
+    assert run("first.pt", "tiny:,target_pad=1.25", "--overwrite").exit_code == 0
+    assert "target_pad=1.25" in str(cir_vectorizer.models.describe(str(tmp_path / "model")).backbone)
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):

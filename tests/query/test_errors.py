@@ -30,6 +30,7 @@ def test_the_codes_never_change():
         "ModelError": "model",
         "CheckpointError": "checkpoint",
         "BackboneMismatch": "backbone-mismatch",
+        "ComposerMismatch": "composer-mismatch",
         "CaptionError": "captions",
         "SourceError": "source",
         "CollectionError": "collection",

@@ -104,10 +104,13 @@ def test_a_bare_number_equals_the_number_and_the_text_but_a_quoted_one_only_the_
     assert found("size=38") == [0, 1]
     assert found("size='38'") == [1]
     assert found("size in (38, M)") == [0, 1, 2]
+    assert found("size=38.0") == [0, 1]
+    assert found("size!=38.00") == [2, 3, 4]
 
 
 def test_whole_numbers_beyond_what_floats_hold_are_told_apart(found):
     assert found("ean=9007199254740993") == [3]
+    assert found("ean=9007199254740993.0") == [3]
 
 
 def test_a_filter_becomes_typed_conditions():

@@ -198,7 +198,7 @@ class TestOption:
             ({"a": float("nan")}, "options.fusion.a", "must be a finite number"),
             ({"b": "0.5"}, "options.fusion.b", "should be a valid number"),
             ({"d": 1}, "options.fusion.d", "is not a field; the fields are a, b, c"),
-            (0.5, "options.fusion", "valid dictionary"),
+            (0.5, "options.fusion", "should be a JSON object"),
         ],
     )
     def test_wrong_numbers_are_named(self, fusion, field, says):
@@ -258,6 +258,21 @@ class TestDefaults:
             query = {**QUERY, "composer": composer}
             close(vector_of(model, query, **asked), vector_of(tiny, query, **as_if))
 
+    @pytest.mark.parametrize("weights", [{"image": 0.0, "text": 1.0}, {"image": 1.0, "text": 0.0}])
+    def test_weights_of_picture_and_text_leave_a_query_with_one_of_them_alone(self, folder, tiny, weights):
+        """So `like` and `unlike` of a search, pictures alone for the query's composer, work with any defaults."""
+        set_defaults(folder, "sum", {"weights": weights})
+        model = load(str(folder), "cpu")
+        for query in (
+            {"image": RED, "composer": "sum"},
+            {"text": "a hat", "negative_text": "straw", "composer": "sum"},
+        ):
+            close(vector_of(model, query), vector_of(tiny, query))
+        close(
+            vector_of(model, {**QUERY, "composer": "sum"}),
+            vector_of(tiny, {**QUERY, "composer": "sum"}, weights=weights),
+        )
+
     def test_plain_searches_stay_plain_whatever_the_default_composer(self, folder, tiny):
         set_defaults(folder, "sum", {"weights": {"image": 0.3, "text": 0.7}, "fusion": {"b": 0.5, "a": 0.2}})
         model = load(str(folder), "cpu")
@@ -288,7 +303,7 @@ class TestDefaults:
             set_defaults(folder, composer, options)
         set_defaults(folder, "sum", DEFAULTS["sum"])
         phi = folder / read_record(folder)["composers"]["lincir"]["file"]
-        import_checkpoint(phi, describe(str(folder)).backbone, folder)
+        import_checkpoint(phi, describe(str(folder)).backbone, folder, overwrite=True)
         record = describe(str(folder))
         assert (set(record.defaults), record.default_composer) == ({"sum", "compodiff"}, "sum")
         save(tmp_path / "beside", tiny.backbone, {}, beside=folder)
@@ -312,7 +327,7 @@ class TestDefaults:
             ({"sum": {"steps": 3}}, r"defaults\.sum\.steps: 'sum' takes no such option; it takes keep, weights\.image"),
             ({"text": {"fusion": {"b": 0.5}}}, r"defaults\.text\.fusion\.a: 'text' takes no such option"),
             ({"magic": {}}, r"the model has no composer 'magic'; it has lincir, compodiff"),
-            ([1], r"defaults: should be a valid dictionary"),
+            ([1], r"defaults: should be a JSON object"),
         ],
     )
     def test_wrong_ones_are_refused_when_the_folder_is_loaded(self, folder, defaults, says):

@@ -91,6 +91,24 @@ def test_anything_else_is_refused_with_a_sentence(service, headers):
         assert service.client.get(path, headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/vectorize", "CLIP_INFERENCE_API, so set that to http://cir:KEY@HOST:PORT and start Weaviate again"),
+        ("/m/tiny/meta", "CLIP_INFERENCE_API"),
+        (
+            "/qdrant",
+            "QDRANT__INFERENCE__ADDRESS, so set that to http://cir:KEY@HOST:PORT/qdrant and start Qdrant again",
+        ),
+        ("/v1/embed", "as Bearer, Basic or api-key header"),
+    ],
+)
+def test_a_missing_key_is_told_with_the_place_to_set_it(service, path, place):
+    answer = service.client.request("GET" if path.endswith("meta") else "POST", service.url + path, json=asked("wrong"))
+    assert answer.status_code == 401
+    assert place in answer.json()["error"]
+
+
 def test_qdrants_token_is_a_key_and_another_token_does_no_harm(service):
     assert service.post("/qdrant", asked(TOKEN)).status_code == 200
     assert service.post("/qdrant", asked("alice"), headers=basic("cir", SECRET)).status_code == 200

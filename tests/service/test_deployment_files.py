@@ -28,11 +28,11 @@ def manifests():
 
 
 def interpolated(file):
-    """A compose file's text with its variables at their defaults, and CIR_KEY set."""
+    """A compose file's text with its variables at their defaults, and those set that must be."""
 
     def value(match):
         name, default = match[1], match[2]
-        return "secret" if name == "CIR_KEY" else (default or "").removeprefix(":-")
+        return {"CIR_KEY": "secret", "CIR_MODEL": "lincir-vit-l"}.get(name, (default or "").removeprefix(":-"))
 
     return re.sub(r"\$\{(\w+)(:[-?][^}]*)?\}", value, file.read_text())
 
@@ -67,20 +67,23 @@ def test_what_the_build_copies_is_let_through_by_dockerignore():
 def test_compose_files_follow_the_specification(file):
     spec = pytest.importorskip("compose_spec", reason="compose-spec is not installed")
     parsed = spec.PyCompose.from_yaml(interpolated(file))
-    assert set(parsed.services) == {"cir", file.parent.name}
+    assert set(parsed.services) == {"vectorizer", file.parent.name}
 
 
 @compose_files
 def test_compose_wires_a_stock_server_to_the_container_with_a_key(file):
     content = yaml.safe_load(interpolated(file))
-    ours, theirs = content["services"]["cir"], content["services"][file.parent.name]
+    ours, theirs = content["services"]["vectorizer"], content["services"][file.parent.name]
     variable, path = {
         "qdrant": ("QDRANT__INFERENCE__ADDRESS", "/qdrant"),
         "weaviate": ("CLIP_INFERENCE_API", ""),
     }[file.parent.name]
-    assert theirs["environment"][variable] == f"http://cir:secret@cir:8000{path}"
+    assert theirs["environment"][variable] == f"http://cir:secret@vectorizer:8000{path}"
     assert "build" not in theirs
-    assert theirs["depends_on"]["cir"]["condition"] == "service_healthy"
+    assert ours["environment"]["CIR_MODEL"] == "lincir-vit-l", "a real model, or none"
+    if "CLIP_INFERENCE_API" in theirs["environment"]:
+        assert theirs["environment"]["CLIP_WAIT_FOR_STARTUP"] == "false"
+    assert theirs["depends_on"]["vectorizer"]["condition"] == "service_healthy"
     assert ours["environment"]["CIR_API_KEYS"].endswith(":secret")
     assert set(ours["environment"]) <= SETTINGS
     assert ours["read_only"] is True
@@ -124,5 +127,14 @@ def test_the_health_check_tells_a_ready_service_from_none(service):
         return subprocess.run(command, env={"CIR_PORT": str(port)}, capture_output=True, text=True)
 
     assert check(service.port).returncode == 0
+    assert "Traceback" not in check("tcp://10.96.0.12:8000").stderr  # of a Kubernetes Service called cir
     nobody = check(9)
     assert (nobody.returncode, nobody.stderr[:10]) == (1, "not ready:")
+
+
+def test_the_pinned_client_of_qdrant_fits_the_server_of_the_compose_file():
+    from qdrant_client.common.version_check import is_compatible
+
+    image = yaml.safe_load(interpolated(COMPOSE[0]))["services"]["qdrant"]["image"]
+    (client,) = re.findall(r"^qdrant-client==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert is_compatible(client, image.partition(":v")[2])

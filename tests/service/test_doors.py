@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cir_vectorizer.pictures.fetch import Fetcher
+from cir_vectorizer.service.settings import Settings
 from tests.support.serving import RED, Running, drawn, encoded, serving, tiny
 
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "transcripts"
@@ -102,6 +103,38 @@ def test_every_door_gives_the_vector_of_the_library(service):
     rest = service.post("/v1/compose", {"queries": [QUERY]}).json()["vectors"][0]
     for vector in (weaviate, named, qdrant, rest):
         np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_a_slash_at_the_end_of_an_address_changes_nothing(service):
+    body = {"inputs": [{"data": "red", "data_type": "text", "model": "tiny"}], "inference": "search"}
+    for path in ("/qdrant", "/qdrant/", "/m/tiny/qdrant//"):
+        assert service.post(path, body).status_code == 200
+    assert service.client.get(f"{service.url}/v1/models/").status_code == 200
+
+
+def test_pages_of_the_named_origins_may_ask():
+    asks = {"origin": "https://shop.example", "access-control-request-method": "POST"}
+    with serving(api_keys="me:secret", cors=("https://shop.example",)) as running:
+        allowed = running.client.options(f"{running.url}/v1/search", headers=asks)
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
+        refused = running.post("/v1/compose", {}, headers={"origin": "https://shop.example"})
+        assert refused.status_code == 401
+        assert refused.headers["access-control-allow-origin"] == "https://shop.example"
+        other = running.post("/v1/compose", {}, headers={"origin": "https://other.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+def test_without_the_option_no_page_of_another_origin_may_ask(service):
+    answer = service.client.get(f"{service.url}/v1/models", headers={"origin": "https://shop.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_origin_is_scheme_and_host():
+    for wrong in ("shop.example", "https://shop.example/", "https://shop.example/page"):
+        with pytest.raises(ValueError, match="is no origin; write scheme and host"):
+            Settings(cors=(wrong,))
+    assert Settings(cors=("*", "http://localhost:3000")).cors == ("*", "http://localhost:3000")
 
 
 def test_plain_texts_and_pictures_are_the_librarys_too(service):

@@ -220,6 +220,12 @@ def test_addresses_and_methods(service, method, path):
     check(service, send(service, method, path, {"texts": ["a"]} if method == "POST" else None))
 
 
+def test_a_form_with_files_is_refused_with_a_sentence(service):
+    answer = service.client.post(f"{service.url}/v1/embed", files={"image": b"..."}, headers=KEY)
+    assert answer.status_code == 415
+    assert answer.json()["error"].startswith("the body is a form with files (multipart); send a JSON object")
+
+
 @pytest.mark.parametrize("number", range(len(RAW)))
 def test_what_is_hardly_http(service, number):
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:

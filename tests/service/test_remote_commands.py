@@ -169,7 +169,8 @@ class TestSearch:
         first = json.loads(
             command("search", "--in", to, "--image", searched / "0.png", "--json").stdout.splitlines()[0]
         )
-        found = command("search", "--in", to, "--id", first["id"], "--service", service.url, "--json")
+        named = ("--id", first["id"], "--include-reference")
+        found = command("search", "--in", to, *named, "--service", service.url, "--json")
         assert json.loads(found.stdout.splitlines()[0])["id"] == first["id"]
 
     def test_the_model_names_one_of_the_services(self, command, service, searched):

@@ -147,8 +147,17 @@ class TestSearch:
     def test_objects_are_references_without_their_pictures(self, served, shop, name):
         assert_same(found(served.post("/v1/search", of_objects(shop.ids)[name])), shop.expected[name])
 
+    def test_objects_that_a_search_names_are_no_hits(self, served, shop):
+        asked = {"query": {"image": {"id": shop.ids["red"]}}, "limit": 2}
+        assert shop.ids["red"] not in dict(found(served.post("/v1/search", asked)))
+        assert len(found(served.post("/v1/search", asked))) == 2
+        grouped = found(served.post("/v1/search", {**asked, "group_by": "colour"}))
+        assert len(grouped) == 2
+        assert shop.ids["red"] not in dict(grouped)
+
     def test_a_hit_says_what_it_is_and_where_its_thumbnail_is(self, served, shop):
-        body = served.post("/v1/search", {"query": {"image": {"id": shop.ids["red"]}}}).json()
+        asked = {"query": {"image": {"id": shop.ids["red"]}}, "include_reference": True}
+        body = served.post("/v1/search", asked).json()
         first = body["hits"][0]
         assert first["payload"] == {"colour": "red", "price": 10, "kind": "bright"}
         assert (first["id"], first["name"]) == (shop.ids["red"], "red.png")
@@ -277,7 +286,8 @@ class TestCollections:
         client.close()
         with serving(collections={"shop": [open_collection(f"qdrant:{tmp_path}/index/shop")]}) as running:
             given = {"vector": vectors[0].tolist(), "norm": tiny().mean_image_norm}
-            by_id = found(running.post("/v1/search", {"query": {"image": {"id": "0"}, "text": "is blue"}}))
+            asked = {"query": {"image": {"id": "0"}, "text": "is blue"}, "include_reference": True}
+            by_id = found(running.post("/v1/search", asked))
             by_vector = found(running.post("/v1/search", {"query": {"image": given, "text": "is blue"}}))
             assert_same(by_id, by_vector)
             assert "no object 0 that sync wrote" in sentence(thumbnail(running, "0"), 404)

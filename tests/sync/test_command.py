@@ -67,13 +67,24 @@ class TestTheCommand:
         refused = self.sync(photos, *to, "--max-megapixels", 2, "--service", "http://127.0.0.1:1")
         assert "set CIR_MAX_MEGAPIXELS there" in " ".join(refused.output.split())
 
-    def test_the_report_goes_to_the_current_directory_under_the_collections_name(
-        self, photos, shop, monkeypatch, tmp_path
-    ):
+    def test_the_report_goes_to_the_users_folder_for_state_and_no_other(self, photos, shop, monkeypatch, tmp_path):
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
-        assert self.sync(photos, "--to", shop.address).exit_code == 0
-        assert [path.name for path in Path.cwd().iterdir()] == ["shop-sync-report.json"]
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        result = self.sync(photos, "--to", shop.address)
+        assert result.exit_code == 0
+        assert list(Path.cwd().iterdir()) == []
+        (report,) = (tmp_path / "state" / "cir-vectorizer").iterdir()
+        assert report.name.startswith("shop-")
+        assert f"Report: {report}" in result.stderr
+        assert json.loads(report.read_text())["added"] == 5
+
+    def test_a_folder_for_state_that_cannot_be_written_ends_no_run(self, photos, shop, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+        result = self.sync(photos, "--to", shop.address)
+        assert result.exit_code == 0
+        assert "cannot be written" in result.stderr
 
     def test_wrong_use_gives_status_2(self, photos, shop):
         assert self.sync(photos).exit_code == 2

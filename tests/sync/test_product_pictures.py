@@ -181,12 +181,12 @@ def test_the_command_and_a_search_that_gives_each_product_once(folder, monkeypat
     monkeypatch.chdir(folder)
     written(folder / "woo.csv", ["ID", "SKU", "Images"], ["1", "S1", "a.jpg, b.jpg"], ["2", "S2", "c.jpg"])
     call = CliRunner().invoke
-    to = ["--to", "qdrant:index/woo", "--model", "tiny", "--id-column", "SKU"]
+    to = ["--to", "qdrant:index/woo", "--model", "tiny", "--id-column", "SKU", "--report", "r.json"]
     first = call(main, ["sync", "woo.csv", *to])
     assert first.exit_code == 0, first.output
     assert "added 2, changed 0, unchanged 0, failed 0" in first.output
     assert "Note: in 1 row of woo.csv several pictures are named, and only the first is indexed" in first.output
-    assert json.loads(Path("woo-sync-report.json").read_text())["notes"] == [
+    assert json.loads(Path("r.json").read_text())["notes"] == [
         "in 1 row of woo.csv several pictures are named, and only the first is indexed; give --pictures each for an "
         "object of each"
     ]

@@ -100,6 +100,19 @@ class TestAFolder:
         assert shop.count() == 11
         assert run(ten, shop, tiny, prune=True).removed == 1
 
+    def test_rows_without_a_picture_hide_what_left_unless_rows_have_ids(self, ten, shop, tiny):
+        def table(numbers):
+            rows = [f"{n}.png,{n}" for n in numbers]
+            (ten / "shop.csv").write_text("\n".join(["image,sku", *rows, ",77"]))
+            return ten / "shop.csv"
+
+        sync(open_source(table(range(10))), shop, tiny)
+        with pytest.raises(PruneRefused, match=r"row 10 has no picture .* give --id-column COLUMN"):
+            sync(open_source(table(range(9))), shop, tiny, prune=True)
+        by_id = open_source(table(range(9)), id_column="sku")
+        assert sync(by_id, shop, tiny, prune=True, yes=True).removed == 10
+        assert sync(open_source(table(range(8)), id_column="sku"), shop, tiny, prune=True).removed == 1
+
     def test_what_exclude_leaves_out_has_left(self, ten, shop, tiny):
         run(ten, shop, tiny)
         source = open_source(ten, exclude=["3.png"])

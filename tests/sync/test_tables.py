@@ -1,8 +1,11 @@
 """Sync of csv, tsv and jsonl tables into an embedded Qdrant, with the packaged model."""
 
+import gc
 import gzip
+import io
 import json
 import os
+import warnings
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +14,7 @@ import pytest
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sources import Item, Web, open_source
 from cir_vectorizer.sources.table import LocalTable, TableSource
+from cir_vectorizer.sync import compare
 from tests.support.indexing import counts, draw, indexed, only, payloads, run, table
 
 pytest_plugins = ["tests.support.indexing"]
@@ -296,3 +300,36 @@ def test_rows_that_leave_while_the_table_is_counted_are_no_matter(photos, left):
     file = Edited(table(photos / "catalog.jsonl", [{"image": "a.jpg"}] * 2))
     assert TableSource(file, ".jsonl", Web()).count() == 2
     assert file.times == 3
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet", ".csv.gz", ".parquet.gz"])
+def test_no_file_of_a_table_stays_open(tmp_path, suffix):
+    rows = [{"image": f"{i}.jpg", "n": i} for i in range(5)]
+    content = io.BytesIO()
+    if "parquet" in suffix:
+        pq.write_table(pa.Table.from_pylist(rows), content)
+    elif "csv" in suffix:
+        content.write("\n".join(["image,n", *(f"{row['image']},{row['n']}" for row in rows)]).encode())
+    else:
+        content.write((json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows))).encode())
+    path = tmp_path / f"shop{suffix}"
+    path.write_bytes(gzip.compress(content.getvalue()) if suffix.endswith(".gz") else content.getvalue())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        source = open_source(path)
+        next(iter(source.items()))  # a reader that stops early
+        assert len(list(source.items())) == 5
+        del source
+        gc.collect()
+    assert [str(each.message) for each in said if issubclass(each.category, ResourceWarning)] == []
+
+
+def test_words_without_spaces_are_written_again_for_collections_of_release_0_1_0(photos, shop, tiny, monkeypatch):
+    rows = [{"image": "a.jpg", "title": "赤い帽子"}, {"image": "b.png", "title": "red hat"}]
+    catalog = table(photos / "catalog.jsonl", rows)
+    with monkeypatch.context() as former:
+        former.setattr(compare, "unspaced", lambda _: False)
+        run(catalog, shop, tiny)
+        assert counts(run(catalog, shop, tiny)) == only(unchanged=2)
+    assert counts(run(catalog, shop, tiny)) == only(changed=1, unchanged=1)
+    assert counts(run(catalog, shop, tiny)) == only(unchanged=2)

@@ -39,7 +39,7 @@ def test_train_draws_its_curves(table, tmp_path):
     assert train(*arguments, "--plot", file).exit_code == 0
     with Image.open(file) as image:
         assert image.format == "PNG"
-    result = train(*arguments, "--plot", tmp_path / "missing" / "curves.png")
+    result = train(*arguments, "--overwrite", "--plot", tmp_path / "missing" / "curves.png")
     assert result.exit_code == 1
     assert "correct --plot" in result.output
 

@@ -330,7 +330,7 @@ def test_train_records_the_list_and_resumes_with_no_other(tmp_path: Path) -> Non
     assert refused.exit_code == 1
     assert "give the same --keywords" in refused.output
     words.write_text("", encoding="utf-8")
-    assert "holds no phrase" in train(*given, "--steps", 4).output
+    assert "holds no phrase" in train(*given, "--steps", 4, "--overwrite").output
 
 
 # --- taggers travel to other processes -----------------------------------------------------------

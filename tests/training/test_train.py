@@ -132,7 +132,7 @@ def test_resume_refuses_a_damaged_state(caption_file, tmp_path):
     result = train("--captions", caption_file, "--out", tmp_path, "--resume")
     assert result.exit_code == 1
     assert "training.pt cannot be read" in result.output
-    assert "delete it and train anew" in result.output
+    assert "train anew with --overwrite" in result.output
 
 
 def test_resume_refuses_the_same_captions_in_another_order(caption_file, tmp_path):

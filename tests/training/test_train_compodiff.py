@@ -181,7 +181,7 @@ def test_resume_refuses_another_learning_rate_and_a_damaged_state(shop, tmp_path
     assert result.exit_code == 1
     assert "had lr 0.001, not 0.1" in result.output
     (out / STATE_FILE).write_bytes(b"junk")
-    assert "delete it and train anew" in train_on(shop, out, "--resume").output
+    assert "train anew with --overwrite" in train_on(shop, out, "--resume").output
 
 
 def test_resume_refuses_another_last_step_where_the_learning_rate_falls_towards_it(shop, tmp_path):
@@ -368,7 +368,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny, tmp_path, s
             network, data, Hyperparameters(batch_size=8, validate_every=5, warmup=4, rows_per_text=2)
         )
 
-    whole, parts = (Folder(tmp_path / name, "tiny", tiny.backbone) for name in ("whole", "parts"))
+    whole, parts = (Folder(tmp_path / name, TINY_FOLDER, tiny.backbone) for name in ("whole", "parts"))
     assert train(wide(), whole, 10, 8)
     trainer = wide()
     for stop in stops:

@@ -158,7 +158,7 @@ def test_captions_of_which_no_edit_can_be_made_are_trained_on_as_published(tmp_p
     assert "adapter" not in read_record(out)["composers"]["lincir"]
     again = train("--captions", captions, "--out", out, "--steps", 3, "--resume", *SETTINGS)
     assert again.exit_code == 0, again.output
-    asked = train("--objective", "edits", "--captions", captions, "--out", out, *SETTINGS)
+    asked = train("--objective", "edits", "--captions", captions, "--out", out, "--overwrite", *SETTINGS)
     assert asked.exit_code == 1
     assert "no words of the captions take each other's place" in asked.output
 

@@ -41,7 +41,7 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # truncated archives and foreign pickles raise many kinds
-        raise ModelError(f"{path} cannot be read ({first_line(error)}); delete it and train anew") from error
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); train anew with --overwrite") from error
     return state
 
 
@@ -66,7 +66,7 @@ def check_same_run(
     if "material" not in state:
         raise ModelError(
             "the run was saved by release 0.1.0, which did not record everything that a run depends on, so it cannot "
-            "be resumed; train anew without --resume"
+            "be resumed; train anew with --overwrite in place of --resume"
         )
     for name, here in material.items():
         if (saved := state["material"].get(name)) != here:

@@ -25,4 +25,6 @@ def check_finite(loss: float, step: int) -> None:
         ModelError: it is not finite.
     """
     if not math.isfinite(loss):
-        raise ModelError(f"the loss is {loss} at step {step + 1:,}; train anew with a lower learning rate")
+        raise ModelError(
+            f"the loss is {loss} at step {step + 1:,}; train anew with --overwrite and a lower learning rate"
+        )

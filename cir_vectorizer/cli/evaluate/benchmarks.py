@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence, with_options
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, echo_json, fail_with_sentence, with_options
 
 if TYPE_CHECKING:
     from cir_vectorizer.evaluate.benchmarks.base import Benchmark
@@ -128,9 +128,9 @@ def evaluate_benchmark(
         if composers or out is not None or submission is not None:
             raise click.UsageError("--rankings scores a file; --composer, --out and --submission are for a model")
         benchmark = read(data, split)
-        figures = score_file(benchmark, rankings)
+        figures = score_file(benchmark, rankings, lambda sentence: click.echo(f"Note: {sentence}", err=True))
         if as_json:
-            click.echo(json.dumps(figures))
+            echo_json(figures)
         else:
             click.echo(f"{benchmark.title}, {benchmark.split}")
             _print(figures)

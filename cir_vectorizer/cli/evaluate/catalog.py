@@ -77,7 +77,9 @@ def catalog(
 
     if captions is not None and attributes is not None:
         raise click.UsageError("--captions and --attributes say the same; give one of them")
-    named = tuple(filter(None, (each.strip() for each in (attributes or "").split(","))))
+    if apply:
+        _check_own(names)
+    named = tuple(dict.fromkeys(filter(None, (each.strip() for each in (attributes or "").split(",")))))
     asking = Asking(named, captions, queries, objects, language, seed)
     collection = open_collection(address, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:
@@ -98,6 +100,14 @@ def _models(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer
     ends = [Path(name).name for name in names]
     shown = ends if len(set(ends)) == len(ends) else names
     return {label: load(name, device) for label, name in zip(shown, names, strict=True)}
+
+
+def _check_own(names: tuple[str, ...]) -> None:
+    """Check that every model can have defaults, before the work is done."""
+    from cir_vectorizer.models.writing import own_folder
+
+    for name in names:
+        own_folder(name)
 
 
 def _apply(judged: "Judged", models: "dict[str, Vectorizer]") -> None:

@@ -1,6 +1,5 @@
 """Output of the commands that end in a report: its files, its answer and main table in the terminal; and their progress."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +8,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
+
+from cir_vectorizer.cli.common import echo_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +34,7 @@ def show(report: "Report", out: Path | None = None, as_json: bool = False) -> No
     if out is not None:
         write(report, out)
     if as_json:
-        click.echo(json.dumps(report.to_json(), ensure_ascii=False))
+        echo_json(report.to_json())
     else:
         _print(report)
     if out is not None:

@@ -75,7 +75,7 @@ def record(value: Any, where: str) -> "Record":
 def number(value: object) -> str | None:
     """Return an id that is a number, or a text of digits, in its shortest form; None for anything else."""
     if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return str(int(value))
+        return value.lstrip("0") or "0"
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 

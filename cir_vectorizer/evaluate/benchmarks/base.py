@@ -5,6 +5,7 @@ picture names, the best first; rankings stand in the order of a task's queries. 
 from a model (`running.py`), and are scored by the same functions.
 """
 
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,8 +136,11 @@ class Benchmark:
             )
 
 
-def score_file(benchmark: Benchmark, path: Path) -> Mapping[str, Any]:
+def score_file(benchmark: Benchmark, path: Path, note: Callable[[str], None] = lambda _: None) -> Mapping[str, Any]:
     """Score a ranking made elsewhere.
+
+    Args:
+        note: called with a sentence if rankings are too short for the figures.
 
     Returns:
         The JSON of `--rankings`: figures as fractions, unrounded.
@@ -148,6 +152,12 @@ def score_file(benchmark: Benchmark, path: Path) -> Mapping[str, Any]:
     benchmark.check_answered()
     rankings = benchmark.parse(benchmark.tasks, read_json(path), path)
     tasks = [task for task in benchmark.tasks if task.name in rankings]
+    for task in tasks:
+        if short := sum(len(names) < task.depth for names in rankings[task.name]):
+            of = f" of {task.name}" if task.name else ""
+            note(
+                f"{short:,} rankings{of} have fewer than {task.depth} pictures; the missing results count as wrong ones"
+            )
     return benchmark.to_json({task.name: benchmark.values(task, rankings[task.name], task.ks) for task in tasks}, tasks)
 
 
@@ -216,12 +226,12 @@ def checked(
             raise SourceError(f"{where} has no ranking; give a list of picture names, the best first")
         names = [name for value in values if (name := read(value)) is not None]
         if len(names) < len(values):
-            wrong = next(value for value in values if read(value) is None)
-            raise SourceError(f"{where}: {wrong!r} is no picture name; give the dataset's own names")
+            wrong = reprlib.repr(next(value for value in values if read(value) is None))
+            raise SourceError(f"{where}: {wrong} is no picture name; give the dataset's own names")
         known = listed if query.gallery is None else {*query.gallery, *query.excluded}
         if known is not None and (unknown := next((name for name in names if name not in known), None)):
             whose = "gallery of this split" if query.gallery is None else "query's own gallery"
-            raise SourceError(f"{where}: picture {unknown} is not in the {whose}; rank only pictures of it")
+            raise SourceError(f"{where}: picture {unknown[:100]} is not in the {whose}; rank only pictures of it")
         if len(set(names)) < len(names) and (twice := _too_often(names, query.gallery or ())):
             raise SourceError(f"{where}: picture {twice} stands twice in the ranking; name each picture once")
         found.append([name for name in names if name not in query.excluded])

@@ -58,7 +58,7 @@ def read(root: Path, split: str = "val") -> Benchmark:
             Task(RECALL, tuple(whole), (1, 5, 10, 50), tuple(places), listed=listing is not None),
             Task(SUBSET, tuple(subset), (1, 2, 3)),
         ),
-        file=lambda name: base / places[name],
+        file=lambda name: base / places.get(name, f"{name}.png"),
         values=_values,
         parse=_parse,
         form=_form,
@@ -94,7 +94,7 @@ def _values(task: Task, rankings: Rankings, ks: Sequence[int]) -> Scores:
 
 def _parse(tasks: Sequence[Task], content: Any, source: Path) -> Mapping[str, Rankings]:
     kinds = " or ".join(f'"{name}"' for name in _LETTERS)
-    if not isinstance(content, dict) or content.get("metric") not in _LETTERS:
+    if not isinstance(content, dict) or content.get("metric") not in list(_LETTERS):
         raise SourceError(f'{source} has no "metric" that is {kinds}; write it in CIRR\'s submission form')
     lists = dict(content)
     metric, version = lists.pop("metric"), lists.pop("version", VERSION)

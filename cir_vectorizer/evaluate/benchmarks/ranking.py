@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.errors import QueryError
 from cir_vectorizer.evaluate.benchmarks.base import Benchmark, Query, Rankings, Task
 from cir_vectorizer.evaluate.benchmarks.embeddings import Embeddings, Progress
 from cir_vectorizer.evaluate.metrics import top
@@ -44,11 +43,8 @@ def composers_of(vectorizer: "Vectorizer", benchmark: Benchmark, asked: Sequence
     Raises:
         QueryError: the model has no composer of this name.
     """
-    if unknown := next((name for name in asked if name not in vectorizer.composers), None):
-        raise QueryError(
-            "composer",
-            f"model {vectorizer.name!r} has no composer {unknown!r}; it has {', '.join(vectorizer.composers)}",
-        )
+    for name in asked:
+        vectorizer.composer(name)
     most = max(len(query.references) for task in benchmark.tasks for query in task.queries)
     fitting = [
         name

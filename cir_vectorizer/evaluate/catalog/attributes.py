@@ -106,16 +106,21 @@ def attributes_of(
     columns = _columns(objects.columns)
     for name in (*named, *([captions] if captions else [])):
         if name not in columns:
-            has = ", ".join(columns) or "none"
-            raise SourceError(f"the collection has no column {name!r}; its columns of text are {has}")
+            there = any(name in each for each in objects.columns)
+            problem = f"column {name!r} holds no texts" if there else f"the collection has no column {name!r}"
+            raise SourceError(f"{problem}; its columns of text are {', '.join(columns) or 'none'}")
     if captions is not None:
         return _from_captions(columns[captions], captions, words)
     found = Found([])
     if named:
         for name in named:
-            if len(Counter(filter(None, map(_in_words, columns[name])))) < 2:
-                raise SourceError(f"column {name!r} has fewer than two values, so none can change; name another")
-            found.attributes.append(_attribute(name, columns[name], words))
+            attribute = _attribute(name, columns[name], words)
+            if sum(count >= LEAST_OBJECTS for count in attribute.counts.values()) < 2:
+                raise SourceError(
+                    f"column {name!r} has fewer than two values in words that {LEAST_OBJECTS} objects share, so none can change; "
+                    "name another"
+                )
+            found.attributes.append(attribute)
         return found
     found.attributes = _usable(columns, words, found.notes)
     if found.attributes:
@@ -150,9 +155,11 @@ def visible(
     """
     told = [(_agreement(each, objects, vectorizer, describe), each) for each in found.attributes]
     kept: list[Attribute] = []
+    hidden: list[str] = []
     for kappa, attribute in sorted(told, key=lambda each: -each[0]):
         name = f"{attribute.name!r} (agreement of words and pictures {kappa:.2f})"
         if not keep_all and kappa < (LEAST_OF_OTHERS if attribute.role == "adjective" else LEAST_AGREEMENT):
+            hidden.append(name)
             found.notes.append(f"{name}: the model cannot tell its values from the pictures")
         elif not keep_all and len(kept) == MOST_ATTRIBUTES:
             found.notes.append(f"{name}: {MOST_ATTRIBUTES} attributes are enough")
@@ -160,10 +167,8 @@ def visible(
             kept.append(attribute)
     if not kept:
         raise SourceError(
-            "the model tells no attribute's values from the pictures ("
-            + "; ".join(found.notes[-3:])
-            + "); use a model that "
-            "knows such pictures, or name columns with --attributes"
+            f"the model cannot tell any attribute's values from the pictures: {', '.join(hidden)}; use a model that knows such "
+            "pictures, or name columns with --attributes"
         )
     found.attributes = kept
 

@@ -190,17 +190,20 @@ def _settings(
     """Yield a composer's settings with their labels and scores: its own, those of the model folder, and others, swept."""
     plain, _ = choosing.compose(model, composer, {})
     yield "", {}, bench.score(plain)
-    if set_now is not None:
-        options = set_now.to_json()
-        yield ", as set now", options, bench.score(choosing.compose(model, composer, options)[0])
+    now = None if set_now is None else set_now.to_json()
+    if now is not None:
+        yield ", as set now", now, bench.score(choosing.compose(model, composer, now)[0])
     if _sums(takes):
         weight, score = _best_weight(bench, choosing.pictures, choosing.texts)
-        yield ", swept", {"weights": {"image": weight, "text": round(1 - weight, 2)}}, score
+        options = {"weights": {"image": weight, "text": round(1 - weight, 2)}}
+        if options != now:
+            yield ", swept", options, score
     elif takes.fuses:
         wordless, _ = choosing.compose(model, composer, {"fusion": {"b": 1.0, "c": 0.0}})
         if (swept := _swept_fusion(plain, wordless, choosing.pictures, bench)) is not None:
             fusion, score = swept
-            yield FUSED, {"fusion": fusion.model_dump()}, score
+            if (options := {"fusion": fusion.model_dump()}) != now:
+                yield FUSED, options, score
     if "adapter" in takes.options:
         without, _ = choosing.compose(model, composer, {"adapter": False})
         if not np.allclose(without, plain, atol=1e-6):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import Address, Collection, ModelRecord, check
+from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.catalog.attributes import Attribute, Found, attributes_of, catalog_words, visible
 from cir_vectorizer.evaluate.catalog.contenders import FUSED, Asked, Bench, Contender, blocks, contenders, embed_texts
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_OBJECTS = 20_000
 QUERIES = 600
+MOST_PAIRS = 400_000_000
+"""Largest number of queries times objects: a matrix of the similarities of half of the queries takes 0.8 GB."""
 KS = (1, 2, 5, 10, 20, 50)
 FIGURES = ("R@10", "R@1", "mAP@10", "NegRecall@10", "edit@1", "keep@1")
 """Figures of every row. edit@1: the first result has the values asked for; keep@1: it has kept the other ones."""
@@ -79,9 +82,14 @@ def judge(
     for model in models.values():
         check(collection, ModelRecord.of(model))
     first = next(iter(models.values()))
-    words, wordings = catalog_words(asking.language), Wordings(asking.language)
+    wordings, words = Wordings(asking.language), catalog_words(asking.language)
     objects = read_objects(collection, asking.objects, asking.seed, progress)
     progress(f"{len(objects):,} of {objects.total:,} objects read")
+    if asking.queries * len(objects) > MOST_PAIRS:
+        raise SourceError(
+            f"{asking.queries:,} queries over {len(objects):,} objects need too much memory; ask for fewer of either with "
+            "--queries and --objects"
+        )
     found = attributes_of(objects, words, asking.attributes, asking.captions)
     visible(found, objects, first, lambda value, role: wordings.target({"": (value, role)}), bool(asking.attributes))
     for note in found.notes:
@@ -188,11 +196,12 @@ def _judged(
     served = [entry for entry in entries if entry.served]
     choice = max(served, key=lambda entry: entry.score)
     r10 = {entry.name: float(results[entry.name].figures["R@10"].mean()) for entry in served}
-    regret = max(r10.values()) - r10[choice.name]
+    best = max(r10, key=r10.__getitem__)
+    regret = r10[best] - r10[choice.name]
     comparisons = list(_comparisons(entries, choice, results))
     report = Report(
         title=f"Catalog {address.collection}",
-        summary=list(_summary(choice, results, comparisons, regret, half, _today(models, entries))),
+        summary=list(_summary(choice, best, results, comparisons, half, _today(models, entries))),
         choices=[("collection", str(address)), *_choices(half, asking)],
         rows=[_row(entry, results[entry.name], parts) for entry in entries],
         queries=len(half.queries),
@@ -259,9 +268,9 @@ def _comparisons(
 
 def _summary(
     choice: Contender,
+    best: str,
     results: Mapping[str, _Results],
     comparisons: Sequence[Comparison],
-    regret: float,
     half: _Half,
     today: str,
 ) -> Iterable[str]:
@@ -274,17 +283,21 @@ def _summary(
     rivals = {each.other: each for each in comparisons if each.row == choice.name}
     if today in rivals:
         yield f"Today's default: {verdict(rivals[today])}"
+    elif today == choice.name:
+        yield "This is the default already."
     if rivals:
         nearest = min(rivals.values(), key=lambda each: each.differences["R@1"].value + each.differences["R@10"].value)
         yield f"Nearest rival: {verdict(nearest)}"
+    lead = -rivals[best].differences["R@10"].value if best in rivals else 0.0
     yield (
         "Settings were chosen on other queries than these. "
-        + (
-            f"The best setting here has {100 * regret:.1f} points more R@10."
-            if regret
-            else "Here too none has more R@10."
-        )
+        + (f"Here {best} has {100 * lead:.1f} points more R@10." if lead else "Here too none has more R@10.")
     )
+    if best in rivals and rivals[best].differences["R@10"].clear:
+        yield (
+            "The two halves disagree, so do not rely on this choice: make more queries with --queries, or name more columns "
+            "with --attributes."
+        )
     if len(half.objects) < half.objects.total:
         yield (
             f"{len(half.objects):,} of the {half.objects.total:,} objects were drawn at random; among all of them the figures "

@@ -23,6 +23,8 @@ Combination = tuple[str | None, ...]
 SHARES = {"one": 0.6, "two": 0.15, "add": 0.1, "remove": 0.15}
 """Shares of the kinds of change among made queries; kinds that a catalog does not allow give theirs to the others."""
 LEAST_QUERIES = 20
+_MOST_MISSED = 1000
+"""Draws in a row that give no new query, after which the catalog counts as exhausted."""
 _LEAST_SHARE = 1 / 500
 """Share of the objects that must have a value for queries to ask for it; at least five of them."""
 
@@ -94,13 +96,14 @@ class QueryMaker:
         """
         found: dict[tuple[int, str], MadeQuery] = {}
         missed = 0
-        while len(found) < count and missed < 50 * count:
+        while len(found) < count and missed < _MOST_MISSED:
             change = self._random.choices(list(SHARES), list(SHARES.values()))[0]
             query = self._query(change)
             if query is None or (query.reference, query.text) in found:
                 missed += 1
             else:
                 found[query.reference, query.text] = query
+                missed = 0
         if len(found) < LEAST_QUERIES:
             names = ", ".join(attribute.name for attribute in self.attributes)
             raise SourceError(
@@ -233,8 +236,16 @@ def halves(queries: Sequence[MadeQuery]) -> npt.NDArray[np.bool_]:
     """Tell which queries belong to the half that is reported; the other half is for choosing. (queries,)
 
     Queries that ask for the same combination are in one half, so that nothing is chosen on the combinations it is judged on.
+
+    Raises:
+        SourceError: all queries ask for the same combination.
     """
     groups = Counter(query.target for query in queries)
+    if len(groups) < 2:
+        raise SourceError(
+            f"all {len(queries):,} queries ask for the same combination of values, so none is left to choose settings on; name "
+            "more columns with --attributes"
+        )
     ordered = sorted(groups, key=lambda target: blake2b(repr(target).encode(), digest_size=8).digest())
     reported, count = set(), 0
     for target in ordered:

@@ -20,6 +20,8 @@ PAIRS = frozenset(
     loafers scissors headphones""".split()
 )
 """Words for things that come in pairs or have no singular; they take no article."""
+_IE = ("ties", "hoodies", "beanies", "onesies")
+"""Ends of plurals whose singular ends in "ie"."""
 
 
 class Wordings:
@@ -98,7 +100,7 @@ def singular(words: str) -> str:
             ("xes", "x"),
             ("rves", "rf"),
         ):
-            if last.endswith(ending) and not last.endswith("ties"):
+            if last.endswith(ending) and not last.endswith(_IE):
                 return " ".join([*before, last.removesuffix(ending) + single])
         last = last[:-1]
     return " ".join([*before, last])

@@ -19,9 +19,10 @@ from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelReco
 from cir_vectorizer.collections.stored import read_id, resolve
 from cir_vectorizer.errors import ImageError, QueryError, SourceError
 from cir_vectorizer.evaluate import metrics
-from cir_vectorizer.evaluate.judged.reading import JudgedQuery, Key, known_only, object_key
+from cir_vectorizer.evaluate.judged.reading import JudgedQuery, Key, known_only
 from cir_vectorizer.evaluate.metrics import Values
 from cir_vectorizer.evaluate.report import Comparison, Example, Figures, Report, Row, Shown
+from cir_vectorizer.identity import id_text
 from cir_vectorizer.query import ImageRef
 from cir_vectorizer.query.filters import Condition, bare_value, parse_column
 
@@ -59,7 +60,7 @@ class Searching:
 
     def key(self, hit: Hit) -> Key:
         """Return the key that judgments have for an object."""
-        return object_key(hit.id).lower() if self.column is None else object_key(values_at(hit.payload, self.column)[0])
+        return id_text(hit.id).lower() if self.column is None else id_text(values_at(hit.payload, self.column)[0])
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def judge(
 
     Raises:
         SourceError: no query is left to be judged.
+        QueryError: a model has no composer of this name.
         BackboneMismatch, CollectionError: as for `collections.check` and the collection's methods.
     """
     contenders = _contenders(models, composers)
@@ -149,7 +151,7 @@ def _objects(keys: frozenset[Key], collection: Collection, dim: int, searching: 
         batch = ordered[start : start + _BATCH]
         if searching.column is None:
             points = collection.get([read_id(key, "id") for key in batch])
-            found |= {object_key(point.id).lower(): point.id for point in points}
+            found |= {id_text(point.id).lower(): point.id for point in points}
             continue
         held = Condition(searching.column, "in", tuple(bare_value(key) for key in batch))
         ask = Ask(2 * len(batch), (held,), group_by=searching.id_column, exact=searching.exact)  # 7 and "7" are two
@@ -243,6 +245,8 @@ def _contenders(models: Mapping[str, "Vectorizer"], composers: Sequence[str]) ->
     found = []
     for model, vectorizer in models.items():
         for composer in dict.fromkeys(composers) or (None,):
+            if composer is not None:
+                vectorizer.composer(composer)
             shown = composer or DEFAULT
             name = shown if len(models) == 1 else f"{model}: {shown}"
             found.append(_Contender(name, model, vectorizer, composer))

@@ -19,6 +19,7 @@ from typing import Any
 
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.errors import CirError, QueryError, SourceError
+from cir_vectorizer.identity import id_text
 from cir_vectorizer.query import ComposedQuery, ImageRef
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.rows import json_kind, table_rows, table_suffix
@@ -69,11 +70,6 @@ class JudgedQuery:
             "negative text" if (query.negative_text or "").strip() else "",
         ]
         return " and ".join(filter(None, parts))
-
-
-def object_key(value: object) -> Key:
-    """Return an object's id, or the value of a column, as text; 7 and 7.0 are the same."""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def read_judged(path: Path, by_column: bool = False) -> tuple[list[JudgedQuery], list[str]]:
@@ -176,7 +172,7 @@ def _as_id(value: Any, field: str) -> Key:
 def _as_key(value: Any, field: str) -> Key:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         raise QueryError(field, f"is {json_kind(value)}, which is no id; give a text or a number")
-    return object_key(value)
+    return id_text(value)
 
 
 def _label(row: Mapping[str, Any], field: str) -> str | None:

@@ -1,4 +1,4 @@
-// Of parts that stand for each other, show one and let the reader choose.
+// Show one of the parts that stand for each other, and let the reader choose.
 for (const group of document.querySelectorAll(".panels")) {
   const panels = [...group.children];
   const choose = document.createElement("select");

@@ -122,9 +122,8 @@ def _differences(report: Report, figure: str) -> str:
     end = max(max(abs(each.low), abs(each.high)) for _, each in found) or 1.0
     rows = []
     for label, (_, each) in zip(labels, found, strict=True):
-        clear = not each.low <= 0 <= each.high
         better = (each.value > 0) != (figure in report.lower_is_better)
-        kind = ("good" if better else "bad") if clear else "quiet"
+        kind = ("good" if better else "bad") if each.clear else "quiet"
         rows.append(
             [
                 name(label),

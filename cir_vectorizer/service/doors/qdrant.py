@@ -1,19 +1,22 @@
 """The door of Qdrant's server-side inference: `POST /qdrant`, or `/m/<name>/qdrant` to set the default model.
 
-Empty names and aliases in the inputs refer to the default model. A key may also come as the body's `token`.
+Empty names and aliases in the inputs refer to the default model. A key may also come as the body's `token`. Qdrant removes
+duplicates from a batch's inputs and puts them in any order, so refusals name an input by its digest too.
 """
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from cir_vectorizer.engine.batching import Lane
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.errors import CirError, QueryError
 from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery
+from cir_vectorizer.query.inputs import name_of
 from cir_vectorizer.service.doors.requests import (
     check_items,
     check_pictures,
@@ -22,15 +25,22 @@ from cir_vectorizer.service.doors.requests import (
     picture_ref,
     read_json,
 )
-from cir_vectorizer.service.http.problems import RefusedError, naming, vectors_of
+from cir_vectorizer.service.http.auth import no_key
+from cir_vectorizer.service.http.problems import vectors_of
 from cir_vectorizer.service.names import Target
-from cir_vectorizer.service.state import Service, key_of, set_key
+from cir_vectorizer.service.state import Service, key_of, note, set_key
 
+_NOUNS = {"text": "text", "image": "picture", "object": "query"}
 _LANES = {"search": Lane.SEARCH, "update": Lane.UPDATE, None: Lane.SEARCH}
+_KEY = (
+    "Qdrant sends the one in its QDRANT__INFERENCE__ADDRESS, so set that to http://cir:KEY@HOST:PORT/qdrant and start "
+    "Qdrant again"
+)
 
 
 @dataclass(frozen=True)
 class _Asked:
+    inputs: list[Mapping[str, Any]]
     models: list[str]
     works: list[Work]
     lane: Lane
@@ -46,8 +56,9 @@ def router(service: Service) -> APIRouter:
             _let_in(service, request, content)
             base = service.names.resolve(request.path_params.get("name"))  # after the key: its error lists models
             asked = await service.engine.host(_read, service, base, content)
+            note(request, asked.works)
             answers = await service.engine.run(asked.works, asked.lane)
-            found = vectors_of(answers, lambda error, i: error.within("inputs", i, _label(i, asked.models[i])))
+            found = vectors_of(answers, lambda error, i: error.within("inputs", i, _label(i, asked.inputs)))
             tokens: Counter[str] = Counter()
             for model, each in zip(asked.models, asked.works, strict=True):
                 tokens[model] += each.tokens
@@ -69,7 +80,7 @@ def _let_in(service: Service, request: Request, content: dict[str, object]) -> N
     token = content.get("token")
     key = service.keys.who([token]) if isinstance(token, str) else None
     if key is None:
-        raise RefusedError(401, "key", "no valid key came with this request; set it in the inference address or token")
+        raise no_key(_KEY)
     set_key(request, key)
 
 
@@ -80,12 +91,12 @@ def _read(service: Service, base: Target, content: dict[str, object]) -> _Asked:
     if not (inference is None or isinstance(inference, str)) or inference not in _LANES:
         raise QueryError("inference", "is neither 'search' nor 'update'")
     check_items(len(inputs), service.settings)
-    asked = _Asked([], [], _LANES[inference])
+    asked = _Asked(inputs, [], [], _LANES[inference])
     for i, each in enumerate(inputs):
         if not isinstance(each, dict) or not isinstance(each.get("model", ""), str):
             raise QueryError("", "is not an object with data, data_type and a model's name").within("inputs", i)
         model = each.get("model", "")
-        with naming("inputs", i, _label(i, model)):
+        with _naming(i, inputs):
             asked.works.append(_work(service, base, model, each))
             asked.models.append(model)
     check_pictures(asked.works, service.settings)
@@ -119,5 +130,20 @@ def _query(data: Any, options: Any) -> ComposedQuery:
     return ComposedQuery.parse({**data, "options": {**options, **own}})
 
 
-def _label(position: int, model: str) -> str:
-    return f"inputs[{position}] (model {model[:80]!r}): "
+@contextlib.contextmanager
+def _naming(position: int, inputs: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Place errors in an input; its digest is only computed if there is an error."""
+    try:
+        yield
+    except CirError as error:
+        raise error.within("inputs", position, _label(position, inputs)) from error.__cause__
+
+
+def _label(position: int, inputs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the place of an input in sentences: in a batch its position, which Qdrant chose, and its name."""
+    each = inputs[position]
+    place = f"inputs[{position}] (model {each.get('model', '')[:80]!r}): "
+    if len(inputs) == 1:
+        return place
+    kind = str(each.get("data_type", "text"))
+    return f"{place}{_NOUNS.get(kind, 'input')} {name_of(each.get('data'), kind)} (the position is Qdrant's choice): "

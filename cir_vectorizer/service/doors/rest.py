@@ -266,6 +266,7 @@ def _models(service: Service) -> dict[str, Any]:
         composers = [
             {
                 "name": name,
+                "digest": vectorizer.digests.get(name),
                 "seconds": engine.seconds(model, composer_stage(name)),
                 "mask": composer.takes.reads("mask"),
                 "takes": vectorizer.takes[name].to_json(),

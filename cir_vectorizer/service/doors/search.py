@@ -4,6 +4,7 @@ Without a collection, `/v1/collections` is an empty list and the other routes an
 """
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,11 +12,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from cir_vectorizer.collections import RECORD_KEY, Hit, SyncRecord
+from cir_vectorizer.collections import RECORD_KEY, Hit, Id, Info, Payload, SyncRecord, picture_cell
 from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
+from cir_vectorizer.identity import json_id
 from cir_vectorizer.models import Work
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.collection import ServedCollection
@@ -30,7 +32,7 @@ from cir_vectorizer.service.doors.requests import (
 )
 from cir_vectorizer.service.http.limits import deadline, until_gone
 from cir_vectorizer.service.http.problems import RefusedError, naming, refusal, vectors_of
-from cir_vectorizer.service.page.thumbnails import DEFAULT_SIDE, MEDIA_TYPE, SIDES, side_for
+from cir_vectorizer.service.page.thumbnails import DEFAULT_SIDE, MEDIA_TYPE, SIDES, is_web, side_for
 from cir_vectorizer.service.state import Service
 
 MOST_DRAWN = 256
@@ -52,6 +54,7 @@ class SearchBody(ModelBody):
     offset: Annotated[Whole, Field(ge=0)] = 0
     hybrid: bool = False
     group_by: str | None = Field(None, max_length=NAME_LENGTH)
+    include_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ async def _search(service: Service, body: bytes) -> Response:
     content = {
         "model": service.names.full_name(match.model),
         "collection": served.name,
-        "hits": [_hit(hit, served.name, _is_default(service, served)) for hit in hits],
+        "hits": [_hit(hit, served, match.info, _is_default(service, served)) for hit in hits],
         "notes": [note for work in works for note in work.notes],
     }
     return await service.json(content)
@@ -133,6 +136,7 @@ def _read(service: Service, body: bytes) -> _Asked:
         offset=asked.offset,
         hybrid=asked.hybrid,
         group_by=asked.group_by,
+        include_reference=asked.include_reference,
     )
     return _Asked(asked, None if target is None else target.model, search)
 
@@ -152,19 +156,36 @@ def _is_default(service: Service, served: ServedCollection) -> bool:
     return served is service.collection(None)
 
 
-def _hit(hit: Hit, collection: str, default: bool) -> dict[str, Any]:
+def _hit(hit: Hit, served: ServedCollection, info: Info, default: bool) -> dict[str, Any]:
     record = SyncRecord.read(hit.payload)
+    place = _named(hit.payload, served, info) if record is None else record.path if record.sha256 else None
     thumbnail = None
-    if record is not None and record.sha256:
+    if place is not None:
         thumbnail = f"/v1/objects/{quote(str(hit.id), safe='')}/thumbnail"
-        thumbnail += "" if default else f"?collection={quote(collection)}"
+        thumbnail += "" if default else f"?collection={quote(served.name)}"
     return {
-        "id": hit.id,
+        **json_id(hit.id),
         "score": hit.score,
         "payload": {key: value for key, value in hit.payload.items() if key != RECORD_KEY},
-        "name": None if record is None else record.path.rstrip("/").rpartition("/")[2],
+        "name": _last_part(record.path if record is not None else place.partition("?")[0] if place else ""),
         "thumbnail": thumbnail,
     }
+
+
+def _named(payload: Payload, served: ServedCollection, info: Info) -> str | None:
+    """Return the place of a picture that a column names; None if it names none that may be shown.
+
+    Whoever writes into the collection could name any file, so paths count only if the operator named the column.
+    """
+    column = served.picture_column or info.picture_column
+    cell = None if column is None else picture_cell(payload, column)
+    if not isinstance(cell, str) or not cell:
+        return None
+    return cell if is_web(cell) or served.picture_column is not None else None
+
+
+def _last_part(place: str) -> str | None:
+    return place.rstrip("/").rpartition("/")[2] or None
 
 
 async def _thumbnail(service: Service, request: Request) -> Response:
@@ -174,24 +195,45 @@ async def _thumbnail(service: Service, request: Request) -> Response:
     id_ = read_id(request.path_params["id"], "id")
     records = await served.call("records", lambda collection: collection.records([id_]))
     record = next(iter(records.values()), None)
-    if record is None:
-        raise RefusedError(404, "thumbnail", f"collection {served.name!r} has no object {id_} that sync wrote")
-    headers = {
-        "etag": service.thumbnails.tag(record, side),
-        "cache-control": f"private, max-age={THUMBNAIL_SECONDS}",
-        "x-content-type-options": "nosniff",
-    }
-    if headers["etag"] in request.headers.get("if-none-match", ""):
-        service.metrics.thumbnail("same")
-        return Response(status_code=304, headers=headers)
+    asked = request.headers.get("if-none-match", "")
 
     async def on_host(call: Any, *arguments: Any) -> bytes:
         made: bytes = await engine.host(call, *arguments, lane=Lane.UPDATE)  # searches go first
         return made
 
-    picture, kept = await service.thumbnails.get(record, side, on_host)
+    if record is None:
+        picture, kept = await service.thumbnails.named(await _place(service, served, id_), side, on_host)
+        tag = f'"{hashlib.sha256(picture).hexdigest()[:32]}-{side}"'
+    elif (tag := service.thumbnails.tag(record, side)) not in asked:
+        picture, kept = await service.thumbnails.get(record, side, on_host)
+    headers = {
+        "etag": tag,
+        "cache-control": f"private, max-age={THUMBNAIL_SECONDS}",
+        "x-content-type-options": "nosniff",
+    }
+    if tag in asked:
+        service.metrics.thumbnail("same")
+        return Response(status_code=304, headers=headers)
     service.metrics.thumbnail("kept" if kept else "made")
     return Response(picture, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _place(service: Service, served: ServedCollection, id_: Id) -> str:
+    """Return the place that a column names for the picture of an object without sync's record.
+
+    Raises:
+        RefusedError: 404, there is no such object, or no such place.
+    """
+    info = (await service.match(served)).info
+    column_known = served.picture_column is not None or info.picture_column is not None
+    points = await served.call("get", lambda collection: collection.get([id_])) if column_known else []
+    place = _named(points[0].payload, served, info) if points else None
+    if place is None:
+        sentence = f"collection {served.name!r} has no object {id_} that sync wrote"
+        if not column_known:
+            sentence += "; if another program did, start the service with --picture-column"
+        raise RefusedError(404, "thumbnail", sentence)
+    return place
 
 
 def _side(text: str | None) -> int:

@@ -21,7 +21,7 @@ from cir_vectorizer.service.doors.requests import (
 from cir_vectorizer.service.http.problems import RefusedError, naming, vectors_of
 from cir_vectorizer.service.names import Target
 from cir_vectorizer.service.settings import Settings
-from cir_vectorizer.service.state import Service, key_of
+from cir_vectorizer.service.state import Service, key_of, note
 
 PREFIXES = ("", "/plain", "/m/{name:path}")
 
@@ -52,6 +52,7 @@ def router(service: Service) -> APIRouter:
                 "fingerprint": vectorizer.fingerprint,
                 "dim": vectorizer.dim,
                 "composers": list(vectorizer.composers),
+                "digests": vectorizer.digests,
                 "version": __version__,
             }
         )
@@ -63,6 +64,7 @@ def router(service: Service) -> APIRouter:
         async def work(body: bytes) -> Response:
             vectorizer = service.engine.vectorizers[target.model]
             texts, images = await service.engine.host(_read, vectorizer, target, plain, service.settings, body)
+            note(request, texts)
             lane = Lane.SEARCH if len(texts) + len(images) == 1 else Lane.UPDATE
             answers = await service.engine.run([*texts, *images], lane, wait)
             count = len(texts)

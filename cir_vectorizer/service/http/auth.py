@@ -15,12 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cir_vectorizer.errors import CirError
+from cir_vectorizer.service.http.problems import RefusedError
 
 log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 1.0
 """Shortest time between two checks of the file of keys."""
 
+_WORD = re.compile(r"[^\s'\",;:/@?&=()]+")
 _LINE = re.compile(r"(?:([A-Za-z0-9_.-]{1,40}):)?(\S+)")
 
 
@@ -65,6 +67,10 @@ class Keys:
                     found = key_id
         return found
 
+    def hidden(self, text: str) -> str:
+        """Return a text without valid keys; a client may put one where a refusal quotes it, such as a model's name."""
+        return _WORD.sub(lambda word: "***" if self.who([word[0]]) is not None else word[0], text)
+
     def _refresh(self) -> None:
         now = time.monotonic()
         if self._file is None or now - self._checked < RECHECK_SECONDS:
@@ -92,6 +98,17 @@ class Keys:
             raise KeysError(f"the file of keys {file} holds no key; write one a line, as ID:SECRET or SECRET")
         self._stamp = (status.st_mtime_ns, status.st_size)
         self._keys = self._given + keys
+
+
+def no_key(place: str = "") -> RefusedError:
+    """Return the refusal of a request without a valid key.
+
+    Args:
+        place: the place to set it for the database whose door this is, and what to do then.
+    """
+    header = "send it as Bearer, Basic or api-key header"
+    remedy = f"{place} (your own program: {header})" if place else header
+    return RefusedError(401, "key", f"no valid key came with this request; {remedy}")
 
 
 def secrets_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:

@@ -4,19 +4,24 @@ import logging
 import re
 import time
 import uuid
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cir_vectorizer.service.http.auth import secrets_of
-from cir_vectorizer.service.http.problems import CLIENT_GONE, RefusedError, refusal
+from cir_vectorizer.redaction import without_user
+from cir_vectorizer.service.http.auth import no_key, secrets_of
+from cir_vectorizer.service.http.problems import CLIENT_GONE, Refusal, refusal
 from cir_vectorizer.service.logs import FIELDS
-from cir_vectorizer.service.state import Service
+from cir_vectorizer.service.state import NOTES, Service
 
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OPEN = ("/.well-known/live", "/.well-known/ready")
 _SLASHES = re.compile(r"/{2,}")
+_WEAVIATES_KEY = (
+    "Weaviate sends the one in its CLIP_INFERENCE_API, so set that to http://cir:KEY@HOST:PORT and start Weaviate again"
+)
 _QUIET = ("health", "meta", "metrics", "page")
 
 
@@ -38,7 +43,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        path = scope["path"] = _SLASHES.sub("/", scope["path"])
+        path = scope["path"] = _SLASHES.sub("/", scope["path"]).rstrip("/") or "/"
         request_id, status = _request_id(scope), 0
 
         async def answer(message: Message) -> None:
@@ -50,22 +55,21 @@ class Front:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        reason = None
+        refused = None
         try:
             self._let_in(scope, path)
             await self._app(scope, receive, answer)
         except Exception as error:  # the last place that can answer with a sentence
             refused = refusal(error)
-            reason = refused.reason
             if refused.status == CLIENT_GONE:
                 status = refused.status
             elif refused.code in ("internal", "device", "device-memory"):
                 log.error("request failed", exc_info=error, extra={FIELDS: {"request_id": request_id}})
             if not status:
                 await refused.response()(scope, receive, answer)
-            self._service.metrics.rejected(reason)
+            self._service.metrics.rejected(refused.reason)
         finally:
-            self._note(scope, path, status, reason, time.perf_counter() - began, request_id)
+            self._note(scope, path, status, refused, time.perf_counter() - began, request_id)
 
     def _let_in(self, scope: Scope, path: str) -> None:
         """Check the key in the headers. Health checks need none; Qdrant's door looks for it in the body too."""
@@ -74,16 +78,16 @@ class Front:
             return
         scope["cir_key"] = key = keys.who(secrets_of(scope["headers"]))
         if key is None and not path.endswith(_OPEN) and not path.endswith("/qdrant"):
-            raise RefusedError(
-                401, "key", "no valid key came with this request; send it as Bearer, Basic or api-key header"
-            )
+            raise no_key(_WEAVIATES_KEY if door_of(path) in ("weaviate", "meta") else "")
 
-    def _note(self, scope: Scope, path: str, status: int, reason: str | None, seconds: float, request_id: str) -> None:
+    def _note(
+        self, scope: Scope, path: str, status: int, refused: Refusal | None, seconds: float, request_id: str
+    ) -> None:
         door = door_of(path)
         key = scope.get("cir_key") or "none"
         self._service.metrics.answered(door, status, key, seconds)
         quiet = door in _QUIET and status < 400
-        fields = {
+        fields: dict[str, Any] = {
             "request_id": request_id,
             "door": door,
             "method": scope["method"],
@@ -91,8 +95,11 @@ class Front:
             "ms": round(1000 * seconds, 1),
             "key": key,
         }
-        if reason is not None:
-            fields["reason"] = reason
+        if refused is not None:
+            fields |= {"reason": refused.reason, "error": self._service.keys.hidden(without_user(refused.sentence))}
+        if notes := scope.get(NOTES):
+            fields["notes"] = notes
+            self._service.metrics.noted(door, len(notes))
         log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={FIELDS: fields})
 
 

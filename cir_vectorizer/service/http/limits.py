@@ -40,12 +40,15 @@ class Bodies:
             wait: seconds to wait for room before refusing.
 
         Raises:
-            RefusedError: the body is too large, slow, or compressed.
+            RefusedError: the body is too large, slow, compressed, or a form with files.
             OverloadError: other bodies take all the room.
             ClientGoneError: the client went away before the end.
         """
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise RefusedError(415, "encoding", "the body is compressed; send it without Content-Encoding")
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            problem = "the body is a form with files (multipart); send a JSON object, with pictures in base64"
+            raise RefusedError(415, "encoding", problem)
         declared = request.headers.get("content-length", "0")
         expected = int(declared) if declared.isdecimal() else 0
         self._check(expected)

@@ -38,6 +38,12 @@ class Metrics:
         )
         self._cache = Counter("cir_cache", "Pictures looked up in the cache.", ["result"], registry=self.registry)
         self._rejected = Counter("cir_rejected", "Requests refused.", ["reason"], registry=self.registry)
+        self._cut = Counter(
+            "cir_cut_texts",
+            "Texts of a database's requests that were longer than the model reads.",
+            ["door"],
+            registry=self.registry,
+        )
         self._collections = Histogram(
             "cir_collection_seconds",
             "Time of calls to a collection, including the wait for a thread.",
@@ -58,6 +64,10 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """Count a refused request; `reason` is one of a few short codes."""
         self._rejected.labels(reason).inc()
+
+    def noted(self, door: str, count: int) -> None:
+        """Count texts of a database's requests that were cut."""
+        self._cut.labels(door).inc(count)
 
     def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
         """Record a batch that ran."""

@@ -199,6 +199,10 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
                 "offset": {"type": "integer", "minimum": 0, "maximum": 10_000 - most},
                 "hybrid": {"type": "boolean", "description": "look for the words of the text in the columns too"},
                 "group_by": {"type": "string", "description": "a column: only the best object for each of its values"},
+                "include_reference": {
+                    "type": "boolean",
+                    "description": "keep objects that the search names in the hits",
+                },
             },
             [],
         ),
@@ -206,7 +210,8 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
             "composed": {"query": {"image": RED_PICTURE, "text": "is blue"}, "limit": 5},
             "refined": {"query": {"text": "a red dress"}, "unlike": [BLUE_PICTURE], "offset": 10},
         },
-        "Hits, the nearest first: id, score, payload, the picture's name, and its thumbnail's address.",
+        "Hits, the nearest first: id (text from 2⁵³ on), id_text (always text), score, payload, the picture's name, and "
+        "its thumbnail's address.",
     )
     parameters = [
         {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "the object's id"},

@@ -1,7 +1,8 @@
-"""Thumbnails of pictures that sync recorded, and of nothing else.
+"""Thumbnails of pictures that sync recorded, or that a column of another program's objects names, and of nothing else.
 
-A file is read only if the object's record names it, and shown only if its content is what sync saw; a path that now
-leads elsewhere (a replaced file, a changed link) shows nothing. A thumbnail is always a newly encoded JPEG.
+A recorded file is shown only if its content is what sync saw; a path that now leads elsewhere (a replaced file, a changed
+link) shows nothing. Files that a column names are read only if the operator named the column. A thumbnail is always a
+newly encoded JPEG.
 """
 
 import asyncio
@@ -68,21 +69,51 @@ class Thumbnails:
             return known, True
         if not record.sha256:
             raise _gone("has no picture that sync read here")
-        if record.path.lower().startswith(("http://", "https://")):
+        if is_web(record.path):
             async with self._fetching:
-                made = await on_host(_draw, await self._fetched(record), record, side, self._limits)
+                made = await on_host(_draw, await self._fetched(record.path), record, side, self._limits)
         else:
             made = await on_host(_draw_file, record, side, self._limits)
         self._kept.put(key, made)
         return made, False
 
-    async def _fetched(self, record: SyncRecord) -> bytes:
+    async def named(self, place: str, side: int, on_host: OnHost) -> tuple[bytes, bool]:
+        """Return the thumbnail of a picture that a column names, and whether it came from the cache.
+
+        Args:
+            place: a URL, or a path that may be read.
+            side, on_host: as in `get`.
+
+        Raises:
+            RefusedError: 404, the picture is not available here.
+        """
+        key = place, side
+        if is_web(place):
+            if (known := self._kept.get(key)) is not None:
+                return known, True
+            async with self._fetching:
+                made = await on_host(_drawn, await self._fetched(place), side, self._limits)
+        else:
+            content = await on_host(_content, os.path.abspath(place), self._limits)
+            key = hashlib.sha256(content).hexdigest(), side
+            if (known := self._kept.get(key)) is not None:
+                return known, True
+            made = await on_host(_drawn, content, side, self._limits)
+        self._kept.put(key, made)
+        return made, False
+
+    async def _fetched(self, url: str) -> bytes:
         if self._fetch is None:
             raise _gone("has its picture at a URL, and URLs are not fetched here; start the service with --allow-urls")
         try:
-            return await self._fetch(record.path)
+            return await self._fetch(url)
         except CirError as error:
             raise _gone("has its picture at a URL that cannot be fetched") from error
+
+
+def is_web(place: str) -> bool:
+    """Tell whether a picture is at an http or https URL."""
+    return place.lower().startswith(("http://", "https://"))
 
 
 def side_for(asked: int) -> int:
@@ -97,14 +128,22 @@ def _draw_file(record: SyncRecord, side: int, limits: Limits) -> bytes:
 def _read(record: SyncRecord, limits: Limits) -> bytes:
     if not os.path.isabs(record.path):
         raise _gone("has its picture in a place that is not read here")
+    content = _content(record.path, limits, record.size)
+    if len(content) != record.size:
+        raise _changed()
+    return content
+
+
+def _content(path: str, limits: Limits, size: int | None = None) -> bytes:
+    """Return a file's bytes, or none if it has another size or is no file."""
     try:
-        with open(record.path, "rb", opener=_at_once) as file:
+        with open(path, "rb", opener=_at_once) as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size != record.size or status.st_size > limits.max_bytes:
-                raise _changed()
-            return file.read(record.size + 1)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limits.max_bytes:
+                return b""
+            return b"" if size is not None and status.st_size != size else file.read(status.st_size + 1)
     except (OSError, ValueError) as error:
-        raise _gone("has a picture that cannot be read on this machine; sync and serve where it is") from error
+        raise _gone("has a picture that cannot be read on this machine; serve where it is") from error
 
 
 def _at_once(path: str, flags: int) -> int:
@@ -114,10 +153,14 @@ def _at_once(path: str, flags: int) -> int:
 def _draw(data: bytes, record: SyncRecord, side: int, limits: Limits) -> bytes:
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise _changed()
+    return _drawn(data, side, limits)
+
+
+def _drawn(data: bytes, side: int, limits: Limits) -> bytes:
     try:
         return jpeg(thumbnail(data, side, limits))
     except ImageError as error:
-        raise _gone("has a picture that is over this service's limits") from error
+        raise _gone("has no picture that this service can show, or one over its limits") from error
 
 
 def _changed() -> RefusedError:

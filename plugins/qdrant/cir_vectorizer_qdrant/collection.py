@@ -21,7 +21,7 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import BaseCollection, Note, Page
+from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
@@ -89,6 +89,15 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
         if payloads:
             self._index(list(payloads.values()))
             write(list(payloads.items()), send, lambda each: each[0])
+
+    def merge(self, points: Sequence[Point]) -> None:
+        def send(some: Sequence[Point]) -> None:
+            operations = objects.to_merge(some, self._schema)
+            self._call(lambda client: client.batch_update_points(self._name, operations, wait=True))
+
+        if points:
+            self._index([point.payload for point in points])
+            write(points, send, lambda point: point.id)
 
     def _index(self, payloads: Sequence[Payload]) -> None:
         """Create the payload indexes that the options asked for, as soon as the payloads show their columns' type."""
@@ -174,7 +183,15 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
             using=schema.using or None,
             vectors=schema.vectors,
             vectorize=schema.note.vectorize if schema.note else "client",
+            lengths=self._lengths(schema) if schema.distance == "dot" else None,
         )
+
+    def _lengths(self, schema: Schema) -> tuple[float, float] | None:
+        found, _ = self._call(
+            lambda client: client.scroll(self._name, limit=SAMPLE, with_payload=False, with_vectors=[schema.using])
+        )
+        vectors = [objects.read_point(each, schema).vector for each in found]
+        return lengths_of(each for each in vectors if each is not None and each.size)
 
     def _write_note(self, note: Note) -> None:
         self._call(lambda client: client.update_collection(self._name, metadata=note.to_json()))

@@ -1,5 +1,6 @@
 """The connection to Qdrant: its client, which errors to retry, and the sentences for all others."""
 
+import re
 import sqlite3
 import warnings
 
@@ -15,8 +16,9 @@ from cir_vectorizer.redaction import without_user
 DEFAULT_GRPC_PORT = 6334
 TIMEOUT_S = 60
 
-_SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
+SERVER_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, grpc.RpcError)
 _LOCAL_ERRORS = (sqlite3.Error, OSError, RuntimeError, ValueError, LookupError)
+_CONTAINER_GONE = re.compile(r"Failed to send inference request.*\((http\S+)\)")
 _FINAL = ("not configured", "not initialized", "Authentication failed", "validation failed")
 """Phrases in answers with status 5xx that a retry would not change."""
 
@@ -24,7 +26,7 @@ _FINAL = ("not configured", "not initialized", "Authentication failed", "validat
 class QdrantConnection(Connection[QdrantClient]):
     """A client of a server, or of a directory, which it locks."""
 
-    errors = (*_SERVER_ERRORS, *_LOCAL_ERRORS)
+    errors = (*SERVER_ERRORS, *_LOCAL_ERRORS)
 
     @property
     def embedded(self) -> bool:
@@ -91,6 +93,16 @@ class QdrantConnection(Connection[QdrantClient]):
                 f"the Qdrant server {where} knows no container that makes vectors; start it with "
                 "QDRANT__INFERENCE__ADDRESS=http://CONTAINER:8000/qdrant, or make the vectors here"
             )
+        if "Authentication failed for inference service" in said:
+            return (
+                f"the container refuses the key that the Qdrant server {where} sends, or it sends none; set it in "
+                "QDRANT__INFERENCE__ADDRESS=http://cir:KEY@CONTAINER:8000/qdrant of the server"
+            )
+        if (gone := _CONTAINER_GONE.search(said)) is not None:
+            return (
+                f"no container answers at {gone[1]}, which the Qdrant server {where} asks; start it, or correct "
+                "QDRANT__INFERENCE__ADDRESS of the server"
+            )
         if status is not None:
             return f"{where} answered {status} for collection {collection!r}: {said}"
         return f"{where} cannot take this for collection {collection!r}: {error}"
@@ -113,14 +125,14 @@ def status_of(error: BaseException | None) -> int | str | None:
     """Return the HTTP status or the name of the gRPC code in a server's answer; None if the error holds neither."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code
-    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return str(error.code().name)
     return None
 
 
 def said_by(error: BaseException) -> str:
     """Return the server's sentence; keys in addresses are removed."""
-    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         said = error.details() or ""
     elif isinstance(error, UnexpectedResponse):
         try:

@@ -52,6 +52,25 @@ def to_replacement(payloads: Mapping[Id, Payload], with_words: bool) -> list[mod
     return operations + overwrites
 
 
+def to_merge(points: Sequence[Point], schema: Schema) -> list[models.UpdateOperation]:
+    """Return the operations that replace vectors and single columns; the records, which come last, mark the objects."""
+    vectors = []
+    for point in points:
+        made: dict[str, Any] = {} if point.vector is None else {schema.using: [float(x) for x in point.vector]}
+        if schema.words and (sparse := words.of_payload(point.payload)).indices:
+            made[words.VECTOR] = sparse
+        if made:
+            vectors.append(models.PointVectors(id=point.id, vector=made if set(made) != {""} else made[""]))
+    operations: list[models.UpdateOperation] = []
+    if vectors:
+        operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=vectors)))
+    operations += [
+        models.SetPayloadOperation(set_payload=models.SetPayload(payload=point.payload, points=[point.id]))
+        for point in points
+    ]
+    return operations
+
+
 def id_of(found: models.Record | models.ScoredPoint) -> Id:
     """Return the id of an object from Qdrant."""
     return found.id if isinstance(found.id, int) else str(found.id)

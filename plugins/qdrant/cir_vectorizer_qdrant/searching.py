@@ -25,7 +25,11 @@ Arguments = dict[str, Any]
 
 def by_vector(query: Any, ask: Ask, schema: Schema, embedded: bool) -> Arguments:
     """Return the arguments of a search by the dense vector; `query` is a vector or an InferenceObject."""
-    arguments: Arguments = {"query": query, "using": schema.using or None, "query_filter": to_qdrant(ask.where)}
+    arguments: Arguments = {
+        "query": query,
+        "using": schema.using or None,
+        "query_filter": to_qdrant(ask.where, ask.without),
+    }
     if not embedded:  # the embedded mode always compares with every object, and warns about search parameters
         rescoring = models.QuantizationSearchParams(ignore=ask.exact, rescore=True, oversampling=OVERSAMPLING)
         arguments["search_params"] = models.SearchParams(

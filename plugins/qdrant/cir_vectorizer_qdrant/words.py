@@ -4,7 +4,6 @@ The plugin computes them, not the server's model `qdrant/bm25`, so that the embe
 are not stemmed.
 """
 
-import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from qdrant_client import models
 
 from cir_vectorizer.collections import texts
+from cir_vectorizer.collections.words import wanted_words, words_of
 
 VECTOR = "cir_words"
 """Name of the sparse vector."""
@@ -25,7 +25,7 @@ change all vectors as the collection grows."""
 
 def of_payload(payload: Mapping[str, Any]) -> models.SparseVector:
     """Return the sparse vector of the words in all text columns; empty if there are none."""
-    counts = Counter(code for text in texts(payload) for code in _codes(text))
+    counts = Counter(_code(word) for text in texts(payload) for word in words_of(text))
     length = 1 - LENGTH_WEIGHT + LENGTH_WEIGHT * sum(counts.values()) / USUAL_LENGTH
     weights = [count * (SATURATION + 1) / (count + SATURATION * length) for count in counts.values()]
     return models.SparseVector(indices=list(counts), values=weights)
@@ -33,9 +33,9 @@ def of_payload(payload: Mapping[str, Any]) -> models.SparseVector:
 
 def of_query(text: str) -> models.SparseVector:
     """Return the sparse vector of the words to search for."""
-    codes = sorted(set(_codes(text)))
+    codes = sorted({_code(word) for word in wanted_words(text)})
     return models.SparseVector(indices=codes, values=[1.0] * len(codes))
 
 
-def _codes(text: str) -> list[int]:
-    return [zlib.crc32(word.encode()) for word in re.findall(r"[^\W_]+", text.lower())]
+def _code(word: str) -> int:
+    return zlib.crc32(word.encode())

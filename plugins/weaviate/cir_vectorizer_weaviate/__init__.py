@@ -1,8 +1,13 @@
 """Weaviate collections for cir-vectorizer, and composed queries for `near_text` of the stock client."""
 
+import warnings
+
 from cir_vectorizer import extras
 
 extras.require("weaviate", "Weaviate")
+
+with warnings.catch_warnings():  # the client's import switches on Python's warnings for the whole process
+    import weaviate  # noqa: F401
 
 from cir_vectorizer_weaviate.collection import WeaviateCollection  # noqa: E402
 from cir_vectorizer_weaviate.database import WEAVIATE  # noqa: E402

@@ -27,12 +27,12 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import BaseCollection, Note, Page
+from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, check_written, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.query.filters import Filter, parse_column
+from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import aliases, objects, searching
 from cir_vectorizer_weaviate.connection import said_by
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
@@ -116,8 +116,12 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         found = self._read(ids, return_properties=schema.shown, include_vector=self._vector_names(schema))
         return [objects.read_point(each, schema) for each in found]
 
+    def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
+        found = self._read(ids, return_properties=[column], include_vector=False)
+        return {str(each.uuid): text for each in found if isinstance(text := each.properties.get(column), str)}
+
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
-        filters = self._filters(ask.where)
+        filters = self._filters(ask)
         schema = self._schema
         if isinstance(query, ComposedQuery) and schema.vectorize != "server":
             raise CollectionError(
@@ -146,10 +150,11 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             return page(ask.limit, ask.offset)
         return searching.best_of_groups(page, ask.group_by, ask.limit, ask.offset)
 
-    def _filters(self, where: Filter) -> Any:
-        if where:
+    def _filters(self, ask: Ask) -> Any:
+        if ask.where:
             self._known = None  # another process may have added columns, or types of known columns
-        return to_weaviate(where, self._schema.fields) if where else None
+        without = [uuid for lot in _uuids(ask.without) for uuid in lot]
+        return to_weaviate(ask.where, self._schema.fields, without)
 
     def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
         if not payloads:
@@ -163,6 +168,24 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             kept = objects.properties(by_uuid[str(each.uuid)], schema)
             made.append(DataObject(properties=kept, uuid=str(each.uuid), vector=vectors or None))
         write(made, self._on, {}, len(payloads))
+
+    def merge(self, points: Sequence[Point]) -> None:
+        schema = self._prepared([point.payload for point in points])
+        failed: dict[Id, str] = {}
+        for point in points:
+            try:
+                self._update(point, schema)
+            except CollectionError as error:
+                cause = error.__cause__
+                if not isinstance(cause, UnexpectedStatusCodeError) or cause.status_code >= 500:
+                    raise
+                failed[point.id] = said_by(cause)
+        check_written(failed, len(points))
+
+    def _update(self, point: Point, schema: Schema) -> None:
+        found = objects.properties(point.payload, schema)
+        vector = None if point.vector is None else objects.to_vector(point.vector, schema)
+        self._on(lambda remote: remote.data.update(str(point.id), properties=found, vector=vector))
 
     def delete(self, ids: Sequence[Id]) -> None:
         for lot in _uuids(ids):
@@ -196,11 +219,19 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             vectors=schema.vectors,
             blends_text=schema.blends_text,
             vectorize=schema.vectorize,
+            pictures=schema.pictures,
+            container=schema.container,
+            lengths=lengths_of(self._some_vectors(schema, SAMPLE)) if schema.distance == "dot" else None,
         )
 
     def _write_note(self, note: Note) -> None:
-        name, descriptions = self._schema.name, {RECORD_KEY: description(note)}  # an alias cannot be updated
-        self._call(lambda client: client.collections.use(name).config.update(property_descriptions=descriptions))
+        name = self._schema.name  # an alias cannot be updated
+        if RECORD_KEY in self._schema.properties:
+            descriptions = {RECORD_KEY: description(note)}
+            self._call(lambda client: client.collections.use(name).config.update(property_descriptions=descriptions))
+        else:
+            record, *_ = hidden_properties(note)
+            self._call(lambda client: client.collections.use(name).config.add_property(record))
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)
@@ -260,15 +291,18 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         """Return the vectors' dimension, from the note or the first object; None if there is neither."""
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
-        first = self._on(
+        return next((len(vector) for vector in self._some_vectors(schema, 1)), None)
+
+    def _some_vectors(self, schema: Schema, limit: int) -> list[Vector]:
+        """Return the vectors of the first objects, as they are stored."""
+        names = self._vector_names(schema)
+        found = self._on(
             lambda remote: (
-                remote.query.fetch_objects(
-                    limit=1, include_vector=self._vector_names(schema), return_properties=False
-                ).objects
+                remote.query.fetch_objects(limit=limit, include_vector=names, return_properties=False).objects
             )
         )
-        vector = objects.read_vector(first[0].vector, schema) if first else None
-        return None if vector is None else len(vector)
+        vectors = [objects.stored_vector(each.vector, schema) for each in found]
+        return [each for each in vectors if each is not None]
 
     def _vector_names(self, schema: Schema) -> list[str] | bool:
         return True if schema.using is None else [schema.using]

@@ -19,9 +19,10 @@ from weaviate.classes.config import DataType, Property, Tokenization
 from cir_vectorizer.collections import RECORD_KEY, Payload
 from cir_vectorizer.query.filters import EXACT_INTEGER
 
-Kind = Literal["text", "number", "boolean", "integer", "padded"]
+Kind = Literal["text", "number", "boolean", "integer", "padded", "int"]
 """Kinds of values, by how they are compared. "integer" is a whole number too large for exact floats, kept as digits;
-"padded" is a text with spaces at its ends, which Weaviate would strip, kept as JSON."""
+"padded" is a text with spaces at its ends, which Weaviate would strip, kept as JSON; "int" is a property of another
+program, which takes whole numbers alone."""
 
 Path = tuple[str, ...]
 
@@ -31,7 +32,15 @@ _TYPES: dict[Kind, tuple[DataType, DataType]] = {
     "boolean": (DataType.BOOL, DataType.BOOL_ARRAY),
     "integer": (DataType.TEXT_ARRAY, DataType.TEXT_ARRAY),
     "padded": (DataType.TEXT_ARRAY, DataType.TEXT_ARRAY),
+    "int": (DataType.INT, DataType.INT_ARRAY),
 }
+_NATIVE: dict[DataType, tuple[Kind, bool]] = {
+    types[many]: (kind, many)
+    for kind, types in _TYPES.items()
+    if kind not in ("integer", "padded")
+    for many in (False, True)
+}
+"""Kind of another program's property by its type, and True for a list."""
 _TEXTS = ("text", "integer", "padded")
 _RESERVED = frozenset({"id", "vector", "vectors", "properties"})
 _MAX_NAME = 100
@@ -73,6 +82,12 @@ class Column:
             return None
         return cls(name, path, kind, data_type == _TYPES[kind][1]) if kind in _TYPES else None
 
+    @classmethod
+    def native(cls, name: str, data_type: DataType) -> "Column | None":
+        """Return the Column for a property of another program; None if no values of ours fit its type."""
+        kind, many = _NATIVE.get(data_type, (None, False))
+        return None if kind is None else cls(name, (name,), kind, many)
+
 
 @dataclass
 class Columns:
@@ -91,7 +106,7 @@ class Columns:
         added = []
         for payload in payloads:
             for path, kind, values, many in _values(payload):
-                if values and self._find(path, kind, many) is None:
+                if values and self._find(path, kind, values, many) is None:
                     column = Column(self._free_name(path, kind), path, kind, many or kind in ("integer", "padded"))
                     self.known.append(column)
                     self.taken.add(column.name.lower())
@@ -102,13 +117,15 @@ class Columns:
         """Return the properties of an object with this payload, by name."""
         found: dict[str, Any] = {}
         for path, kind, values, many in _values(payload):
-            column = self._find(path, kind, many) if values else None
+            column = self._find(path, kind, values, many) if values else None
             if column is not None:
-                found[column.name] = values if column.many else values[0]
+                fitting = [int(each) for each in values] if column.kind == "int" else values
+                found[column.name] = fitting if column.many else fitting[0]
         return found
 
-    def _find(self, path: Path, kind: Kind, many: bool) -> Column | None:
-        fitting = [each for each in self.of(path) if each.kind == kind and (each.many or not many)]
+    def _find(self, path: Path, kind: Kind, values: list[Any], many: bool) -> Column | None:
+        kinds = {kind, "int"} if kind == "number" and all(each == int(each) for each in values) else {kind}
+        fitting = [each for each in self.of(path) if each.kind in kinds and (each.many or not many)]
         return min(fitting, key=lambda each: each.many, default=None)
 
     def _free_name(self, path: Path, kind: Kind) -> str:

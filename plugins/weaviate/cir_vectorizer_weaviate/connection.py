@@ -28,8 +28,9 @@ CLOUD = (".weaviate.network", ".weaviate.cloud")
 """Domains of hosted servers, whose gRPC has another host name."""
 TIMEOUTS = Timeout(init=10, query=60, insert=120)
 
-_UNREACHABLE = (WeaviateConnectionError, WeaviateStartUpError, WeaviateTimeoutError, httpx.TransportError)
+UNREACHABLE = (WeaviateConnectionError, WeaviateStartUpError, WeaviateTimeoutError, httpx.TransportError)
 _PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED")
+_CONTAINER_GONE = re.compile(r'(?:send POST request: )?Post "([^"]+)/vectorize": (.+)')
 _PASSING_WORDS = re.compile(
     r"connection (refused|reset)|\bEOF\b|broken pipe|i/o timeout|deadline exceeded|no such host|too many requests"
     r"|status (429|502|503|504)\b|leader not found|not ready|shutting down|read-only|shard is not|memory pressure",
@@ -71,8 +72,8 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
             return False  # the module `writing` decides for each object
         if isinstance(error, UnexpectedStatusCodeError):
             return error.status_code in (429, 502, 503, 504) or may_pass(str(error))
-        code = _grpc_code(error)
-        return isinstance(error, _UNREACHABLE) or code in _PASSING_CODES or may_pass(str(error))
+        code = grpc_code(error)
+        return isinstance(error, UNREACHABLE) or code in _PASSING_CODES or may_pass(str(error))
 
     def _check_grpc(self, tls: bool) -> None:
         where = replace(self.address, host=self._grpc_host, port=self.grpc_port).server
@@ -106,11 +107,11 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
 
     def sentence(self, error: Exception, collection: str) -> str:
         where = self.address.server
-        said, code = said_by(error), _grpc_code(error)
+        said, code = said_by(error), grpc_code(error)
         status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else None
         if isinstance(error, AuthenticationFailedError) or status in (401, 403) or code == "UNAUTHENTICATED":
             return self.key_sentence()
-        if isinstance(error, _UNREACHABLE) or code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        if isinstance(error, UNREACHABLE) or code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             remedy = "start it, or correct host and port (REST usually 8080, gRPC 50051)"
             return f"no Weaviate server answers at {where} ({said}); {remedy}"
         if isinstance(error, KeyError | ValueError) or str(error).startswith("Meta endpoint!"):
@@ -120,7 +121,29 @@ class WeaviateConnection(Connection[weaviate.WeaviateClient]):
                 f"the Weaviate server {where} runs without the module multi2vec-clip ({said}); start it with "
                 "ENABLE_MODULES=multi2vec-clip, or make the vectors here"
             )
-        return f"{where} refused this for collection {collection!r}: {said}"
+        return self._container_sentence(said) or f"{where} refused this for collection {collection!r}: {said}"
+
+    def _container_sentence(self, said: str) -> str | None:
+        """Return a sentence about the container that the server asks for vectors; None if it is not to blame."""
+        server = f"the Weaviate server {self.address.server}"
+        setting = "CLIP_INFERENCE_API=http://cir:KEY@CONTAINER:8000 of the server"
+        if re.search(r"fail with status 40[13]\b", said):
+            return (
+                f"the container refuses the key that {server} sends, or it sends none; set it in {setting}, since an address "
+                "in the collection's schema should hold no key"
+            )
+        if (gone := _CONTAINER_GONE.search(said)) is not None:
+            return (
+                f"no container answers at {gone[1]}, which {server} asks ({gone[2]}); start it, or correct {setting}, or the "
+                "collection's inference_url; Weaviate's own readiness stays green meanwhile, so watch the container's "
+                "/.well-known/ready"
+            )
+        if "vector lengths don't match" in said:
+            return (
+                f"the container that {server} asks makes vectors of another width than this collection has; have it serve "
+                f"the collection's model, or correct {setting}"
+            )
+        return None
 
 
 def said_by(error: BaseException) -> str:
@@ -130,6 +153,8 @@ def said_by(error: BaseException) -> str:
         said = "; ".join(str(each["message"]) for each in body["error"])
     except (TypeError, KeyError):
         said = str(error) or type(error).__name__
+    if "of RPC that terminated" in said and (call := _call(error)) is not None:
+        said = str(call.details())
     said = re.sub(r"^.* with message |^Every object failed.*set of all errors: ", "", said, flags=re.DOTALL)
     said = re.sub(r"^Connection to Weaviate failed\. Details: |^Could not connect to Weaviate:\s*", "", said)
     return " ".join(without_user(said).split()).rstrip(".")
@@ -140,11 +165,17 @@ def may_pass(sentence: str) -> bool:
     return _PASSING_WORDS.search(sentence) is not None
 
 
-def _grpc_code(error: BaseException | None) -> str | None:
+def grpc_code(error: BaseException) -> str | None:
     """Return the name of the gRPC code among an error's causes; None if there is none."""
+    call = _call(error)
+    return None if call is None else str(call.code().name)
+
+
+def _call(error: BaseException | None) -> grpc.Call | grpc.aio.AioRpcError | None:
+    """Return the failed gRPC call among an error's causes; None if there is none."""
     while error is not None:
-        if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
-            return str(error.code().name)
+        if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+            return error
         error = error.__cause__ or error.__context__
     return None
 

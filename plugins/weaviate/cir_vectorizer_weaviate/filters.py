@@ -5,7 +5,7 @@ Conditions mean the same as in Qdrant: an object without a column fails every = 
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -54,13 +54,17 @@ def everywhere() -> _Filters:
     return Weaviate.by_id().not_equal(NOWHERE)
 
 
-def to_weaviate(where: Filter, fields: Fields) -> _Filters | None:
+def to_weaviate(where: Filter, fields: Fields, without: Sequence[str] = ()) -> _Filters | None:
     """Convert conditions that must all hold to a Weaviate filter; None if every object passes.
+
+    Args:
+        without: UUIDs of objects to leave out.
 
     Raises:
         QueryError: a column has a type that cannot be filtered by.
     """
     filters = [made for condition in where if (made := _condition(condition, fields)) is not None]
+    filters += [Weaviate.by_id().not_equal(uuid) for uuid in without]
     return Weaviate.all_of(filters) if filters else None
 
 
@@ -88,10 +92,11 @@ def _equals(field: Field, value: Value, negated: bool = False) -> list[_Filters]
     number = value.number
     exact = isinstance(number, int) and abs(number) > EXACT_INTEGER
     wanted: str | float | bool | None = None
+    target = Weaviate.by_property(field.name)
     padded = value.text != value.text.strip()
     if field.kind == "text" and not padded:
-        wanted = value.text
-    elif field.kind == "padded" and padded:
+        return [target.not_equal(text) if negated else target.equal(text) for text in value.texts]
+    if field.kind == "padded" and padded:
         wanted = json.dumps(value.text)
     elif field.kind == "integer" and exact:
         wanted = str(number)
@@ -103,7 +108,6 @@ def _equals(field: Field, value: Value, negated: bool = False) -> list[_Filters]
         wanted = int(number)
     if wanted is None:
         return []
-    target = Weaviate.by_property(field.name)
     return [target.not_equal(wanted) if negated else target.equal(wanted)]
 
 

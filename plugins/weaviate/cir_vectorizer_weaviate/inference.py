@@ -4,24 +4,50 @@ This needs a collection vectorised by `multi2vec-clip`, whose `CLIP_INFERENCE_AP
 container. That address selects the model (`http://host:8000/m/<model>`); the query selects the composer.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 from uuid import UUID
 
-from weaviate.exceptions import WeaviateBaseError
+import grpc
+import httpx
+from typing_extensions import Unpack
+from weaviate.collections import CollectionAsync
+from weaviate.exceptions import InsufficientPermissionsError, UnexpectedStatusCodeError, WeaviateBaseError
 
-from cir_vectorizer.collections import Id
-from cir_vectorizer.collections.composing import Read, Stored, StoredReferences, compose_query
-from cir_vectorizer.errors import CollectionError
+from cir_vectorizer.collections.composing import Asked, Parts, Place, Stored
+from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.wire import to_json
+from cir_vectorizer_weaviate.connection import UNREACHABLE, grpc_code, said_by
 from cir_vectorizer_weaviate.objects import record_in
+from cir_vectorizer_weaviate.schema import UNNAMED, blends_text
 
 if TYPE_CHECKING:
     from weaviate.collections import Collection
 
     from cir_vectorizer.query.wire import Picture
+
+
+@overload
+def composed(
+    *,
+    collection: "CollectionAsync[Any, Any]",
+    using: str | None = None,
+    image_id: str | UUID | Sequence[str | UUID] | None = None,
+    **parts: Unpack[Parts],
+) -> Coroutine[Any, Any, str]: ...
+
+
+@overload
+def composed(
+    *,
+    collection: "Collection[Any, Any] | None" = None,
+    using: str | None = None,
+    image_id: str | UUID | Sequence[str | UUID] | None = None,
+    **parts: Unpack[Parts],
+) -> str: ...
 
 
 def composed(
@@ -34,10 +60,12 @@ def composed(
     composer: str | None = None,
     options: Mapping[str, Any] | None = None,
     image_id: str | UUID | Sequence[str | UUID] | None = None,
-    collection: "Collection[Any, Any] | None" = None,
+    collection: "Collection[Any, Any] | CollectionAsync[Any, Any] | None" = None,
     using: str | None = None,
-) -> str:
+) -> str | Coroutine[Any, Any, str]:
     """Return a composed query for `near_text`; Weaviate's server has the container turn it into a vector.
+
+    With a collection of Weaviate's async client, await the result: `await composed(image_id=…, collection=shop)`.
 
     In a hybrid search, pass it as `HybridVector.near_text(...)` and plain words as `query`; as `query`, its JSON would
     be searched for as words.
@@ -54,17 +82,15 @@ def composed(
         collection, using: collection of those objects, and the name of the vector if it is named.
 
     Raises:
-        QueryError: names the field at fault and the fix.
+        QueryError: names the field at fault and the fix; or the server makes the vectors of pictures and texts together,
+            so that none of them stands for a picture.
         ImageError: a file cannot be read, or a string is neither base64 nor a URL.
-        CollectionError: an object is missing or has no such vector.
+        CollectionError: an object is missing, has no such vector or cannot be read.
     """
-    stored = None
-    if collection is not None:
-        stored = StoredReferences(collection.name, _reader(collection, using), using, unnamed="default")
-    query, _ = compose_query(
+    asked = Asked.of(
         image,
         image_id,
-        stored,
+        Place(collection.name, using, UNNAMED) if collection is not None else None,
         "collection",
         text=text,
         negative_text=negative_text,
@@ -73,7 +99,32 @@ def composed(
         composer=composer,
         options=options,
     )
-    return concept(query)
+    if isinstance(collection, CollectionAsync):
+        return _composed_later(asked, collection)
+    found: dict[str, Any] = {}
+    if collection is not None and asked.ids:
+        with _sentences(collection.name):
+            with contextlib.suppress(
+                InsufficientPermissionsError
+            ):  # an application may be allowed to read objects only
+                _check_pictures(collection.name, collection.config.get(), using)
+            for id_ in asked.ids:
+                found[str(id_)] = collection.query.fetch_object_by_id(str(id_), include_vector=_vectors(using))
+    return concept(asked.query(_stored(found))[0])
+
+
+async def _composed_later(asked: Asked, collection: "CollectionAsync[Any, Any]") -> str:
+    found: dict[str, Any] = {}
+    using = asked.place.using if asked.place is not None else None
+    if asked.ids:
+        with _sentences(collection.name):
+            with contextlib.suppress(
+                InsufficientPermissionsError
+            ):  # an application may be allowed to read objects only
+                _check_pictures(collection.name, await collection.config.get(), using)
+            for id_ in asked.ids:
+                found[str(id_)] = await collection.query.fetch_object_by_id(str(id_), include_vector=_vectors(using))
+    return concept(asked.query(_stored(found))[0])
 
 
 def concept(query: ComposedQuery) -> str:
@@ -90,17 +141,42 @@ def concept(query: ComposedQuery) -> str:
     return json.dumps(to_json(query), ensure_ascii=False, separators=(",", ":"))
 
 
-def _reader(collection: "Collection[Any, Any]", using: str | None) -> Read:
-    """Return a function that reads the objects of a collection by their ids, with their vectors."""
+def _vectors(using: str | None) -> list[str] | bool:
+    return [using] if using else True
 
-    def fetch(id_: Id) -> Any:
-        try:
-            return collection.query.fetch_object_by_id(str(id_), include_vector=[using] if using else True)
-        except (WeaviateBaseError, ValueError) as error:
-            raise CollectionError(f"object {id_} of collection {collection.name!r} cannot be read: {error}") from error
 
-    def read(ids: list[Id]) -> dict[str, Stored]:
-        found = {str(id_): fetch(id_) for id_ in ids}
-        return {id_: Stored(each.vector, record_in(each.properties)) for id_, each in found.items() if each is not None}
+def _stored(found: Mapping[str, Any]) -> dict[str, Stored]:
+    return {id_: Stored(each.vector, record_in(each.properties)) for id_, each in found.items() if each is not None}
 
-    return read
+
+def _check_pictures(name: str, config: Any, using: str | None) -> None:
+    """Raise QueryError if the server makes the vectors of pictures and texts together."""
+    if blends_text(config, using):
+        raise QueryError(
+            "image_id",
+            f"vectors of collection {name!r} were made of pictures and texts together, so none of them stands for a "
+            "picture; give the picture itself as image",
+        )
+
+
+@contextlib.contextmanager
+def _sentences(name: str) -> Iterator[None]:
+    """Raise CollectionError for errors of the client, with the same sentence over REST and gRPC."""
+    try:
+        yield
+    except QueryError:
+        raise
+    except (WeaviateBaseError, httpx.HTTPError, grpc.RpcError, ValueError) as error:
+        raise CollectionError(_sentence(error, name)) from error
+
+
+def _sentence(error: Exception, name: str) -> str:
+    said, code = said_by(error), grpc_code(error)
+    status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else None
+    if status in (401, 403) or code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return f"the Weaviate server lets this client read nothing of collection {name!r} ({said}); give the client its key"
+    if status == 404 or "could not find class" in said:
+        return f"the Weaviate server has no collection {name!r}; correct the name of the collection"
+    if isinstance(error, UNREACHABLE) or code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        return f"no Weaviate server answers this client ({said}); start it, or correct the client's address and ports"
+    return f"objects of collection {name!r} cannot be read: {said}; correct image_id, collection or using"

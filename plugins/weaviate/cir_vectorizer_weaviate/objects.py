@@ -41,8 +41,13 @@ def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
     width = schema.note.dim if schema.note else None
     if width not in (None, len(point.vector)):
         raise ValueError(f"its vector has {len(point.vector)} numbers, and the collection's have {width}")
-    numbers = [float(x) for x in point.vector]
-    return DataObject(properties=found, uuid=uuid, vector=numbers if schema.using is None else {schema.using: numbers})
+    return DataObject(properties=found, uuid=uuid, vector=to_vector(point.vector, schema))
+
+
+def to_vector(vector: Vector, schema: Schema) -> list[float] | dict[str, list[float]]:
+    """Return a vector as Weaviate's client takes it."""
+    numbers = [float(x) for x in vector]
+    return numbers if schema.using is None else {schema.using: numbers}
 
 
 def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
@@ -58,12 +63,11 @@ def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
 
 
 def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
-    """Return an object's payload: in our collections the stored one, in others all properties that have a value."""
+    """Return an object's payload: the values of properties that other programs made, overlaid with our stored columns."""
     record = record_in(properties)
-    if schema.ours and isinstance(properties.get(PAYLOAD), str):
-        columns = dict(json.loads(properties[PAYLOAD]))
-    else:
-        columns = {key: _plain(value) for key, value in properties.items() if value is not None and key != RECORD_KEY}
+    columns = {key: _plain(value) for key, value in properties.items() if value is not None and key in schema.native}
+    if isinstance(properties.get(PAYLOAD), str):
+        columns |= json.loads(properties[PAYLOAD])
     return columns if record is None else {**columns, RECORD_KEY: record}
 
 
@@ -100,12 +104,17 @@ def read_hit(found: Any, schema: Schema) -> Hit:
 
 def read_vector(vectors: Any, schema: Schema) -> Vector | None:
     """Return an object's searched vector, of length 1; None if it has none."""
-    found = vectors.get(schema.using or "default") if isinstance(vectors, Mapping) else vectors
-    if not found:
+    vector = stored_vector(vectors, schema)
+    if vector is None:
         return None
-    vector = np.asarray(found, dtype=np.float32)
     length = float(np.linalg.norm(vector))
     return vector / np.float32(length) if length > 0 and abs(length - 1) > 1e-6 else vector
+
+
+def stored_vector(vectors: Any, schema: Schema) -> Vector | None:
+    """Return an object's searched vector as it is stored, of any length; None if it has none."""
+    found = vectors.get(schema.using or "default") if isinstance(vectors, Mapping) else vectors
+    return np.asarray(found, dtype=np.float32) if found else None
 
 
 def _json(value: Any) -> str:

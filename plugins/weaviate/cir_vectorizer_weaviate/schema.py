@@ -6,6 +6,9 @@ Our collections keep the whole payload in hidden properties, beside the properti
     _cir_payload    the user's columns, as JSON
     _cir_words      texts of the columns, for the keyword side of a hybrid search
     _cir_picture    the picture for the container; Weaviate only keeps its hash
+
+A collection of another program keeps its own properties. Once it was adopted, it gets these hidden ones too, and an object's
+payload is then its own properties, overlaid with `_cir_payload`.
 """
 
 import json
@@ -21,12 +24,15 @@ from weaviate.collections.classes.config import _CollectionConfig
 from cir_vectorizer.collections import RECORD_KEY, Address, CreateOptions, Maker, ModelRecord
 from cir_vectorizer.collections.base import Note, choose_vector
 from cir_vectorizer.errors import AddressError, CollectionError
+from cir_vectorizer.redaction import without_user
 from cir_vectorizer_weaviate import words
 from cir_vectorizer_weaviate.columns import Column, Columns, Path
 from cir_vectorizer_weaviate.filters import Field, kind_of
 
 PAYLOAD, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_picture"
 CLIP = "multi2vec-clip"
+UNNAMED = "default"
+"""Name under which the client gives a vector without a name."""
 ON_DISK_CACHE = 10_000
 """Vectors cached in memory with `vector_on_disk`."""
 
@@ -47,10 +53,16 @@ class Schema:
     """Largest number of objects that a filtered search compares one by one."""
     blends_text: bool
     vectorize: Maker
+    container: str | None
+    """Address of the container in the collection's schema; None if the server's configuration alone names it."""
     tenants: bool
     note: Note | None
     properties: dict[str, str]
     """Weaviate types by property name."""
+    pictures: tuple[str, ...] = ()
+    """Properties that hold pictures, those from which the server makes vectors first."""
+    native: tuple[str, ...] = ()
+    """Properties that another program made."""
     columns: Columns = field(default_factory=Columns)
 
     @property
@@ -61,20 +73,17 @@ class Schema:
     @property
     def shown(self) -> list[str]:
         """Properties to read for a payload."""
-        if self.ours:
-            return [PAYLOAD, RECORD_KEY]
-        return [
-            name for name, kind in self.properties.items() if kind not in ("blob", "blobHash", "object", "object[]")
-        ]
+        hidden = [name for name in (PAYLOAD, RECORD_KEY) if name in self.properties]
+        unread = ("blob", "blobHash", "object", "object[]")
+        return hidden + [name for name in self.native if self.properties[name] not in unread]
 
     def fields(self, path: Path) -> list[Field]:
         """Return the properties that hold a column, for filters."""
-        if self.ours:
-            return [Field(column.name, column.kind) for column in self.columns.of(path)]
+        found = [Field(column.name, column.kind) for column in self.columns.of(path)]
         name = path[0][:1].lower() + path[0][1:]
-        if len(path) > 1 or name not in self.properties:
-            return []
-        return [Field(name, kind_of(self.properties[name]))]
+        if len(path) == 1 and name in self.native and all(field.name != name for field in found):
+            found.append(Field(name, kind_of(self.properties[name])))
+        return found
 
 
 def capitalised(name: str) -> str:
@@ -107,16 +116,14 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         name: each for name, each in named.items() if getattr(each.vector_index_config, "multi_vector", None) is None
     }
     chosen = choose_vector(dense if named else [""], using, address) or None
-    if chosen is not None:
-        index = dense[chosen].vector_index_config
-        vectorizer, settings = dense[chosen].vectorizer.vectorizer, dense[chosen].vectorizer.model
-    else:
-        index, vectorizer = found.vector_index_config, found.vectorizer
-        settings = found.vectorizer_config.model if found.vectorizer_config else {}
-    maker = str(getattr(vectorizer, "value", vectorizer) or "none")
+    index: Any = dense[chosen].vector_index_config if chosen is not None else found.vector_index_config
+    maker, settings = _maker(found, chosen)
     properties = {each.name: str(each.data_type.value) for each in found.properties}
     record = next((each for each in found.properties if each.name == RECORD_KEY), None)
     columns = [Column.read(each.name, each.data_type, each.description) for each in found.properties]
+    described = {each.name for each in columns if each is not None} | {RECORD_KEY, PAYLOAD, PICTURE, words.WORDS}
+    native = [each for each in found.properties if each.name not in described]
+    columns += [Column.native(each.name, each.data_type) for each in native]
     plain = getattr(index, "hnsw", index)
     return Schema(
         name=found.name,
@@ -125,11 +132,14 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         vectors=tuple(dense),
         flat=type(index).__name__.endswith("FLAT"),
         exact_cutoff=int(getattr(plain, "flat_search_cutoff", 0) or 0),
-        blends_text=_blends_text(maker, settings or {}),
+        blends_text=_blends_text(maker, settings),
         vectorize="server" if maker == CLIP else "client",
+        container=without_user(str(url)) if (url := (settings or {}).get("inferenceUrl")) else None,
         tenants=bool(found.multi_tenancy_config.enabled),
         note=_read_note(record.description if record else None),
         properties=properties,
+        pictures=_pictures(properties, settings),
+        native=tuple(each.name for each in native),
         columns=Columns([each for each in columns if each is not None], {name.lower() for name in properties}),
     )
 
@@ -213,6 +223,33 @@ def _container(url: str | None, model: ModelRecord) -> str | None:
             "without it, or set CLIP_INFERENCE_API for the server and leave the option out"
         )
     return f"{url.rstrip('/')}/m/{quote(str(model), safe='/@:,=')}"
+
+
+def blends_text(found: _CollectionConfig, using: str | None) -> bool:
+    """Tell whether the server makes the vector `using` (None: the only one) from texts, with a picture or alone."""
+    named = list(found.vector_config or {})
+    chosen = using or (named[0] if len(named) == 1 else UNNAMED)
+    if named and chosen not in named:
+        return False
+    return _blends_text(*_maker(found, chosen if named else None))
+
+
+def _maker(found: _CollectionConfig, vector: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Return the module that makes a vector (None: the one without a name), or "none", and its settings."""
+    module: Any
+    if vector is not None:
+        own = (found.vector_config or {})[vector].vectorizer
+        module, settings = own.vectorizer, own.model
+    else:
+        module, settings = found.vectorizer, found.vectorizer_config.model if found.vectorizer_config else {}
+    return str(getattr(module, "value", module) or "none"), settings or {}
+
+
+def _pictures(properties: Mapping[str, str], settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the properties that hold pictures; those of the module that makes the vectors come first."""
+    blobs = [name for name, kind in properties.items() if kind == "blob" and name != PICTURE]
+    read = settings.get("imageFields") or ()
+    return tuple(sorted(blobs, key=lambda name: name not in read))
 
 
 def _blends_text(maker: str, settings: Mapping[str, Any]) -> bool:

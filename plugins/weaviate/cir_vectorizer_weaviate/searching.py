@@ -8,9 +8,8 @@ from weaviate.collections import Collection
 
 from cir_vectorizer.collections import Hit, Payload, values_at
 from cir_vectorizer.query.filters import parse_column
-from cir_vectorizer_weaviate import objects
+from cir_vectorizer_weaviate import objects, words
 from cir_vectorizer_weaviate.schema import Schema
-from cir_vectorizer_weaviate.words import WORDS
 
 FIRST_WINDOW, MOST_RESULTS = 100, 10_000
 """Hits among which groups are sought: at first, and at most (Weaviate's limit, QUERY_MAXIMUM_RESULTS)."""
@@ -36,11 +35,11 @@ def nearest(near: list[float] | str, text: str | None, schema: Schema, filters: 
         arguments = {**fixed, "limit": limit, "offset": offset}
         if text is not None:
             return remote.query.hybrid(
-                text,
+                words.of_query(text) if schema.ours else text,
                 vector=HybridVector.near_text(near) if isinstance(near, str) else near,
                 alpha=HALF,
                 fusion_type=HybridFusion.RANKED,
-                query_properties=[WORDS] if schema.ours else None,
+                query_properties=[words.WORDS] if schema.ours and not schema.native else None,
                 **arguments,
             )
         if isinstance(near, str):

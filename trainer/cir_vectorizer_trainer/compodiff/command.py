@@ -9,6 +9,7 @@ import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence, needs
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer_trainer.output import kept_beside, output_options
 
 if TYPE_CHECKING:
     from cir_vectorizer.backbones import Backbone, TextEncoder
@@ -23,8 +24,8 @@ _PRIOR_STEPS = 2000
 _EXAMPLES = {"pairs": "pictures with texts", "triplets": "triplets", "masked": "masked pictures"}
 
 
-def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]:
-    return [name.strip() for name in value.split(",")] if value else []
+def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",")]
 
 
 @click.command("train-compodiff", short_help="Train CompoDiff on pictures with texts, and on triplets.")
@@ -40,9 +41,16 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
     metavar="FILE",
     help="Table of reference pictures, texts and target pictures; the same kinds of file.",
 )
-@click.option("--pair-columns", callback=_names, metavar="IMAGE,TEXT", help="Columns of --pairs.  [default: by name]")
+@click.option(
+    "--pair-columns",
+    multiple=True,
+    callback=_names,
+    metavar="IMAGE,TEXT",
+    help="Columns of --pairs.  [default: by name]",
+)
 @click.option(
     "--triplet-columns",
+    multiple=True,
     callback=_names,
     metavar="REFERENCE,TEXT,TARGET",
     help="Columns of --triplets.  [default: by name]",
@@ -89,14 +97,14 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 )
 @click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True)
 @click.option("--half", is_flag=True, help="Write the weights in half precision: a file of half the size.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
+@output_options
 @DEVICE_OPTION
 @needs("train")
 def train_compodiff(
     pairs: Path | None, triplets: Path | None, pair_columns: list[str], triplet_columns: list[str], folder: Path,
     model: str, text_model: str | None, prior_steps: int | None, steps: int, batch_size: int, draws: int,
     rows_per_text: int, lr: float | None, constant_lr: bool, noise_strength: float | None, masks: int, depth: int | None, heads: int | None,
-    head_dim: int | None, seed: int, half: bool, resume: bool, device: str | None,
+    head_dim: int | None, seed: int, half: bool, resume: bool, overwrite: bool, device: str | None,
 ) -> None:  # fmt: skip
     """Train CompoDiff for a model's picture space and write a model folder, with the model's other composers.
 
@@ -113,12 +121,13 @@ def train_compodiff(
     if not steps and not prior_steps:
         raise SourceError("--steps 0 trains stage 1 alone; say with --prior-steps how long")
     from cir_vectorizer import models
-    from cir_vectorizer_trainer.compodiff.folder import Folder, Sizes, default_lr, new_network, noise_scale
+    from cir_vectorizer_trainer.compodiff.folder import STATE_FILE, Folder, Sizes, default_lr, new_network, noise_scale
     from cir_vectorizer_trainer.compodiff.frozen import assemble
     from cir_vectorizer_trainer.compodiff.tables import Tables
     from cir_vectorizer_trainer.compodiff.trainer import CompoDiffTrainer, Hyperparameters
     from cir_vectorizer_trainer.progress import say_result, say_resumed
 
+    beside = kept_beside(folder, "compodiff", STATE_FILE, model, resume, overwrite)
     tables = Tables()
     if pairs:
         tables.read_pairs(pairs, pair_columns)
@@ -126,7 +135,7 @@ def train_compodiff(
         tables.read_triplets(triplets, triplet_columns)
     backbone = models.load(model, device, parts=()).backbone
     text = models.load(text_model, device, parts=()).backbone.text if text_model else None
-    target = Folder(folder, model, backbone, text, half)
+    target = Folder(folder, beside, backbone, text, half)
     reader = text or backbone.text
     try:
         kept = target.kept_pictures() if resume else None
@@ -157,6 +166,7 @@ def train_compodiff(
 @click.option("--out", required=True, type=_TABLE, metavar="FILE", help="Table to write: csv, tsv or jsonl.")
 @click.option(
     "--columns",
+    multiple=True,
     callback=_names,
     metavar="A,B,…",
     help="Attributes that may differ; all others are not compared.  [default: columns with few different values]",

@@ -86,13 +86,13 @@ class Folder:
     """Model folder that a training writes and resumes from.
 
     Attributes:
-        model: name of the model for whose backbone CompoDiff is trained; its other composers are copied.
+        beside: folder, which need not exist, of a model over the same backbone; its other composers are copied.
         text: encoder whose states the network reads; `backbone.text` if None.
         half: write the weights in half precision.
     """
 
     path: Path
-    model: str
+    beside: Path
     backbone: Backbone
     text: TextEncoder | None = None
     half: bool = False
@@ -113,7 +113,7 @@ class Folder:
         if self.text is not None:
             record["text_backbone"] = models.text_encoder_record(self.text)
         composers = {"compodiff": (record, lambda path: save_network(path, best, dtype))}
-        models.save(self.path, self.backbone, composers, beside=models.folder_of(self.model))
+        models.save(self.path, self.backbone, composers, beside=self.beside)
         write_state(self.path / STATE_FILE, trainer.state())
 
     def resume(self, trainer: CompoDiffTrainer) -> None:

@@ -194,7 +194,7 @@ class CompoDiffTrainer:
         if self.step and self.hyperparameters.decay != "constant" and self.total not in (None, prior_steps + steps):
             raise ModelError(
                 f"the saved run's learning rate falls to zero at step {self.total:,}, and {prior_steps + steps:,} steps "
-                f"were asked for in all; go on with {self.total:,}, or train anew"
+                f"were asked for in all; go on with {self.total:,}, or train anew with --overwrite"
             )
 
     def _stage(self, step: int) -> Stage:

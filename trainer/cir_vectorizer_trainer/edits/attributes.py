@@ -42,7 +42,8 @@ class Words:
                 values[place.kind][row] = kinds[place.kind].commonest(place.value)
         found = []
         for kind, own in zip(kinds, values, strict=True):
-            attribute = Attribute(kind.name, kind.role, own, self.absent([value for value in own if value is not None]))
+            name = kind.name.replace(", ", "/")  # reports list names with commas
+            attribute = Attribute(name, kind.role, own, self.absent([value for value in own if value is not None]))
             if len(attribute.counts) > 1 and attribute.counts.total() >= _LEAST_SHARE * len(captions):
                 found.append(attribute)
         return found

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cir_vectorizer.cli.common import fail_with_sentence
-from cir_vectorizer_trainer.edits.options import making_options
+from cir_vectorizer_trainer.edits.options import column_option, making_options
 
 
 @click.command("make-edits", short_help="Make training edits from captions alone.")
@@ -17,7 +17,7 @@ from cir_vectorizer_trainer.edits.options import making_options
     metavar="FILE",
     help="txt, csv, tsv, json, jsonl or parquet, also .gz. Repeatable.",
 )
-@click.option("--column", help="Column that holds the captions; guessed if only one is possible.")
+@column_option
 @making_options
 @click.option("--count", type=click.IntRange(1), default=100_000, show_default=True, help="Largest number of edits.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)

@@ -1,4 +1,4 @@
-"""Command line options that `make-edits` and `train` share: the ways to make edits."""
+"""Command line options that `make-edits` and `train` share: the column of captions, and the ways to make edits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +9,33 @@ import click
 from cir_vectorizer.cli.common import with_options
 
 
-def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+def _only(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> str | None:
+    if len(values) > 1:
+        raise click.BadParameter(
+            f"captions are read from one column, and {' and '.join(map(repr, values))} were given; name one, or join them "
+            "in the table"
+        )
+    return values[0] if values else None
+
+
+column_option = click.option(
+    "--column",
+    multiple=True,
+    callback=_only,
+    metavar="NAME",
+    help="Column that holds the captions; guessed if only one is possible.",
+)
+"""The option --column; click would keep the last of several and drop the others, so they are refused here."""
+
+
+def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
 
 _OPTIONS = (
     click.option(
         "--attributes",
+        multiple=True,
         callback=_names,
         metavar="A,B,…",
         help="Columns whose values are swapped for each other.  [default: kinds of words are learnt from the captions]",

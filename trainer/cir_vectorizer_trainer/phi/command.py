@@ -9,7 +9,8 @@ import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, needs
 from cir_vectorizer.errors import CaptionError
-from cir_vectorizer_trainer.edits.options import making_options
+from cir_vectorizer_trainer.edits.options import column_option, making_options
+from cir_vectorizer_trainer.output import kept_beside, output_options
 from cir_vectorizer_trainer.phi.loop import LoopSettings, loop_options
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ PATIENCE = 5
     metavar="FILE",
     help="txt, csv, tsv, json, jsonl or parquet, also .gz; - reads lines from standard input. Repeatable.",
 )
-@click.option("--column", help="Column that holds the captions; guessed if only one is possible.")
+@column_option
 @click.option(
     "--keywords",
     type=click.Path(path_type=Path),
@@ -128,7 +129,7 @@ PATIENCE = 5
     metavar="MINUTES",
     help="Time between two saved states to resume from.",
 )
-@click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was saved.")
+@output_options
 @DEVICE_OPTION
 @needs("train")
 def train(
@@ -137,7 +138,7 @@ def train(
     attributes: tuple[str, ...], phrasings: Path | None, language: str, known_only: bool, edit_tables: tuple[Path, ...],
     adapt_text_tower: bool, steps: int | None, batch_size: int | None, lr: float | None,
     noise_strength: float | None, patience: int, picture_index: str | None, plot_file: Path | None,
-    board_folder: Path | None, seed: int, save_every: float, resume: bool, device: str | None, **loop_settings: Any,
+    board_folder: Path | None, seed: int, save_every: float, resume: bool, overwrite: bool, device: str | None, **loop_settings: Any,
 ) -> None:  # fmt: skip
     """Tune Φ on captions, without pictures, and write a model folder.
 
@@ -150,10 +151,9 @@ def train(
     --resume continues.
 
     \b
-    cir-vectorizer train --captions catalog.txt --out my-model
-    cir-vectorizer train --captions products.csv --column title --attributes colour,type --out my-model
+    cir-vectorizer train --captions catalog.txt --model open_clip:ViT-B-32,pretrained=laion2b_s34b_b79k --out my-model
+    cir-vectorizer train --captions products.csv --column title --attributes colour,type --model my-model --out my-next
     """
-    from cir_vectorizer import models
     from cir_vectorizer_trainer.captions.keywords import best_tagger
     from cir_vectorizer_trainer.captions.reading import STDIN, CaptionSet, read_captions
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
@@ -164,6 +164,7 @@ def train(
     from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer, lincir_of
     from cir_vectorizer_trainer.phi.picture_index import embeddings_of_pictures
     from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
+    from cir_vectorizer_trainer.phi.training import STATE_FILE
     from cir_vectorizer_trainer.phi.training import train as run
     from cir_vectorizer_trainer.progress import (
         OnProgress,
@@ -175,6 +176,7 @@ def train(
         watched,
     )
 
+    beside = kept_beside(folder, "lincir", STATE_FILE, model, resume, overwrite)
     click.get_current_context().with_resource(processes.joined())
     if resume and objective is None:
         objective = _saved_objective(folder)
@@ -204,7 +206,7 @@ def train(
     loop_settings["schedule"] = loop_settings["schedule"] or ("cosine" if edits else "constant")
     loop = LoopSettings(**loop_settings)
     loaded = _load_start(model, processes.own_device(device), from_scratch, loop)
-    start, beside, width = lincir_of(loaded), models.folder_of(model), loaded.backbone.text.facts.width
+    start, width = lincir_of(loaded), loaded.backbone.text.facts.width
     trainer: PhiTrainer | EditTrainer
     if edits:
         settings = EditHyperparameters(

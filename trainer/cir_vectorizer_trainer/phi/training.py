@@ -120,7 +120,7 @@ class Training(ABC):
         if self.loop.schedule != "constant" and self.total not in (None, steps):
             raise ModelError(
                 f"the saved run's learning rate falls to zero at step {self.total:,}, and {steps:,} steps were asked for; "
-                f"go on with {self.total:,}, or train anew"
+                f"go on with {self.total:,}, or train anew with --overwrite"
             )
         self.total = steps
         if not self.history:

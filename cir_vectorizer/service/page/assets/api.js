@@ -16,9 +16,15 @@ export async function ask(path, body, signal) {
     if (error.name === "AbortError") throw error;
     throw new Error("The service does not answer; check that it is running, and try again.");
   }
-  const content = await answer.json().catch(() => ({}));
+  const content = await answer.text().then(parsed).catch(() => ({}));
   if (!answer.ok) throw new Error(content.error || `The service answered ${answer.status}.`);
   return content;
+}
+
+// Reads JSON; whole numbers that JavaScript would round become texts.
+function parsed(text) {
+  const rounded = (token) => /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token));
+  return JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g, (token) => (rounded(token) ? `"${token}"` : token)));
 }
 
 // The address of an object's small picture, at most `size` pixels wide and high.

@@ -42,7 +42,7 @@ async function queryOf({ picture, box, text, negative, composer, keep }) {
   if (refuses("image", composer)) picture = box = null;
   if (refuses("text", composer)) text = "";
   if (refuses("negative_text", composer)) negative = "";
-  if (picture?.hit && !box && collection()?.references) query.image = { id: picture.hit.id };
+  if (picture?.hit && !box && collection()?.references) query.image = { id: picture.hit.id_text };
   else if (picture) query.image = picture.data || (await thumbnailData(picture.hit));
   if (text.trim()) query.text = text.trim();
   if (negative.trim()) query.negative_text = negative.trim();
@@ -53,7 +53,7 @@ async function queryOf({ picture, box, text, negative, composer, keep }) {
   return query;
 }
 
-const reference = (picture) => (picture.hit ? { id: picture.hit.id } : picture.data);
+const reference = (picture) => (picture.hit ? { id: picture.hit.id_text } : picture.data);
 
 async function bodyOf(what) {
   const body = { collection: collection().name, limit: PAGE };
@@ -285,7 +285,7 @@ function goOn(hit) {
 
 function refine(side, hit) {
   const picture = { name: titleOf(hit), address: hit.thumbnail ? thumbnail(hit, 160) : "page/icon.svg", hit };
-  const without = (list) => list.filter((each) => each.hit?.id !== hit.id);
+  const without = (list) => list.filter((each) => each.hit?.id_text !== hit.id_text);
   const lists = { like: without(asked.like), unlike: without(asked.unlike) };
   lists[side].push(picture);
   if (side === "unlike" && !asked.picture && !asked.text.trim() && !lists.like.length) {

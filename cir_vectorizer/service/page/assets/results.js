@@ -17,7 +17,7 @@ const TITLES = ["title", "name", "product", "caption", "label", "description"];
 // Returns an object's title: the column that names it, else its file's name, else its id.
 export function titleOf(hit) {
   const column = TITLES.find((name) => typeof hit.payload[name] === "string" && hit.payload[name].trim());
-  return column ? hit.payload[column].trim() : hit.name || String(hit.id);
+  return column ? hit.payload[column].trim() : hit.name || hit.id_text;
 }
 
 // One result. `on` has go(hit), like(hit) and unlike(hit); the last two are left out if they are null.
