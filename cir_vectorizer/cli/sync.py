@@ -36,7 +36,17 @@ from cir_vectorizer.cli.common import (
     help="Table: column with the picture's path, URL or data URI; guessed if left out.",
 )
 @click.option("--id-column", metavar="NAME", help="Table: column that identifies the object; else the path.")
+@click.option(
+    "--pictures",
+    type=click.Choice(["first", "each"]),
+    help="Table: index the first picture of a row that names several, or each as its own object; first if left out.",
+)
 @click.option("--private-urls", is_flag=True, help="Also fetch a table's pictures from addresses of your own network.")
+@click.option(
+    "--max-megapixels",
+    type=click.IntRange(1, 10_000),
+    help="Largest picture in millions of pixels; 64 if left out. Decoding takes up to 24 bytes a pixel.",
+)
 @click.option(
     "--source-name",
     metavar="NAME",

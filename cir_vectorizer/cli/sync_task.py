@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
     from cir_vectorizer.collections import Collection, CreateOptions, Id, ModelRecord
     from cir_vectorizer.models.vectorizer import Vectorizer
+    from cir_vectorizer.query.encoded import Limits
     from cir_vectorizer.sources import Source, Web
     from cir_vectorizer.sync import Report
     from cir_vectorizer.sync.ray_decoders import RayDecoders
@@ -42,7 +43,9 @@ class SyncArguments:
     exclude: tuple[str, ...]
     image_column: str | None
     id_column: str | None
+    pictures: Literal["first", "each"] | None
     private_urls: bool
+    max_megapixels: int | None
     source_name: str | None
     take_over: bool
     picture_column: str | None
@@ -89,6 +92,11 @@ def run_sync(given: SyncArguments) -> None:
         )
     if given.service_url and given.vectorize != "server":
         raise click.UsageError("--service-url goes with --vectorize server; give both or none")
+    if given.service and given.max_megapixels:
+        raise click.UsageError(
+            "--max-megapixels is a limit of this program, and with --service the service decodes the pictures; set "
+            "CIR_MAX_MEGAPIXELS there"
+        )
     if given.ray_address and given.engine != "ray":
         raise click.UsageError("--ray-address goes with --engine ray; give both or none")
     if given.engine == "ray" and given.vectorize == "server":
@@ -176,6 +184,7 @@ class _Task:
             include=given.include,
             exclude=given.exclude,
             web=self.web,
+            pictures=given.pictures,
         )
 
     def dry_run(self, listing: "Source") -> None:
@@ -304,12 +313,19 @@ class _Task:
                 "report": report,
                 "on_progress": show,
                 "decoders": decoders,
+                "limits": self._limits(),
                 "take_over": given.take_over,
             }
             if given.reembed:
                 reembed(listing, self.collection, vectorizer, copy, **options)
             else:
                 sync(listing, self.collection, vectorizer, **options)
+
+    def _limits(self) -> "Limits | None":
+        from cir_vectorizer.query.encoded import DEFAULT_LIMITS
+
+        megapixels = self.given.max_megapixels
+        return None if megapixels is None else replace(DEFAULT_LIMITS, max_pixels=megapixels * 1_000_000)
 
     def _decoders(self) -> "AbstractContextManager[RayDecoders | None]":
         """Return a context with the Ray decoders, or with None if this process decodes and encodes."""

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 import httpx
 
 from cir_vectorizer.errors import ImageError
+from cir_vectorizer.pictures.busy import Waits, is_busy, retry_after
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -35,6 +36,14 @@ class NotPublicError(ImageError):
     """An address that `Fetcher` refuses unless `private=True`."""
 
 
+class _BusyError(Exception):
+    """An answer of a server that is busy."""
+
+    def __init__(self, status: int, retry_after: float | None) -> None:
+        self.status = status
+        self.retry_after = retry_after
+
+
 class Fetcher:
     """A fetcher of pictures over http and https.
 
@@ -46,6 +55,9 @@ class Fetcher:
         resolve: host name and port -> addresses; the system's resolver if None.
         transport: transport of the HTTP client; the network if None.
         private: fetch from every address and port, including this machine and its network. Never for strangers' URLs.
+        patience: seconds to wait in all for a busy server (429 or 5xx) to give a picture. Once a host has used them up,
+            its other pictures are asked for once, until it gives one again.
+        instead: end of the sentences for pictures that cannot be fetched: another way to hand one in, if there is one.
     """
 
     def __init__(
@@ -56,7 +68,13 @@ class Fetcher:
         resolve: Resolve | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         private: bool = False,
+        patience: float = 0.0,
+        instead: str = ", or send the picture as base64",
     ) -> None:
+        self._patience = patience
+        self._instead = instead
+        self._given_up: set[str] = set()
+        """Hosts that were busy for longer than the patience, and have given no picture since."""
         self._hosts = [host.lower() for host in hosts]
         self._most_bytes = most_bytes
         self._timeout = timeout
@@ -84,16 +102,16 @@ class Fetcher:
         """
         most = self._most_bytes if most_bytes is None else most_bytes
         try:
-            async with self._turn:
-                return await asyncio.wait_for(self._get(url, most), self._timeout)
+            return await self._patiently(url, most)
         except asyncio.TimeoutError as error:
-            raise ImageError("url", f"did not arrive within {self._timeout:g} s; send it as base64") from error
+            problem = f"did not arrive within {self._timeout:g} s; check the address{self._instead}"
+            raise ImageError("url", problem) from error
         except httpx.InvalidURL as error:
             raise ImageError("url", "redirects to an invalid URL; give the picture's own address") from error
         except httpx.HTTPError as error:
             raise ImageError(
                 "url",
-                "could not be fetched: its server does not answer properly, or not in time; check the address, or send the picture as base64",
+                f"could not be fetched: its server does not answer properly, or not in time; check the address{self._instead}",
             ) from error
 
     async def head(self, url: str) -> httpx.Headers:
@@ -115,6 +133,25 @@ class Fetcher:
         """Close all connections."""
         await self._client.aclose()
 
+    async def _patiently(self, url: str, most_bytes: int) -> bytes:
+        """Fetch a picture; while its server is busy, wait as long as it asks for, or longer from try to try."""
+        host = url.partition("://")[2].partition("/")[0]
+        waits = Waits(0.0 if host in self._given_up else self._patience, self._instead)
+        while True:
+            try:
+                async with self._turn:
+                    content = await asyncio.wait_for(self._get(url, most_bytes), self._timeout)
+            except _BusyError as busy:
+                try:
+                    wait = waits.next(busy.status, busy.retry_after)
+                except ImageError:
+                    self._given_up.add(host)
+                    raise
+                await asyncio.sleep(wait)
+            else:
+                self._given_up.discard(host)
+                return content
+
     async def _get(self, url: str, most_bytes: int) -> bytes:
         response = await self._send("GET", url)
         try:
@@ -135,10 +172,12 @@ class Fetcher:
         raise ImageError("url", f"redirects more than {MAX_REDIRECTS} times; give the picture's own address")
 
     async def _read(self, response: httpx.Response, most_bytes: int) -> bytes:
+        if is_busy(response.status_code):
+            raise _BusyError(response.status_code, retry_after(response.headers))
         if response.status_code != 200:
             raise ImageError("url", f"answers with status {response.status_code}; check the address")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise ImageError("url", "comes compressed, which was not asked for; send it as base64")
+            raise ImageError("url", f"comes compressed, which was not asked for; give another address{self._instead}")
         declared = response.headers.get("content-length", "")
         _check_size(int(declared) if declared.isdecimal() else 0, most_bytes)
         body = bytearray()
@@ -154,25 +193,23 @@ class Fetcher:
             port = url.port or _PORTS.get(url.scheme, 0)
             host = url.raw_host.decode("ascii").lower().rstrip(".")
         except (httpx.InvalidURL, ValueError) as error:
-            raise ImageError("url", "is not a valid URL; check it, or send the picture as base64") from error
+            raise ImageError("url", f"is not a valid URL; check it{self._instead}") from error
         if url.scheme not in _PORTS or not host or url.userinfo:
-            raise ImageError(
-                "url", "is not a plain http or https address; remove user and password, or send the picture as base64"
-            )
+            raise ImageError("url", f"is not a plain http or https address; remove user and password{self._instead}")
         if self._private:
             if port > _MAX_PORT:
                 raise ImageError("url", f"names port {port}, and ports end at {_MAX_PORT}; check it")
             return url, {}, host
         if not self._allowed(host, port, url.scheme):
-            raise NotPublicError("url", "is at a host or port that is not allowed here; send the picture as base64")
+            problem = f"is at a host or port that is not allowed here; give another address{self._instead}"
+            raise NotPublicError("url", problem)
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:
-            raise ImageError(
-                "url", "is at a host that is not known; check it, or send the picture as base64"
-            ) from error
+            raise ImageError("url", f"is at a host that is not known; check it{self._instead}") from error
         if not addresses or not all(is_public(address) for address in addresses):
-            raise NotPublicError("url", "is at a host that is not on the public internet; send the picture as base64")
+            problem = f"is at a host that is not on the public internet; give another address{self._instead}"
+            raise NotPublicError("url", problem)
         header = host if url.port is None else f"{host}:{port}"
         return url.copy_with(host=addresses[0]), {"host": header}, host
 

@@ -12,6 +12,8 @@ Not handled here: colour profiles (CLIP was trained without them; only LAB is co
 and pictures by URL.
 """
 
+import contextlib
+import importlib
 import math
 import re
 from collections import Counter
@@ -59,19 +61,19 @@ _OTHERS = [
         (rb"<\?xml|<\w+[^<]*>", f"an XML text; {_DOWNLOAD}"),
         (rb"version https://git-lfs", "a Git LFS pointer; run `git lfs pull` to get the picture itself"),
         (rb"[{\[]\s*[\"{\[\]}\d]", f"a JSON text; {_DOWNLOAD}"),
-        (rb"data:image/|/9j/|iVBORw0KGgo|R0lGODlh|UklGR", "base64 text; decode it first, or give it as base64"),
-        (rb"\xff\xfe|\xfe\xff", f"plain text; send a picture ({_ACCEPTED})"),
+        (rb"data:image/|/9j/|iVBORw0KGgo|R0lGODlh|UklGR", "base64 text; decode it first"),
+        (rb"\xff\xfe|\xfe\xff", f"plain text; give a picture ({_ACCEPTED})"),
         (rb"%PDF-", f"a PDF document; {_EXPORT}"),
         (rb"%!PS|\xc5\xd0\xd3\xc6", f"a PostScript drawing; {_EXPORT}"),
         (rb"8BPS", f"a Photoshop document; {_EXPORT}"),
         (rb"\0\0[\x01\x02]\0[^\0]\0", f"a Windows icon; {_EXPORT}"),
         (rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF|\x01\0\x09\0\0\x03", f"a Windows metafile; {_EXPORT}"),
         (rb"\xff\x0a|\0\0\0\x0cJXL ", f"a JPEG XL picture, which is not read here; {_EXPORT}"),
-        (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xb3\xba]", "a video; send one frame of it as a picture"),
-        (rb"RIFF....WAVE|ID3|OggS|fLaC", "a sound; send a picture"),
-        (rb"PK[\x03\x05\x07]", "a ZIP archive or an office document; unpack it and send a picture"),
-        (rb"\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|\x28\xb5\x2f\xfd|Rar!", "an archive; unpack it and send a picture"),
-        (rb"\x80[\x02-\x05]", "a Python pickle, which is never opened here; send a picture"),
+        (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xb3\xba]", "a video; give one frame of it as a picture"),
+        (rb"RIFF....WAVE|ID3|OggS|fLaC", "a sound; give a picture"),
+        (rb"PK[\x03\x05\x07]", "a ZIP archive or an office document; unpack it and give a picture"),
+        (rb"\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|\x28\xb5\x2f\xfd|Rar!", "an archive; unpack it and give a picture"),
+        (rb"\x80[\x02-\x05]", "a Python pickle, which is never opened here; give a picture"),
     )
 ]
 
@@ -109,21 +111,21 @@ def open_image(source: bytes | Path, limits: Limits = DEFAULT_LIMITS) -> Image.I
     check_bytes(len(data), limits)
     name, reader = _reader(data)
     try:
-        with BytesIO(data) as stream:
-            _check_parts(name, data)
-            picture = reader(stream, "")
-            _check_size(picture.size, limits)
-            _check_tiles(picture, len(data), limits)
-            picture.load()
-            upright = _upright(picture, _rgb(picture))
+        _check_parts(name, data)
+        try:
+            upright = _decoded(reader, data, limits)
+        except OSError:
+            if name != "JPEG" or (whole := _with_end(data, lambda content: _decoded(reader, content, limits))) is None:
+                raise
+            upright = whole
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = _mega(min(limits.max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or limits.max_pixels)))
-        problem = f"has more pixels than the limit of {limit} megapixels; make it smaller before sending"
+        problem = f"has more pixels than the limit of {limit} megapixels; make it smaller"
         raise ImageError("pixels", problem) from error
     except MemoryError as error:
-        raise ImageError("pixels", "needs more memory than is free; make it smaller before sending") from error
+        raise ImageError("pixels", "needs more memory than is free; make it smaller") from error
     except Exception as error:  # hostile bytes make decoders raise anything, from struct.error to AttributeError
         if "MAX_TEXT" in str(error):
             problem = "carries text or a colour profile that unpacks to too much; save it again without metadata"
@@ -179,21 +181,40 @@ def _reader(data: bytes) -> tuple[str, _Reader]:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     other = next((what for pattern, what in _OTHERS if pattern.match(start)), None)
     if other is None and not _CONTROL.search(head):
-        other = f"is plain text; send a picture ({_ACCEPTED})"
+        other = f"is plain text; give a picture ({_ACCEPTED})"
     if other is None:
-        other = f"starts with the bytes {head[:4].hex(' ')}, which no known picture does; send {_ACCEPTED}"
+        other = f"starts with the bytes {head[:4].hex(' ')}, which no known picture does; give {_ACCEPTED}"
     raise ImageError("format", other)
 
 
+def _decoded(reader: _Reader, data: bytes, limits: Limits) -> Image.Image:
+    with BytesIO(data) as stream:
+        picture = reader(stream, "")
+        _check_size(picture.size, limits)
+        _check_tiles(picture, len(data), limits)
+        picture.load()
+        return _upright(picture, _rgb(picture))
+
+
+def _with_end(data: bytes, decoded: Callable[[bytes], Image.Image]) -> Image.Image | None:
+    """Decode a JPEG that lacks its end marker; None if pixels are missing.
+
+    A decoder fills missing pixels from whatever follows, so if different fillings give the same picture, all its pixels
+    are in the file.
+    """
+    start = data.removesuffix(b"\xff")
+    first, *others = (decoded(start + filling * 2048 + b"\xff\xd9") for filling in (b"", b"\x5a\xc3", b"\xa5\x3c"))
+    return first if all(first.tobytes() == other.tobytes() for other in others) else None
+
+
 def _heif_reader() -> _Reader:
-    """Return pillow-heif's opener; it is not registered, which would change Pillow for the whole process."""
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError as error:
-        remedy = "export it as JPEG, or run: pip install 'cir-vectorizer[heif]'"
-        raise ImageError("format", f"is a HEIF picture (HEIC), which needs pillow-heif; {remedy}") from error
-    reader: _Reader = HeifImageFile
-    return reader
+    """Return the opener of pillow-heif or pi-heif; it is not registered, which would change Pillow for all the process."""
+    for module in ("pillow_heif", "pi_heif"):  # pi-heif is the same without an encoder, hence under another licence
+        with contextlib.suppress(ImportError):
+            reader: _Reader = importlib.import_module(module).HeifImageFile
+            return reader
+    remedy = "export it as JPEG, or run: pip install 'cir-vectorizer[heif]'"
+    raise ImageError("format", f"is a HEIF picture (HEIC), which needs pillow-heif; {remedy}")
 
 
 def _parts(name: str, data: bytes) -> Iterator[bytes]:
@@ -292,12 +313,10 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
         raise ImageError("shape", f"is {width:,} × {height:,} pixels, so there is nothing to see; export it again")
     if pixels > limits.max_pixels:
         found = f"{width:,} × {height:,} = {_mega(pixels)} megapixels"
-        raise ImageError(
-            "pixels", f"is {found}, over the limit of {_mega(limits.max_pixels)}; make it smaller before sending"
-        )
+        raise ImageError("pixels", f"is {found}, over the limit of {_mega(limits.max_pixels)}; make it smaller")
     if max(size) > limits.max_aspect * min(size):
         problem = f"is {width:,} × {height:,} pixels, one side more than {limits.max_aspect:,} times the other"
-        raise ImageError("shape", f"{problem}; crop it before sending")
+        raise ImageError("shape", f"{problem}; crop it")
 
 
 def _mega(pixels: int) -> str:

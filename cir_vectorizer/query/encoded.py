@@ -61,7 +61,7 @@ def check_bytes(count: int, limits: Limits) -> None:
         raise ImageError("truncated", "is empty (0 bytes); copy or export it again")
     if count > limits.max_bytes:
         found = f"is {_size(count)}, over the limit of {_size(limits.max_bytes)}"
-        raise ImageError("bytes", f"{found}; make it smaller before sending")
+        raise ImageError("bytes", f"{found}; make it smaller")
 
 
 def read_file(path: Path, limits: Limits) -> bytes:

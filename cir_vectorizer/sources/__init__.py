@@ -20,13 +20,14 @@ from cir_vectorizer.sources.base import (
     Stamp,
     stable_id,
 )
+from cir_vectorizer.sources.cells import IMAGE_COLUMNS, Pictures
 from cir_vectorizer.sources.collection import CollectionSource
 from cir_vectorizer.sources.folder import FolderSource
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import local_path
 from cir_vectorizer.sources.remote import RemoteFolder, RemoteTable
 from cir_vectorizer.sources.rows import SUFFIXES, table_suffix
-from cir_vectorizer.sources.table import IMAGE_COLUMNS, LocalTable, TableSource
+from cir_vectorizer.sources.table import LocalTable, TableSource
 from cir_vectorizer.sources.web import Web
 
 
@@ -39,6 +40,7 @@ def open_source(
     exclude: Sequence[str] = (),
     api_key: str | None = None,
     web: Web | None = None,
+    pictures: Pictures | None = None,
 ) -> Source:
     """Open a folder or a table (recognised by its suffix), by path or URL, or a collection by its address.
 
@@ -50,6 +52,8 @@ def open_source(
         exclude: patterns of files and subfolders to leave out.
         api_key: key of a collection's server.
         web: fetches pictures that are named by URL; if None, only from the public internet.
+        pictures: a table's rows that name several pictures give one object, with the first ("first", also if None), or
+            an object for each picture ("each").
 
     Raises:
         SourceError: the source does not exist, or is of an unknown kind.
@@ -64,13 +68,15 @@ def open_source(
         raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out --include and --exclude")
     if kind != "table" and id_column:
         raise SourceError(f"{text} is a {kind}, which has no columns of ids; leave out --id-column")
+    if kind != "table" and pictures:
+        raise SourceError(f"{text} is a {kind}, which has no rows with several pictures; leave out --pictures")
     if kind == "collection":
         return CollectionSource(open_collection(text, api_key), web, image_column)
     if kind == "folder" and image_column:
         raise SourceError(f"{text} is a folder, which has no columns; leave out --image-column and --id-column")
     if url is not None and url[1].lower() != "file":
         if suffix is not None:
-            return TableSource(RemoteTable(text), suffix, web, image_column, id_column)
+            return TableSource(RemoteTable(text), suffix, web, image_column, id_column, pictures or "first")
         return RemoteFolder(text, globs)
     path = Path(local_path(text)) if url else Path(source)
     if not path.exists():
@@ -78,7 +84,7 @@ def open_source(
             f"{path} does not exist; give a folder of pictures, or a .csv, .tsv, .jsonl, .ndjson or .parquet table"
         )
     if suffix is not None:
-        return TableSource(LocalTable(path), suffix, web, image_column, id_column)
+        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures or "first")
     if not path.is_dir():
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise SourceError(f"{path} is neither a folder nor a table; tables end in {kinds}, each also with .gz")
@@ -103,6 +109,7 @@ __all__ = [
     "FolderSource",
     "Globs",
     "Item",
+    "Pictures",
     "RemoteFolder",
     "Source",
     "SourcePicture",

@@ -94,7 +94,7 @@ class CollectionSource:
         place = f"object {point.id}"
         cell = record.path if record is not None else None
         if self._image_column is not None:
-            cell = columns.get(self._image_column)
+            cell = next(iter(self._places.listed(columns.get(self._image_column))), None)
         elif record is None and self._picture_column is not None:
             cell = picture_cell(columns, self._picture_column)
         if cell is None and held is not None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from cir_vectorizer.collections import RECORD_KEY, Payload, picture_cell
 from cir_vectorizer.sources.base import is_picture
+from cir_vectorizer.sources.cells import IMAGE_COLUMNS
 from cir_vectorizer.sources.pictures import is_url
-from cir_vectorizer.sources.table import IMAGE_COLUMNS
 
 
 def guess_columns(payloads: Sequence[Payload]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.query.encoded import Limits, decode_base64, read_file
 from cir_vectorizer.sources.base import Stamp, version_of
+from cir_vectorizer.sources.waiting import patiently
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -96,8 +97,8 @@ class RemoteFile:
 
     def _call(self, work: Callable[[], Any]) -> Any:
         try:
-            return work()
-        except OSError:
+            return patiently(work)
+        except (ImageError, OSError):
             raise
         except Exception as error:  # each kind of store raises its own library's errors
             raise OSError(str(error) or type(error).__name__) from error

@@ -3,7 +3,6 @@
 import os
 import posixpath
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,8 +11,10 @@ from fsspec.utils import get_protocol
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.redaction import without_credentials
 from cir_vectorizer.sources.base import SourcePicture
+from cir_vectorizer.sources.cells import pictures_of
 from cir_vectorizer.sources.pictures import INLINE, InlinePicture, LocalFile, RemoteFile, WebPicture, is_url
 from cir_vectorizer.sources.remote import file_system
+from cir_vectorizer.sources.spelling import NamedFile
 from cir_vectorizer.sources.web import Web
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
@@ -33,6 +34,13 @@ class Places:
         self._kind = get_protocol(base)
         self._web = web
 
+    def listed(self, cell: Any) -> list[Any]:
+        """Return the pictures that a cell names; a file that has the cell as its name is one picture."""
+        found = pictures_of(cell)
+        if len(found) > 1 and isinstance(cell, str) and self._kind == "file":
+            return [cell] if os.path.lexists(os.path.join(self._base, cell)) else found
+        return found
+
     def picture(self, cell: Any) -> tuple[SourcePicture, str]:
         """Return a cell's picture, and the key that identifies it if there is no id column.
 
@@ -46,6 +54,8 @@ class Places:
             if not isinstance(content, bytes | str) or not isinstance(path, str | None):
                 raise ImageError("format", 'is no {"bytes": …, "path": …}; give the picture\'s path or URL')
             return InlinePicture(content), path or _inline(content)[1]
+        if isinstance(cell, str) and re.match(r"\s*(data:|[a-z][a-z0-9+.-]+://)", cell, re.IGNORECASE):
+            cell = cell.strip()  # blanks around the name of a file may belong to it
         if isinstance(cell, bytes) or (isinstance(cell, str) and re.match("data:", cell, re.IGNORECASE)):
             return _inline(cell)
         if not isinstance(cell, str) or not cell:
@@ -67,9 +77,9 @@ class Places:
 
     def _by_path(self, path: str) -> SourcePicture:
         if self._kind == "file":
-            return LocalFile(str(Path(self._base) / path))
-        inner = posixpath.normpath(path)
-        if inner.startswith(("/", "../")):
+            return NamedFile(self._base, path)
+        inner = posixpath.normpath(path.lstrip("/"))
+        if inner.startswith("../"):
             raise ImageError(
                 "path", "leads out of the table's folder, which a table from elsewhere may not; correct it"
             )

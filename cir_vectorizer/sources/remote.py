@@ -4,6 +4,7 @@ import posixpath
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from typing import IO, Any
 from urllib.parse import unquote
 
@@ -11,10 +12,11 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.utils import get_protocol
 
-from cir_vectorizer.errors import SourceError
+from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.redaction import cause, printable, without_credentials
 from cir_vectorizer.sources.base import Failure, Globs, Item, is_picture, stable_id
 from cir_vectorizer.sources.pictures import RemoteFile
+from cir_vectorizer.sources.waiting import patiently
 
 _PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs",
@@ -73,7 +75,12 @@ class RemoteFolder:
         while folders:
             folder = folders.pop()
             try:
-                files, inner = self._listing(folder)
+                files, inner = patiently(partial(self._listing, folder))
+            except ImageError as error:
+                if not folder:
+                    raise SourceError(f"{self.name} {error}") from error
+                yield Failure(printable(self._shown(folder)), "directory", str(error))
+                continue
             except Exception as error:  # each kind of store raises its own library's errors
                 sentence = f"cannot be listed ({cause(error)}); check the address and the permissions"
                 if not folder:
@@ -146,9 +153,10 @@ class RemoteTable:
         self._fs.invalidate_cache()
         copy = tempfile.NamedTemporaryFile(prefix="cir-table-")  # noqa: SIM115 - kept until the next refresh
         try:
-            with self._fs.open(self._path, "rb") as stream:
-                shutil.copyfileobj(stream, copy)
-            copy.flush()
+            patiently(partial(self._download, copy))
+        except ImageError as error:
+            copy.close()
+            raise SourceError(f"{self.name} {error}") from error
         except Exception as error:  # each kind of store raises its own library's errors
             copy.close()
             remedy = "check the address and the credentials"
@@ -156,6 +164,13 @@ class RemoteTable:
         if self._copy is not None:
             self._copy.close()
         self._copy = copy
+
+    def _download(self, copy: IO[bytes]) -> None:
+        copy.seek(0)
+        copy.truncate()
+        with self._fs.open(self._path, "rb") as stream:
+            shutil.copyfileobj(stream, copy)
+        copy.flush()
 
     def open(self) -> IO[bytes]:
         """Return a new stream from the start of the last download."""

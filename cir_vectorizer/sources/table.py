@@ -2,7 +2,8 @@
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn, Protocol
 
@@ -14,26 +15,12 @@ from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.identity import id_text, lost_digits, whole_number
 from cir_vectorizer.redaction import cause, without_user
 from cir_vectorizer.sources.base import Failure, Item, is_picture, stable_id, version_of
+from cir_vectorizer.sources.cells import Pictures, by_product, image_column, more_pictures, product_column
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import Places, key_of
 from cir_vectorizer.sources.rows import Row, Rows
 from cir_vectorizer.sources.types import NONE, ColumnTypes
 from cir_vectorizer.sources.web import Web
-
-IMAGE_COLUMNS = (
-    "image",
-    "image_path",
-    "img",
-    "picture",
-    "photo",
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "image_url",
-    "url",
-)
-"""Names of columns that are taken for a table's image column, most likely first; case does not matter."""
 
 
 class TableFile(Protocol):
@@ -78,9 +65,9 @@ class LocalTable:
 class TableSource:
     """The rows of a table: one column names the picture, the others are its payload.
 
-    The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes. The cells of a csv
-    become numbers and truth values as `types` says; empty cells and unnamed columns are left out. Ids are whole numbers or
-    texts as they are spelled, never fractions.
+    The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes, or a list of them: then
+    `pictures` says whether the first becomes the row's object, or each an object of its own. The cells of a csv become
+    numbers and truth values as `types` says; empty cells and unnamed columns are left out. Ids are whole numbers or texts as they are spelled, never fractions.
 
     Raises:
         SourceError: the table cannot be read, or lacks a column that was asked for.
@@ -89,7 +76,13 @@ class TableSource:
     skipped = 0
 
     def __init__(
-        self, file: TableFile, suffix: str, web: Web, image_column: str | None = None, id_column: str | None = None
+        self,
+        file: TableFile,
+        suffix: str,
+        web: Web,
+        image_column: str | None = None,
+        id_column: str | None = None,
+        pictures: Pictures = "first",
     ) -> None:
         self.name = file.name
         self.identity = file.identity
@@ -103,7 +96,14 @@ class TableSource:
         self._type_notes: list[str] = []
         columns = self._rows.columns()
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
+        self._more_pictures = more_pictures(columns, self._image)
         self._id = self._column("--id-column", id_column, columns)
+        self._pictures = pictures
+        product = product_column(columns, self._image)
+        self._product = product if self._id in (None, product) else None
+        if self._id and pictures == "each":
+            self._product = self._id
+        self._more_named = 0
         if RECORD_KEY in columns:
             raise SourceError(
                 f"{self.name} has a column {RECORD_KEY!r}, which sync needs for itself; rename the column"
@@ -114,49 +114,45 @@ class TableSource:
             )
 
     def count(self) -> int:
-        """Read the table once: count its rows, find the columns' types, and check that ids are unique."""
+        """Read the table once: count its entries, find the columns' types, and check that ids are unique."""
         self._file.refresh()
         count = 0
         keys, numbers = array("Q"), array("Q")
-        whole_ids = self._rows.untyped
-        types = ColumnTypes(self._rows.decimal_comma)
-        unread: Failure | None = None
-        readable = False
-        for number, row in self._rows:
+        seen = _Seen(ColumnTypes(self._rows.decimal_comma), self._rows.untyped)
+        for number, entry in self._entries(self._typing(seen)):
             count += 1
-            if isinstance(row, Failure):
-                unread = unread or row
+            if isinstance(entry, Failure) and entry.reason == "row" and entry.id is None:
                 continue
-            readable = True
-            if self._rows.untyped:
-                types.see(number, {column: cell for column, cell in row.items() if column != self._id})
-                if self._id:
-                    cell = row.get(self._id)
-                    whole_ids = whole_ids and (cell in (None, "") or _small(whole_number(cell)))
-            entry = self._entry(number, row)
             self.far |= isinstance(entry, Item) and not entry.picture.near
             # without an id column, several rows that fail may name the same picture
             if entry.id is not None and (self._id or isinstance(entry, Item)):
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
-        self._whole_ids = whole_ids
-        if unread is not None and not readable:
-            raise SourceError(f"no row of {self.name} can be read: the first one {unread.sentence}")
-        self._types, self._type_notes = types, types.decide()
+        if seen.unread is not None and not seen.readable:
+            raise SourceError(f"no row of {self.name} can be read: the first one {seen.unread.sentence}")
+        self._types, self._type_notes, self._whole_ids = seen.types, seen.types.decide(), seen.whole_ids
         self._check_unique(np.frombuffer(keys, np.uint64), np.frombuffer(numbers, np.uint64))
         return count
 
     def items(self) -> Iterator[Item | Failure]:
-        for number, row in self._rows:
-            yield row if isinstance(row, Failure) else self._entry(number, row)
+        for _, entry in self._entries(self._rows):
+            yield entry
 
     @property
     def notes(self) -> list[str]:
-        headless = (
-            f"the first row of {self.name} names no columns, so they are called 1, 2, …; the pictures are in "
-            f"{self._image}"
-        )
-        return [*([headless] if self._rows.headless else []), *self._type_notes]
+        notes = []
+        if self._rows.headless:
+            notes.append(
+                f"the first row of {self.name} names no columns, so they are called 1, 2, …; the pictures are in "
+                f"{self._image}"
+            )
+        if self._more_named:
+            rows = "1 row" if self._more_named == 1 else f"{self._more_named:,} rows"
+            notes.append(
+                f"in {rows} of {self.name} several pictures are named, and only the first is indexed; give --pictures each "
+                "for an object of each"
+            )
+        return [*notes, *self._type_notes]
 
     def still_has(self, location: str) -> bool:
         return False
@@ -169,23 +165,70 @@ class TableSource:
         twice = np.flatnonzero(keys[order][1:] == keys[order][:-1])
         pairs = sorted((int(numbers[order[i + 1]]), int(numbers[order[i]])) for i in twice)
         for later, earlier in pairs:
-            rows = [row for number, row in self._rows if number in (earlier, later) and isinstance(row, dict)]
-            if len(rows) < 2:
-                continue  # the table was edited while it was read
-            first, second = (self._entry(number, row) for number, row in zip((earlier, later), rows, strict=True))
-            if first.id == second.id is not None:
-                self._duplicate(earlier, later, rows[1])
+            first: set[Id | None] = set()
+            for number, entry in self._entries(self._rows):
+                if number == earlier:
+                    first.add(entry.id)
+                elif number == later and entry.id is not None and entry.id in first:
+                    self._duplicate(earlier, later, entry)
 
-    def _duplicate(self, earlier: int, later: int, row: Row) -> NoReturn:
+    def _duplicate(self, earlier: int, later: int, entry: Item | Failure) -> NoReturn:
         if self._id:
-            remedy = f"both have the {self._id!r} {id_text(row[self._id])!r}; make the ids unique"
+            value = next((row[self._id] for number, row in self._rows if number == later and isinstance(row, dict)), "")
+            remedy = f"both have the {self._id!r} {id_text(value)!r}; make the ids unique"
+            if self._pictures == "first":
+                remedy += ", or give --pictures each if they hold several pictures of one product"
         else:
-            cell = str(row[self._image])[:100]
+            cell = entry.name[:100] if isinstance(entry, Item) else ""
             remedy = f"both name the picture {cell!r}; remove one, or tell the rows apart with --id-column"
         raise SourceError(f"{self.name}: rows {earlier:,} and {later:,} would be the same object: {remedy}")
 
-    def _entry(self, number: int, row: Row) -> Item | Failure:
+    def _typing(self, seen: "_Seen") -> Iterator[tuple[int, Row | Failure]]:
+        """Yield all rows, and note in `seen` what they are like."""
+        for number, row in self._rows:
+            if isinstance(row, Failure):
+                seen.unread = seen.unread or row
+            else:
+                seen.readable = True
+                if self._rows.untyped:
+                    seen.types.see(number, {column: cell for column, cell in row.items() if column != self._id})
+                    cell = row.get(self._id) if self._id else None
+                    seen.whole_ids = seen.whole_ids and (cell in (None, "") or _small(whole_number(cell)))
+            yield number, row
+
+    def _entries(self, rows: Iterable[tuple[int, Row | Failure]]) -> Iterator[tuple[int, Item | Failure]]:
+        """Yield each entry with the number of its row; of a product's equal pictures, only the first."""
+        if self._product:
+            rows = by_product(rows, self._product, self._image, self._pictures)
+        self._more_named = 0
+        product: Any = None
+        seen: set[Id] = set()
+        for number, row in rows:
+            if isinstance(row, Failure):
+                yield number, row
+                continue
+            cells = self._cells(row)
+            if self._pictures == "first":
+                self._more_named += len(cells) > 1
+                yield number, self._entry(number, row, cells[0] if cells else None)
+                continue
+            if self._product is None or row.get(self._product) != product:
+                product, seen = row.get(self._product) if self._product else None, set()
+            for cell in cells or [None]:
+                entry = self._entry(number, row, cell)
+                if entry.id is None or entry.id not in seen:
+                    yield number, entry
+                if entry.id is not None:
+                    seen.add(entry.id)
+
+    def _cells(self, row: Row) -> list[Any]:
+        """Return the pictures that a row names."""
+        more = self._more_pictures if self._pictures == "each" else ()
+        return [cell for column in (self._image, *more) for cell in self._places.listed(self._filled(row, column))]
+
+    def _entry(self, number: int, row: Row, cell: Any) -> Item | Failure:
         place = self._rows.place(number)
+        product: str | None = None
         id_: Id | None = None
         whole: int | None = None
         if self._id:
@@ -198,35 +241,43 @@ class TableSource:
                     "column as whole numbers or as text"
                 )
                 return Failure(place, "id", sentence)
-            whole = whole_number(value)
-            id_ = stable_id(id_text(value))
-        cell = self._filled(row, self._image)
+            whole, product = whole_number(value), id_text(value)
+            id_ = stable_id(product) if self._pictures == "first" else None
+        of_id = whole if self._pictures == "first" else None
+        """The whole number that the object's id is made of alone."""
         if cell is None:
             return Failure(
-                place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_, whole
+                place, "missing", f"has no picture in column {self._image!r}; fill it, or drop the row", id_, of_id
             )
         if not isinstance(cell, str | bytes | dict):
-            return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_, whole)
+            return Failure(place, "row", f"has no text in column {self._image!r}; give the picture's path", id_, of_id)
         try:
             picture, key = self._places.picture(cell)
         except ImageError as error:
             if id_ is None and (known := key_of(cell)) is not None:
-                id_ = stable_id(known)
-            return Failure(place, error.reason, f"holds a picture that {error}", id_, whole)
-        columns: dict[str, Any] = {}
-        for column, value in row.items():
-            if column == self._image:
-                continue
-            if column == self._id:
-                value = None if value == "" else self._id_value(value, whole)
-            elif self._rows.untyped:
-                value = self._types.typed(column, value)
-            elif value == "":
-                value = None
-            if value is not None or not (self._rows.untyped or column == self._id):
-                columns[column] = value
+                id_ = _picture_id(product, known)
+            return Failure(place, error.reason, f"holds a picture that {error}", id_, of_id)
+        columns = {
+            column: value
+            for column, cell_ in row.items()
+            if column != self._image and (value := self._value(column, cell_, whole)) != ""
+        }
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
-        return Item(stable_id(key) if id_ is None else id_, picture, name, columns, number=whole)
+        return Item(_picture_id(product, key) if id_ is None else id_, picture, name, columns, number=of_id)
+
+    def _value(self, column: str, cell: Any, number: int | None) -> Any:
+        """Return a cell as the payload has it; "" if it is empty."""
+        if column == self._id:
+            return self._id_value(cell, number)
+        if not self._rows.untyped:
+            return cell
+        value = self._types.typed(column, cell)
+        return "" if value is None else value
+
+    def _filled(self, row: Row, column: str) -> Any:
+        """Return the value of a column; None if the cell is empty."""
+        value = row.get(column)
+        return None if value == "" or (self._rows.untyped and value in NONE) else value
 
     def _id_value(self, value: Any, number: int | None) -> Any:
         """Return an id for the payload: the same value for all spellings of a whole number, else the cell as it is."""
@@ -234,29 +285,26 @@ class TableSource:
             return value
         return number if self._whole_ids or not isinstance(value, str) else str(number)
 
-    def _filled(self, row: Row, column: str) -> Any:
-        """Return the value of a column; None if the cell is empty."""
-        value = row.get(column)
-        return None if value == "" or (self._rows.untyped and value in NONE) else value
-
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
         if name is not None and name not in columns and name not in (columns := self._rows.columns(name)):
             raise SourceError(f"{self.name} has no column {name!r}; {option} is one of: {_listed(columns)}")
         return name
 
     def _guess(self, columns: Sequence[str]) -> str:
-        by_name = {column.strip().lower(): column for column in reversed(columns)}
-        for name in IMAGE_COLUMNS:
-            if name in by_name:
-                return by_name[name]
+        if (name := image_column(columns)) is not None:
+            return name
         sample = self._rows.sample() or {} if self._rows.headless else {}
-        if (
-            named := next((name for name, cell in sample.items() if is_url(cell) or is_picture(cell)), None)
-        ) is not None:
+        named = next((column for column, cell in sample.items() if is_url(cell) or is_picture(cell)), None)
+        if named is not None:
             return named
         raise SourceError(
             f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)}"
         )
+
+
+def _picture_id(product: str | None, key: str) -> Id:
+    """Return the id of a picture's own object: of the picture alone, or of the picture as one of a product's."""
+    return stable_id(key if product is None else f"{product}\n{key}")
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -266,3 +314,13 @@ def _listed(columns: Sequence[str]) -> str:
 def _small(number: int | None) -> bool:
     """Tell whether a number is one that JSON and all databases hold."""
     return number is not None and abs(number) < 10**18
+
+
+@dataclass
+class _Seen:
+    """Facts about the rows of a table, while they are read for the first time."""
+
+    types: ColumnTypes
+    whole_ids: bool
+    unread: Failure | None = None
+    readable: bool = False

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from cir_vectorizer.pictures.fetch import Fetcher, NotPublicError
 from cir_vectorizer.sources.base import Stamp, version_of
+from cir_vectorizer.sources.waiting import PATIENCE
 
 _T = TypeVar("_T")
 
@@ -17,19 +18,21 @@ class Web:
 
     Args:
         private: also fetch from addresses outside the public internet, and from any port.
+        patience: seconds to wait for a busy server to give a picture.
     """
 
-    def __init__(self, private: bool = False) -> None:
+    def __init__(self, private: bool = False, patience: float = PATIENCE) -> None:
         self._private = private
+        self._patience = patience
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @functools.cached_property
     def _fetcher(self) -> Fetcher:
-        return Fetcher(private=self._private)
+        return Fetcher(private=self._private, patience=self._patience, instead="")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _of_process, (self._private,)
+        return _of_process, (self._private, self._patience)
 
     def fetch(self, url: str, most_bytes: int) -> bytes:
         """Return the bytes at `url`.
@@ -63,6 +66,6 @@ class Web:
 
 
 @functools.cache
-def _of_process(private: bool) -> Web:
+def _of_process(private: bool, patience: float) -> Web:
     """Return this process's shared Web, in place of one that was pickled in another process."""
-    return Web(private)
+    return Web(private, patience)

@@ -179,7 +179,10 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
         candidate, content = found
         prepared = encoder.prepare(content)
     except ImageError as error:
-        return unreadable(item, error)
+        remedy = (
+            ", or raise --max-megapixels" if error.reason == "pixels" and not isinstance(encoder, ByService) else ""
+        )
+        return unreadable(item, ImageError(error.reason, f"{error}{remedy}"))
     except ServiceError:  # the service is gone for all pictures
         raise
     except Exception as error:  # one picture must not end the run

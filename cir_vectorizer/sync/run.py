@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
+from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync import respelled
 from cir_vectorizer.sync.compare import LOOKUP, Comparer, Decision, Known, Outcome, owner_digest
@@ -54,6 +55,7 @@ class RunOptions(TypedDict, total=False):
     report: Report | None
     on_progress: OnProgress | None
     decoders: Decoders | None
+    limits: Limits | None
     take_over: bool
 
 
@@ -71,6 +73,7 @@ def sync(
     report: Report | None = None,
     on_progress: OnProgress | None = None,
     decoders: Decoders | None = None,
+    limits: Limits | None = None,
     take_over: bool = False,
 ) -> Report:
     """Index what is new or changed in `source`.
@@ -91,6 +94,7 @@ def sync(
         report: report to fill in place, so that the caller has it after an interruption too.
         on_progress: called on the caller's thread after each batch and at the end.
         decoders: decoders to use instead of threads and the local model.
+        limits: limits on the pictures; if None, those of the model.
         take_over: take over objects that another program made, if they name pictures of this source; else they stay.
 
     Raises:
@@ -113,6 +117,8 @@ def sync(
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
         decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
+    if limits is not None:
+        decoders.encoder.limits = limits
     run = _Run(collection, decoders.encoder, batch_size, report, on_progress or (lambda _: None))
     try:
         if nothing_new:
@@ -126,6 +132,7 @@ def sync(
     finally:
         run.close()
         report.skipped = source.skipped
+        report.notes = list(source.notes)
         report.foreign = theirs.left if theirs is not None else 0
         report.notes = list(source.notes)
         report.seconds = round(time.perf_counter() - started, 3)

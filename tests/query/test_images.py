@@ -8,8 +8,10 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -452,8 +454,39 @@ class TestHeif:
             open_image((tmp_path / "phone.heic").read_bytes()[:300])
         assert refused.value.reason == "truncated"
 
+    def test_are_read_with_pi_heif_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        heif = pytest.importorskip(
+            "pillow_heif", reason="pillow-heif is not installed (pip install 'cir-vectorizer[heif]')"
+        )
+        heif.from_pillow(Image.new("RGB", (64, 32), "red")).save(tmp_path / "phone.heic")
+        monkeypatch.setitem(sys.modules, "pi_heif", heif)  # a fake of pi-heif, which has the same interface
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        assert open_image(tmp_path / "phone.heic").size == (64, 32)
+
     def test_without_it_the_sentence_has_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        monkeypatch.setitem(sys.modules, "pi_heif", None)
         with pytest.raises(ImageError, match=r"pip install 'cir-vectorizer\[heif\]'") as refused:
             open_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
         assert refused.value.reason == "format"
+
+
+class TestJpegWithoutItsEnd:
+    """A JPEG without its end marker is read if no pixel is missing."""
+
+    @pytest.fixture(params=[{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str)
+    def jpeg(self, request: pytest.FixtureRequest) -> bytes:
+        noise = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+        stream = BytesIO()
+        Image.fromarray(noise).save(stream, "JPEG", **request.param)
+        return stream.getvalue()
+
+    @pytest.mark.parametrize("tail", [b"", b"\xff", b"SEFT" * 100])
+    def test_is_read(self, jpeg: bytes, tail: bytes) -> None:
+        assert open_image(jpeg[:-2] + tail).tobytes() == open_image(jpeg).tobytes()
+
+    @pytest.mark.parametrize("part", [0.5, 0.84, 0.99])
+    def test_is_refused_if_pixels_are_missing(self, jpeg: bytes, part: float) -> None:
+        with pytest.raises(ImageError, match="is a cut short, damaged or oddly coded JPEG file") as refused:
+            open_image(jpeg[: int(len(jpeg) * part)])
+        assert refused.value.reason == "truncated"

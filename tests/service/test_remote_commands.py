@@ -231,5 +231,5 @@ class TestServedModel:
             ServedModel(client, "tiny@0123456789ab").compose([{"text": "a hat"}])
 
     def test_a_picture_that_is_none_is_an_image_error(self, client):
-        with pytest.raises(ImageError, match="is plain text; send a picture"):
+        with pytest.raises(ImageError, match="is plain text; give a picture"):
             ServedModel(client).embed_picture(b"hello")

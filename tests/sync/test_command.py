@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import open_collection
@@ -52,6 +53,19 @@ class TestTheCommand:
         assert {each["reason"] for each in report["failed"]} == {"truncated", "format"}
         assert all(each["sentence"] for each in report["failed"])
         assert len(indexed(shop)) == 5
+
+    def test_a_picture_over_the_limit_is_read_with_a_higher_one(self, photos, shop, tmp_path):
+        Image.new("RGB", (1200, 1000)).save(photos / "large.png")
+        to = ["--to", shop.address, "--model", "tiny", "--report", tmp_path / "r.json"]
+        small = self.sync(photos, *to, "--max-megapixels", 1)
+        assert small.exit_code == 3, small.output
+        assert (
+            "large.png is 1,200 × 1,000 = 1.2 megapixels, over the limit of 1; make it smaller, or raise --max-megapixels"
+            in small.output
+        )
+        assert "added 1, changed 0, unchanged 5" in self.sync(photos, *to, "--max-megapixels", 2).output
+        refused = self.sync(photos, *to, "--max-megapixels", 2, "--service", "http://127.0.0.1:1")
+        assert "set CIR_MAX_MEGAPIXELS there" in " ".join(refused.output.split())
 
     def test_the_report_goes_to_the_users_folder_for_state_and_no_other(self, photos, shop, monkeypatch, tmp_path):
         (tmp_path / "here").mkdir()

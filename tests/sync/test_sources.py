@@ -203,7 +203,7 @@ class TestDataUris:
         report = run(source, shop, tiny, id_column="sku")
         assert counts(report) == only(added=1, failed=2, encoded=1)
         assert [str(failure).partition("catalog.jsonl, ")[2] for failure in report.failed] == [
-            "row 2 starts with the bytes 00 00 00, which no known picture does; send JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, "
+            "row 2 starts with the bytes 00 00 00, which no known picture does; give JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, "
             "JPEG 2000 or PPM",
             "row 3 is a data URI that is not base64; write data:image/png;base64,…",
         ]

@@ -13,10 +13,10 @@ from typing import Any
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.sources.base import Failure, SourcePicture
+from cir_vectorizer.sources.cells import IMAGE_COLUMNS
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import Places
 from cir_vectorizer.sources.rows import Row, table_rows
-from cir_vectorizer.sources.table import IMAGE_COLUMNS
 from cir_vectorizer.sources.web import Web
 from cir_vectorizer_trainer.captions.reading import CAPTION_COLUMNS, clean
 
@@ -139,7 +139,7 @@ class Tables:
 
     def _picture(self, cell: Any, place: str, column: str, places: Places) -> list[int] | None:
         try:
-            picture, _ = places.picture(cell)
+            picture, _ = places.picture(next(iter(places.listed(cell)), cell))
         except ImageError as error:
             self.fail(Failure(place, error.reason, f"column {column!r} holds a picture that {error}"))
             return None
