@@ -277,7 +277,7 @@ class TableSource:
     def _filled(self, row: Row, column: str) -> Any:
         """Return the value of a column; None if the cell is empty."""
         value = row.get(column)
-        return None if value == "" or (self._rows.untyped and value in NONE) else value
+        return None if value == "" or (self._rows.untyped and isinstance(value, str) and value in NONE) else value
 
     def _id_value(self, value: Any, number: int | None) -> Any:
         """Return an id for the payload: the same value for all spellings of a whole number, else the cell as it is."""

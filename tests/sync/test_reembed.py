@@ -181,7 +181,7 @@ class TestACollectionAsTheSource:
         (photos / "a.jpg").unlink()
         report = sync(CollectionSource(shop, Web(), lent=True), shop.beside("copy"), other_model)
         assert counts(report) == only(added=4, failed=1, encoded=4)
-        assert "a.jpg does not exist" in str(report.failed[0])
+        assert "a.jpg is not in" in str(report.failed[0])
 
     def test_a_collection_of_another_program_names_its_pictures_by_a_column(self, photos, shop, tiny):
         from cir_vectorizer.sync import sync
