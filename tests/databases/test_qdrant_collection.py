@@ -218,7 +218,7 @@ class TestServers:
         expected = tiny.compose([{"image": each} for each in pictures]).vectors
         for point in shop.get([uid(i) for i in range(6)]):
             np.testing.assert_allclose(point.vector, expected[point.payload["n"]], atol=1e-5)
-        with pytest.raises(PartialWriteError, match=r"2 of 4 objects.*send a picture") as caught:
+        with pytest.raises(PartialWriteError, match=r"2 of 4 objects.*give a picture") as caught:
             shop.upsert([Point(uid(10 + i), None, {"n": i}, b"AAA" if i % 2 else pictures[i]) for i in range(4)])
         assert set(caught.value.failed) == {uid(11), uid(13)}
         assert shop.count() == 8

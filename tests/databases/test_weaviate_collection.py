@@ -369,7 +369,7 @@ class TestTheModule:
             for point in shop.get([uid(i) for i in range(6)]):
                 np.testing.assert_allclose(point.vector, expected[point.payload["n"]], atol=1e-5)
             shop.replace_payload({uid(i): {"n": i, "title": "another text"} for i in range(6)})
-        with pytest.raises(PartialWriteError, match=r"2 of 4 objects.*send a picture") as caught:
+        with pytest.raises(PartialWriteError, match=r"2 of 4 objects.*give a picture") as caught:
             shop.upsert([Point(uid(10 + i), None, {"n": i}, b"AAA" if i % 2 else pictures[i]) for i in range(4)])
         assert set(caught.value.failed) == {uid(11), uid(13)}
         own = unit(*range(1, tiny.dim + 1))

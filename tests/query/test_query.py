@@ -65,7 +65,7 @@ def test_several_references_keep_their_order():
         ({"image": [0.0, 0.0]}, "image.0", "zeros"),
         ({"image": ""}, "image.0", "empty"),
         ({"image": [PICTURE] * 17}, "image", "at most 16"),
-        ({"image": 5}, "image.0", "dictionary"),
+        ({"image": 5}, "image.0", "JSON object"),
         ({"text": ["red"]}, "text", "string"),
         ({"image": PICTURE, "template": "a photo"}, "template", "no $"),
         ({"image": PICTURE, "template": "a photo of $", "text": "red"}, "template", "{text}"),

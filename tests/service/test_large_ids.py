@@ -55,12 +55,13 @@ def test_answers_carry_ids_as_text_and_every_one_finds_its_object(service: Runni
     assert {hit["payload"]["name"]: hit["id"] for hit in hits} == {**{k: str(v) for k, v in IDS.items()}, "d": 17}
     for hit in hits:
         for id_ in (hit["id"], hit["id_text"], f" {hit['id_text']} "):
-            found = service.post("/v1/search", {"query": {"image": {"id": id_}}, "limit": 1}).json()
+            asked = {"query": {"image": {"id": id_}}, "limit": 1, "include_reference": True}
+            found = service.post("/v1/search", asked).json()
             assert found["hits"][0]["payload"]["name"] == hit["payload"]["name"]
 
 
 def test_a_number_that_lost_its_digits_is_refused_and_a_small_one_taken(service: Running) -> None:
-    answer = service.post("/v1/search", {"query": {"image": {"id": 17.0}}, "limit": 1})
+    answer = service.post("/v1/search", {"query": {"image": {"id": 17.0}}, "limit": 1, "include_reference": True})
     assert answer.json()["hits"][0]["payload"]["name"] == "d"
     answer = service.post("/v1/search", {"query": {"image": {"id": float(IDS["a"])}}, "limit": 1})
     assert answer.status_code == 400

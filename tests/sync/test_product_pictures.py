@@ -122,8 +122,8 @@ SHOPIFY = [
 
 def test_an_export_with_a_row_for_each_picture_gives_products_their_columns(folder):
     path = written(folder / "shopify.csv", *SHOPIFY)
-    red = {"Handle": "red-dress", "Title": "Red dress", "Published": "TRUE"}
-    green = ("c.jpg", {"Handle": "green-hat", "Title": "Green hat", "Published": "TRUE"})
+    red = {"Handle": "red-dress", "Title": "Red dress", "Published": True}
+    green = ("c.jpg", {"Handle": "green-hat", "Title": "Green hat", "Published": True})
     for id_column in ("Handle", None):
         assert listed(path, id_column=id_column) == [("a.jpg", {**red, "Option1 Value": "S"}), green]
         assert listed(path, id_column=id_column, pictures="each") == [
