@@ -20,6 +20,10 @@ MODEL_OPTION = click.option(
     "--model", default="tiny", show_default=True, metavar="NAME|DIR",
     help="Model folder, built-in name (`cir-vectorizer models list`) or loader:name.",
 )  # fmt: skip
+MODELS_OPTION = click.option(
+    "--model", "models", multiple=True, default=("tiny",), show_default=True, metavar="NAME|DIR",
+    help="Model folder or built-in name; repeatable, to compare models over one backbone (before and after `train`).",
+)  # fmt: skip
 SERVICE_OPTION = click.option(
     "--service", metavar="URL",
     help="A running service in place of a local model; its key is read from CIR_API_KEY, and --model names one of its models.",
@@ -116,6 +120,17 @@ def _model_by_default() -> bool:
 def with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
     """Add options to a command, in their order."""
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def collection_option(flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option of a command's collection, which it must have: `address`."""
+    return click.option(
+        flag,
+        "address",
+        required=True,
+        metavar="ADDRESS",
+        help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
+    )
 
 
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """`cir-vectorizer doctor`: checks that a model and its collection fit together, and says what to fix."""
 
 import contextlib
+import functools
 import os
 import sys
 from dataclasses import asdict
@@ -13,30 +14,25 @@ from cir_vectorizer.cli.common import (
     MODEL_OPTION,
     PICTURE_COLUMN_OPTION,
     PRIVATE_URLS_OPTION,
+    collection_option,
     database_options,
     echo_json,
     fail_with_sentence,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from cir_vectorizer.collections import ModelRecord, Vector
+    from cir_vectorizer.collections import ModelRecord
     from cir_vectorizer.doctor import Adoption
     from cir_vectorizer.doctor.wiring import Compose
-    from cir_vectorizer.query import ComposedQuery
+    from cir_vectorizer.models import Vectorizer
 
 STATUS = {"ok": 0, "warning": 3, "problem": 1}
 
 
 @click.command(short_help="Check a collection, its server and the container, and say what to fix.")
-@click.option(
-    "--to",
-    "address",
-    required=True,
-    metavar="ADDRESS",
-    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
-)
+@collection_option("--to")
 @MODEL_OPTION
 @click.option("--service", metavar="URL", help="Check the container too: its address without a path.")
 @click.option("--service-key", envvar="CIR_API_KEY", help="Key of the container; else CIR_API_KEY.")
@@ -75,13 +71,14 @@ def doctor(
 
     findings = []
     opening = OpenOptions(using, tenant, grpc, grpc_port, picture_column)
+    loaded = functools.cache(lambda: _load(model))
     adoption = None
     if adopt:
         extras.require("models", "--adopt")
-        adoption = _adoption(model, private_urls)
+        adoption = _adoption(loaded(), private_urls)
     with contextlib.closing(open_collection(address, api_key, opening)) as collection:
-        record, mean_norm = _model(model)
-        for finding in examine(collection, record, mean_norm, service, service_key, _composing(model), adoption):
+        record, mean_norm = _model(model, loaded)
+        for finding in examine(collection, record, mean_norm, service, service_key, _composing(loaded), adoption):
             findings.append(finding)
             if not as_json:
                 colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
@@ -95,34 +92,32 @@ def doctor(
     sys.exit(STATUS[level])
 
 
-def _composing(name: str) -> "Compose | None":
-    """Return a function that composes queries with a model, which it loads then; None if no model can run here."""
+def _load(name: str) -> "Vectorizer":
+    from cir_vectorizer.models import load
+
+    return load(name, "cpu", parts=())
+
+
+def _composing(loaded: "Callable[[], Vectorizer]") -> "Compose | None":
+    """Return a function that composes queries with the model; None if no model can run here."""
     if extras.missing("models"):
         return None
-
-    def compose(queries: "Sequence[ComposedQuery]") -> "Vector":
-        from cir_vectorizer.models import load
-
-        return load(name, "cpu", parts=()).compose(queries).vectors
-
-    return compose
+    return lambda queries: loaded().compose(queries).vectors
 
 
-def _adoption(name: str, private_urls: bool) -> "Adoption":
+def _adoption(model: "Vectorizer", private_urls: bool) -> "Adoption":
     from cir_vectorizer.doctor import Adoption
-    from cir_vectorizer.models import load
     from cir_vectorizer.sources import Web
 
-    return Adoption(load(name, "cpu", parts=()), Web(private_urls), os.getcwd())
+    return Adoption(model, Web(private_urls), os.getcwd())
 
 
-def _model(name: str) -> "tuple[ModelRecord, float | None]":
+def _model(name: str, loaded: "Callable[[], Vectorizer]") -> "tuple[ModelRecord, float | None]":
     """Return a model's record and its mean norm; the weights are loaded only if no folder records them."""
     from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import describe, folder_of, has_record, load
+    from cir_vectorizer.models import describe, folder_of, has_record
 
     if has_record(folder_of(name)):
         record = describe(name)
         return record, record.mean_image_norm
-    vectorizer = load(name, "cpu", parts=())
-    return ModelRecord.of(vectorizer), vectorizer.mean_image_norm
+    return ModelRecord.of(loaded()), loaded().mean_image_norm

@@ -17,6 +17,7 @@ from cir_vectorizer.cli.common import (
     PRIVATE_URLS_OPTION,
     SERVICE_OPTION,
     check_model_is_possible,
+    collection_option,
     database_options,
     echo_json,
     fail_with_sentence,
@@ -35,13 +36,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(short_help="Search a collection with pictures, words, or both.")
-@click.option(
-    "--in",
-    "address",
-    required=True,
-    metavar="ADDRESS",
-    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
-)
+@collection_option("--in")
 @MODEL_OPTION
 @SERVICE_OPTION
 @click.option("--image", "images", multiple=True, type=_FILE, help="Reference picture; repeat it for several.")

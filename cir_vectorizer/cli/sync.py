@@ -10,6 +10,7 @@ from cir_vectorizer.cli.common import (
     MODEL_OPTION,
     PICTURE_COLUMN_OPTION,
     SERVICE_OPTION,
+    collection_option,
     database_options,
     fail_with_sentence,
 )
@@ -17,13 +18,7 @@ from cir_vectorizer.cli.common import (
 
 @click.command(short_help="Index a folder, table or collection of pictures, again and again.")
 @click.argument("source")
-@click.option(
-    "--to",
-    "address",
-    required=True,
-    metavar="ADDRESS",
-    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
-)
+@collection_option("--to")
 @MODEL_OPTION
 @SERVICE_OPTION
 @click.option(

@@ -9,8 +9,6 @@ import json
 import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -20,6 +18,7 @@ import numpy.typing as npt
 from cir_vectorizer.client.names import find_model
 from cir_vectorizer.errors import CirError, ModelError, ServiceError
 from cir_vectorizer.query.wire import Composed, Query, picture_to_json, read_query, to_json
+from cir_vectorizer.retry_after import retry_after
 
 if TYPE_CHECKING:
     from cir_vectorizer.query.wire import Picture
@@ -246,7 +245,7 @@ class Talk:
             if isinstance(answer, httpx.Response):
                 if answer.is_success:
                     return _json_of(answer)
-                error, asked = _refusal(answer), _retry_after(answer)
+                error, asked = _refusal(answer), retry_after(answer.headers)
                 passing = answer.status_code in _BUSY
             else:
                 assert answer is not None
@@ -312,14 +311,3 @@ def _unreachable(error: httpx.TransportError) -> ServiceError:
     return ServiceError(
         f"no service answers{where} ({error or type(error).__name__}); start it, or correct the address"
     )
-
-
-def _retry_after(answer: httpx.Response) -> float | None:
-    """Return the seconds that Retry-After asks for, as a number or as a date; None without it."""
-    text = answer.headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        return (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds()
-    except (ValueError, TypeError):
-        return None

@@ -7,7 +7,7 @@ at random without a fixed seed, and ties are broken by position, so that the sam
 Sources: CIRCO's average precision (Baldrati et al., ICCV 2023), PinPoint's NegRecall and sensitivity to wording (CVPR 2026).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,6 +189,16 @@ def _found(relevance: Relevance, k: int) -> Values:
     """Return the number of right results among the first k of each query, (queries,)."""
     found: Values = relevance[:, :k].sum(axis=1, dtype=np.float64)
     return found
+
+
+def estimates(values: Mapping[str, Values]) -> dict[str, Estimate]:
+    """Return the mean of each figure's values with its interval, by the figure's name."""
+    return {name: estimate(each) for name, each in values.items()}
+
+
+def differences(ours: Mapping[str, Values], theirs: Mapping[str, Values]) -> dict[str, Estimate]:
+    """Return the paired difference of each figure, by its name; `theirs` has all figures of `ours`."""
+    return {name: paired(each, theirs[name]) for name, each in ours.items()}
 
 
 def _means(values: Values, draws: int) -> Values:

@@ -1,9 +1,6 @@
 """Busy servers: answers after which a request is made again, and how long to wait before."""
 
 import random
-import time
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 from cir_vectorizer.errors import ImageError
 
@@ -14,17 +11,6 @@ _SHORTEST, _LONGEST = 0.5, 30.0
 def is_busy(status: int) -> bool:
     """Tell whether a status says that the same request may succeed later; 501 and 505 refuse it for good."""
     return status == 429 or (status >= 500 and status not in (501, 505))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server asks to wait, by its Retry-After header (seconds or a date)."""
-    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 class Waits:

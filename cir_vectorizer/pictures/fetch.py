@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 import httpx
 
 from cir_vectorizer.errors import ImageError
-from cir_vectorizer.pictures.busy import Waits, is_busy, retry_after
+from cir_vectorizer.pictures.busy import Waits, is_busy
+from cir_vectorizer.retry_after import retry_after
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,24 +52,24 @@ class CollectionSource:
         self._collection = collection
         self._places = Places(os.getcwd(), web)
         self._image_column = image_column
-        self._picture_column = collection.options.picture_column
         self._keep_owners = keep_owners
         self._wanted = wanted
         self._lent = lent
 
     def count(self) -> int | None:
-        if (info := self._collection.info()) is None:
+        if self._collection.info() is None:
             raise SourceError(f"there is no collection {self.name} to copy from; correct the address")
-        self._picture_column = self._picture_column or info.picture_column
         return self._collection.count() if self._wanted is None else None
 
     def items(self) -> Iterator[Item | Failure]:
         ids = (id_ for id_, _ in self._collection.scan() if self._wanted is None or self._wanted(id_))
-        holding = self._holding_column()
+        info = self._collection.info()
+        named = self._collection.options.picture_column or (info.picture_column if info is not None else None)
+        holding = self._holding_column(info.pictures if info is not None else ())
         while page := list(itertools.islice(ids, _PAGE if holding is None else _PAGE_WITH_PICTURES)):
             held = {} if holding is None else self._collection.pictures(page, holding)
             for point in self._collection.get(page):
-                yield self._entry(point, held.get(point.id))
+                yield self._entry(point, named, held.get(point.id))
 
     def still_has(self, location: str) -> bool:
         return False
@@ -78,15 +78,19 @@ class CollectionSource:
         if not self._lent:
             self._collection.close()
 
-    def _holding_column(self) -> str | None:
-        """Return the column that holds the pictures themselves; None if they are elsewhere."""
-        info = self._collection.info()
-        pictures = info.pictures if info is not None else ()
+    def _holding_column(self, pictures: Sequence[str]) -> str | None:
+        """Return which of the columns with pictures is read; None if the pictures are elsewhere."""
         if self._image_column is None:
             return pictures[0] if pictures else None
         return self._image_column if self._image_column in pictures else None
 
-    def _entry(self, point: Point, held: str | None) -> Item | Failure:
+    def _entry(self, point: Point, named: str | None, held: str | None) -> Item | Failure:
+        """Return an object as an entry.
+
+        Args:
+            named: column that names the pictures of objects without a record.
+            held: the picture that the object itself holds.
+        """
         record = SyncRecord.read(point.payload)
         columns = {name: value for name, value in point.payload.items() if name != RECORD_KEY}
         number = None if self._keep_owners else _number_of(point.id, columns)
@@ -95,8 +99,8 @@ class CollectionSource:
         cell = record.path if record is not None else None
         if self._image_column is not None:
             cell = next(iter(self._places.listed(columns.get(self._image_column))), None)
-        elif record is None and self._picture_column is not None:
-            cell = picture_cell(columns, self._picture_column)
+        elif record is None and named is not None:
+            cell = picture_cell(columns, named)
         if cell is None and held is not None:
             return Item(id_, InlinePicture(held), place, columns, record if self._keep_owners else None, number=number)
         if cell is None:

@@ -67,7 +67,8 @@ class TableSource:
 
     The picture's cell holds a path relative to the table, a URL, a data URI, or (parquet) bytes, or a list of them: then
     `pictures` says whether the first becomes the row's object, or each an object of its own. The cells of a csv become
-    numbers and truth values as `types` says; empty cells and unnamed columns are left out. Ids are whole numbers or texts as they are spelled, never fractions.
+    numbers and truth values as `types` says; empty cells and unnamed columns are left out. Ids are whole numbers or texts
+    as they are spelled, never fractions.
 
     Raises:
         SourceError: the table cannot be read, or lacks a column that was asked for.
@@ -191,7 +192,7 @@ class TableSource:
             else:
                 seen.readable = True
                 if self._rows.untyped:
-                    seen.types.see(number, {column: cell for column, cell in row.items() if column != self._id})
+                    seen.types.see(number, row, apart=self._id)
                     cell = row.get(self._id) if self._id else None
                     seen.whole_ids = seen.whole_ids and (cell in (None, "") or _small(whole_number(cell)))
             yield number, row
@@ -259,8 +260,8 @@ class TableSource:
             return Failure(place, error.reason, f"holds a picture that {error}", id_, of_id)
         columns = {
             column: value
-            for column, cell_ in row.items()
-            if column != self._image and (value := self._value(column, cell_, whole)) != ""
+            for column, content in row.items()
+            if column != self._image and (value := self._value(column, content, whole)) != ""
         }
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
         return Item(_picture_id(product, key) if id_ is None else id_, picture, name, columns, number=of_id)

@@ -26,6 +26,8 @@ SHOWN = 3
 _NONE_WORDS = "na n/a n.a. #n/a null nil none nan - -- – — \\n".split()
 NONE = frozenset(cased for word in _NONE_WORDS for cased in (word, word.upper(), word.title())) | {"NaN"}
 """Words that stand for an empty cell."""
+UNKNOWN = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "other", "others", "-"))
+"""Values of an attribute, in lower case, that tell nothing of a product."""
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _ENDS = frozenset("0123456789 -")
 """Characters of which each number has one at its start or end."""
@@ -62,11 +64,11 @@ class ColumnTypes:
         self._types: dict[str, Type] = {}
         self._currencies: dict[str, str] = {}
 
-    def see(self, number: int, row: Mapping[str, str]) -> None:
-        """Take the cells of a row into account."""
+    def see(self, number: int, row: Mapping[str, str], apart: str | None = None) -> None:
+        """Take the cells of a row into account, except that of the column `apart`."""
         columns = self._columns
         for name, cell in row.items():
-            if cell:
+            if cell and name != apart:
                 columns[name].see(number, cell)
 
     def decide(self) -> list[str]:

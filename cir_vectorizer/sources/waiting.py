@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from cir_vectorizer.pictures.busy import Waits, is_busy, retry_after
+from cir_vectorizer.pictures.busy import Waits, is_busy
+from cir_vectorizer.retry_after import retry_after
 
 PATIENCE = 120.0
 """Seconds to wait for a busy server to give a picture, a table or a listing."""

@@ -132,7 +132,6 @@ def sync(
     finally:
         run.close()
         report.skipped = source.skipped
-        report.notes = list(source.notes)
         report.foreign = theirs.left if theirs is not None else 0
         report.notes = list(source.notes)
         report.seconds = round(time.perf_counter() - started, 3)

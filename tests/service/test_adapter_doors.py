@@ -1,13 +1,12 @@
 """A model with an adapter of the text tower at every door: the same vector for the same query, with it and without."""
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from tests.support.adapters import learnt, with_adapter
-from tests.support.serving import RED, Running, serving, tiny
+from tests.support.serving import RED, Running, at_every_door, serving, tiny
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +26,8 @@ def test_every_door_gives_the_vector_of_the_library(service, adapted, options, m
     query = {"image": RED, "text": "is blue", "composer": "lincir", "options": options, **more}
     model = tiny() if options.get("adapter") is False else adapted
     expected = model.compose([{**query, "options": {}}]).vectors[0]
-    one = {"data": query, "data_type": "object", "model": "lincir", "options": None}
-    for answer, vector in (
-        (service.post("/m/tiny/vectorize", {"texts": [json.dumps(query)]}), lambda body: body["textVectors"][0]),
-        (service.post("/qdrant", {"inputs": [one], "inference": "search"}), lambda body: body["embeddings"][0]),
-        (service.post("/v1/compose", {"queries": [query]}), lambda body: body["vectors"][0]),
-    ):
-        assert answer.status_code == 200, answer.text
-        np.testing.assert_allclose(vector(answer.json()), expected, atol=2e-5)
+    for vector in at_every_door(service, query):
+        np.testing.assert_allclose(vector, expected, atol=2e-5)
 
 
 def test_the_option_is_a_yes_or_no(service):

@@ -9,7 +9,7 @@ import pytest
 from cir_vectorizer.client import Client
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import Options
-from tests.support.serving import RED, Running, serving, tiny
+from tests.support.serving import RED, Running, at_every_door, serving, tiny
 
 DEFAULTS = {"lincir": {"fusion": {"a": 1.2, "b": 0.8, "c": 1.0}}, "sum": {"weights": {"image": 0.2, "text": 0.8}}}
 
@@ -36,14 +36,8 @@ def test_every_door_gives_the_vector_of_the_library(service, model, composer, op
     given = DEFAULTS.get(composer, {}) | {"fusion": options["fusion"]} if "fusion" in options else None
     if given and "keep" not in options:
         np.testing.assert_allclose(tiny().compose([{**query, "options": given}]).vectors[0], expected, atol=1e-6)
-    one = {"data": query, "data_type": "object", "model": composer, "options": None}
-    for answer, vector in (
-        (service.post("/m/tiny/vectorize", {"texts": [json.dumps(query)]}), lambda body: body["textVectors"][0]),
-        (service.post("/qdrant", {"inputs": [one], "inference": "search"}), lambda body: body["embeddings"][0]),
-        (service.post("/v1/compose", {"queries": [query]}), lambda body: body["vectors"][0]),
-    ):
-        assert answer.status_code == 200, answer.text
-        np.testing.assert_allclose(vector(answer.json()), expected, atol=2e-5)
+    for vector in at_every_door(service, query):
+        np.testing.assert_allclose(vector, expected, atol=2e-5)
 
 
 def test_a_batch_may_mix_queries_with_fusion_and_without(service, model):

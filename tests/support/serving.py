@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import json
 import os
 import threading
 import time
@@ -88,6 +89,18 @@ def serving(
         yield running
     finally:
         running.stop()
+
+
+def at_every_door(service: Running, query: dict[str, Any]) -> Iterator[list[float]]:
+    """Yield the vector of a query, which names its composer, at each door."""
+    one = {"data": query, "data_type": "object", "model": query["composer"], "options": None}
+    for answer, vector in (
+        (service.post("/m/tiny/vectorize", {"texts": [json.dumps(query)]}), lambda body: body["textVectors"][0]),
+        (service.post("/qdrant", {"inputs": [one], "inference": "search"}), lambda body: body["embeddings"][0]),
+        (service.post("/v1/compose", {"queries": [query]}), lambda body: body["vectors"][0]),
+    ):
+        assert answer.status_code == 200, answer.text
+        yield vector(answer.json())
 
 
 def wait_for(done: Any, seconds: float) -> None:

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.pictures.busy import Waits, is_busy, retry_after
+from cir_vectorizer.pictures.busy import Waits, is_busy
+from cir_vectorizer.retry_after import retry_after
 from cir_vectorizer.sources import Web, open_source
 from cir_vectorizer.sources import waiting as patience
 from cir_vectorizer.sync import sync

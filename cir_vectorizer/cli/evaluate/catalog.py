@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, database_options, needs
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODELS_OPTION, collection_option, database_options, needs
 from cir_vectorizer.cli.evaluate.showing import show
 
 if TYPE_CHECKING:
@@ -15,22 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Judge composers on queries made of your own catalog.")
-@click.option(
-    "--in",
-    "address",
-    required=True,
-    metavar="ADDRESS",
-    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
-)
-@click.option(
-    "--model",
-    "names",
-    multiple=True,
-    default=("tiny",),
-    show_default=True,
-    metavar="NAME|DIR",
-    help="Model folder or built-in name; repeatable, to compare models over one backbone (before and after `train`).",
-)
+@collection_option("--in")
+@MODELS_OPTION
 @click.option(
     "--attributes",
     metavar="COLUMNS",
@@ -63,7 +49,7 @@ if TYPE_CHECKING:
 @database_options
 @needs("models")
 def catalog(
-    address: str, names: tuple[str, ...], attributes: str | None, captions: str | None, language: str, queries: int,
+    address: str, models: tuple[str, ...], attributes: str | None, captions: str | None, language: str, queries: int,
     objects: int, seed: int, apply: bool, out: Path | None, as_json: bool, device: str | None, api_key: str | None,
     using: str | None, tenant: str | None, grpc: bool, grpc_port: int | None,
 ) -> None:  # fmt: skip
@@ -78,21 +64,21 @@ def catalog(
     if captions is not None and attributes is not None:
         raise click.UsageError("--captions and --attributes say the same; give one of them")
     if apply:
-        _check_own(names)
+        _check_own(models)
     named = tuple(dict.fromkeys(filter(None, (each.strip() for each in (attributes or "").split(",")))))
     asking = Asking(named, captions, queries, objects, language, seed)
     collection = open_collection(address, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:
-        models = _models(names, device)
-        judged = judge(collection, models, asking, lambda sentence: click.echo(sentence, err=True))
+        loaded = _loaded(models, device)
+        judged = judge(collection, loaded, asking, lambda sentence: click.echo(sentence, err=True))
     finally:
         collection.close()
     show(judged.report, out, as_json)
     if apply:
-        _apply(judged, models)
+        _apply(judged, loaded)
 
 
-def _models(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer]":
+def _loaded(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer]":
     from cir_vectorizer.models import load
 
     if len(set(names)) < len(names):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, database_options, needs
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODELS_OPTION, collection_option, database_options, needs
 
 
 @click.command(short_help="Judge composers by your own queries with known answers.")
@@ -14,22 +14,8 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, database_options, needs
     type=click.Path(dir_okay=False, path_type=Path),
     help="Judged queries: a .jsonl file with one object a line.",
 )
-@click.option(
-    "--in",
-    "address",
-    required=True,
-    metavar="ADDRESS",
-    help="qdrant://HOST[:PORT]/NAME, qdrant:DIR/NAME or weaviate://HOST[:PORT]/NAME.",
-)
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    default=("tiny",),
-    show_default=True,
-    metavar="NAME|DIR",
-    help="Model folder or built-in name; repeatable, to compare models over one backbone (before and after `train`).",
-)
+@collection_option("--in")
+@MODELS_OPTION
 @click.option(
     "--composer",
     "composers",

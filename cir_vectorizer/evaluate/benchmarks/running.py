@@ -85,10 +85,8 @@ def report(ran: Run) -> Report:
         _row(ran, ranked, by_task, total) for ranked, by_task, total in zip(ran.ranked, scores, overall, strict=True)
     ]
     comparisons = [
-        Comparison(
-            row.name, rows[0].name, {each: metrics.paired(values, overall[0][each]) for each, values in theirs.items()}
-        )
-        for row, theirs in zip(rows[1:], overall[1:], strict=True)
+        Comparison(row.name, rows[0].name, metrics.differences(values, overall[0]))
+        for row, values in zip(rows[1:], overall[1:], strict=True)
     ]
     drawn = drawn_note(benchmark.root)
     missing = ran.pictures.missing
@@ -162,22 +160,18 @@ def _row(ran: Run, ranked: Ranked, by_task: Mapping[str, Scores], overall: Score
     return Row(
         name=ranked.composer,
         settings=_settings(ran.vectorizer, ranked.composer),
-        figures=_estimates(overall),
+        figures=metrics.estimates(overall),
         parts=_parts(benchmark, by_task),
         curves=curves,
         milliseconds=ranked.milliseconds,
     )
 
 
-def _estimates(scores: Scores) -> Figures:
-    return {name: metrics.estimate(values) for name, values in scores.items()}
-
-
 def _parts(benchmark: Benchmark, by_task: Mapping[str, Scores]) -> Mapping[str, Mapping[str, Figures]]:
     """Return figures of the tasks, if they are shown apart, and of the parts that the queries belong to."""
     parts: dict[str, dict[str, Figures]] = {}
     if benchmark.division:
-        parts[benchmark.division] = {name: _estimates(scores) for name, scores in by_task.items()}
+        parts[benchmark.division] = {name: metrics.estimates(scores) for name, scores in by_task.items()}
     for task in benchmark.tasks:
         rows: dict[tuple[str, str], list[int]] = {}
         for i, query in enumerate(task.queries):
@@ -187,7 +181,7 @@ def _parts(benchmark: Benchmark, by_task: Mapping[str, Scores]) -> Mapping[str, 
         chosen = benchmark.part_figures or tuple(by_task[task.name])
         for (division, name), mine in sorted(rows.items()):
             scores = {figure: by_task[task.name][figure][mine] for figure in chosen}
-            parts.setdefault(division, {})[name] = _estimates(scores)
+            parts.setdefault(division, {})[name] = metrics.estimates(scores)
     return parts
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from cir_vectorizer import extras
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate.catalog.objects import Objects
+from cir_vectorizer.sources.types import UNKNOWN
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
@@ -30,7 +31,6 @@ that a picture shows by their role (colours, types, …), and for others, such a
 _DETERMINED = 0.98
 _SAMPLE = 3000
 _NUMBER = re.compile(r"[\d\W]+")
-_UNKNOWN = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "other", "others", "-"))
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _columns(payloads: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None
 def _in_words(cell: str | None) -> str | None:
     """Return a cell as it is said: lower case, "_" as a space; None for an empty one or a number."""
     value = " ".join((cell or "").replace("_", " ").lower().split())
-    return None if value in _UNKNOWN or _NUMBER.fullmatch(value) else value
+    return None if value in UNKNOWN or _NUMBER.fullmatch(value) else value
 
 
 def _attribute(name: str, cells: Sequence[str | None], words: CatalogWords) -> Attribute:

@@ -125,11 +125,6 @@ class Asked:
         pictures = objects.vectors[[query.reference for query in queries]]
         return cls(asked, pictures, embed_texts(model, [query.text for query in queries]))
 
-    @property
-    def sample(self) -> ComposedQuery:
-        """One of the queries."""
-        return ComposedQuery.parse(self.queries[0])
-
     def compose(self, model: "Vectorizer", composer: str, options: Mapping[str, Any]) -> tuple[Vectors, float]:
         """Compose the queries.
 
@@ -162,9 +157,11 @@ def contenders(
         progress: told what runs.
     """
     found = _baselines(bench, choosing, reported)
+    sample = ComposedQuery.parse(reported.queries[0])
     for number, (name, model) in enumerate(models.items()):
+        bare = model.without_defaults()
         for composer, takes in model.takes.items():
-            if takes.refused(reported.sample) or takes.missing(reported.sample):
+            if takes.refused(sample) or takes.missing(sample):
                 continue
             plain = not (takes.reads("image") and takes.reads("text")) or _sums(takes)
             if plain and number:
@@ -172,7 +169,6 @@ def contenders(
             shown = composer if plain or len(models) == 1 else f"{name}: {composer}"
             progress(shown)
             set_now = model.defaults.get(composer)
-            bare = model.without_defaults()
             for label, options, score in _settings(bare, composer, takes, bench, choosing, set_now):
                 vectors, milliseconds = reported.compose(bare, composer, options)
                 settings = {"model": name, "composer": composer, "options": options}

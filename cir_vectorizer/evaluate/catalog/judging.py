@@ -33,6 +33,7 @@ CEILING = "target in words"
 """Row of text searches with the wanted product in words, which shows how much the encoder allows."""
 _EXAMPLES = {"best": 2, "worst": 3}
 _RESULTS, _COMPARED = 4, 3
+_COMPARED_FIGURES = ("R@10", "R@1", "mAP@10")
 _MOST_CONFUSED = 12
 
 
@@ -225,8 +226,9 @@ def _today(models: Mapping[str, "Vectorizer"], entries: Sequence[Contender]) -> 
 
 def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, Sequence[int]]]) -> Row:
     def estimates(rows: Sequence[int] | None = None) -> dict[str, metrics.Estimate]:
-        own = {name: results.figures[name] if rows is None else results.figures[name][rows] for name in FIGURES}
-        return {name: metrics.estimate(values) for name, values in own.items()}
+        return metrics.estimates(
+            {name: results.figures[name] if rows is None else results.figures[name][rows] for name in FIGURES}
+        )
 
     divided = {division: {part: estimates(rows) for part, rows in own.items()} for division, own in parts.items()}
     curve = [(k, float(results.figures[f"R@{k}"].mean())) for k in KS]
@@ -256,14 +258,8 @@ def _comparisons(
             if name.startswith(f"{later}: ") and (before := name.replace(later, models[0], 1)) in names
         ]
     for ours, theirs in dict.fromkeys(pairs):
-        yield Comparison(
-            ours,
-            theirs,
-            {
-                k: metrics.paired(results[ours].figures[k], results[theirs].figures[k])
-                for k in ("R@10", "R@1", "mAP@10")
-            },
-        )
+        compared = {name: results[ours].figures[name] for name in _COMPARED_FIGURES}
+        yield Comparison(ours, theirs, metrics.differences(compared, results[theirs].figures))
 
 
 def _summary(

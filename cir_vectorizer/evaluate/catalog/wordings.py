@@ -85,7 +85,7 @@ class Wordings:
 
 def blanked(wording: str) -> str:
     """Return a wording with its value blanked, as reports show it: "is …"."""
-    return wording.format(v=BLANK, a=f"a {BLANK}", first=f"{BLANK}", second=f"{BLANK}")
+    return wording.format(v=BLANK, a=f"a {BLANK}")
 
 
 def singular(words: str) -> str:

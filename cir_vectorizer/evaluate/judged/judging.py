@@ -21,7 +21,7 @@ from cir_vectorizer.errors import ImageError, QueryError, SourceError
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.judged.reading import JudgedQuery, Key, known_only
 from cir_vectorizer.evaluate.metrics import Values
-from cir_vectorizer.evaluate.report import Comparison, Example, Figures, Report, Row, Shown
+from cir_vectorizer.evaluate.report import Comparison, Example, Report, Row, Shown
 from cir_vectorizer.identity import id_text
 from cir_vectorizer.query import ImageRef
 from cir_vectorizer.query.filters import Condition, bare_value, parse_column
@@ -233,8 +233,7 @@ def _report(
         queries=len(found),
         gallery=collection.count(),
         comparisons=[
-            Comparison(row, other, {key: metrics.paired(mine, values[other][key]) for key, mine in values[row].items()})
-            for row, other in _pairs(contenders)
+            Comparison(row, other, metrics.differences(values[row], values[other])) for row, other in _pairs(contenders)
         ],
         lower_is_better=("NegRecall@10", WORDING),
         examples=_examples(found, values[first]["NDCG@10"], collection, objects),
@@ -273,13 +272,13 @@ def _row(found: Sequence[_Found], contender: _Contender) -> Row:
     parts = {}
     for kind in kinds:
         values = _values([each for each in found if each.query.kind == kind], name)
-        parts[kind] = _figures({figure: values[figure] for figure in _OF_PARTS if figure in values})
+        parts[kind] = metrics.estimates({figure: values[figure] for figure in _OF_PARTS if figure in values})
     ks = [k for k in _CURVE if k <= right.shape[1]]
     seconds = [each.seconds[name] for each in found]
     return Row(
         name=name,
         settings=settings,
-        figures=_figures(_values(found, name)),
+        figures=metrics.estimates(_values(found, name)),
         parts={"kind of query": parts} if len(kinds) > 1 else {},
         curves={
             "R": [(k, float(np.mean(metrics.hits(right, k)))) for k in ks],
@@ -287,10 +286,6 @@ def _row(found: Sequence[_Found], contender: _Contender) -> Row:
         },
         milliseconds=1000 * float(np.mean(seconds[1:] or seconds)),  # the first query waits for the model's start
     )
-
-
-def _figures(values: Mapping[str, Values]) -> Figures:
-    return {name: metrics.estimate(each) for name, each in values.items()}
 
 
 def _values(found: Sequence[_Found], name: str) -> dict[str, Values]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.rows import table_rows, table_suffix
+from cir_vectorizer.sources.types import UNKNOWN
 from cir_vectorizer_trainer.captions.keywords import TOKEN, prepare
 from cir_vectorizer_trainer.captions.lexicon import kind_of
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
@@ -52,7 +53,6 @@ _CONTENT = frozenset(
 )
 _ROLE_WEIGHTS = {"audience": 0.5}
 """Relative frequency with which values of a role change, where it is not 1."""
-_NO_VALUE = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "other", "others", "-"))
 _CACHED = 200_000
 """Number of phrases whose normal form is kept in memory."""
 _kind_of = cache(kind_of)
@@ -134,7 +134,7 @@ def named_kinds(
                 continue
             there |= dict.fromkeys(row)
             for name, counts in found.items():
-                if isinstance(cell := row.get(name), str) and (value := prepare(cell)) not in _NO_VALUE:
+                if isinstance(cell := row.get(name), str) and (value := prepare(cell)) not in UNKNOWN:
                     counts[value] += 1
     if missing := [name for name in columns if name not in there]:
         has = f"the tables' columns are {', '.join(there)}" if there else "no file of captions is a table"
