@@ -13,9 +13,10 @@ from cir_vectorizer.collections.opening import (
     same_collection,
     same_place,
 )
-from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions
+from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions, Scored, Signal, TextShare
 from cir_vectorizer.collections.records import (
     RECORD_KEY,
+    TEXT_VECTOR,
     Hit,
     Id,
     Info,
@@ -33,6 +34,7 @@ from cir_vectorizer.collections.records import (
 __all__ = [
     "ENTRY_POINTS",
     "RECORD_KEY",
+    "TEXT_VECTOR",
     "Address",
     "Ask",
     "Collection",
@@ -47,7 +49,10 @@ __all__ = [
     "OpenOptions",
     "Payload",
     "Point",
+    "Scored",
+    "Signal",
     "SyncRecord",
+    "TextShare",
     "Vector",
     "check",
     "database_of",

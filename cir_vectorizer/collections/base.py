@@ -28,7 +28,8 @@ class Note:
     """Note in a collection's metadata: the model that fills it, and the options it was created with.
 
     `dim` is None in notes that releases up to 0.1.0 wrote in Qdrant. `picture_column` is set if another program made the
-    collection: the column that names an object's picture.
+    collection: the column that names an object's picture. `text_columns` are set if objects have `TEXT_VECTOR`, and
+    `text_weight` if its weight in searches was chosen.
     """
 
     model: str
@@ -38,11 +39,21 @@ class Note:
     indexed: tuple[str, ...] = ()
     precision: str = "float32"
     picture_column: str | None = None
+    text_columns: tuple[str, ...] = ()
+    text_weight: float | None = None
 
     @classmethod
     def of(cls, model: ModelRecord, options: CreateOptions) -> "Note":
         """Return the note of a new collection."""
-        return cls(model.name, model.fingerprint, model.dim, options.vectorize, options.indexed, model.precision)
+        return cls(
+            model.name,
+            model.fingerprint,
+            model.dim,
+            options.vectorize,
+            options.indexed,
+            model.precision,
+            text_columns=options.text_columns,
+        )
 
     @classmethod
     def read(cls, kept: Any) -> "Note | None":
@@ -59,13 +70,16 @@ class Note:
             tuple(found.get("indexed") or ()),
             str(found.get("precision") or "float32"),
             found.get("picture_column"),
+            tuple(found.get("text_columns") or ()),
+            found.get("text_weight"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the note as metadata for the database to store."""
-        kept = {**asdict(self), "indexed": list(self.indexed)}
-        if self.picture_column is None:
-            del kept["picture_column"]
+        kept = {**asdict(self), "indexed": list(self.indexed), "text_columns": list(self.text_columns)}
+        for name in ("picture_column", "text_columns", "text_weight"):
+            if not kept[name] and kept[name] != 0:
+                del kept[name]
         return {NOTE_KEY: kept}
 
     def by(self, model: ModelRecord) -> "Note":
@@ -152,12 +166,19 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
                 fingerprint=note.fingerprint,
                 precision=note.precision,
                 picture_column=note.picture_column,
+                text_columns=note.text_columns,
+                text_weight=note.text_weight,
             )
         page, _ = self._page(1, None)  # some servers keep no note, but each object has its record
         first = page[0][1] if page else None
         if first is None:
             return info
         return replace(info, model="a model whose name was not kept", fingerprint=first.fingerprint)
+
+    def weigh_texts(self, weight: float | None) -> None:
+        if (note := self._schema.note) is not None:
+            self._write_note(replace(note, text_weight=weight))
+            self._known = None
 
     def remember(self, model: ModelRecord) -> None:
         if (note := self._schema.note) is not None:

@@ -33,7 +33,8 @@ class CreateOptions:
 
     `indexed` are columns (`a.b` for a nested one) that filters will often use. With `vectorize="server"` the server
     calls the container for each object that is written with a picture instead of a vector; `service_url` is the
-    container's address as seen from the server, None for the one in the server's own configuration.
+    container's address as seen from the server, None for the one in the server's own configuration. With `text_columns`,
+    objects have a second vector, `TEXT_VECTOR`, of the texts in these columns.
     """
 
     vector_on_disk: bool = False
@@ -41,6 +42,35 @@ class CreateOptions:
     indexed: tuple[str, ...] = ()
     vectorize: Maker = "client"
     service_url: str | None = None
+    text_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextShare:
+    """The share of an object's text in its score: (1 − weight) · cosine to the picture + weight · cosine to the text.
+
+    For an object without a text, the cosine to its picture plus `offset` stands for the cosine to the text: CLIP's texts
+    lie apart from its pictures, so `offset` is the mean difference between the two cosines.
+    """
+
+    weight: float
+    offset: float
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A vector, (dim,) of length 1, to compare objects with, and the vector of theirs that it is compared with."""
+
+    vector: Vector
+    of: Literal["picture", "text"] = "picture"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate of a search with its cosine to each signal; None where it has no such vector."""
+
+    id: Id
+    cosines: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -58,6 +88,10 @@ class Ask:
         model: model that composes a ComposedQuery, as the container lists it; None for the model that the collection
             was created for. Weaviate ignores this: there the container's address selects the model.
         without: ids of objects to leave out.
+        texts: also compare the query with the texts of objects, with this share; hits then have the signals `picture` and
+            `text`. Only for a vector, without keywords.
+        diversity: from 0 to 1; above 0, the database picks hits that differ from each other (maximal marginal relevance
+            by the pictures' vectors). Only for a vector, without keywords, texts and grouping.
     """
 
     limit: int = 10
@@ -68,6 +102,8 @@ class Ask:
     exact: bool = False
     model: str | None = None
     without: tuple[Id, ...] = ()
+    texts: TextShare | None = None
+    diversity: float = 0.0
 
 
 class Collection(Protocol):
@@ -107,6 +143,16 @@ class Collection(Protocol):
             picture_column: the column that names an object's picture.
         """
 
+    def add_texts(self, columns: Sequence[str]) -> None:
+        """Note the columns of which `TEXT_VECTOR` is made, and add that vector if the collection has none yet.
+
+        Raises:
+            CollectionError: the server is too old to add a vector.
+        """
+
+    def weigh_texts(self, weight: float | None) -> None:
+        """Note the weight of `TEXT_VECTOR` in searches, from 0 to 1; None if it is not chosen."""
+
     def upsert(self, points: Sequence[Point]) -> None:
         """Write objects, replacing those with the same ids; on return they survive a crash of this process.
 
@@ -138,10 +184,29 @@ class Collection(Protocol):
             QueryError: the database cannot filter or group by a column.
         """
 
-    def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
+    def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
+        """Return the candidates of a search, which are the nearest objects of each ranking, with their cosines.
+
+        Args:
+            rankings: signals by which candidates are found.
+            signals: signals to compare every candidate with, whichever ranking found it.
+            ask: its `where`, `without` and `exact` apply; the rest is ignored.
+            candidates: number of objects to take from each ranking.
+
+        Returns:
+            Each candidate once, in any order.
+        """
+
+    def sample(self, count: int) -> list[Point]:
+        """Return some objects, at most `count`, with both vectors and an empty payload; the same ones at each call."""
+
+    def replace_payload(self, payloads: Mapping[Id, Payload], texts: Mapping[Id, Vector | None] = {}) -> None:
         """Replace the whole payload of objects by id; vectors and pictures stay.
 
         Ids that do not exist are skipped.
+
+        Args:
+            texts: new vectors of the objects' texts, written before the payloads; None removes the old one.
 
         Raises:
             PartialWriteError: as for `upsert`.

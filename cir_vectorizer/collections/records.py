@@ -15,6 +15,9 @@ from cir_vectorizer.query.filters import parse_column
 RECORD_KEY = "_cir"
 """Key of sync's record in an object's payload; every other key is one of the user's columns."""
 
+TEXT_VECTOR = "cir_text"
+"""Name of the vector of an object's text, beside the vector of its picture."""
+
 Id = str | int
 """An object's id: sync makes UUIDs as text; collections of other programs may hold numbers."""
 
@@ -110,6 +113,10 @@ class Info:
     """Column that names the picture of objects that another program made; set if the collection was adopted."""
     lengths: tuple[float, float] | None = None
     """Least and greatest length among some of the vectors, read only if the distance is "dot"."""
+    text_columns: tuple[str, ...] = ()
+    """Columns whose texts make the vector `TEXT_VECTOR` of an object; empty if the collection has no such vector."""
+    text_weight: float | None = None
+    """Weight of that vector beside the picture's in searches, from 0 to 1; None if none was chosen for the collection."""
 
     @property
     def compares_by_cosine(self) -> bool:
@@ -134,7 +141,8 @@ class SyncRecord:
     vector for the database's server, since the container only returns unit vectors. `columns` is a digest of the
     user's columns: databases may change values, so the stored columns cannot be compared directly. `owner` is a digest
     of the name of the source that wrote the object; it is empty if no source was recorded. `source_id` is set for objects
-    that another program made and a source took over: the id that the source gives to the picture.
+    that another program made and a source took over: the id that the source gives to the picture. `text` is a digest of
+    the text of which the object's `TEXT_VECTOR` was made; it is empty if the object has none.
     """
 
     path: str
@@ -146,6 +154,7 @@ class SyncRecord:
     columns: str
     owner: str = ""
     source_id: str = ""
+    text: str = ""
 
     @classmethod
     def read(cls, payload: Mapping[str, Any] | None) -> Self | None:
@@ -158,18 +167,17 @@ class SyncRecord:
             return None
         values = {name: found[name] for name in _REQUIRED}
         columns, _, owner = str(values["columns"]).partition(".")
-        owner, source_id = found.get("owner", owner), str(found.get("source_id", ""))
-        return cls(**{**values, "columns": columns, "owner": owner, "source_id": source_id})
+        more = {name: str(found.get(name, "")) for name in _OPTIONAL}
+        return cls(**{**values, "columns": columns, "owner": found.get("owner", owner), **more})
 
     def join(self, columns: Mapping[str, Any]) -> Payload:
         """Return an object's payload: the user's columns and this record."""
-        kept = asdict(self)
-        if not self.source_id:
-            del kept["source_id"]
+        kept = {name: value for name, value in asdict(self).items() if value or name not in _OPTIONAL}
         return {**columns, RECORD_KEY: kept}
 
 
-_REQUIRED = tuple(each.name for each in fields(SyncRecord) if each.name not in ("owner", "source_id"))
+_OPTIONAL = ("source_id", "text")
+_REQUIRED = tuple(each.name for each in fields(SyncRecord) if each.name not in ("owner", *_OPTIONAL))
 
 
 @dataclass(frozen=True)
@@ -177,26 +185,32 @@ class Point:
     """An object to write, or one that was read.
 
     `vector` is (dim,) float32 of length 1. It is None only in an object to write whose vector the server makes from
-    `picture`, the bytes of an image file; that needs a collection created with `vectorize="server"`.
+    `picture`, the bytes of an image file; that needs a collection created with `vectorize="server"`. `text_vector` is the
+    vector of the object's text, of the same form; None if it has no text.
     """
 
     id: Id
     vector: Vector | None
     payload: Payload
     picture: bytes | None = field(default=None, repr=False)
+    text_vector: Vector | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Hit:
     """An object that a search found; a higher score is nearer.
 
-    The score is the cosine. In a search with keywords it is the fused score, which is only comparable within one result
-    list.
+    The score is the cosine. In a search with keywords, or with a second score, it is the fused score, which is only
+    comparable within one result list.
+
+    `signals` are the parts of a fused score by name: `picture` and `text` are the cosines to the object's two vectors,
+    `unwanted` and `wanted` those to the words of `negative_text` and `must_text`, from 0 to 1 among the candidates.
     """
 
     id: Id
     score: float
     payload: Payload
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 def texts(payload: Mapping[str, Any]) -> Iterator[str]:
