@@ -279,7 +279,7 @@ def _caption(asked: "Search") -> str:
     query = asked.query
     if query is None:
         return ""
-    return " ".join(filter(None, [query.text, f"(not: {query.negative_text})" if query.negative_text else None]))
+    return " ".join(filter(None, [query.text, f"(not: {query.negative})" if query.negative else None]))
 
 
 def _print_table(hits: "list[Hit]", offset: int) -> None:

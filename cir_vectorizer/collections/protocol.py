@@ -9,6 +9,10 @@ from cir_vectorizer.collections.records import Hit, Id, Info, Maker, ModelRecord
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter
 
+LEAST_CANDIDATES, CANDIDATES_PER_HIT = 500, 50
+MAX_RESULTS = 10_000
+"""Largest sum of `offset` and `limit`, and largest number of candidates: Weaviate's limit."""
+
 
 @dataclass(frozen=True)
 class OpenOptions:
@@ -104,6 +108,11 @@ class Ask:
     without: tuple[Id, ...] = ()
     texts: TextShare | None = None
     diversity: float = 0.0
+
+    @property
+    def candidates(self) -> int:
+        """Number of candidates that a second score re-scores, from each ranking."""
+        return min(MAX_RESULTS, max(LEAST_CANDIDATES, CANDIDATES_PER_HIT * self.limit, self.offset + self.limit))
 
 
 class Collection(Protocol):

@@ -11,14 +11,17 @@ apart from its picture vectors). Half the mean of the likes is added to the quer
 unlikes is subtracted, and the result is normalised. Without a query, the mean of the likes takes its place.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
 from cir_vectorizer.collections.filter_notes import filter_notes
+from cir_vectorizer.collections.protocol import MAX_RESULTS
+from cir_vectorizer.collections.rescoring import STRENGTH, TEXT_WEIGHT, Background, Words, rescored
 from cir_vectorizer.collections.stored import read_id, resolve_refs
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_pictures
@@ -31,13 +34,17 @@ if TYPE_CHECKING:
 LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
 NEAREST = 100
 """Number of objects whose columns tell why a filter finds nothing."""
-MAX_RESULTS = 10_000
-"""Largest sum of `offset` and `limit`: Weaviate's limit."""
+MAX_STRENGTH = 10.0
 
 
 @dataclass(frozen=True)
 class Search:
     """A search of a collection. `like` and `unlike` are pictures; `hybrid` also searches for the words of the text.
+
+    `text_weight` is the weight of objects' texts beside their pictures, from 0 to 1; None takes the collection's own.
+    `strength` is the exponent of the second score, by the words of `negative_text` and `must_text`; with 0, only the
+    composer reads them. `diversity`, from 0 to 1, makes hits differ from each other. `min_score` is the least standard score
+    of a hit; see `cir_vectorizer.collections.rescoring`.
 
     Objects that any picture is named by are left out of the hits, unless `include_reference` is set; `resolved` notes
     their ids in `without`.
@@ -56,6 +63,10 @@ class Search:
     group_by: str | None = None
     include_reference: bool = False
     without: tuple[Id, ...] = ()
+    text_weight: float | None = None
+    strength: float = STRENGTH
+    diversity: float = 0.0
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         if self.query is None and not self.like:
@@ -75,6 +86,43 @@ class Search:
             _check_column(self.group_by)
         if self.hybrid and self.words is None:
             raise QueryError("hybrid", "looks for the words of the text, and there is no text; add text or drop hybrid")
+        self._check_scores()
+
+    def _check_scores(self) -> None:
+        for field, most in (("text_weight", 1.0), ("strength", MAX_STRENGTH), ("diversity", 1.0)):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value <= most:
+                raise QueryError(field, f"is {value:g}, which is not from 0 to {most:g}; correct it")
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise QueryError("min_score", "is no finite number; correct it")
+        if self.hybrid:
+            for field, given in (
+                ("text_weight", bool(self.text_weight)),
+                ("diversity", bool(self.diversity)),
+                ("min_score", self.min_score is not None),
+                ("must_text", self.query is not None and bool(self.query.wanted)),
+            ):
+                if given:
+                    raise QueryError(
+                        field, "needs scores, and hybrid fuses two rankings without any; leave one of the two out"
+                    )
+        if self.diversity:
+            for field, given in (
+                ("text_weight", bool(self.text_weight)),
+                ("negative_text", self._second and self.query is not None and bool(self.query.unwanted)),
+                ("must_text", self.query is not None and bool(self.query.wanted)),
+                ("group_by", self.group_by is not None),
+            ):
+                if given:
+                    raise QueryError(
+                        "diversity",
+                        f"is chosen by the database, which knows nothing of {field}; leave one of the two out",
+                    )
+
+    @property
+    def _second(self) -> bool:
+        """True if the words of `negative_text` and `must_text` score the candidates again."""
+        return self.strength > 0 and not self.hybrid
 
     @classmethod
     def read(
@@ -132,11 +180,30 @@ class Search:
         Args:
             vectorizer: the model that will make the vectors; decides which composer each picture gets.
         """
-        parts = {} if self.query is None else {"query": self.query}
+        parts = {} if self.query is None else {"query": self._composable(self.query, vectorizer)}
         for field in ("like", "unlike"):
             for i, ref in enumerate(getattr(self, field)):
                 parts[f"{field}.{i}"] = self._alone(ref, vectorizer)
+        for field, texts in (("negative_text", self._unwanted), ("must_text", self._wanted)):
+            for i, text in enumerate(texts):
+                parts[f"{field}.{i}"] = ComposedQuery(text=text)
         return parts
+
+    @property
+    def _unwanted(self) -> tuple[str, ...]:
+        return self.query.unwanted if self.query is not None and self._second else ()
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return self.query.wanted if self.query is not None and self._second else ()
+
+    def _composable(self, query: ComposedQuery, vectorizer: "Vectorizer | ServedModel") -> ComposedQuery:
+        """Return the query without the words that score the candidates and that its composer does not read."""
+        query = query.model_copy(update={"must_text": None})
+        takes = vectorizer.takes.get(query.composer or vectorizer.default_composer)
+        if self._unwanted and takes is not None and not takes.reads("negative_text"):
+            query = query.model_copy(update={"negative_text": None})
+        return query
 
     def _alone(self, picture: ImageRef, vectorizer: "Vectorizer | ServedModel") -> ComposedQuery:
         """Return a query for one picture, by the composer of the search's own query if that takes pictures alone."""
@@ -158,7 +225,7 @@ class Search:
         """
         own = vectors[: 0 if self.query is None else 1]
         like = vectors[len(own) : len(own) + len(self.like)]
-        unlike = vectors[len(own) + len(self.like) :]
+        unlike = vectors[len(own) + len(self.like) : self._blended]
         if not like and not unlike:
             return own[0]
         total = np.zeros_like(vectors[0])
@@ -171,8 +238,41 @@ class Search:
         blended: Vector = total / np.float32(length)
         return blended
 
-    def ask(self, collection: Collection, vector: Vector) -> list[Hit]:
-        """Search a collection for a vector, with this search's filter, limit and grouping."""
+    @property
+    def _blended(self) -> int:
+        """Number of vectors that `blend` takes; those of words follow."""
+        return (self.query is not None) + len(self.like) + len(self.unlike)
+
+    def texts_weigh(self, info: Info) -> float:
+        """Return the weight of objects' texts in this search.
+
+        Raises:
+            QueryError: the search asks for texts, and the collection has none.
+        """
+        if self.text_weight and not info.text_columns:
+            raise QueryError(
+                "text_weight",
+                "is for collections with texts, and this one has none; run cir-vectorizer sync with --text-column, or leave "
+                "it out",
+            )
+        if self.text_weight is not None:
+            return self.text_weight
+        if not info.text_columns or self.hybrid or self.diversity:
+            return 0.0
+        return TEXT_WEIGHT if info.text_weight is None else info.text_weight
+
+    def run(self, collection: Collection, vectors: Sequence[Vector], info: Info) -> list[Hit]:
+        """Search a collection.
+
+        Args:
+            vectors: the vectors of `parts`.
+            info: the collection's state.
+        """
+        vector, weight = self.blend(vectors), self.texts_weigh(info)
+        unwanted = len(self._unwanted)
+        said = tuple(vectors[self._blended :])
+        words = Words(said[:unwanted], said[unwanted:], self.strength)
+        background = Background.of(collection, len(vector)) if weight or self.min_score is not None else None
         asked = Ask(
             self.limit,
             self.where,
@@ -180,8 +280,26 @@ class Search:
             text=self.words if self.hybrid else None,
             group_by=self.group_by,
             without=self.without,
+            texts=background.share(vector, weight) if background is not None and weight else None,
+            diversity=self.diversity,
         )
-        return collection.search(vector, asked)
+        least = -math.inf
+        if background is not None and self.min_score is not None:
+            least = background.threshold(vector, weight, self.min_score)
+        if words:
+            return rescored(collection, vector, words, asked, least)
+        hits = [hit for hit in collection.search(vector, asked) if hit.score >= least]
+        return hits if self.hybrid or weight else [replace(hit, signals={"picture": hit.score}) for hit in hits]
+
+    def unheard(self, info: Info) -> list[str]:
+        """Return notes about parts of the search that its other options leave without effect."""
+        notes = []
+        if self.hybrid and self.query is not None and self.query.unwanted:
+            notes.append("with hybrid, negative_text changes the query alone and does not score the results again")
+        if info.text_columns and info.text_weight != 0 and self.text_weight is None and (self.hybrid or self.diversity):
+            option = "hybrid" if self.hybrid else "diversity"
+            notes.append(f"with {option}, the vectors of the texts do not score the results; their pictures alone do")
+        return notes
 
     def doubts(self, collection: Collection, vector: Vector) -> list[str]:
         """Return why this search's filter may find nothing, as the objects nearest to a vector show."""
@@ -191,12 +309,22 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Hits, nearest first; notes for the user; and the vector that was searched for, (dim,)."""
+class Found(Sequence[Hit]):
+    """Hits, nearest first, as a sequence; notes for the user; and the vector that was searched for, (dim,)."""
 
     hits: list[Hit]
     notes: list[str]
     vector: Vector
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Hit]: ...
+    def __getitem__(self, at: int | slice) -> Hit | list[Hit]:
+        return self.hits[at]
 
 
 def find(search: Search, collection: Collection, vectorizer: "Vectorizer | ServedModel") -> Found:
@@ -210,11 +338,14 @@ def find(search: Search, collection: Collection, vectorizer: "Vectorizer | Serve
     """
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)
+    resolved.texts_weigh(info)  # refuses before anything is composed
     composed = vectorizer.compose(list(resolved.parts(vectorizer).values()))
-    vector = resolved.blend(list(composed.vectors))
-    hits = resolved.ask(collection, vector)
+    vectors = list(composed.vectors)
+    vector = resolved.blend(vectors)
+    hits = resolved.run(collection, vectors, info)
     doubts = [] if hits else resolved.doubts(collection, vector)
-    return Found(hits, [note for notes in composed.notes for note in notes] + doubts, vector)
+    notes = [note for notes in composed.notes for note in notes] + resolved.unheard(info) + doubts
+    return Found(hits, notes, vector)
 
 
 def _check_column(name: str) -> None:

@@ -47,7 +47,7 @@ class _Arithmetic(Composer):
         rows, notes, weights = [], [], []
         for field_name, words, weight in (
             ("text", query.text, text),
-            ("negative_text", query.negative_text, -negative),
+            ("negative_text", query.negative, -negative),
         ):
             if words and self.takes.reads(field_name):
                 rows.append(tokenizer.row(words))

@@ -146,7 +146,7 @@ class LinCIR(Composer):
             raise QueryError(
                 "options.weights", "LinCIR takes only 'negative'; use composer 'sum' for image and text weights"
             )
-        text, negative = (query.text or "").strip(), (query.negative_text or "").strip()
+        text, negative = (query.text or "").strip(), query.negative
         adapted = self.adapted is not None and options.adapter is not False and bool(query.image)
         subtracted = bool(negative) and not (adapted and (options.weights is None or options.weights.negative is None))
         said = bool(negative) and not subtracted

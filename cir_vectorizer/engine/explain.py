@@ -31,7 +31,7 @@ def parts_of(query: ComposedQuery) -> Iterator[Part]:
             yield Part("text", word, _without(query, text=text))
         elif query.image:
             yield Part("text", word, _without(query, text=None, template=None))
-    if query.negative_text and query.negative_text.strip():
+    if query.unwanted:
         yield Part("negative_text", None, _without(query, negative_text=None))
 
 

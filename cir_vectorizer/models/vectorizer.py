@@ -178,6 +178,12 @@ class Vectorizer:
             ImageError: a picture of the query is refused.
         """
         query = ComposedQuery.parse(query)
+        if query.wanted:
+            raise QueryError(
+                "must_text",
+                "compares the results of a search, and a vector has none; search by POST /v1/search, cir-vectorizer search "
+                "or cir_vectorizer.search, or remove it",
+            )
         if query.plain and query.image:
             return self.plan_picture(query.image[0], "image.0", allow_paths=allow_paths)
         if query.plain:

@@ -32,8 +32,10 @@ TEXT_SLOT = "{text}"
 """Placeholder of the query's text in a template."""
 
 _MARKER_PATTERN = re.compile(r"\$(\d{0,9})")
-_COMPOSED_KEYS = ("image", "mask", "negative_text", "composer")
+_COMPOSED_KEYS = ("image", "mask", "negative_text", "must_text", "composer")
 MAX_REFERENCES = 16
+MAX_TEXTS = 16
+"""Largest number of texts in `negative_text`, and in `must_text`."""
 
 
 class _Picture(Strict):
@@ -149,12 +151,27 @@ _Images = Annotated[
 _IMAGES: TypeAdapter[tuple[ImageRef, ...]] = TypeAdapter(_Images)
 
 
+def _as_texts(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+_Texts = Annotated[
+    str | Annotated[tuple[str, ...], Field(max_length=MAX_TEXTS)] | None,
+    BeforeValidator(_as_texts, json_schema_input_type=str | list[str] | None),
+]
+
+
 class ComposedQuery(Strict):
-    """A shopper's request: pictures, words, words to avoid, a mask; any subset that makes sense."""
+    """A shopper's request: pictures, words, words to avoid, a mask; any subset that makes sense.
+
+    A composer reads `negative` for what should not be there. A search also compares its candidates with each text of
+    `negative_text` and `must_text`; see `cir_vectorizer.collections.rescoring`.
+    """
 
     image: _Images = Field((), description="the reference picture, or a list of several")
     text: str | None = Field(None, description="what should be different")
-    negative_text: str | None = Field(None, description="what should not be there")
+    negative_text: _Texts = Field(None, description="what should not be there; a text, or a list of several")
+    must_text: _Texts = Field(None, description="what every result should show; a text or a list; for searches only")
     mask: MaskRef | None = Field(None, description="where the picture may change, as a picture or a box; CompoDiff")
     template: str | None = Field(None, description="prompt with $ (or $1, $2, …) for pictures and {text} for the text")
     composer: str | None = Field(None, description="name of the composer; the model's default if left out")
@@ -184,10 +201,12 @@ class ComposedQuery(Strict):
         return query
 
     def _check_sense(self) -> None:
-        text, negative = _said(self.text), _said(self.negative_text)
+        text = _said(self.text)
         if not self.image and not text:
-            if negative:
+            if self.unwanted:
                 raise QueryError("negative_text", "says only what to avoid; add text or an image to search for")
+            if self.wanted:
+                raise QueryError("must_text", "says only what results must show; add text or an image to search for")
             raise QueryError("", "the query is empty; give at least image or text")
         if self.mask is not None and not self.image:
             raise QueryError("mask", "masks nothing without a picture; add image or remove mask")
@@ -197,13 +216,28 @@ class ComposedQuery(Strict):
     @property
     def plain(self) -> bool:
         """True for an ordinary CLIP search: one picture or a text, and no other field except `options`."""
-        extra = _said(self.negative_text) or self.mask or self.template or self.composer
+        extra = self.unwanted or self.wanted or self.mask or self.template or self.composer
         return not extra and (len(self.image), _said(self.text)) in ((1, False), (0, True))
+
+    @property
+    def unwanted(self) -> tuple[str, ...]:
+        """The texts of `negative_text` that say something."""
+        return _texts(self.negative_text)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The texts of `must_text` that say something."""
+        return _texts(self.must_text)
+
+    @property
+    def negative(self) -> str:
+        """The texts of `negative_text` as one, for composers; empty if there are none."""
+        return ", ".join(self.unwanted)
 
     @property
     def wordless(self) -> bool:
         """True if there is no text, no negative text and no template."""
-        return not (_said(self.text) or _said(self.negative_text) or self.template)
+        return not (_said(self.text) or self.unwanted or self.template)
 
     def with_options(self, options: Options) -> Self:
         """Return the same query with other options."""
@@ -228,6 +262,11 @@ def parse_pictures(value: Any, field: str) -> tuple[ImageRef, ...]:
 
 def _said(text: str | None) -> bool:
     return bool(text and text.strip())
+
+
+def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    given = (value,) if isinstance(value, str) else value or ()
+    return tuple(text.strip() for text in given if text.strip())
 
 
 def check_template(template: str, references: int, has_text: bool) -> list[str | int]:
@@ -267,7 +306,7 @@ def read_text(text: str) -> ComposedQuery | str:
     """Tell a composed query from plain text if both arrive as a string (Weaviate's `nearText`).
 
     A text is a composed query only if it is a JSON object with at least one of `image`, `mask`,
-    `negative_text`, `composer`; anything else is plain text and comes back unchanged.
+    `negative_text`, `must_text`, `composer`; anything else is plain text and comes back unchanged.
 
     Raises:
         QueryError: it is a composed query, but not a valid one.

@@ -95,7 +95,7 @@ def _given(query: ComposedQuery) -> Mapping[str, bool]:
     return {
         "image": bool(query.image),
         "text": bool((query.text or "").strip()),
-        "negative_text": bool((query.negative_text or "").strip()),
+        "negative_text": bool(query.unwanted),
         "mask": query.mask is not None,
         "template": query.template is not None,
     }

@@ -60,7 +60,7 @@ def to_json(query: ComposedQuery) -> dict[str, Any]:
     Raises:
         ImageError: a file cannot be read.
     """
-    said = query.model_dump(exclude={"image", "mask", "options"}, exclude_none=True)
+    said = query.model_dump(mode="json", exclude={"image", "mask", "options"}, exclude_none=True)
     if query.image:
         images = [picture_to_json(ref) for ref in query.image]
         said["image"] = images if len(images) > 1 else images[0]

@@ -121,8 +121,7 @@ class CompoDiff(Composer):
         if query.mask is not None and len(query.image) > 1:
             raise QueryError("mask", f"goes with one picture, and there are {len(query.image)}; send one")
         rows, notes = [], []
-        for field_name in ("text", "negative_text"):
-            words = (getattr(query, field_name) or "").strip()
+        for field_name, words in (("text", (query.text or "").strip()), ("negative_text", query.negative)):
             rows.append(self.text.tokenizer.row(words))
             notes += [cut_note(field_name, self.text.tokenizer)] if rows[-1].cut else []
         knobs = self.knobs.asked(query.options)
@@ -188,5 +187,5 @@ def _noise(wish: _Wish, dim: int) -> Tensor:
 
 
 def _seed_of(query: ComposedQuery) -> int:
-    words = PartsDigest(*((each or "").strip() for each in (query.text, query.negative_text)))
+    words = PartsDigest(*((each or "").strip() for each in (query.text, query.negative)))
     return int.from_bytes(words.digest()[:7], "big")

@@ -366,6 +366,6 @@ def _example(verdict: str, found: _Found, paths: Mapping[Key, str]) -> Example:
     for ref in query.image:
         path = str(ref.path or paths.get(str(ref.id), ""))
         references.append(Shown(path, Path(path).name or str(ref.id or "a picture")))
-    words = [found.query.name, query.text or "", f"not: {query.negative_text}" if query.negative_text else ""]
+    words = [found.query.name, query.text or "", f"not: {query.negative}" if query.negative else ""]
     results = {name: [found.first[key] for key in keys[:_SHOWN_RESULTS]] for name, keys in found.results.items()}
     return Example(", ".join(filter(None, words)), references, results, verdict)

@@ -67,7 +67,7 @@ class JudgedQuery:
         parts = [
             "picture" if pictures == 1 else "pictures" if pictures else "",
             "text" if (query.text or "").strip() else "",
-            "negative text" if (query.negative_text or "").strip() else "",
+            "negative text" if query.unwanted else "",
         ]
         return " and ".join(filter(None, parts))
 

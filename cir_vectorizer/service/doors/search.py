@@ -13,7 +13,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from cir_vectorizer.collections import RECORD_KEY, Hit, Id, Info, Payload, SyncRecord, picture_cell
-from cir_vectorizer.collections.searching import Search
+from cir_vectorizer.collections.rescoring import STRENGTH
+from cir_vectorizer.collections.searching import MAX_STRENGTH, Search
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
@@ -55,6 +56,10 @@ class SearchBody(ModelBody):
     hybrid: bool = False
     group_by: str | None = Field(None, max_length=NAME_LENGTH)
     include_reference: bool = False
+    text_weight: Annotated[float, Field(ge=0, le=1)] | None = None
+    strength: Annotated[float, Field(ge=0, le=MAX_STRENGTH)] = STRENGTH
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,16 +106,18 @@ async def _search(service: Service, body: bytes) -> Response:
     search = asked.search
     if search.ids:
         search = await served.call("get", lambda collection: search.resolved(collection, match.info))
+    search.texts_weigh(match.info)  # refuses before anything is composed
     parts, works = await service.engine.host(_works, service, match.model, search)
     answers = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.at(parts[i]))
-    vector = search.blend([answer.vector for answer in answers])
-    hits = await served.call("search", lambda collection: search.ask(collection, vector))
+    vectors = [answer.vector for answer in answers]
+    vector = search.blend(vectors)
+    hits = await served.call("search", lambda collection: search.run(collection, vectors, match.info))
     doubts = [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector))
     content = {
         "model": service.names.full_name(match.model),
         "collection": served.name,
         "hits": [_hit(hit, served, match.info, _is_default(service, served)) for hit in hits],
-        "notes": [note for work in works for note in work.notes] + doubts,
+        "notes": [note for work in works for note in work.notes] + search.unheard(match.info) + doubts,
     }
     return await service.json(content)
 
@@ -138,6 +145,10 @@ def _read(service: Service, body: bytes) -> _Asked:
         hybrid=asked.hybrid,
         group_by=asked.group_by,
         include_reference=asked.include_reference,
+        text_weight=asked.text_weight,
+        strength=asked.strength,
+        diversity=asked.diversity,
+        min_score=asked.min_score,
     )
     return _Asked(asked, None if target is None else target.model, search)
 
@@ -167,6 +178,7 @@ def _hit(hit: Hit, served: ServedCollection, info: Info, default: bool) -> dict[
     return {
         **json_id(hit.id),
         "score": hit.score,
+        "signals": dict(hit.signals),
         "payload": {key: value for key, value in hit.payload.items() if key != RECORD_KEY},
         "name": _last_part(record.path if record is not None else place.partition("?")[0] if place else ""),
         "thumbnail": thumbnail,
