@@ -63,7 +63,7 @@ def search(
             collection cannot be read.
         ServiceError: the service of a served model does not answer.
     """
-    from contextlib import closing, nullcontext
+    from contextlib import closing
 
     from cir_vectorizer.collections import open_collection
     from cir_vectorizer.collections.searching import Search, find
@@ -75,6 +75,7 @@ def search(
 
         model = load(model)
     opened = isinstance(collection, str)
-    found = open_collection(collection) if isinstance(collection, str) else collection
-    with closing(found) if opened else nullcontext():
-        return find(asked, found, model)
+    if not isinstance(collection, str):
+        return find(asked, collection, model)
+    with closing(open_collection(collection)) as opened:
+        return find(asked, opened, model)
