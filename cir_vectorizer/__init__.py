@@ -74,7 +74,6 @@ def search(
         from cir_vectorizer.models import load
 
         model = load(model)
-    opened = isinstance(collection, str)
     if not isinstance(collection, str):
         return find(asked, collection, model)
     with closing(open_collection(collection)) as opened:
