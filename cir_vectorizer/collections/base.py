@@ -12,7 +12,7 @@ from typing_extensions import Self
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.connection import ATTEMPTS, ClientT, Connection
 from cir_vectorizer.collections.protocol import Collection, CreateOptions, OpenOptions
-from cir_vectorizer.collections.records import Id, Info, Maker, ModelRecord, Point, SyncRecord
+from cir_vectorizer.collections.records import TEXT_VECTOR, Id, Info, Maker, ModelRecord, Point, SyncRecord
 from cir_vectorizer.errors import CollectionError, PartialWriteError
 
 NOTE_KEY = "cir_vectorizer"
@@ -134,6 +134,14 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         """Replace the stored note."""
 
     @abstractmethod
+    def _add_text_vector(self, schema: SchemaT) -> None:
+        """Add `TEXT_VECTOR` to a collection of ours, or do nothing if it has this vector.
+
+        Raises:
+            CollectionError: as for `Collection.add_texts`.
+        """
+
+    @abstractmethod
     def _page(self, limit: int, after: Any) -> tuple[Page, Any]:
         """Return one page of ids and sync records, and the start of the next page (None after the last one).
 
@@ -174,6 +182,17 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         if first is None:
             return info
         return replace(info, model="a model whose name was not kept", fingerprint=first.fingerprint)
+
+    def add_texts(self, columns: Sequence[str]) -> None:
+        schema = self._schema
+        if (note := schema.note) is None:
+            raise CollectionError(
+                f"{self.address} keeps no note of its columns of texts, since another program or an old server made it; "
+                "sync into a new collection: give another --to"
+            )
+        self._add_text_vector(schema)
+        self._write_note(replace(note, text_columns=tuple(columns)))
+        self._known = None
 
     def weigh_texts(self, weight: float | None) -> None:
         if (note := self._schema.note) is not None:
@@ -251,7 +270,7 @@ def lengths_of(vectors: Iterable[Any]) -> tuple[float, float] | None:
 
 
 def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> str:
-    """Return the name of the vector to search: `using`, or the collection's only one.
+    """Return the name of the vector to search: `using`, or the collection's only one beside `TEXT_VECTOR`.
 
     Args:
         dense: names of the dense vectors, "" for one without a name.
@@ -260,14 +279,20 @@ def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> 
         CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     known = list(dense)
-    if using is None and len(known) == 1:
-        return known[0]
     if using is not None and using in known:
         return using
+    known = pictures_of(known) or known
+    if using is None and len(known) == 1:
+        return known[0]
     names = [name for name in known if name]
     has = f"the vectors {', '.join(names)}" if names else "one vector without a name" if known else "no dense vector"
     remedy = "name one with --using" if names else "leave out --using" if known else "name another collection"
     raise CollectionError(f"{address} has {has}{'' if using is None else f', and not {using!r}'}; {remedy}")
+
+
+def pictures_of(dense: Iterable[str]) -> list[str]:
+    """Return the names of the vectors beside `TEXT_VECTOR`."""
+    return [name for name in dense if name != TEXT_VECTOR]
 
 
 def picture_to_vectorize(point: Point, by_server: bool) -> str:

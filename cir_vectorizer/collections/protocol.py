@@ -156,8 +156,11 @@ class Collection(Protocol):
         """Note the columns of which `TEXT_VECTOR` is made, and add that vector if the collection has none yet.
 
         Raises:
-            CollectionError: the server is too old to add a vector.
+            CollectionError: the server is too old to add a vector, or the collection can have none beside its own.
         """
+
+    def about_texts(self) -> str:
+        """Return a sentence about what clients of other programs must pass once objects have `TEXT_VECTOR`."""
 
     def weigh_texts(self, weight: float | None) -> None:
         """Note the weight of `TEXT_VECTOR` in searches, from 0 to 1; None if it is not chosen."""

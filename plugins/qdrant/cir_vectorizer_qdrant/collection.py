@@ -10,6 +10,7 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.collections import (
     RECORD_KEY,
+    TEXT_VECTOR,
     Ask,
     CreateOptions,
     Hit,
@@ -67,21 +68,21 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     def upsert(self, points: Sequence[Point]) -> None:
         def send(some: Sequence[Point]) -> None:
-            batch = objects.to_batch(some, self._schema)
-            self._call(lambda client: client.upsert(self._name, points=batch, wait=True))
+            made = objects.to_points(some, self._schema)
+            self._call(lambda client: client.upsert(self._name, points=made, wait=True))
 
         if points:
             self._index([point.payload for point in points])
             write(list({point.id: point for point in points}.values()), send, lambda point: point.id)
 
-    def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
+    def replace_payload(self, payloads: Mapping[Id, Payload], texts: Mapping[Id, Vector | None] = {}) -> None:
         def send(some: Sequence[tuple[Id, Payload]]) -> None:
             def replace_all(client: QdrantClient) -> None:
                 found = client.retrieve(self._name, [id_ for id_, _ in some], with_payload=False)
                 there = {objects.id_of(each) for each in found}
                 known = {id_: payload for id_, payload in some if id_ in there}
                 if known:
-                    operations = objects.to_replacement(known, self._schema.words)
+                    operations = objects.to_replacement(known, texts, self._schema)
                     client.batch_update_points(self._name, operations, wait=True)
 
             self._call(replace_all)
@@ -125,9 +126,8 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
         schema = self._schema
-        found = self._call(
-            lambda client: client.retrieve(self._name, list(ids), with_payload=True, with_vectors=[schema.using])
-        )
+        names = [schema.using, *([TEXT_VECTOR] if schema.texts else [])]
+        found = self._call(lambda client: client.retrieve(self._name, list(ids), with_payload=True, with_vectors=names))
         return [objects.read_point(each, schema) for each in found]
 
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
@@ -195,6 +195,29 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     def _write_note(self, note: Note) -> None:
         self._call(lambda client: client.update_collection(self._name, metadata=note.to_json()))
+
+    def _add_text_vector(self, schema: Schema) -> None:
+        config = models.DenseVectorConfig(size=schema.dim, distance=models.Distance.COSINE)
+
+        def add(client: QdrantClient) -> None:
+            client.create_vector_name(self._name, TEXT_VECTOR, models.DenseVectorNameConfig(dense=config))
+            if not self._embedded:
+                client.update_collection(self._name, vectors_config={TEXT_VECTOR: schema.storage})
+
+        try:
+            self._call(add)
+        except CollectionError as error:
+            if status_of(error.__cause__) not in (404, 405, "UNIMPLEMENTED"):
+                raise
+            raise CollectionError(
+                f"{self.address.server} is a Qdrant server older than 1.18, which adds no vector to a collection that exists; "
+                "sync into a new collection (give another --to), or update the server"
+            ) from error
+
+    def about_texts(self) -> str:
+        if using := self._schema.using:
+            return f"Qdrant's own clients search the picture's vector with using={using!r}, as before"
+        return "Qdrant's own clients search the picture's vector unless they name another (using=…), as before"
 
     def _behind(self, client: QdrantClient, name: str) -> str | None:
         return aliases.behind(client, name)
