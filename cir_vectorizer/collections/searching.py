@@ -272,7 +272,9 @@ class Search:
         unwanted = len(self._unwanted)
         said = tuple(vectors[self._blended :])
         words = Words(said[:unwanted], said[unwanted:], self.strength)
-        background = Background.of(collection, len(vector)) if weight or self.min_score is not None else None
+        background = (
+            Background.of(collection, len(vector), weight > 0) if weight or self.min_score is not None else None
+        )
         asked = Ask(
             self.limit,
             self.where,
