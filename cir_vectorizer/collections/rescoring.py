@@ -20,6 +20,7 @@ vectors lie among the pictures and for those whose vectors lie among the texts.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
