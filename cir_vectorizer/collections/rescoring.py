@@ -121,7 +121,7 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     vectors = (vector, *words.unwanted, *words.wanted)
     rankings = [Signal(vector)] + ([Signal(vector, "text")] if share else [])
     signals = [Signal(each, of) for each in vectors for of in (("picture", "text") if share else ("picture",))]
-    found = collection.score(rankings, signals, ask, ask.candidates)
+    found = collection.score(rankings, signals, ask, ask.candidates if words else ask.pool)
     if not found:
         return []
     cosines = np.array([each.cosines for each in found], dtype=np.float64).reshape(len(found), len(vectors), -1)
@@ -134,13 +134,13 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
         fused = cosines[..., 0]
     base, about = fused[:, 0], _scaled(fused[:, 1:])
     unwanted, wanted = about[:, : len(words.unwanted)], about[:, len(words.unwanted) :]
-    scores = combined(base, unwanted, wanted, words.strength)
+    scores = combined(base, unwanted, wanted, words.strength) if words else base
     order = [int(i) for i in np.lexsort((-base, -scores)) if base[i] >= least]
 
     def hits() -> "Iterator[Hit]":
         for at in range(0, len(order), PAGE):
             lot = order[at : at + PAGE]
-            payloads = {point.id: point.payload for point in collection.get([found[i].id for i in lot])}
+            payloads = collection.payloads([found[i].id for i in lot])
             for i in lot:
                 if found[i].id in payloads:  # else it was removed meanwhile
                     yield Hit(found[i].id, float(scores[i]), payloads[found[i].id], _signals(i))
