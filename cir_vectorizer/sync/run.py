@@ -123,6 +123,7 @@ def sync(
         raise TextsRefused(asked)
     if texts.columns != info.text_columns:
         collection.add_texts(texts.columns)
+    about_new = [f"the new collection has a second vector: {collection.about_texts()}"] if new else []
     theirs = theirs_of(collection, info, take_over)
     settle = partial(respelled.move, collection, report)
     owner = owner_digest(source_name or source.identity)
@@ -146,9 +147,7 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.foreign = theirs.left if theirs is not None else 0
-        report.notes = [*source.notes, *run.notes(texts)]
-        if new:
-            report.notes.append(f"the new collection has a second vector: {collection.about_texts()}")
+        report.notes = [*source.notes, *about_new, *run.notes(texts)]
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
