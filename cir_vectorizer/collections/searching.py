@@ -272,7 +272,9 @@ class Search:
         unwanted = len(self._unwanted)
         said = tuple(vectors[self._blended :])
         words = Words(said[:unwanted], said[unwanted:], self.strength)
-        background = Background.of(collection, len(vector)) if weight or self.min_score is not None else None
+        background = (
+            Background.of(collection, len(vector), weight > 0) if weight or self.min_score is not None else None
+        )
         asked = Ask(
             self.limit,
             self.where,
@@ -285,7 +287,8 @@ class Search:
         )
         least = -math.inf
         if background is not None and self.min_score is not None:
-            least = background.threshold(vector, weight, self.min_score)
+            mean, spread = background.usual(vector, weight)
+            least = mean + self.min_score * spread
         if words:
             return rescored(collection, vector, words, asked, least)
         hits = [hit for hit in collection.search(vector, asked) if hit.score >= least]
