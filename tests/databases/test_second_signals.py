@@ -14,7 +14,7 @@ from cir_vectorizer.collections import (
     Signal,
     TextShare,
 )
-from cir_vectorizer.collections.rescoring import Background, Words, rescored
+from cir_vectorizer.collections.rescoring import Background, Words, combined, rescored, scaled
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import parse_filter
@@ -23,7 +23,7 @@ from tests.support.databases import EVERY, QDRANT, SERVERS, WEAVIATE, database_o
 DIM, COUNT = 32, 600
 MODEL = ModelRecord("my-model", "a1" * 32, DIM)
 COLOURS = ("red", "blue", "green", "grey", "black")
-SHARE = TextShare(0.3, -0.12)
+SHARE = TextShare(0.3, 0.8, -0.12)
 CLOSE = 1e-4
 
 
@@ -55,7 +55,7 @@ class Shop:
     def fused(self, vector, share):
         """Return every object's fused score."""
         pictures = self.pictures @ vector
-        texts = np.where(self.has_text, self.texts @ vector, pictures + share.offset)
+        texts = np.where(self.has_text, self.texts @ vector, share.slope * pictures + share.offset)
         return (1 - share.weight) * pictures + share.weight * texts
 
     def candidates(self, vector, share, count, keep):
@@ -128,7 +128,7 @@ def top(scores, rows, count=10, offset=0):
 class TestFused:
     @pytest.mark.parametrize("seed", range(4))
     @pytest.mark.parametrize(
-        "share", [SHARE, TextShare(0.0, 0.0), TextShare(0.7, 0.05), TextShare(1.0, -0.12)], ids=str
+        "share", [SHARE, TextShare(0.0), TextShare(0.7, 1.2, 0.05), TextShare(1.0, 1.0, -0.12)], ids=str
     )
     def test_top_ten_is_that_of_numpy(self, shop, seed, share):
         vector, ask = SHOP.near(seed), Ask(texts=share, exact=True)
@@ -176,7 +176,7 @@ class TestFused:
 
     def test_an_object_without_a_text_is_found(self, shop):
         row = 3
-        hits = shop.search(SHOP.pictures[row], Ask(1, texts=TextShare(0.5, 0.0), exact=True))
+        hits = shop.search(SHOP.pictures[row], Ask(1, texts=TextShare(0.5), exact=True))
         assert (row_of(hits[0].id), hits[0].score) == (row, pytest.approx(1, abs=CLOSE))
         assert set(hits[0].signals) == {"picture"}
 
@@ -235,12 +235,15 @@ class TestScored:
         ask = Ask(texts=share, exact=True)
         hits = rescored(shop, vector, Words((unwanted,), (wanted,), 2.0), ask)
         rows = SHOP.candidates(vector, share, ask.candidates, ALL)
-        offsets = [float(Background.of(shop, DIM).gap @ each) for each in (unwanted, wanted)]
-        shares = [TextShare(SHARE.weight, offset) for offset in offsets] if share else [TextShare(0.0, 0.0)] * 2
-        about = [SHOP.fused(each, one)[rows] for each, one in zip((unwanted, wanted), shares, strict=True)]
-        n, w = ((each - each.min()) / (each.max() - each.min()) for each in about)
+        background, weight = Background.of(shop, DIM, share is not None), share.weight if share else 0.0
+        base = SHOP.fused(vector, share or TextShare(0.0))[rows] - background.usual(vector, weight)[0]
+        n, w = (
+            SHOP.fused(each, background.share(each, weight) if share else TextShare(0.0))[rows][:, None]
+            for each in (unwanted, wanted)
+        )
+        n, w = scaled(n, np.array([background.usual(unwanted, weight)[0]])), scaled(w, w.min(axis=0), flat=1.0)
         scores = np.full(COUNT, -np.inf)
-        scores[rows] = np.maximum(SHOP.fused(vector, share or TextShare(0.0, 0.0))[rows], 0) * ((1 - n) * w) ** 2
+        scores[rows] = combined(base, n, w, 2.0)
         same(hits, scores, top(scores, rows))
 
 
