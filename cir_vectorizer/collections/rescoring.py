@@ -77,8 +77,12 @@ class Background:
     def _read(cls, collection: Collection, dim: int) -> "Background":
         points = collection.sample(SAMPLE)
         pictures = _stack([point.vector for point in points], dim)
-        texts = _stack([point.text_vector for point in points], dim)
-        mean = pictures.mean(axis=0) if len(pictures) else np.zeros(dim, np.float32)
+        return cls.of_vectors(pictures, _stack([point.text_vector for point in points], dim))
+
+    @classmethod
+    def of_vectors(cls, pictures: npt.NDArray[np.float32], texts: npt.NDArray[np.float32]) -> "Background":
+        """Return the background of objects with these vectors: (n, dim) of their pictures, (m, dim) of texts."""
+        mean = pictures.mean(axis=0) if len(pictures) else np.zeros(pictures.shape[1], np.float32)
         return cls(pictures, texts, mean, texts.mean(axis=0) - mean if len(texts) else np.zeros_like(mean))
 
     def usual(self, vector: Vector, weight: float) -> float:
