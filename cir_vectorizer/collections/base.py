@@ -1,6 +1,7 @@
 """Code that collections of all databases share: plugins derive their own class from `BaseCollection`."""
 
 import base64
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +12,10 @@ from typing_extensions import Self
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.connection import ATTEMPTS, ClientT, Connection
-from cir_vectorizer.collections.protocol import Collection, CreateOptions, OpenOptions
+from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions, Signal
 from cir_vectorizer.collections.records import TEXT_VECTOR, Id, Info, Maker, ModelRecord, Point, SyncRecord
-from cir_vectorizer.errors import CollectionError, PartialWriteError
+from cir_vectorizer.errors import CollectionError, PartialWriteError, QueryError
+from cir_vectorizer.query import ComposedQuery
 
 NOTE_KEY = "cir_vectorizer"
 """Key of our note in a collection's metadata."""
@@ -92,6 +94,8 @@ class Schema(Protocol):
 
     @property
     def note(self) -> Note | None: ...
+    @property
+    def texts(self) -> bool: ...
 
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
@@ -112,6 +116,7 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         self._connection = connection
         self._name = self.name_of(address)
         self._known: SchemaT | None = None
+        self._version: str | None = None
 
     def name_of(self, address: Address) -> str:
         """Return the collection's name as the database spells it."""
@@ -128,6 +133,10 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
     @abstractmethod
     def _describe(self, schema: SchemaT) -> Info:
         """Return the collection's state, without the model that the note names."""
+
+    @abstractmethod
+    def _read_version(self) -> str | None:
+        """Read the server's version; None if there is no server."""
 
     @abstractmethod
     def _write_note(self, note: Note) -> None:
@@ -250,6 +259,59 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         if self._known is None:
             self._known = self._read_schema()
         return self._known
+
+    def _check_ask(self, query: Any, ask: Ask) -> None:
+        """Check that the options of a search go together, and that the collection has what they need.
+
+        Raises:
+            QueryError: two of them do not go together.
+            CollectionError: the collection has no texts.
+        """
+        for field, wanted, others in (
+            ("text_weight", ask.texts is not None, {"hybrid": ask.text}),
+            (
+                "diversity",
+                ask.diversity > 0,
+                {"hybrid": ask.text, "text_weight": ask.texts, "group_by": ask.group_by},
+            ),
+        ):
+            if not wanted:
+                continue
+            for other, given in others.items():
+                if given is not None:
+                    raise QueryError(field, f"does not go together with {other}; leave one of the two out")
+            if isinstance(query, ComposedQuery):
+                raise QueryError(field, "needs the query's vector; compose the query first")
+        if ask.texts is not None:
+            self._check_texts()
+
+    def _check_signals(self, signals: Iterable[Signal]) -> None:
+        """Check that objects have the vectors with which signals are compared."""
+        if any(signal.of == "text" for signal in signals):
+            self._check_texts()
+
+    def _check_texts(self) -> None:
+        if not self._schema.texts:
+            raise CollectionError(
+                f"objects of {self.address} have no vector of a text; run cir-vectorizer sync with --text-column, or search "
+                "by their pictures alone"
+            )
+
+    def _needs(self, version: tuple[int, int], feature: str) -> None:
+        """Check that the server is not older than a version; a newer one is asked again only after an error.
+
+        Raises:
+            CollectionError: the server is too old for `feature`.
+        """
+        if self._version is None:
+            self._version = self._read_version() or ""
+        numbers = tuple(int(part) for part in re.findall(r"\d+", self._version)[:2])
+        if numbers and numbers < version:
+            found, self._version = self._version, None
+            raise CollectionError(
+                f"{self.address.server} is a {self._connection.database.name} server {found}, and {feature} needs "
+                f"{version[0]}.{version[1]} or later; update the server"
+            )
 
     def _call(self, work: Callable[[ClientT], _T], attempts: int = ATTEMPTS) -> _T:
         try:

@@ -135,7 +135,7 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     vectors = (vector, *words.unwanted, *words.wanted)
     rankings = [Signal(vector)] + ([Signal(vector, "text")] if share else [])
     signals = [Signal(each, of) for each in vectors for of in (("picture", "text") if share else ("picture",))]
-    found = collection.score(rankings, signals, ask, ask.candidates)
+    found = collection.score(rankings, signals, ask, ask.candidates if words else ask.pool)
     if not found:
         return []
     cosines = np.array([each.cosines for each in found], dtype=np.float64).reshape(len(found), len(vectors), -1)
@@ -150,11 +150,11 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     base, end = fused[:, 0], 1 + len(words.unwanted)
     unwanted = scaled(fused[:, 1:end], usual[1:end])
     wanted = scaled(fused[:, end:], fused[:, end:].min(axis=0), flat=1.0)
-    scores = combined(base - usual[0], unwanted, wanted, words.strength)
+    scores = combined(base - usual[0], unwanted, wanted, words.strength) if words else base
     order = [int(i) for i in np.lexsort((-base, -scores)) if base[i] >= least]
 
     def hits(lot: Sequence[int]) -> Iterator[Hit]:
-        payloads = {point.id: point.payload for point in collection.get([found[i].id for i in lot])}
+        payloads = collection.payloads([found[i].id for i in lot])
         for i in lot:
             if found[i].id in payloads:  # else it was removed meanwhile
                 yield Hit(found[i].id, float(scores[i]), payloads[found[i].id], signals_of(i))

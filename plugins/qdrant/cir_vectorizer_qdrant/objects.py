@@ -25,7 +25,7 @@ def to_points(points: Sequence[Point], schema: Schema) -> list[models.PointStruc
         if schema.words:
             vectors[words.VECTOR] = words.of_payload(point.payload)
         if point.text_vector is not None:
-            vectors[TEXT_VECTOR] = _numbers(point.text_vector)
+            vectors[TEXT_VECTOR] = numbers(point.text_vector)
         made.append(models.PointStruct(id=point.id, vector=_unnamed(vectors), payload=point.payload))
     return made
 
@@ -49,7 +49,7 @@ def to_replacement(
             made[words.VECTOR] = sparse if sparse.indices else None
         if id_ in texts and schema.texts:
             text = texts[id_]
-            made[TEXT_VECTOR] = None if text is None else _numbers(text)
+            made[TEXT_VECTOR] = None if text is None else numbers(text)
         for name in [name for name, vector in made.items() if vector is None]:
             del made[name]
             without[name].append(id_)
@@ -73,11 +73,11 @@ def to_merge(points: Sequence[Point], schema: Schema) -> list[models.UpdateOpera
     """Return the operations that replace vectors and single columns; the records, which come last, mark the objects."""
     vectors = []
     for point in points:
-        made: dict[str, Any] = {} if point.vector is None else {schema.using: _numbers(point.vector)}
+        made: dict[str, Any] = {} if point.vector is None else {schema.using: numbers(point.vector)}
         if schema.words and (sparse := words.of_payload(point.payload)).indices:
             made[words.VECTOR] = sparse
         if point.text_vector is not None:
-            made[TEXT_VECTOR] = _numbers(point.text_vector)
+            made[TEXT_VECTOR] = numbers(point.text_vector)
         if made:
             vectors.append(models.PointVectors(id=point.id, vector=_unnamed(made)))
     operations: list[models.UpdateOperation] = []
@@ -116,13 +116,14 @@ def read_hit(found: models.ScoredPoint) -> Hit:
 
 def _to_vector(point: Point, schema: Schema) -> list[float] | models.Image:
     if point.vector is not None:
-        return _numbers(point.vector)
+        return numbers(point.vector)
     picture = picture_to_vectorize(point, schema.note is not None and schema.note.vectorize == "server")
     return models.Image(image=picture, model=schema.model or DEFAULT_MODEL)
 
 
-def _numbers(vector: Vector) -> list[float]:
-    return [float(x) for x in vector]
+def numbers(vector: Vector) -> list[float]:
+    """Return a vector as a list."""
+    return vector.tolist()
 
 
 def _unnamed(vectors: dict[str, Any]) -> Any:
