@@ -189,11 +189,11 @@ def contenders(
                 if bench.objects.texts is None:
                     found.append(entry)
                 else:
-                    found += _weighed(entry, choosing.compose(bare, composer, options)[0], bench, today)
+                    found += weighed(entry, choosing.compose(bare, composer, options)[0], bench, today)
     return found
 
 
-def _weighed(entry: Contender, vectors: Vectors, bench: Bench, today: Mapping[str, Any]) -> Iterator[Contender]:
+def weighed(entry: Contender, vectors: Vectors, bench: Bench, today: Mapping[str, Any]) -> Iterator[Contender]:
     """Yield a contender without texts, with their best weight, and with their weight today if it is today's setting.
 
     Texts often name what right answers are made of, so of the weights that are not surely worse than the best one, the

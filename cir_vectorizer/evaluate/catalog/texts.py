@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cir_vectorizer.collections import Info
-from cir_vectorizer.collections.records import values_at
+from cir_vectorizer.collections import Info, values_at
 from cir_vectorizer.collections.rescoring import TEXT_WEIGHT
 from cir_vectorizer.evaluate.catalog.attributes import Found
 from cir_vectorizer.evaluate.catalog.contenders import TEXT_WEIGHTS
