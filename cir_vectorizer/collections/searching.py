@@ -287,7 +287,8 @@ class Search:
         )
         least = -math.inf
         if background is not None and self.min_score is not None:
-            least = background.threshold(vector, weight, self.min_score)
+            mean, spread = background.usual(vector, weight)
+            least = mean + self.min_score * spread
         if words:
             return rescored(collection, vector, words, asked, least)
         hits = [hit for hit in collection.search(vector, asked) if hit.score >= least]

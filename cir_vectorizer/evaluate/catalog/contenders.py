@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cir_vectorizer.collections.rescoring import TEXT_WEIGHT
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.catalog.objects import Objects
 from cir_vectorizer.evaluate.catalog.queries import Answers, MadeQuery
@@ -194,10 +195,10 @@ def contenders(
 
 
 def weighed(entry: Contender, vectors: Vectors, bench: Bench, today: Mapping[str, Any]) -> Iterator[Contender]:
-    """Yield a contender without texts, with their best weight, and with their weight today if it is today's setting.
+    """Yield a contender without texts, with a chosen weight, and with their weight today if it is today's setting.
 
-    Texts often name what right answers are made of, so of the weights that are not surely worse than the best one, the
-    smallest is taken.
+    Chosen is the weight nearest to the usual one that is not surely worse than the best one: texts often name what right
+    answers are made of, so that the best weight is too high for queries of another kind.
 
     Args:
         vectors: (queries, dim), of the queries for choosing.
@@ -207,7 +208,8 @@ def weighed(entry: Contender, vectors: Vectors, bench: Bench, today: Mapping[str
     mixes = [partial(weighted, weight=1 - weight) for weight in weights]
     values = bench.sweep([vectors], mixes, with_texts=True)
     best = values[int(values[: len(TEXT_WEIGHTS)].mean(axis=1).argmax())]
-    chosen = next(w for w, own in zip(weights, values, strict=True) if metrics.estimate(best - own).low <= 0)
+    good = [each for each, own in zip(weights, values, strict=True) if metrics.estimate(best - own).low <= 0]
+    chosen = min(good, key=lambda weight: (round(abs(weight - TEXT_WEIGHT), 9), weight))
     for weight in dict.fromkeys((0.0, chosen, *also)):
         yield replace(
             entry,

@@ -74,14 +74,15 @@ class Objects:
         cosines: Floats = vectors @ self.texts.T
         lacking = ~self.having_text
         for row, vector in enumerate(vectors if lacking.any() else ()):
-            cosines[row, lacking] = pictures[row, lacking] + self._background.share(vector, 1.0).offset
+            share = self._background.share(vector, 1.0)
+            cosines[row, lacking] = share.slope * pictures[row, lacking] + share.offset
         return cosines
 
     @cached_property
     def _background(self) -> Background:
         assert self.texts is not None
         rows = np.linspace(0, len(self) - 1, min(SAMPLE, len(self)), dtype=np.intp)
-        return Background.of_vectors(self.vectors[rows], self.texts[rows][self.having_text[rows]])
+        return Background(self.vectors[rows], self.texts[rows][self.having_text[rows]])
 
 
 def read_objects(

@@ -58,7 +58,7 @@ def choices(objects: Objects, info: Info) -> Iterator[tuple[str, str]]:
             "texts",
             f"{', '.join(info.text_columns)}; {int(objects.having_text.sum()):,} objects have one; weights from "
             f"{TEXT_WEIGHTS[0]:g} to {TEXT_WEIGHTS[-1]:g} were tried, and of those that are not surely worse than the best one, "
-            "the smallest is taken",
+            f"the nearest to the usual {TEXT_WEIGHT:g} was taken",
         )
 
 
