@@ -76,19 +76,18 @@ class Background:
         """Return the share of texts in the scores of a query."""
         return TextShare(weight, float(self.gap @ vector))
 
-    def threshold(self, vector: Vector, weight: float, least: float) -> float:
-        """Return the score that is `least` standard deviations above the mean; −inf if the collection is too small."""
+    def spread(self, vector: Vector, weight: float) -> tuple[float, float] | None:
+        """Return mean and standard deviation of a query's scores; None if the collection has fewer than two objects."""
         if len(self.pictures) < 2:
-            return -np.inf
+            return None
         scores = self.pictures @ vector
+        mean, spread = scores.mean(), scores.std()
         if weight and len(self.texts):
             # a typical object's two cosines hardly depend on each other, so their spreads add
-            own, said = scores, self.texts @ vector
-            mean = (1 - weight) * own.mean() + weight * said.mean()
-            spread = np.hypot((1 - weight) * own.std(), weight * said.std())
-        else:
-            mean, spread = scores.mean(), scores.std()
-        return float(mean + least * spread)
+            said = self.texts @ vector
+            mean = (1 - weight) * mean + weight * said.mean()
+            spread = np.hypot((1 - weight) * spread, weight * said.std())
+        return float(mean), float(spread)
 
 
 _READ: "WeakKeyDictionary[Collection, tuple[float, Background]]" = WeakKeyDictionary()
@@ -162,11 +161,12 @@ def combined(base: Floats, unwanted: Floats, wanted: Floats, strength: float) ->
     """Return the scores of candidates, (n,).
 
     Args:
-        base: (n,) scores before the words change them.
+        base: (n,) scores before the words change them. If some are negative, all are raised until the least is 0: the
+            words would otherwise draw those the wrong way.
         unwanted, wanted: (n, number of texts), from 0 to 1.
     """
     factors: Floats = np.prod(1 - unwanted, axis=1) * np.prod(wanted, axis=1)
-    return np.maximum(base, 0.0) * factors**strength
+    return (base - min(0.0, float(base.min(initial=0.0)))) * factors**strength
 
 
 def _scaled(cosines: Floats) -> Floats:

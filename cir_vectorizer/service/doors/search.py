@@ -112,12 +112,12 @@ async def _search(service: Service, body: bytes) -> Response:
     vectors = [answer.vector for answer in answers]
     vector = search.blend(vectors)
     hits = await served.call("search", lambda collection: search.run(collection, vectors, match.info))
-    doubts = [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector))
+    doubts = [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector, match.info))
     content = {
         "model": service.names.full_name(match.model),
         "collection": served.name,
         "hits": [_hit(hit, served, match.info, _is_default(service, served)) for hit in hits],
-        "notes": [note for work in works for note in work.notes] + search.unheard(match.info) + doubts,
+        "notes": search.notes(parts, [work.notes for work in works]) + search.unheard(match.info) + doubts,
     }
     return await service.json(content)
 
