@@ -328,7 +328,9 @@ class Search:
             mean, spread = background.spread(vector, weight) or (0.0, 0.0)
             if nearest and spread and (nearest[0].score - mean) / spread < self.min_score:
                 standard = (nearest[0].score - mean) / spread
-                notes.append(f"min_score: the nearest object has {standard:.2f}, and {self.min_score:g} is asked for; lower it")
+                notes.append(
+                    f"min_score: the nearest object has {standard:.2f}, and {self.min_score:g} is asked for; lower it"
+                )
         return notes
 
 

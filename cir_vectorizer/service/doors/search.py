@@ -112,7 +112,9 @@ async def _search(service: Service, body: bytes) -> Response:
     vectors = [answer.vector for answer in answers]
     vector = search.blend(vectors)
     hits = await served.call("search", lambda collection: search.run(collection, vectors, match.info))
-    doubts = [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector, match.info))
+    doubts = (
+        [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector, match.info))
+    )
     content = {
         "model": service.names.full_name(match.model),
         "collection": served.name,
