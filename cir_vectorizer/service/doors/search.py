@@ -274,4 +274,6 @@ async def _described(service: Service, served: ServedCollection) -> dict[str, An
         "model": match.model,
         "made_with": info.model,
         "references": not info.blends_text,
+        "texts": bool(info.text_columns),
+        "text_weight": info.text_weight if info.text_columns else None,
     }
