@@ -36,6 +36,13 @@ from cir_vectorizer.cli.common import (
     type=click.Choice(["first", "each"]),
     help="Table: index the first picture of a row that names several, or each as its own object; first if left out.",
 )
+@click.option(
+    "--text-column",
+    "text_columns",
+    multiple=True,
+    metavar="NAME",
+    help="Embed this column's text as a second vector; repeatable: the texts are joined. Noted in the collection.",
+)
 @click.option("--private-urls", is_flag=True, help="Also fetch a table's pictures from addresses of your own network.")
 @click.option(
     "--max-megapixels",
@@ -55,7 +62,9 @@ from cir_vectorizer.cli.common import (
 @PICTURE_COLUMN_OPTION
 @click.option("--prune", is_flag=True, help="Remove objects of this source that left it.")
 @click.option(
-    "--yes", is_flag=True, help="Proceed even if --prune would remove over 20 %, or --reembed would lose objects."
+    "--yes",
+    is_flag=True,
+    help="Proceed even if --prune would remove over 20 %, --reembed would lose objects, or --text-column adds a vector.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be done; write nothing.")
 @click.option(

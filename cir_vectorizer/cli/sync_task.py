@@ -44,6 +44,7 @@ class SyncArguments:
     image_column: str | None
     id_column: str | None
     pictures: Literal["first", "each"] | None
+    text_columns: tuple[str, ...]
     private_urls: bool
     max_megapixels: int | None
     source_name: str | None
@@ -105,8 +106,12 @@ def run_sync(given: SyncArguments) -> None:
         raise click.UsageError(
             "--engine ray runs the model on the cluster, and --service is a model elsewhere; give one"
         )
-    if given.take_over and (given.reembed or given.vectorize == "server"):
-        other = "--reembed" if given.reembed else "--vectorize server"
+    if given.text_columns and given.vectorize == "server":
+        raise click.UsageError(
+            "--text-column needs vectors that are made here, and --vectorize server has the server make them; give one"
+        )
+    if given.take_over and (given.reembed or given.vectorize == "server" or given.text_columns):
+        other = "--reembed" if given.reembed else "--text-column" if given.text_columns else "--vectorize server"
         raise click.UsageError(f"--take-over and {other} do not go together; give one")
     if given.engine == "ray":
         extras.require("ray", "--engine ray")
@@ -176,7 +181,14 @@ class _Task:
                     )
                 opening = replace(self.collection.options, using=None, tenant=None)
                 collection = self.collection if same else self.collection.beside(there.collection, opening)
-                return CollectionSource(collection, self.web, given.image_column, keep_owners=same, lent=True)
+                return CollectionSource(
+                    collection,
+                    self.web,
+                    given.image_column,
+                    keep_owners=same,
+                    lent=True,
+                    text_columns=given.text_columns,
+                )
         return open_source(
             given.source,
             given.image_column,
@@ -185,6 +197,7 @@ class _Task:
             exclude=given.exclude,
             web=self.web,
             pictures=given.pictures,
+            text_columns=given.text_columns,
         )
 
     def dry_run(self, listing: "Source") -> None:
@@ -200,7 +213,7 @@ class _Task:
             listing,
             self.collection,
             model,
-            create=self.creating,
+            create=self._creating(listing),
             reembed=given.reembed,
             source_name=given.source_name,
             prune=given.prune,
@@ -212,7 +225,8 @@ class _Task:
             click.echo(line)
         if made.more:
             click.echo(f"… and {made.more:,} more")
-        click.echo(f"Nothing was written. A run would give: {_counts(made.report, given.prune)}")
+        texts = f"; it would embed {made.report.texts:,} texts" if made.report.texts else ""
+        click.echo(f"Nothing was written. A run would give: {_counts(made.report, given.prune)}{texts}")
         if made.refusal is not None:
             click.echo(f"Note: {made.refusal}", err=True)
 
@@ -301,12 +315,12 @@ class _Task:
         def copy(wanted: "Callable[[Id], bool]") -> "Source":
             return CollectionSource(self.collection, self.web, keep_owners=True, wanted=wanted, lent=True)
 
-        given, vectorizer = self.given, self.vectorizer
+        given, vectorizer, creating = self.given, self.vectorizer, self._creating(listing)
         with self._decoders() as decoders, progress() as show:
             options: RunOptions = {
                 "batch_size": given.batch_size,
                 "workers": given.workers,
-                "create": self.creating,
+                "create": creating,
                 "source_name": given.source_name,
                 "prune": given.prune,
                 "yes": given.yes,
@@ -320,6 +334,15 @@ class _Task:
                 reembed(listing, self.collection, vectorizer, copy, **options)
             else:
                 sync(listing, self.collection, vectorizer, **options)
+
+    def _creating(self, listing: "Source") -> "CreateOptions":
+        """Return the options for a new collection; a copy of another collection has texts of the same columns."""
+        from cir_vectorizer.sources import CollectionSource
+
+        columns = self.given.text_columns
+        if isinstance(listing, CollectionSource) and not columns and self.creating.vectorize == "client":
+            columns = listing.noted_text_columns() if self.collection.info() is None else ()
+        return replace(self.creating, text_columns=columns)
 
     def _limits(self) -> "Limits | None":
         from cir_vectorizer.query.encoded import DEFAULT_LIMITS
@@ -357,8 +380,9 @@ class _Task:
         )
         switched = f"; {report.collection} answers with {report.model} now" if report.switched else ""
         rate = f", {report.encoded / report.seconds:.1f} pictures/s" if report.encoded and report.seconds else ""
+        texts = f"; {report.texts:,} texts embedded" if report.texts else ""
         counts = _counts(report, self.given.prune)
-        return f"{counts}{skipped}{adopted}{foreign}{moved}{switched} ({report.seconds:.1f} s{rate})."
+        return f"{counts}{texts}{skipped}{adopted}{foreign}{moved}{switched} ({report.seconds:.1f} s{rate})."
 
 
 def _counts(report: "Report", pruned: bool) -> str:

@@ -9,7 +9,7 @@ from cir_vectorizer.errors import ImageError, ServiceError
 from cir_vectorizer.query.takes import Takes
 from cir_vectorizer.query.wire import Composed, Query
 
-_REFUSED_PICTURE = (400, 413, 422)
+_REFUSED = (400, 413, 422)
 
 
 class ServedModel:
@@ -68,7 +68,27 @@ class ServedModel:
             raise ImageError("service", str(error)) from error
         raise error
 
+    def embed_texts(self, texts: Sequence[str]) -> list[tuple[Vectors, bool] | ServiceError]:
+        """Return the unit vector, (dim,), of each text, and whether it was cut; the error of a text that is refused.
+
+        Raises:
+            ServiceError: the service failed or could not be reached.
+        """
+        errors: Errors = {}
+        queries = [{"text": text, "composer": "text"} for text in texts]
+        made = self._client.compose(queries, model=pinned(self.name, self.fingerprint), errors=errors)
+        found: list[tuple[Vectors, bool] | ServiceError] = []
+        for i, (vector, notes) in enumerate(zip(made.vectors, made.notes, strict=True)):
+            error = errors.get(i)
+            if error is None:
+                found.append((vector, bool(notes)))
+            elif isinstance(error, ServiceError) and error.status in _REFUSED:
+                found.append(error)
+            else:
+                raise error
+        return found
+
 
 def _blames_picture(error: ServiceError) -> bool:
     """Tell whether the service refused the picture; services up to 0.1.0 say so by the status alone."""
-    return error.code == "image" or (error.code == "service" and error.status in _REFUSED_PICTURE)
+    return error.code == "image" or (error.code == "service" and error.status in _REFUSED)

@@ -1,6 +1,7 @@
 """Code that collections of all databases share: plugins derive their own class from `BaseCollection`."""
 
 import base64
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +12,10 @@ from typing_extensions import Self
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.connection import ATTEMPTS, ClientT, Connection
-from cir_vectorizer.collections.protocol import Collection, CreateOptions, OpenOptions
-from cir_vectorizer.collections.records import Id, Info, Maker, ModelRecord, Point, SyncRecord
-from cir_vectorizer.errors import CollectionError, PartialWriteError
+from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions, Signal
+from cir_vectorizer.collections.records import TEXT_VECTOR, Id, Info, Maker, ModelRecord, Point, SyncRecord
+from cir_vectorizer.errors import CollectionError, PartialWriteError, QueryError
+from cir_vectorizer.query import ComposedQuery
 
 NOTE_KEY = "cir_vectorizer"
 """Key of our note in a collection's metadata."""
@@ -92,6 +94,8 @@ class Schema(Protocol):
 
     @property
     def note(self) -> Note | None: ...
+    @property
+    def texts(self) -> bool: ...
 
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
@@ -112,6 +116,7 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         self._connection = connection
         self._name = self.name_of(address)
         self._known: SchemaT | None = None
+        self._version: str | None = None
 
     def name_of(self, address: Address) -> str:
         """Return the collection's name as the database spells it."""
@@ -130,8 +135,20 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         """Return the collection's state, without the model that the note names."""
 
     @abstractmethod
+    def _read_version(self) -> str | None:
+        """Read the server's version; None if there is no server."""
+
+    @abstractmethod
     def _write_note(self, note: Note) -> None:
         """Replace the stored note."""
+
+    @abstractmethod
+    def _add_text_vector(self, schema: SchemaT) -> None:
+        """Add `TEXT_VECTOR` to a collection of ours, or do nothing if it has this vector.
+
+        Raises:
+            CollectionError: as for `Collection.add_texts`.
+        """
 
     @abstractmethod
     def _page(self, limit: int, after: Any) -> tuple[Page, Any]:
@@ -174,6 +191,17 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         if first is None:
             return info
         return replace(info, model="a model whose name was not kept", fingerprint=first.fingerprint)
+
+    def add_texts(self, columns: Sequence[str]) -> None:
+        schema = self._schema
+        if (note := schema.note) is None:
+            raise CollectionError(
+                f"{self.address} keeps no note of its columns of texts, since another program or an old server made it; "
+                "sync into a new collection: give another --to"
+            )
+        self._add_text_vector(schema)
+        self._write_note(replace(note, text_columns=tuple(columns)))
+        self._known = None
 
     def weigh_texts(self, weight: float | None) -> None:
         if (note := self._schema.note) is not None:
@@ -232,6 +260,59 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
             self._known = self._read_schema()
         return self._known
 
+    def _check_ask(self, query: Any, ask: Ask) -> None:
+        """Check that the options of a search go together, and that the collection has what they need.
+
+        Raises:
+            QueryError: two of them do not go together.
+            CollectionError: the collection has no texts.
+        """
+        for field, wanted, others in (
+            ("text_weight", ask.texts is not None, {"hybrid": ask.text}),
+            (
+                "diversity",
+                ask.diversity > 0,
+                {"hybrid": ask.text, "text_weight": ask.texts, "group_by": ask.group_by},
+            ),
+        ):
+            if not wanted:
+                continue
+            for other, given in others.items():
+                if given is not None:
+                    raise QueryError(field, f"does not go together with {other}; leave one of the two out")
+            if isinstance(query, ComposedQuery):
+                raise QueryError(field, "needs the query's vector; compose the query first")
+        if ask.texts is not None:
+            self._check_texts()
+
+    def _check_signals(self, signals: Iterable[Signal]) -> None:
+        """Check that objects have the vectors with which signals are compared."""
+        if any(signal.of == "text" for signal in signals):
+            self._check_texts()
+
+    def _check_texts(self) -> None:
+        if not self._schema.texts:
+            raise CollectionError(
+                f"objects of {self.address} have no vector of a text; run cir-vectorizer sync with --text-column, or search "
+                "by their pictures alone"
+            )
+
+    def _needs(self, version: tuple[int, int], feature: str) -> None:
+        """Check that the server is not older than a version; a newer one is asked again only after an error.
+
+        Raises:
+            CollectionError: the server is too old for `feature`.
+        """
+        if self._version is None:
+            self._version = self._read_version() or ""
+        numbers = tuple(int(part) for part in re.findall(r"\d+", self._version)[:2])
+        if numbers and numbers < version:
+            found, self._version = self._version, None
+            raise CollectionError(
+                f"{self.address.server} is a {self._connection.database.name} server {found}, and {feature} needs "
+                f"{version[0]}.{version[1]} or later; update the server"
+            )
+
     def _call(self, work: Callable[[ClientT], _T], attempts: int = ATTEMPTS) -> _T:
         try:
             return self._connection.call(work, self._name, attempts)
@@ -251,7 +332,7 @@ def lengths_of(vectors: Iterable[Any]) -> tuple[float, float] | None:
 
 
 def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> str:
-    """Return the name of the vector to search: `using`, or the collection's only one.
+    """Return the name of the vector to search: `using`, or the collection's only one beside `TEXT_VECTOR`.
 
     Args:
         dense: names of the dense vectors, "" for one without a name.
@@ -260,14 +341,20 @@ def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> 
         CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     known = list(dense)
-    if using is None and len(known) == 1:
-        return known[0]
     if using is not None and using in known:
         return using
+    known = pictures_of(known) or known
+    if using is None and len(known) == 1:
+        return known[0]
     names = [name for name in known if name]
     has = f"the vectors {', '.join(names)}" if names else "one vector without a name" if known else "no dense vector"
     remedy = "name one with --using" if names else "leave out --using" if known else "name another collection"
     raise CollectionError(f"{address} has {has}{'' if using is None else f', and not {using!r}'}; {remedy}")
+
+
+def pictures_of(dense: Iterable[str]) -> list[str]:
+    """Return the names of the vectors beside `TEXT_VECTOR`."""
+    return [name for name in dense if name != TEXT_VECTOR]
 
 
 def picture_to_vectorize(point: Point, by_server: bool) -> str:

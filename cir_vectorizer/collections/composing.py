@@ -10,7 +10,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
-from cir_vectorizer.collections.records import Id
+from cir_vectorizer.collections.records import TEXT_VECTOR, Id
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.identity import whole_number
 from cir_vectorizer.query import ComposedQuery
@@ -51,7 +51,8 @@ class Place:
 
     Attributes:
         collection: its name.
-        using: name of the vector; None for the only one, or, if there are several, the one called `unnamed`.
+        using: name of the vector; None for the only one beside `TEXT_VECTOR`, or, if there are several, the one called
+            `unnamed`.
         unnamed: the database's name for a vector without a name.
     """
 
@@ -84,7 +85,8 @@ class Place:
         dense = {name: each for name, each in stored.vectors.items() if is_vector(each)}
         name = self.using
         if name is None:
-            name = next(iter(dense)) if len(dense) == 1 else self.unnamed
+            pictures = [each for each in dense if each != TEXT_VECTOR]
+            name = pictures[0] if len(pictures) == 1 else self.unnamed
         if name not in dense:
             names = f"; it has {', '.join(dense)}, so name one by using=…" if dense else ""
             raise CollectionError(f"object {id_} of collection {self.collection!r} has no such dense vector{names}")

@@ -11,7 +11,7 @@ from typing import Literal
 from cir_vectorizer import extras
 from cir_vectorizer.collections.addresses import Address, parse_address
 from cir_vectorizer.collections.protocol import Collection, CreateOptions, OpenOptions
-from cir_vectorizer.collections.records import Info, ModelRecord
+from cir_vectorizer.collections.records import TEXT_VECTOR, Info, ModelRecord
 from cir_vectorizer.errors import AddressError, BackboneMismatch, CollectionError
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,10 @@ def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = 
         CollectionError: the collection has another distance or holds objects of another program, or the options want
             the server to make the vectors and it is not set up for that.
     """
+    if collection.options.using == TEXT_VECTOR:
+        raise CollectionError(
+            f"{TEXT_VECTOR} is the vector of the texts, and pictures need one of their own; name another with --using"
+        )
     info = collection.info()
     if info is None:
         collection.create(model, options)

@@ -10,6 +10,7 @@ from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter
 
 LEAST_CANDIDATES, CANDIDATES_PER_HIT = 500, 50
+LEAST_POOL, POOL_PER_HIT = 100, 10
 MAX_RESULTS = 10_000
 """Largest sum of `offset` and `limit`, and largest number of candidates: Weaviate's limit."""
 
@@ -114,6 +115,17 @@ class Ask:
         """Number of candidates that a second score re-scores, from each ranking."""
         return min(MAX_RESULTS, max(LEAST_CANDIDATES, CANDIDATES_PER_HIT * self.limit, self.offset + self.limit))
 
+    @property
+    def pool(self) -> int:
+        """Number of objects from which a fused or a diverse search picks its hits, from each ranking.
+
+        Fewer than `candidates`, because the two rankings of a fused search agree by and large: an object far down in both
+        is not among the first in their sum.
+        """
+        if self.group_by is not None:
+            return self.candidates
+        return min(MAX_RESULTS, max(LEAST_POOL, POOL_PER_HIT * (self.offset + self.limit)))
+
 
 class Collection(Protocol):
     """A collection of a vector database: one vector of the model's width and a JSON payload for each id.
@@ -156,8 +168,11 @@ class Collection(Protocol):
         """Note the columns of which `TEXT_VECTOR` is made, and add that vector if the collection has none yet.
 
         Raises:
-            CollectionError: the server is too old to add a vector.
+            CollectionError: the server is too old to add a vector, or the collection can have none beside its own.
         """
+
+    def about_texts(self) -> str:
+        """Return a sentence about what clients of other programs must pass once objects have `TEXT_VECTOR`."""
 
     def weigh_texts(self, weight: float | None) -> None:
         """Note the weight of `TEXT_VECTOR` in searches, from 0 to 1; None if it is not chosen."""
@@ -177,6 +192,9 @@ class Collection(Protocol):
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
         """Return the objects with these ids that exist, in any order; vectors have length 1, pictures are left out."""
+
+    def payloads(self, ids: Sequence[Id]) -> dict[Id, Payload]:
+        """Return the payloads of the objects with these ids that exist; reads no vectors."""
 
     def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
         """Return the pictures, in base64, that objects hold in a column of `Info.pictures`; others are left out."""

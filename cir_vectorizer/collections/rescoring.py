@@ -4,10 +4,12 @@ One vector cannot say "not", and CLIP's vector of a picture knows little of what
 candidates of a search, its first K by picture and by text, are scored again:
 
     s = (1 − weight) · cos(query, picture) + weight · cos(query, text)
-    score = s · Π (1 − n)^strength · Π w^strength
+    score = (s − mean) · Π (1 − n)^strength · Π w^strength
 
-n and w are the same sum for the words of `negative_text` and `must_text`, scaled so that the candidates range from 0 to 1:
-cosines to words differ too little, and from word to word, to be used as they are.
+The mean is that of s over the collection, as a sample of it shows. n and w are the same sum for the words of
+`negative_text` and `must_text`, scaled, since cosines to words differ too little, and from word to word, to be used as they
+are: n is 0 for objects that are no nearer to the words than the mean, and 1 for the nearest candidate; w is 0 for the
+candidate that is farthest from the words, and 1 for the nearest. `benchmarks/second_signals.py` compares other forms.
 
 CLIP's texts lie apart from its pictures. So where an object has no text, its cosine to the picture counts for both, moved by
 the difference between the collection's mean text and its mean picture; and `min_score` is no cosine but a standard score:
@@ -18,6 +20,7 @@ vectors lie among the pictures and for those whose vectors lie among the texts.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -48,18 +51,24 @@ class Background:
     Attributes:
         pictures: (n, dim).
         texts: (m, dim), of those that have a text.
+        mean: (dim,), mean picture.
         gap: (dim,), mean text minus mean picture; zero if there are no texts.
     """
 
     pictures: npt.NDArray[np.float32]
     texts: npt.NDArray[np.float32]
+    mean: Vector
     gap: Vector
 
     @classmethod
-    def of(cls, collection: Collection, dim: int) -> "Background":
-        """Read the vectors of some objects of a collection, or return those that were read a short time ago."""
+    def of(cls, collection: Collection, dim: int, with_texts: bool) -> "Background":
+        """Read the vectors of some objects of a collection, or return those that were read a short time ago.
+
+        Args:
+            with_texts: read them again if none had a text.
+        """
         known = _READ.get(collection)
-        if known is None or time.monotonic() - known[0] > SAMPLE_SECONDS:
+        if known is None or time.monotonic() - known[0] > SAMPLE_SECONDS or (with_texts and not len(known[1].texts)):
             known = time.monotonic(), cls._read(collection, dim)
             _READ[collection] = known
         return known[1]
@@ -69,8 +78,12 @@ class Background:
         points = collection.sample(SAMPLE)
         pictures = _stack([point.vector for point in points], dim)
         texts = _stack([point.text_vector for point in points], dim)
-        gap = texts.mean(axis=0) - pictures.mean(axis=0) if len(texts) and len(pictures) else np.zeros(dim, np.float32)
-        return cls(pictures, texts, gap.astype(np.float32))
+        mean = pictures.mean(axis=0) if len(pictures) else np.zeros(dim, np.float32)
+        return cls(pictures, texts, mean, texts.mean(axis=0) - mean if len(texts) else np.zeros_like(mean))
+
+    def usual(self, vector: Vector, weight: float) -> float:
+        """Return the mean score of a query over the collection; `weight` is that of texts."""
+        return float((self.mean + np.float32(weight) * self.gap) @ vector)
 
     def share(self, vector: Vector, weight: float) -> TextShare:
         """Return the share of texts in the scores of a query."""
@@ -80,14 +93,11 @@ class Background:
         """Return mean and standard deviation of a query's scores; None if the collection has fewer than two objects."""
         if len(self.pictures) < 2:
             return None
-        scores = self.pictures @ vector
-        mean, spread = scores.mean(), scores.std()
+        spread = (self.pictures @ vector).std()
         if weight and len(self.texts):
-            # a typical object's two cosines hardly depend on each other, so their spreads add
-            said = self.texts @ vector
-            mean = (1 - weight) * mean + weight * said.mean()
-            spread = np.hypot((1 - weight) * spread, weight * said.std())
-        return float(mean), float(spread)
+            # a typical object's two cosines hardly depend on each other, so their variances add
+            spread = np.hypot((1 - weight) * spread, weight * (self.texts @ vector).std())
+        return self.usual(vector, weight), float(spread)
 
 
 _READ: "WeakKeyDictionary[Collection, tuple[float, Background]]" = WeakKeyDictionary()
@@ -116,35 +126,36 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     Returns:
         The best hits, with the signals `picture`, `text`, `unwanted` and `wanted`.
     """
-    share = ask.texts
+    share, background = ask.texts, Background.of(collection, len(vector), ask.texts is not None)
+    weight = share.weight if share else 0.0
     vectors = (vector, *words.unwanted, *words.wanted)
     rankings = [Signal(vector)] + ([Signal(vector, "text")] if share else [])
     signals = [Signal(each, of) for each in vectors for of in (("picture", "text") if share else ("picture",))]
-    found = collection.score(rankings, signals, ask, ask.candidates)
+    found = collection.score(rankings, signals, ask, ask.candidates if words else ask.pool)
     if not found:
         return []
     cosines = np.array([each.cosines for each in found], dtype=np.float64).reshape(len(found), len(vectors), -1)
     if share:
-        offsets = np.array([share.offset, *(Background.of(collection, len(vector)).gap @ each for each in vectors[1:])])
+        offsets = np.array([share.offset, *(background.gap @ each for each in vectors[1:])])
         pictures, texts = cosines[..., 0], cosines[..., 1]
         texts = np.where(np.isnan(texts), pictures + offsets, texts)
-        fused = (1 - share.weight) * pictures + share.weight * texts
+        fused = (1 - weight) * pictures + weight * texts
     else:
         fused = cosines[..., 0]
-    base, about = fused[:, 0], _scaled(fused[:, 1:])
-    unwanted, wanted = about[:, : len(words.unwanted)], about[:, len(words.unwanted) :]
-    scores = combined(base, unwanted, wanted, words.strength)
+    usual = np.array([background.usual(each, weight) for each in vectors])
+    base, end = fused[:, 0], 1 + len(words.unwanted)
+    unwanted = scaled(fused[:, 1:end], usual[1:end])
+    wanted = scaled(fused[:, end:], fused[:, end:].min(axis=0), flat=1.0)
+    scores = combined(base - usual[0], unwanted, wanted, words.strength) if words else base
     order = [int(i) for i in np.lexsort((-base, -scores)) if base[i] >= least]
 
-    def hits() -> "Iterator[Hit]":
-        for at in range(0, len(order), PAGE):
-            lot = order[at : at + PAGE]
-            payloads = {point.id: point.payload for point in collection.get([found[i].id for i in lot])}
-            for i in lot:
-                if found[i].id in payloads:  # else it was removed meanwhile
-                    yield Hit(found[i].id, float(scores[i]), payloads[found[i].id], _signals(i))
+    def hits(lot: Sequence[int]) -> Iterator[Hit]:
+        payloads = collection.payloads([found[i].id for i in lot])
+        for i in lot:
+            if found[i].id in payloads:  # else it was removed meanwhile
+                yield Hit(found[i].id, float(scores[i]), payloads[found[i].id], signals_of(i))
 
-    def _signals(i: int) -> dict[str, float]:
+    def signals_of(i: int) -> dict[str, float]:
         said = {"picture": cosines[i, 0, 0]}
         if share and not np.isnan(cosines[i, 0, 1]):
             said["text"] = cosines[i, 0, 1]
@@ -154,35 +165,36 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
             said["wanted"] = wanted[i].min()
         return {name: float(value) for name, value in said.items()}
 
-    return _page(hits(), ask)
+    if ask.group_by is None:
+        return list(hits(order[ask.offset : ask.offset + ask.limit]))
+    pages = (hits(order[at : at + PAGE]) for at in range(0, len(order), PAGE))
+    return _best_of_groups(chain.from_iterable(pages), ask.group_by, ask)
 
 
 def combined(base: Floats, unwanted: Floats, wanted: Floats, strength: float) -> Floats:
     """Return the scores of candidates, (n,).
 
     Args:
-        base: (n,) scores before the words change them. If some are negative, all are raised until the least is 0: the
-            words would otherwise draw those the wrong way.
+        base: (n,) scores before the words change them; those below 0 count as 0.
         unwanted, wanted: (n, number of texts), from 0 to 1.
     """
     factors: Floats = np.prod(1 - unwanted, axis=1) * np.prod(wanted, axis=1)
-    return (base - min(0.0, float(base.min(initial=0.0)))) * factors**strength
+    return np.maximum(base, 0.0) * factors**strength
 
 
-def _scaled(cosines: Floats) -> Floats:
-    """Return each column scaled so that it ranges from 0 to 1; 0.5 everywhere if all its values are equal."""
-    low, high = cosines.min(axis=0), cosines.max(axis=0)
-    spread = high - low
-    return np.where(spread > 0, (cosines - low) / np.where(spread > 0, spread, 1), 0.5)
+def scaled(cosines: Floats, low: Floats, flat: float = 0.0) -> Floats:
+    """Return the columns of (n, m) scaled from 0 at `low`, (m,), and below, to 1 at the largest value of each.
+
+    Args:
+        flat: value of a column without a value above `low`.
+    """
+    spread = cosines.max(axis=0) - low
+    return np.where(spread > 0, np.clip((cosines - low) / np.where(spread > 0, spread, 1), 0, 1), flat)
 
 
-def _page(hits: Iterator[Hit], ask: Ask) -> list[Hit]:
-    """Return the asked page of hits, or of the best hit for each value of `group_by`."""
-    end = ask.offset + ask.limit
-    if ask.group_by is None:
-        first = [hit for hit, _ in zip(hits, range(end), strict=False)]
-        return first[ask.offset :]
-    column = parse_column(ask.group_by)
+def _best_of_groups(hits: Iterator[Hit], group_by: str, ask: Ask) -> list[Hit]:
+    """Return the asked page of the best hits for each text or whole number in a column."""
+    column, end = parse_column(group_by), ask.offset + ask.limit
     best: dict[tuple[type, object], Hit] = {}
     for hit in hits:
         for value in values_at(hit.payload, column):

@@ -272,7 +272,9 @@ class Search:
         unwanted = len(self._unwanted)
         said = tuple(vectors[self._blended :])
         words = Words(said[:unwanted], said[unwanted:], self.strength)
-        background = Background.of(collection, len(vector)) if weight or self.min_score is not None else None
+        background = (
+            Background.of(collection, len(vector), weight > 0) if weight or self.min_score is not None else None
+        )
         asked = Ask(
             self.limit,
             self.where,
@@ -322,7 +324,8 @@ class Search:
         if self.where:
             notes += filter_notes(self.where, [hit.payload for hit in collection.search(vector, Ask(NEAREST))])
         if self.min_score is not None:
-            weight, background = self.texts_weigh(info), Background.of(collection, len(vector))
+            weight = self.texts_weigh(info)
+            background = Background.of(collection, len(vector), weight > 0)
             texts = background.share(vector, weight) if weight else None
             nearest = collection.search(vector, Ask(1, self.where, without=self.without, texts=texts))
             mean, spread = background.spread(vector, weight) or (0.0, 0.0)

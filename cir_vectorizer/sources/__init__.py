@@ -41,6 +41,7 @@ def open_source(
     api_key: str | None = None,
     web: Web | None = None,
     pictures: Pictures | None = None,
+    text_columns: Sequence[str] = (),
 ) -> Source:
     """Open a folder or a table (recognised by its suffix), by path or URL, or a collection by its address.
 
@@ -54,6 +55,7 @@ def open_source(
         web: fetches pictures that are named by URL; if None, only from the public internet.
         pictures: a table's rows that name several pictures give one object, with the first ("first", also if None), or
             an object for each picture ("each").
+        text_columns: columns that a table or a collection must have; `sync` makes vectors of their texts.
 
     Raises:
         SourceError: the source does not exist, or is of an unknown kind.
@@ -71,12 +73,15 @@ def open_source(
     if kind != "table" and pictures:
         raise SourceError(f"{text} is a {kind}, which has no rows with several pictures; leave out --pictures")
     if kind == "collection":
-        return CollectionSource(open_collection(text, api_key), web, image_column)
-    if kind == "folder" and image_column:
-        raise SourceError(f"{text} is a folder, which has no columns; leave out --image-column and --id-column")
+        return CollectionSource(open_collection(text, api_key), web, image_column, text_columns=text_columns)
+    if kind == "folder" and (image_column or text_columns):
+        options = "--image-column and --id-column" if image_column else "--text-column"
+        raise SourceError(f"{text} is a folder, which has no columns; leave out {options}")
     if url is not None and url[1].lower() != "file":
         if suffix is not None:
-            return TableSource(RemoteTable(text), suffix, web, image_column, id_column, pictures or "first")
+            return TableSource(
+                RemoteTable(text), suffix, web, image_column, id_column, pictures or "first", text_columns
+            )
         return RemoteFolder(text, globs)
     path = Path(local_path(text)) if url else Path(source)
     if not path.exists():
@@ -84,7 +89,7 @@ def open_source(
             f"{path} does not exist; give a folder of pictures, or a .csv, .tsv, .jsonl, .ndjson or .parquet table"
         )
     if suffix is not None:
-        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures or "first")
+        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures or "first", text_columns)
     if not path.is_dir():
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise SourceError(f"{path} is neither a folder nor a table; tables end in {kinds}, each also with .gz")

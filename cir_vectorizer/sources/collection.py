@@ -31,6 +31,7 @@ class CollectionSource:
         keep_owners: True if objects keep their ids and belong to the source that wrote them, not to this collection.
         wanted: tells which ids to list; all if None.
         lent: True if `close` shall leave the collection open.
+        text_columns: columns that some object must have.
     """
 
     far = True
@@ -45,6 +46,7 @@ class CollectionSource:
         keep_owners: bool = False,
         wanted: Callable[[Id], bool] | None = None,
         lent: bool = False,
+        text_columns: Sequence[str] = (),
     ) -> None:
         address = collection.address
         self.name = str(address)
@@ -55,10 +57,12 @@ class CollectionSource:
         self._keep_owners = keep_owners
         self._wanted = wanted
         self._lent = lent
+        self._text_columns = text_columns
 
     def count(self) -> int | None:
         if self._collection.info() is None:
             raise SourceError(f"there is no collection {self.name} to copy from; correct the address")
+        self._check_text_columns()
         return self._collection.count() if self._wanted is None else None
 
     def items(self) -> Iterator[Item | Failure]:
@@ -71,12 +75,29 @@ class CollectionSource:
             for point in self._collection.get(page):
                 yield self._entry(point, named, held.get(point.id))
 
+    def noted_text_columns(self) -> tuple[str, ...]:
+        """Return the columns whose texts are vectors of the collection's objects."""
+        info = self._collection.info()
+        return () if info is None else info.text_columns
+
     def still_has(self, location: str) -> bool:
         return False
 
     def close(self) -> None:
         if not self._lent:
             self._collection.close()
+
+    def _check_text_columns(self) -> None:
+        missing, seen = set(self._text_columns), dict[str, None]()
+        ids = (id_ for id_, _ in self._collection.scan())
+        while missing and (page := list(itertools.islice(ids, _PAGE))):
+            for point in self._collection.get(page):
+                seen |= dict.fromkeys(name for name in point.payload if name != RECORD_KEY)
+                missing -= {name for name in missing if picture_cell(point.payload, name) is not None}
+        if missing:
+            raise SourceError(
+                f"{self.name} has no column {min(missing)!r}; --text-column is one of: {', '.join(seen) or 'none at all'}"
+            )
 
     def _holding_column(self, pictures: Sequence[str]) -> str | None:
         """Return which of the columns with pictures is read; None if the pictures are elsewhere."""

@@ -1,5 +1,6 @@
 """A table of pictures, local or remote."""
 
+import contextlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import RECORD_KEY, Id
-from cir_vectorizer.errors import ImageError, SourceError
+from cir_vectorizer.errors import ImageError, QueryError, SourceError
 from cir_vectorizer.identity import id_text, lost_digits, whole_number
+from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer.redaction import cause, without_user
 from cir_vectorizer.sources.base import Failure, Item, is_picture, stable_id, version_of
 from cir_vectorizer.sources.cells import Pictures, by_product, image_column, more_pictures, product_column
@@ -84,6 +86,7 @@ class TableSource:
         image_column: str | None = None,
         id_column: str | None = None,
         pictures: Pictures = "first",
+        text_columns: Sequence[str] = (),
     ) -> None:
         self.name = file.name
         self.identity = file.identity
@@ -99,6 +102,8 @@ class TableSource:
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
         self._more_pictures = more_pictures(columns, self._image)
         self._id = self._column("--id-column", id_column, columns)
+        for name in text_columns:
+            self._check_text_column(name, columns)
         self._pictures = pictures
         product = product_column(columns, self._image)
         self._product = product if self._id in (None, product) else None
@@ -290,6 +295,16 @@ class TableSource:
         if name is not None and name not in columns and name not in (columns := self._rows.columns(name)):
             raise SourceError(f"{self.name} has no column {name!r}; {option} is one of: {_listed(columns)}")
         return name
+
+    def _check_text_column(self, name: str, columns: Sequence[str]) -> None:
+        if name == self._image:
+            rest = _listed([each for each in columns if each != name])
+            raise SourceError(f"column {name!r} of {self.name} holds the pictures; --text-column is one of: {rest}")
+        outer = name
+        if name not in columns and not self._rows.untyped:
+            with contextlib.suppress(QueryError):  # an odd name
+                outer, *_ = parse_column(name)
+        self._column("--text-column", outer, columns)
 
     def _guess(self, columns: Sequence[str]) -> str:
         if (name := image_column(columns)) is not None:

@@ -9,6 +9,7 @@ from cir_vectorizer.sync.prune import PruneRefused
 from cir_vectorizer.sync.reembed import SwitchRefused, must_reembed, reembed
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import BATCH_SIZE, RunOptions, may_reembed, sync
+from cir_vectorizer.sync.texts import TextsRefused
 from cir_vectorizer.sync.watch import watch
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Report",
     "RunOptions",
     "SwitchRefused",
+    "TextsRefused",
     "dry_run",
     "may_reembed",
     "must_reembed",

@@ -19,13 +19,14 @@ from cir_vectorizer.redaction import cause
 from cir_vectorizer.sources.base import Failure, Item, Stamp, other_ids
 from cir_vectorizer.sync.respelled import Respelled
 from cir_vectorizer.sync.take_over import Theirs
+from cir_vectorizer.sync.texts import EncodedText, Texts, text_digest
 
 LOOKUP = 256
 """Entries of the source that are compared at once."""
 MOST_HELD = 16 * 2**20
 """Limit for the bytes of inline pictures among the entries compared at once; the entry that reaches it is the last."""
 
-Change = Literal["added", "picture", "payload", "record", "unchanged"]
+Change = Literal["added", "picture", "payload", "text", "record", "unchanged"]
 
 
 Verdict = Literal["new", "same", "other"]
@@ -37,6 +38,7 @@ class Decision:
     """The action for an entry: encode and write it if `prepared` is set, rewrite the payload if only `record` is,
     and nothing if neither is.
 
+    `text` is the text to embed, "" if the object has none (any more), and None if the vector of its text stays.
     `adopted` is True if another source, or another program, had written the object.
     """
 
@@ -46,24 +48,35 @@ class Decision:
     prepared: Any = None
     """The picture in the form that the encoder takes."""
     adopted: bool = False
+    text: str | None = None
+    embedded: EncodedText | None = None
+    """The embedding of `text`, once it is made."""
 
     @property
     def counter(self) -> str:
         """Name of the report's field that counts this decision."""
-        return {"picture": "changed", "payload": "changed", "record": "unchanged"}.get(self.change, self.change)
+        kinds = {"picture": "changed", "payload": "changed", "text": "changed", "record": "unchanged"}
+        return kinds.get(self.change, self.change)
+
+    @property
+    def must_embed(self) -> bool:
+        """True if the object has a text whose embedding is still to be made."""
+        return bool(self.text) and self.embedded is None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An entry whose picture must be read or at least stamped; `known` is its record from an earlier run.
 
-    `fresh` is its new record: hash and norm are still empty, and so are size and time if `stamped` is False.
+    `fresh` is its new record: hash and norm are still empty, and so are size and time if `stamped` is False. `text` is
+    the object's text, "" if it has none.
     """
 
     item: Item
     known: SyncRecord | None
     fresh: SyncRecord
     stamped: bool
+    text: str = ""
 
     @property
     def adopted(self) -> bool:
@@ -82,12 +95,13 @@ Outcome = Decision | Candidate | Failure
 
 
 class _Stamped(NamedTuple):
-    """An entry, its stamp if that needs no network, its record's columns and owner, and a hash of its state."""
+    """An entry, its stamp if that needs no network, its record's columns and owner, its text, and a hash of its state."""
 
     entry: Item | Failure
     stamp: Stamp | None = None
     columns: str = ""
     owner: str = ""
+    text: str = ""
     state: int | None = None
 
 
@@ -109,12 +123,14 @@ def columns_digest(columns: dict[str, Any]) -> str:
 _NO_COLUMNS = columns_digest({})
 
 
-def same_picture(item: Item, known: SyncRecord, fresh: SyncRecord, adopted: bool) -> Decision:
-    """Decide about an entry whose picture has not changed: rewrite its payload if the columns or the record differ."""
-    record = replace(fresh, sha256=known.sha256, norm=known.norm)
+def same_picture(candidate: Candidate, known: SyncRecord) -> Decision:
+    """Decide about an entry whose picture has not changed: rewrite its payload if columns, text or record differ."""
+    item, record = candidate.item, replace(candidate.fresh, sha256=known.sha256, norm=known.norm)
     if record == known:
         return Decision(item, "unchanged")
-    return Decision(item, "record" if record.columns == known.columns else "payload", record, adopted=adopted)
+    text = candidate.text if record.text != known.text else None
+    change: Change = "payload" if record.columns != known.columns else "record" if text is None else "text"
+    return Decision(item, change, record, adopted=candidate.adopted, text=text)
 
 
 class Known:
@@ -224,6 +240,7 @@ class Comparer:
         owner: digest of the source.
         known: result of a scan of the whole collection; if None, records are read by id.
         theirs: the objects that another program made and that entries may stand for; None if there are none.
+        texts: the texts of objects.
         settle: called with the entries of which the collection holds other spellings, before they are compared; returns
             failures in place of some of them.
     """
@@ -236,8 +253,10 @@ class Comparer:
         known: Known | None = None,
         theirs: Theirs | None = None,
         settle: Callable[[Sequence[Respelled]], Sequence[Failure]] = lambda _: (),
+        texts: Texts | None = None,
     ) -> None:
         self.known = known
+        self._texts = texts or Texts()
         self._theirs = theirs
         self._settle = settle
         self.model = model
@@ -284,10 +303,11 @@ class Comparer:
             stamp = picture.stamp() if picture.near else None
         except (ImageError, OSError, ValueError) as error:
             return _Stamped(unreadable(entry, error))
+        text = self._texts.of(entry.columns)
         if stamp is None:
-            return _Stamped(entry, None, columns, owner)
-        state = hash((picture.location, stamp.size, stamp.version, self._fingerprint, columns, owner))
-        return _Stamped(entry, stamp, columns, owner, state)
+            return _Stamped(entry, None, columns, owner, text)
+        parts = (picture.location, stamp.size, stamp.version, self._fingerprint, columns, owner, text_digest(text))
+        return _Stamped(entry, stamp, columns, owner, text, hash(parts))
 
     def _compare(self, lot: Sequence[_Stamped]) -> list[Outcome]:
         verdicts: dict[Id, Verdict] = {}
@@ -302,7 +322,8 @@ class Comparer:
         found |= {each.item.id: each.record for each in respelled if each.missing}
         records = {id_: self.model.current(record) for id_, record in found.items()}
         outcomes: list[Outcome] = []
-        for entry, stamp, columns, owner, _ in lot:
+        for stamped in lot:
+            entry = stamped.entry
             if isinstance(entry, Failure):
                 outcomes.append(entry)
             elif entry.id in failures:
@@ -310,7 +331,7 @@ class Comparer:
             elif verdicts.get(entry.id) == "same":
                 outcomes.append(Decision(entry, "unchanged"))
             else:
-                outcomes.append(self._differing(entry, stamp, columns, owner, records.get(entry.id)))
+                outcomes.append(self._differing(entry, stamped, records.get(entry.id)))
         return outcomes
 
     def _respelled(
@@ -332,9 +353,8 @@ class Comparer:
             for item, others in grouped.values()
         ]
 
-    def _differing(
-        self, item: Item, stamp: Stamp | None, columns: str, owner: str, known: SyncRecord | None
-    ) -> Outcome:
+    def _differing(self, item: Item, stamped: _Stamped, known: SyncRecord | None) -> Outcome:
+        stamp = stamped.stamp
         fresh = SyncRecord(
             path=item.picture.location,
             size=stamp.size if stamp else 0,
@@ -342,11 +362,12 @@ class Comparer:
             sha256="",
             norm=0.0,
             fingerprint=self._fingerprint,
-            columns=columns,
-            owner=owner,
+            columns=stamped.columns,
+            owner=stamped.owner,
             source_id=item.source_id if item.recorded is None else item.recorded.source_id,
+            text=text_digest(stamped.text),
         )
-        candidate = Candidate(item, known, fresh, stamp is not None)
+        candidate = Candidate(item, known, fresh, stamp is not None, stamped.text)
         return settled(candidate) or candidate
 
 
@@ -369,7 +390,7 @@ def settled(candidate: Candidate) -> Decision | None:
         return None
     if (known.path, known.size, known.mtime_ns) != (fresh.path, fresh.size, fresh.mtime_ns):
         return None
-    return same_picture(candidate.item, known, fresh, candidate.adopted)
+    return same_picture(candidate, known)
 
 
 def unreadable(item: Item, error: Exception) -> Failure:
@@ -384,4 +405,6 @@ def unreadable(item: Item, error: Exception) -> Failure:
 
 
 def _state_of(record: SyncRecord) -> int:
-    return hash((record.path, record.size, record.mtime_ns, record.fingerprint, record.columns, record.owner))
+    return hash(
+        (record.path, record.size, record.mtime_ns, record.fingerprint, record.columns, record.owner, record.text)
+    )

@@ -10,11 +10,12 @@ from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import Candidate, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
-from cir_vectorizer.sync.reembed import beside, must_reembed
+from cir_vectorizer.sync.reembed import beside, must_reembed, with_texts
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.respelled import Respelled
 from cir_vectorizer.sync.run import compare_all, prepare
 from cir_vectorizer.sync.take_over import theirs_of
+from cir_vectorizer.sync.texts import Texts, check_texts, question, texts_of
 
 LINES = 20
 
@@ -69,15 +70,24 @@ def dry_run(
     """
     made = DryRun(Report(source.name, str(collection.address), str(model)))
     report, expected = made.report, source.count()
-    if reembed and must_reembed(collection, model):
+    create = create or CreateOptions()
+    check_texts(create, take_over)
+    asked: str | None = None
+    if reembed and (old := must_reembed(collection, model)) is not None:
+        create = with_texts(collection, old, create)
+        asked = question(collection, old, Texts(create.text_columns))
         collection = beside(collection, model)
         made.say(f"embed everything anew into {collection.address}, then let it take over {report.collection}")
     owner = owner_digest(source_name or source.identity)
     if collection.info() is None:
-        comparer = Comparer(collection, model, owner, Known((), owner))
+        texts = Texts(create.text_columns)
+        comparer = Comparer(collection, model, owner, Known((), owner), texts=texts)
     else:
-        info = prepare(collection, model, create or CreateOptions())
-        comparer = Comparer(collection, model, owner, theirs=theirs_of(collection, info, take_over), settle=made.settle)
+        info = prepare(collection, model, create)
+        texts = texts_of(collection, info, create.text_columns)
+        asked = asked or question(collection, info, texts)
+        theirs = theirs_of(collection, info, take_over)
+        comparer = Comparer(collection, model, owner, theirs=theirs, settle=made.settle, texts=texts)
         compare_all(source, collection, comparer, expected, always=prune)
     hidden: list[Failure] = []
     entries = source.items()
@@ -91,7 +101,7 @@ def dry_run(
                 else:
                     _note(made, outcome)
     report.skipped = source.skipped
-    report.notes = list(source.notes)
+    report.notes = [*source.notes, *([asked] if asked and not yes else [])]
     if prune and comparer.known is not None:
         try:
             check(source, comparer.known, hidden, yes)
@@ -107,9 +117,9 @@ def _decided(outcome: Outcome) -> Decision | Failure:
     if not isinstance(outcome, Candidate):
         return outcome
     if outcome.known is None:
-        return Decision(outcome.item, outcome.change, adopted=outcome.adopted)
+        return Decision(outcome.item, outcome.change, adopted=outcome.adopted, text=outcome.text)
     found = read(outcome, DEFAULT_LIMITS)
-    return found if isinstance(found, Decision | Failure) else Decision(outcome.item, "picture")
+    return found if isinstance(found, Decision | Failure) else Decision(outcome.item, "picture", text=outcome.text)
 
 
 def _note(made: DryRun, decision: Decision) -> None:
@@ -117,8 +127,9 @@ def _note(made: DryRun, decision: Decision) -> None:
     setattr(report, decision.counter, getattr(report, decision.counter) + 1)
     if decision.change in report.changes:
         report.changes[decision.change] += 1
+    report.texts += decision.must_embed
     if decision.change in ("added", "picture"):
         report.encoded += 1
         made.say(f"{'add' if decision.change == 'added' else 'encode':8} {decision.item.name}")
-    elif decision.change == "payload":
-        made.say(f"payload  {decision.item.name}")
+    elif decision.change in ("payload", "text"):
+        made.say(f"{decision.change:8} {decision.item.name}")

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from cir_vectorizer.errors import ImageError, ModelError, ServiceError
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS, Limits, check_bytes
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Decision, Outcome, same_picture, settled, unreadable
+from cir_vectorizer.sync.texts import EncodedText
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +31,8 @@ FAR_WORKERS = 16
 """Threads that read if pictures come over a network or go to a service."""
 
 
-class Encoder(Protocol):
-    """Turns pictures into objects to write."""
+class Preparer(Protocol):
+    """Turns pictures into the form that an encoder takes."""
 
     limits: Limits
 
@@ -42,11 +44,22 @@ class Encoder(Protocol):
             ServiceError: the service that makes the vectors does not answer; the run ends.
         """
 
+
+class Encoder(Preparer, Protocol):
+    """Turns pictures and texts into objects to write."""
+
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         """Yield the object for each of `decisions`, or a Failure.
 
         Raises:
             ModelError: the model failed on all of them.
+        """
+
+    def embed_texts(self, texts: Sequence[str]) -> list[EncodedText | str]:
+        """Return the embedding of each text, or a sentence about a text that is refused.
+
+        Raises:
+            ModelError, ServiceError: the run cannot go on.
         """
 
 
@@ -65,14 +78,29 @@ class ByModel:
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         import torch
 
-        try:
+        with self._batch(len(decisions), "pictures"):
             embeddings = self._vectorizer.embed_pixels(torch.stack([decision.prepared for decision in decisions]))
+        return to_points(decisions, embeddings)
+
+    def embed_texts(self, texts: Sequence[str]) -> list[EncodedText | str]:
+        with self._batch(len(texts), "texts"):
+            return [*encode_texts(self._vectorizer, texts)]
+
+    @contextmanager
+    def _batch(self, count: int, items: str) -> Iterator[None]:
+        try:
+            yield
         except (RuntimeError, MemoryError) as error:
             raise ModelError(
-                f"model {self._vectorizer.name!r} failed on a batch of {len(decisions)} pictures ({error}); "
+                f"model {self._vectorizer.name!r} failed on a batch of {count} {items} ({error}); "
                 "if memory is short, give a smaller --batch-size"
             ) from error
-        return to_points(decisions, embeddings)
+
+
+def encode_texts(vectorizer: "Vectorizer", texts: Sequence[str]) -> list[EncodedText]:
+    """Return the embeddings of texts by a local model."""
+    works = [vectorizer.plan_text(text) for text in texts]
+    return [EncodedText(vector, bool(work.notes)) for work, vector in zip(works, vectorizer.run(works), strict=True)]
 
 
 def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> Iterator[Point | Failure]:
@@ -82,7 +110,9 @@ def to_points(decisions: Sequence[Decision], embeddings: Iterable[Vector]) -> It
         assert record is not None
         norm = float(np.linalg.norm(embedding))
         if np.isfinite(norm) and norm > 0:
-            yield Point(item.id, embedding / norm, replace(record, norm=norm).join(item.columns))
+            text = None if decision.embedded is None else decision.embedded.vector
+            payload = replace(record, norm=norm).join(item.columns)
+            yield Point(item.id, embedding / norm, payload, text_vector=text)
         else:
             sentence = "has an embedding that is zero or not finite; check the picture and the model"
             yield Failure(item.name, "embedding", sentence, item.id)
@@ -103,6 +133,12 @@ class ByService:
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         return to_points(decisions, [decision.prepared for decision in decisions])
 
+    def embed_texts(self, texts: Sequence[str]) -> list[EncodedText | str]:
+        return [
+            str(each) if isinstance(each, ServiceError) else EncodedText(each[0], each[1])
+            for each in self._model.embed_texts(texts)
+        ]
+
 
 class ByServer:
     """An encoder that sends pictures as they are to the database; its server has the container make the vectors."""
@@ -120,6 +156,9 @@ class ByServer:
             assert decision.record is not None
             payload = replace(decision.record, norm=None).join(decision.item.columns)
             yield Point(decision.item.id, None, payload, decision.prepared)
+
+    def embed_texts(self, texts: Sequence[str]) -> list[EncodedText | str]:
+        raise TypeError("the database's server makes no vectors of texts; sync refuses text columns before")
 
 
 def encoder(vectorizer: "Vectorizer | ServedModel | ModelRecord", by_server: bool) -> Encoder:
@@ -155,7 +194,7 @@ def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Can
     try:
         if not candidate.stamped and (stamp := item.picture.stamp()) is not None:
             fresh = replace(candidate.fresh, size=stamp.size, mtime_ns=stamp.version)
-            candidate = Candidate(item, known, fresh, stamped=True)
+            candidate = replace(candidate, fresh=fresh, stamped=True)
             if (decision := settled(candidate)) is not None:
                 return decision
         content = item.picture.read(limits)
@@ -165,11 +204,11 @@ def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Can
     if not candidate.stamped:
         fresh = replace(fresh, size=len(content))
     if known is not None and (known.sha256, known.fingerprint) == (fresh.sha256, fresh.fingerprint):
-        return same_picture(item, known, fresh, candidate.adopted)
-    return Candidate(item, known, fresh, candidate.stamped), content
+        return same_picture(replace(candidate, fresh=fresh), known)
+    return replace(candidate, fresh=fresh), content
 
 
-def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
+def decode(candidate: Candidate, encoder: Preparer) -> Decision | Failure:
     """Read a candidate's picture, and prepare it if it must be encoded."""
     item = candidate.item
     try:
@@ -188,7 +227,7 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
     except Exception as error:  # one picture must not end the run
         sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
         return Failure(item.name, "internal", sentence, item.id)
-    return Decision(item, candidate.change, candidate.fresh, prepared, candidate.adopted)
+    return Decision(item, candidate.change, candidate.fresh, prepared, candidate.adopted, candidate.text)
 
 
 class ThreadDecoders:

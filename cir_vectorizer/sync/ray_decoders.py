@@ -4,7 +4,7 @@
     CPU tasks       read, hash, decode and preprocess
     actors          run the model, one for each GPU, or without GPUs one for every two cores
 
-Ray first lists every picture to read and keeps the list in its object store, which spills to disk; then one pipeline of
+Ray first lists every picture to read, and every text to embed, and keeps the list in its object store, which spills to disk; then one pipeline of
 Ray Data reads and encodes them. A task that dies with its machine is run again elsewhere by Ray. Every machine needs
 cir-vectorizer, the model under the same name, and the pictures at the same paths or URLs.
 """
@@ -31,8 +31,9 @@ from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sync.compare import Candidate, Decision, Outcome
-from cir_vectorizer.sync.encode import FAR_WORKERS, Encoder, decode, to_points
+from cir_vectorizer.sync.encode import FAR_WORKERS, Encoder, decode, encode_texts, to_points
 from cir_vectorizer.sync.run import BATCH_SIZE
+from cir_vectorizer.sync.texts import EncodedText
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,10 +114,10 @@ class RayDecoders:
 
     def settle(self, compared: Iterator[Outcome], far: bool) -> Generator[Decision | Failure, None, None]:
         blocks: list[Any] = []
-        waiting: list[Candidate] = []
+        waiting: list[Candidate | Decision] = []
         count = 0
         for outcome in compared:
-            if not isinstance(outcome, Candidate):
+            if isinstance(outcome, Failure) or (isinstance(outcome, Decision) and not outcome.must_embed):
                 yield outcome
                 continue
             waiting.append(outcome)
@@ -194,10 +195,13 @@ class _ByEmbedding:
     def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
         return to_points(decisions, [decision.prepared for decision in decisions])
 
+    def embed_texts(self, texts: Sequence[str]) -> list[EncodedText | str]:
+        raise TypeError("texts are embedded on Ray's workers")
+
 
 @dataclass
 class _Preparing:
-    """The encoder of a reading task, which only prepares pictures."""
+    """The form of pictures in a reading task."""
 
     limits: Limits
     preprocess: Callable[..., Any]
@@ -205,15 +209,16 @@ class _Preparing:
     def prepare(self, content: bytes) -> Any:
         return self.preprocess(open_image(content, self.limits)).numpy()
 
-    def points(self, decisions: Sequence[Decision]) -> Iterator[Point | Failure]:
-        raise TypeError("a Ray worker only prepares pictures; call points() in the process that writes the collection")
-
 
 def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
-    """Turn a table of candidates into a table of outcomes, with pixels for pictures to encode."""
-    candidates: list[Candidate] = [pickle.loads(each) for each in table.column("candidate").to_pylist()]  # noqa: S301
+    """Turn a table of candidates, and of decisions with texts, into a table of outcomes, with pixels to encode."""
+    waiting: list[Candidate | Decision] = [pickle.loads(each) for each in table.column("waiting").to_pylist()]  # noqa: S301
+
+    def decided(each: Candidate | Decision) -> Decision | Failure:
+        return each if isinstance(each, Decision) else decode(each, encoder)
+
     with ThreadPoolExecutor(threads, "cir-decode") as pool:
-        outcomes = list(pool.map(partial(decode, encoder=encoder), candidates))
+        outcomes = list(pool.map(decided, waiting))
     pixels = [each.prepared if isinstance(each, Decision) else None for each in outcomes]
     bare = [replace(each, prepared=None) if isinstance(each, Decision) else each for each in outcomes]
     columns: dict[str, Sequence[bytes | None]] = {
@@ -224,7 +229,7 @@ def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
 
 
 class _Encode:
-    """An actor that loads the model and encodes batches."""
+    """An actor that loads the model and encodes batches of pictures and texts."""
 
     def __init__(self, name: str, device: str | None, fingerprint: str) -> None:
         from cir_vectorizer.models import load
@@ -246,7 +251,14 @@ class _Encode:
             arrays = [torch.from_numpy(pickle.loads(pixels[i])) for i in places]  # noqa: S301
             for i, embedding in zip(places, self._vectorizer.embed_pixels(torch.stack(arrays)), strict=True):
                 embeddings[i] = embedding.astype(np.float32).tobytes()
-        return _table(**{OUTCOME: table.column(OUTCOME).to_pylist(), EMBEDDING: embeddings})
+        outcomes: list[Decision | Failure] = [pickle.loads(each) for each in table.column(OUTCOME).to_pylist()]  # noqa: S301
+        asked = {i: each for i, each in enumerate(outcomes) if isinstance(each, Decision) and each.must_embed}
+        if asked:
+            texts = encode_texts(self._vectorizer, [each.text or "" for each in asked.values()])
+            for (i, decision), text in zip(asked.items(), texts, strict=True):
+                outcomes[i] = replace(decision, embedded=text)
+        made: list[bytes | None] = [pickle.dumps(each) for each in outcomes]
+        return _table(**{OUTCOME: made, EMBEDDING: embeddings})
 
 
 def _knock(address: str) -> None:
@@ -260,11 +272,11 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
 
 
-def _kept(candidates: Sequence[Candidate]) -> Any:
-    """Move candidates to Ray's object store, and return the reference."""
+def _kept(waiting: Sequence[Candidate | Decision]) -> Any:
+    """Move candidates and decisions to Ray's object store, and return the reference."""
     import ray
 
-    return ray.put(_table(candidate=[pickle.dumps(each) for each in candidates]))
+    return ray.put(_table(waiting=[pickle.dumps(each) for each in waiting]))
 
 
 def _table(**columns: Sequence[bytes | None]) -> "pa.Table":

@@ -5,13 +5,13 @@ again, like any other.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
 
-from cir_vectorizer.collections import Collection, Id, ModelRecord
+from cir_vectorizer.collections import Collection, CreateOptions, Id, Info, ModelRecord
 from cir_vectorizer.errors import CollectionError, SourceError
 from cir_vectorizer.sources.base import Source
 from cir_vectorizer.sync import respelled
@@ -19,6 +19,7 @@ from cir_vectorizer.sync.compare import Comparer, Known, owner_digest
 from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, pages
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import RunOptions, sync
+from cir_vectorizer.sync.texts import Texts, TextsRefused, question, texts_of
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
@@ -36,10 +37,10 @@ class SwitchRefused(SourceError):
     """Raised if objects of the old collection are missing from the new one; the old one still answers."""
 
 
-def must_reembed(collection: Collection, model: ModelRecord) -> bool:
-    """Tell whether a collection exists and another backbone filled it."""
+def must_reembed(collection: Collection, model: ModelRecord) -> Info | None:
+    """Return the state of a collection that another backbone filled; None if there is none, or this model filled it."""
     info = collection.info()
-    return info is not None and info.fingerprint is not None and not model.made(info.fingerprint)
+    return None if info is None or info.fingerprint is None or model.made(info.fingerprint) else info
 
 
 def beside(collection: Collection, model: ModelRecord) -> Collection:
@@ -65,6 +66,7 @@ def reembed(
 
     Raises:
         SwitchRefused: objects would be lost; the report lists them.
+        TextsRefused: as for `sync`.
         CollectionError: the collection has tenants; or as for `sync`.
         PruneRefused: with `prune`, more than a fifth of the source's objects would be left behind.
         SourceError, ModelError: as for `sync`; run again to resume.
@@ -73,24 +75,27 @@ def reembed(
     report = options["report"] = options.get("report") or Report()
     yes = options.get("yes", False)
     _finish_switch(collection, model)
-    if not must_reembed(collection, model):
+    if (info := must_reembed(collection, model)) is None:
         return sync(source, collection, vectorizer, **options)
     if collection.options.tenant is not None:
         raise CollectionError(
             f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
             "into a collection of its own"
         )
-    info = collection.info()
-    if info is not None and info.pictures:
+    if info.pictures:
         raise CollectionError(
             f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), and a switch would drop them; "
             "sync from it into a new collection instead: give its address as SOURCE and another --to"
         )
-    if info is not None and info.picture_column is not None:
+    if info.picture_column is not None:
         raise CollectionError(
             f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
             f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
         )
+    create = with_texts(collection, info, options.get("create") or CreateOptions())
+    if not yes and (asked := question(collection, info, Texts(create.text_columns))) is not None:
+        raise TextsRefused(asked)
+    options["create"] = create
     _move_respelled(source, collection, model, report)
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)
@@ -117,6 +122,15 @@ def reembed(
     collection.take_over(other)
     report.collection, report.switched = str(collection.address), True
     return report
+
+
+def with_texts(collection: Collection, info: Info, create: CreateOptions) -> CreateOptions:
+    """Return the options for the new collection, which keeps the text columns of the old one unless others are given.
+
+    Raises:
+        CollectionError: as for `texts_of`.
+    """
+    return replace(create, text_columns=texts_of(collection, info, create.text_columns).columns)
 
 
 def _move_respelled(source: Source, collection: Collection, model: ModelRecord, report: Report) -> None:
@@ -183,8 +197,9 @@ def _check_left_behind(source: Source, missing: _Missing, report: Report, yes: b
 
 def _add(report: Report, rest: Report) -> None:
     """Add the counts of a run over the rest of the old collection to the report."""
-    for name in ("total", "added", "changed", "unchanged", "encoded", "seconds"):
+    for name in ("total", "added", "changed", "unchanged", "encoded", "texts", "seconds"):
         setattr(report, name, getattr(report, name) + getattr(rest, name))
     for change, count in rest.changes.items():
         report.changes[change] += count
     report.failed += rest.failed
+    report.notes += [note for note in rest.notes if note not in report.notes]

@@ -19,7 +19,7 @@ def usual_path(place: Address) -> Path:
 
 
 def _no_changes() -> dict[str, int]:
-    return {"picture": 0, "payload": 0, "record": 0, "source": 0}
+    return {"picture": 0, "payload": 0, "text": 0, "record": 0, "source": 0}
 
 
 @dataclass
@@ -27,16 +27,16 @@ class Report:
     """The counts and failures of a run. Each entry of the source is either added, changed, unchanged or failed.
 
     `total` counts the entries (0 until they are listed, if the source cannot count them), `removed` the objects removed
-    from the collection, `encoded` the pictures that went through the model, and `skipped` the files that are not
-    pictures or were not asked for. `foreign` counts the objects of another program that stayed as they were. `complete` is
+    from the collection, `encoded` the pictures that went through the model, `texts` the texts that did, and `skipped` the
+    files that are not pictures or were not asked for. `foreign` counts the objects of another program that stayed as they were. `complete` is
     False until the run has seen all entries; `switched` is True if this run replaced the collection by a newly embedded
     one. `moved` counts objects under another spelling of their id that were moved to the present one, or removed if it was
     taken already.
 
-    `changes` counts the kinds of changes: `picture`, or only the `payload` (these two make up `changed`); only the
-    `record` (a touched or moved file, which counts as unchanged); and `source`, objects taken over from another source.
+    `changes` counts the kinds of changes: `picture`, or only the `payload`, or only the vector of the `text` (these three
+    make up `changed`); only the `record` (a touched or moved file, which counts as unchanged); and `source`, objects taken over from another source.
 
-    `notes` are sentences about the source as a whole.
+    `notes` are sentences about the source or the collection as a whole.
     """
 
     source: str = ""
@@ -48,6 +48,7 @@ class Report:
     unchanged: int = 0
     removed: int = 0
     encoded: int = 0
+    texts: int = 0
     moved: int = 0
     skipped: int = 0
     foreign: int = 0

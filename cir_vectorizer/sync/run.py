@@ -17,7 +17,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure
+import numpy as np
+
+from cir_vectorizer.collections import Collection, CreateOptions, Id, Info, ModelRecord, Point, Vector, ensure
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
@@ -27,6 +29,7 @@ from cir_vectorizer.sync.encode import Decoders, Encoder, ThreadDecoders, encode
 from cir_vectorizer.sync.prune import prune as remove_what_left
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.take_over import replace_payloads, theirs_of, upsert
+from cir_vectorizer.sync.texts import EncodedText, Texts, TextsRefused, check_texts, question, texts_of
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
@@ -87,10 +90,12 @@ def sync(
         workers: threads that read and decode; if None, one per core (at most 8), or 16 for remote pictures and for a
             service's model.
         create: options for creating the collection if it does not exist. With `vectorize="server"`, pictures are sent
-            instead of vectors, and the model only supplies the fingerprint of what the server's container runs.
+            instead of vectors, and the model only supplies the fingerprint of what the server's container runs. Its
+            `text_columns` also apply to a collection that exists, and replace those that it has noted; without any, the
+            noted ones go on.
         source_name: the source's name, kept as a digest in its objects' records; its path or URL if None.
         prune: remove objects that this source wrote and no longer contains.
-        yes: prune even if that removes more than a fifth of them.
+        yes: prune even if that removes more than a fifth of them, and add the vector of texts to a collection that exists.
         report: report to fill in place, so that the caller has it after an interruption too.
         on_progress: called on the caller's thread after each batch and at the end.
         decoders: decoders to use instead of threads and the local model.
@@ -101,6 +106,7 @@ def sync(
         SourceError, CollectionError, ModelError, ServiceError: the run cannot go on. What was written stays; run again.
         BackboneMismatch: the collection was filled by another backbone.
         PruneRefused: everything was indexed, but nothing was removed, because it would be too much.
+        TextsRefused: an existing collection would get the vector of texts, and `yes` is False; nothing was done.
     """
     model = ModelRecord.of(vectorizer)
     create = create or CreateOptions()
@@ -109,11 +115,18 @@ def sync(
     started = time.perf_counter()
     expected = source.count()
     report.total = expected or 0
+    check_texts(create, take_over)
+    new = bool(create.text_columns) and collection.info() is None
     info = prepare(collection, model, create)
+    texts = texts_of(collection, info, create.text_columns)
+    if not (new or yes) and (asked := question(collection, info, texts)) is not None:
+        raise TextsRefused(asked)
+    if texts.columns != info.text_columns:
+        collection.add_texts(texts.columns)
     theirs = theirs_of(collection, info, take_over)
     settle = partial(respelled.move, collection, report)
     owner = owner_digest(source_name or source.identity)
-    comparer = Comparer(collection, model, owner, theirs=theirs, settle=settle)
+    comparer = Comparer(collection, model, owner, theirs=theirs, settle=settle, texts=texts)
     nothing_new = compare_all(source, collection, comparer, expected, always=prune)
     if decoders is None:
         decoders = ThreadDecoders(encoder(vectorizer, by_server=create.vectorize == "server"), batch_size, workers)
@@ -133,7 +146,9 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.foreign = theirs.left if theirs is not None else 0
-        report.notes = list(source.notes)
+        report.notes = [*source.notes, *run.notes(texts)]
+        if new:
+            report.notes.append(f"the new collection has a second vector: {collection.about_texts()}")
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
@@ -208,6 +223,8 @@ class _Run:
         """Number of batches in a row that the database rejected completely."""
         self._pictures: list[Decision] = []
         self._payloads: list[Decision] = []
+        self._cut = 0
+        """Number of texts whose end the model did not read."""
 
     def through(self, source: Source, comparer: Comparer, decoders: Decoders) -> None:
         """Take the whole source through the stages."""
@@ -256,8 +273,42 @@ class _Run:
             if self.report.unchanged % LOOKUP == 0:
                 self.on_progress(self.report)
 
+    def notes(self, texts: Texts) -> list[str]:
+        """Return sentences about the texts of this run."""
+        notes = []
+        if self._cut:
+            which = "1 text is" if self._cut == 1 else f"{self._cut:,} texts are"
+            notes.append(f"{which} longer than the model's context; the end was left out")
+        if texts.columns and self.report.handled and not texts.found:
+            notes.append(
+                f"no object of {self.report.source} has a text in {', '.join(texts.columns)}, so none has a vector of one; "
+                "name other columns with --text-column"
+            )
+        return notes
+
+    def _embed_texts(self, decisions: Sequence[Decision]) -> list[Decision]:
+        """Return the decisions with their texts embedded; those whose text failed are reported and left out."""
+        waiting = [decision for decision in decisions if decision.must_embed]
+        made: list[EncodedText | str] = []
+        for start in range(0, len(waiting), self.batch_size):
+            made += self.encoder.embed_texts([each.text or "" for each in waiting[start : start + self.batch_size]])
+        embedded = iter(made)
+        whole = []
+        for decision in decisions:
+            found = next(embedded) if decision.must_embed else decision.embedded
+            if isinstance(found, EncodedText):
+                self.report.texts += 1
+                self._cut += found.cut
+                if not np.isfinite(found.vector).all() or not found.vector.any():
+                    found = "has a text whose embedding is zero or not finite; check the text and the model"
+            if isinstance(found, str):
+                self.report.failed.append(Failure(decision.item.name, "text", found, decision.item.id))
+            else:
+                whole.append(replace(decision, embedded=found))
+        return whole
+
     def _encode(self) -> None:
-        decisions, self._pictures = self._pictures, []
+        decisions, self._pictures = self._embed_texts(self._pictures), []
         if not decisions:
             return
         made = list(self.encoder.points(decisions))
@@ -270,11 +321,16 @@ class _Run:
             self._write(written, partial(upsert, self.collection), points)
 
     def _write_payloads(self) -> None:
-        decisions, self._payloads = self._payloads, []
+        decisions, self._payloads = self._embed_texts(self._payloads), []
         made = [(each.item, each.record) for each in decisions if each.record is not None]
         points = [Point(item.id, None, record.join(item.columns)) for item, record in made]
+        texts: dict[Id, Vector | None] = {
+            each.item.id: None if each.embedded is None else each.embedded.vector
+            for each in decisions
+            if each.text is not None
+        }
         if points:
-            self._write(decisions, partial(replace_payloads, self.collection), points)
+            self._write(decisions, partial(replace_payloads, self.collection, texts=texts), points)
 
     def _write(
         self, decisions: Sequence[Decision], call: Callable[[Sequence[Point]], None], points: Sequence[Point]

@@ -5,10 +5,10 @@ the picture, so that later runs find it by that.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from cir_vectorizer.collections import Collection, Id, Info, Point, SyncRecord, picture_cell
+from cir_vectorizer.collections import Collection, Id, Info, Point, SyncRecord, Vector, picture_cell
 from cir_vectorizer.collections.base import check_written
 from cir_vectorizer.errors import CollectionError, ImageError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Item
@@ -99,16 +99,19 @@ def upsert(collection: Collection, points: Sequence[Point]) -> None:
     _write(points, collection.upsert, collection.merge)
 
 
-def replace_payloads(collection: Collection, points: Sequence[Point]) -> None:
+def replace_payloads(collection: Collection, points: Sequence[Point], texts: Mapping[Id, Vector | None]) -> None:
     """Replace the payloads of objects (the points have no vectors); of those that another program made, columns that
     the source lacks stay.
+
+    Args:
+        texts: as for `Collection.replace_payload`.
 
     Raises:
         PartialWriteError: as for `upsert`.
     """
 
     def replace_ours(ours: Sequence[Point]) -> None:
-        collection.replace_payload({point.id: point.payload for point in ours})
+        collection.replace_payload({point.id: point.payload for point in ours}, texts)
 
     _write(points, replace_ours, collection.merge)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cir_vectorizer.collections import Ask, Hit, Info, Point, Scored
-from cir_vectorizer.collections.rescoring import TEXT_WEIGHT, combined
+from cir_vectorizer.collections.rescoring import TEXT_WEIGHT
 from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.errors import QueryError
 
@@ -53,8 +53,8 @@ class Fake:
     def sample(self, count):
         return self.objects[:count]
 
-    def get(self, ids):
-        return [each for each in self.objects if each.id in ids]
+    def payloads(self, ids):
+        return {each.id: each.payload for each in self.objects if each.id in ids}
 
 
 @pytest.fixture
@@ -84,20 +84,23 @@ def run(search, fake, info=INFO, seed=3):
 
 
 def expected(fake, vectors, unwanted, weight=0.0, strength=2.0):
-    """Return each object's sum by picture and text, and its final score, as the documentation writes them."""
-    with_text = [each.text_vector for each in fake.objects if each.text_vector is not None]
-    gap = np.mean(with_text, axis=0) - np.mean([each.vector for each in fake.objects], axis=0)
+    """Return each object's sums by picture and text, its signals and its final score, as the documentation writes them."""
+    pictures = np.array([each.vector for each in fake.objects])
+    gap = np.mean([each.text_vector for each in fake.objects if each.text_vector is not None], axis=0) - pictures.mean(0)
     sums = np.empty((len(fake.objects), len(vectors)))
     for i, each in enumerate(fake.objects):
         for k, vector in enumerate(vectors):
             picture = each.vector @ vector
             text = picture + gap @ vector if each.text_vector is None else each.text_vector @ vector
             sums[i, k] = (1 - weight) * picture + weight * text
-    scores = sums[:, 0] - min(0.0, sums[:, 0].min())
+    means = [(pictures.mean(0) + weight * gap) @ vector for vector in vectors]
+    scores = np.maximum(sums[:, 0] - means[0], 0)
+    signals = np.empty((len(fake.objects), len(vectors) - 1))
     for k in range(1, len(vectors)):
-        scaled = (sums[:, k] - sums[:, k].min()) / (sums[:, k].max() - sums[:, k].min())
-        scores = scores * (1 - scaled if k <= unwanted else scaled) ** strength
-    return sums, scores
+        low = means[k] if k <= unwanted else sums[:, k].min()
+        signals[:, k - 1] = np.clip((sums[:, k] - low) / (sums[:, k].max() - low), 0, 1)
+        scores = scores * (1 - signals[:, k - 1] if k <= unwanted else signals[:, k - 1]) ** strength
+    return sums, signals, scores
 
 
 class TestScores:
@@ -107,7 +110,7 @@ class TestScores:
     def test_they_are_the_products_that_the_documentation_writes(self, fake, weight, strength, negative, must):
         search = asked(negative, must, text_weight=weight, strength=strength)
         hits, vectors = run(search, fake, WITH_TEXTS)
-        _, scores = expected(fake, vectors, len(negative), weight, strength)
+        _, _, scores = expected(fake, vectors, len(negative), weight, strength)
         best = np.argsort(-scores, kind="stable")[:10]
         assert [hit.score for hit in hits] == pytest.approx(scores[best], abs=1e-5)
         assert [hit.id for hit in hits if hit.score > 1e-6] == [int(i) for i in best if scores[i] > 1e-6]
@@ -121,14 +124,12 @@ class TestScores:
 
     def test_signals_say_what_each_part_gave(self, fake):
         hits, vectors = run(asked(["red", "blue"], ["green"], text_weight=0.4), fake, WITH_TEXTS)
-        sums, _ = expected(fake, vectors, 2, 0.4)
-        low, high = sums.min(axis=0), sums.max(axis=0)
+        _, signals, _ = expected(fake, vectors, 2, 0.4)
         for hit in hits:
-            point = fake.objects[hit.id]
-            scaled = (sums[hit.id] - low) / (high - low)
+            point, scaled = fake.objects[hit.id], signals[hit.id]
             assert hit.signals["picture"] == pytest.approx(point.vector @ vectors[0], abs=1e-5)
-            assert hit.signals["unwanted"] == pytest.approx(scaled[1:3].max(), abs=1e-5)
-            assert hit.signals["wanted"] == pytest.approx(scaled[3], abs=1e-5)
+            assert hit.signals["unwanted"] == pytest.approx(scaled[:2].max(), abs=1e-5)
+            assert hit.signals["wanted"] == pytest.approx(scaled[2], abs=1e-5)
             if point.text_vector is not None:
                 assert hit.signals["text"] == pytest.approx(point.text_vector @ vectors[0], abs=1e-5)
 
@@ -143,14 +144,15 @@ class TestScores:
         hits, vectors = run(search, fake)
         assert hits == [Hit(hit.id, hit.score, hit.payload, {"picture": hit.score}) for hit in fake.search(vectors[0])]
 
-    def test_words_are_not_turned_round_where_cosines_are_negative(self):
-        base, unwanted = np.array([-0.1, -0.1, -0.3]), np.array([[0.0], [0.9], [0.0]])
-        scores = combined(base, unwanted, np.empty((3, 0)), 2.0)
-        assert scores[0] > scores[1] > scores[2] == 0
+    def test_what_scores_less_than_the_mean_comes_last_by_that_score(self, fake):
+        hits, (vector, _) = run(asked(["red"], limit=COUNT), fake)
+        behind = [hit.id for hit in hits if hit.score == 0]
+        assert len(behind) > 5
+        assert behind == sorted(behind, key=lambda id_: -(fake.objects[id_].vector @ vector))
 
-    def test_candidates_that_do_not_differ_keep_their_order(self, fake):
-        fake.objects = [Point(each.id, each.vector, {}) for each in fake.objects]
-        search = asked(["red"])
+    @pytest.mark.parametrize(("negative", "must"), [(["red"], []), ([], ["red"])])
+    def test_words_to_which_all_candidates_are_equally_near_change_no_order(self, fake, negative, must):
+        search = asked(negative, must)
         query = units(1, 3)[0]
         nothing = np.zeros(DIM, np.float32)
         hits = search.run(fake, [query, nothing], INFO)
@@ -199,7 +201,7 @@ class TestLeastScore:
 
     def test_texts_count_in_it(self, fake):
         hits, (vector, *_) = run(asked(["red"], limit=COUNT, min_score=1.0), fake, WITH_TEXTS)
-        sums, _ = expected(fake, [vector], 0, 0.4)
+        sums, _, _ = expected(fake, [vector], 0, 0.4)
         pictures = np.array([each.vector @ vector for each in fake.objects])
         texts = np.array([each.text_vector @ vector for each in fake.objects if each.text_vector is not None])
         mean = 0.6 * pictures.mean() + 0.4 * texts.mean()

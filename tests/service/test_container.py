@@ -4,7 +4,9 @@ Needs root, buildah, and a base image that `CIR_BASE_IMAGE` names (`docker/make_
 build go into `CIR_BUILD_OPTIONS`, for example `--build-arg TORCH_INDEX=`. Takes minutes and some 15 GB of disk.
 """
 
+import base64
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -17,6 +19,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from cir_vectorizer.client import Client
 from tests.support.servers import base64_of, drawn, free_port
@@ -134,6 +137,17 @@ def test_a_composed_query_gives_the_vector_of_this_checkout(process, port, tiny)
     with Client(f"http://cir:{KEY}@127.0.0.1:{port}") as client:
         assert client.models()["data"][0]["fingerprint"] == tiny.fingerprint
         assert np.allclose(client.compose([query]).vectors, tiny.compose([query]).vectors, atol=1e-4)
+
+
+def test_pictures_of_phones_are_read(process, port, tiny):
+    heif = pytest.importorskip(
+        "pillow_heif", reason="pillow-heif is not installed (pip install 'cir-vectorizer[heif]')"
+    )
+    photo = io.BytesIO()
+    heif.from_pillow(Image.new("RGB", (96, 64), "red")).save(photo, quality=90)
+    query = {"image": base64.b64encode(photo.getvalue()).decode(), "text": "is blue"}
+    with Client(f"http://cir:{KEY}@127.0.0.1:{port}") as client:
+        assert np.allclose(client.compose([query]).vectors, tiny.compose([query]).vectors, atol=1e-3)
 
 
 def test_sigterm_ends_it_with_status_0(process):

@@ -10,6 +10,7 @@ from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.collections import (
     RECORD_KEY,
+    TEXT_VECTOR,
     Ask,
     CreateOptions,
     Hit,
@@ -18,15 +19,19 @@ from cir_vectorizer.collections import (
     ModelRecord,
     Payload,
     Point,
+    Scored,
+    Signal,
     SyncRecord,
+    TextShare,
     Vector,
 )
 from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
+from cir_vectorizer.collections.rescoring import Words, rescored
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.wire import to_json
-from cir_vectorizer_qdrant import aliases, objects, searching
+from cir_vectorizer_qdrant import aliases, objects, scoring, searching
 from cir_vectorizer_qdrant.columns import missing_indexes
 from cir_vectorizer_qdrant.connection import commit_without_fsync, status_of
 from cir_vectorizer_qdrant.inference import DEFAULT_MODEL
@@ -67,21 +72,21 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     def upsert(self, points: Sequence[Point]) -> None:
         def send(some: Sequence[Point]) -> None:
-            batch = objects.to_batch(some, self._schema)
-            self._call(lambda client: client.upsert(self._name, points=batch, wait=True))
+            made = objects.to_points(some, self._schema)
+            self._call(lambda client: client.upsert(self._name, points=made, wait=True))
 
         if points:
             self._index([point.payload for point in points])
             write(list({point.id: point for point in points}.values()), send, lambda point: point.id)
 
-    def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
+    def replace_payload(self, payloads: Mapping[Id, Payload], texts: Mapping[Id, Vector | None] = {}) -> None:
         def send(some: Sequence[tuple[Id, Payload]]) -> None:
             def replace_all(client: QdrantClient) -> None:
                 found = client.retrieve(self._name, [id_ for id_, _ in some], with_payload=False)
                 there = {objects.id_of(each) for each in found}
                 known = {id_: payload for id_, payload in some if id_ in there}
                 if known:
-                    operations = objects.to_replacement(known, self._schema.words)
+                    operations = objects.to_replacement(known, texts, self._schema)
                     client.batch_update_points(self._name, operations, wait=True)
 
             self._call(replace_all)
@@ -125,12 +130,28 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
         schema = self._schema
-        found = self._call(
-            lambda client: client.retrieve(self._name, list(ids), with_payload=True, with_vectors=[schema.using])
+        names = self._vector_names(schema)
+        found = self._call(lambda client: client.retrieve(self._name, list(ids), with_payload=True, with_vectors=names))
+        return [objects.read_point(each, schema) for each in found]
+
+    def payloads(self, ids: Sequence[Id]) -> dict[Id, Payload]:
+        found = self._call(lambda client: client.retrieve(self._name, list(ids), with_payload=True))
+        return {objects.id_of(each): each.payload or {} for each in found}
+
+    def sample(self, count: int) -> list[Point]:
+        schema = self._schema
+        names = self._vector_names(schema)
+        found, _ = self._call(
+            lambda client: client.scroll(self._name, limit=count, with_payload=False, with_vectors=names)
         )
         return [objects.read_point(each, schema) for each in found]
 
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
+        self._check_ask(query, ask)
+        if ask.texts is not None and not isinstance(query, ComposedQuery):
+            return self._search_texts(query, ask, ask.texts)
+        if ask.diversity:
+            self._needs((1, 15), "diversity")
         asked: Any
         if isinstance(query, ComposedQuery):
             if self._embedded:
@@ -141,10 +162,36 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
             model = ask.model or self._schema.model or DEFAULT_MODEL
             asked, attempts = models.InferenceObject(object=to_json(query), model=model), SEARCH_ATTEMPTS
         else:
-            asked, attempts = [float(x) for x in query], ATTEMPTS
+            asked, attempts = objects.numbers(query), ATTEMPTS
         arguments = searching.by_vector(asked, ask, self._schema, self._embedded)
         found = self._call(lambda client: searching.run(client, self._name, arguments, ask), attempts)
         return [objects.read_hit(each) for each in found]
+
+    def _search_texts(self, vector: Vector, ask: Ask, share: TextShare) -> list[Hit]:
+        if self._embedded or ask.group_by is not None:
+            return rescored(self, vector, Words(), ask)
+        self._needs((1, 14), "a search by pictures and texts")
+        schema = self._schema
+        arguments = scoring.fused(objects.numbers(vector), share, ask, schema)
+        found = self._call(lambda client: searching.run(client, self._name, arguments, ask))
+        return [scoring.read_fused(each, vector, schema) for each in found]
+
+    def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
+        self._check_signals((*rankings, *signals))
+        schema = self._schema
+        searches = scoring.rankings(rankings, ask, candidates, schema, self._embedded)
+
+        def run(searches: Sequence[models.QueryRequest]) -> list[scoring.Cosines]:
+            if self._embedded:
+                return self._call(lambda client: scoring.embedded(client, self._name, searches))
+            return self._call(lambda client: scoring.on_server(client, self._name, searches, self.options.grpc))
+
+        def compare(asked: list[tuple[Signal, list[Id]]]) -> list[scoring.Cosines]:
+            if self._embedded:
+                return self._call(lambda client: scoring.compare_embedded(client, self._name, asked, schema))
+            return run([scoring.comparison(signal, ids, schema) for signal, ids in asked])
+
+        return scoring.scored(rankings, run(searches), signals, compare)
 
     def delete(self, ids: Sequence[Id]) -> None:
         selector = models.PointIdsList(points=list(ids))
@@ -179,12 +226,18 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
             schema.dim,
             schema.distance,
             schema.count,
-            version=None if self._embedded else self._call(lambda client: client.info()).version,
+            version=self._read_version(),
             using=schema.using or None,
             vectors=schema.vectors,
             vectorize=schema.note.vectorize if schema.note else "client",
             lengths=self._lengths(schema) if schema.distance == "dot" else None,
         )
+
+    def _read_version(self) -> str | None:
+        return None if self._embedded else self._call(lambda client: client.info()).version
+
+    def _vector_names(self, schema: Schema) -> list[str]:
+        return [schema.using, *([TEXT_VECTOR] if schema.texts else [])]
 
     def _lengths(self, schema: Schema) -> tuple[float, float] | None:
         found, _ = self._call(
@@ -195,6 +248,29 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
 
     def _write_note(self, note: Note) -> None:
         self._call(lambda client: client.update_collection(self._name, metadata=note.to_json()))
+
+    def _add_text_vector(self, schema: Schema) -> None:
+        config = models.DenseVectorConfig(size=schema.dim, distance=models.Distance.COSINE)
+
+        def add(client: QdrantClient) -> None:
+            client.create_vector_name(self._name, TEXT_VECTOR, models.DenseVectorNameConfig(dense=config))
+            if not self._embedded:
+                client.update_collection(self._name, vectors_config={TEXT_VECTOR: schema.storage})
+
+        try:
+            self._call(add)
+        except CollectionError as error:
+            if status_of(error.__cause__) not in (404, 405, "UNIMPLEMENTED"):
+                raise
+            raise CollectionError(
+                f"{self.address.server} is a Qdrant server older than 1.18, which adds no vector to a collection that exists; "
+                "sync into a new collection (give another --to), or update the server"
+            ) from error
+
+    def about_texts(self) -> str:
+        if using := self._schema.using:
+            return f"Qdrant's own clients search the picture's vector with using={using!r}, as before"
+        return "Qdrant's own clients search the picture's vector unless they name another (using=…), as before"
 
     def _behind(self, client: QdrantClient, name: str) -> str | None:
         return aliases.behind(client, name)

@@ -6,61 +6,80 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
-from cir_vectorizer.collections import Hit, Id, Payload, Point, SyncRecord, Vector
+from cir_vectorizer.collections import TEXT_VECTOR, Hit, Id, Payload, Point, SyncRecord, Vector
 from cir_vectorizer.collections.base import picture_to_vectorize
 from cir_vectorizer_qdrant import words
 from cir_vectorizer_qdrant.inference import DEFAULT_MODEL
 from cir_vectorizer_qdrant.schema import Schema
 
 
-def to_batch(points: Sequence[Point], schema: Schema) -> models.Batch:
-    """Convert points to a batch.
+def to_points(points: Sequence[Point], schema: Schema) -> list[models.PointStruct]:
+    """Convert points to Qdrant's.
 
     Raises:
         ValueError: one of the points cannot be written; a sentence with the reason.
     """
-    vectors: dict[str, Any] = {schema.using: [_to_vector(point, schema) for point in points]}
-    if schema.words:
-        vectors[words.VECTOR] = [words.of_payload(point.payload) for point in points]
-    return models.Batch(
-        ids=[point.id for point in points],
-        vectors=vectors if len(vectors) > 1 or schema.using else vectors[""],
-        payloads=[point.payload for point in points],
-    )
+    made = []
+    for point in points:
+        vectors: dict[str, Any] = {schema.using: _to_vector(point, schema)}
+        if schema.words:
+            vectors[words.VECTOR] = words.of_payload(point.payload)
+        if point.text_vector is not None:
+            vectors[TEXT_VECTOR] = numbers(point.text_vector)
+        made.append(models.PointStruct(id=point.id, vector=_unnamed(vectors), payload=point.payload))
+    return made
 
 
-def to_replacement(payloads: Mapping[Id, Payload], with_words: bool) -> list[models.UpdateOperation]:
-    """Return the operations that replace payloads: new keywords for all objects, then one overwrite per object.
+def to_replacement(
+    payloads: Mapping[Id, Payload], texts: Mapping[Id, Vector | None], schema: Schema
+) -> list[models.UpdateOperation]:
+    """Return the operations that replace payloads: new keywords and texts, then one overwrite per object.
 
     The overwrites come last, because they hold the records that mark an object as up to date.
+
+    Args:
+        texts: as for `Collection.replace_payload`.
     """
-    overwrites: list[models.UpdateOperation] = [
+    points: list[models.PointVectors] = []
+    without: dict[str, list[Id]] = {words.VECTOR: [], TEXT_VECTOR: []}
+    for id_, payload in payloads.items():
+        made: dict[str, Any] = {}
+        if schema.words:
+            sparse = words.of_payload(payload)
+            made[words.VECTOR] = sparse if sparse.indices else None
+        if id_ in texts and schema.texts:
+            text = texts[id_]
+            made[TEXT_VECTOR] = None if text is None else numbers(text)
+        for name in [name for name, vector in made.items() if vector is None]:
+            del made[name]
+            without[name].append(id_)
+        if made:
+            points.append(models.PointVectors(id=id_, vector=made))
+    operations: list[models.UpdateOperation] = []
+    if points:
+        operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=points)))
+    for name, ids in without.items():
+        if ids:
+            gone = models.DeleteVectors(vector=[name], points=list(ids))
+            operations.append(models.DeleteVectorsOperation(delete_vectors=gone))
+    operations += [
         models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[id_]))
         for id_, payload in payloads.items()
     ]
-    if not with_words:
-        return overwrites
-    operations: list[models.UpdateOperation] = []
-    sparse = {id_: words.of_payload(payload) for id_, payload in payloads.items()}
-    points = [models.PointVectors(id=id_, vector={words.VECTOR: each}) for id_, each in sparse.items() if each.indices]
-    wordless: list[Id] = [id_ for id_, each in sparse.items() if not each.indices]
-    if points:
-        operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=points)))
-    if wordless:
-        gone = models.DeleteVectors(vector=[words.VECTOR], points=list(wordless))
-        operations.append(models.DeleteVectorsOperation(delete_vectors=gone))
-    return operations + overwrites
+    return operations
 
 
 def to_merge(points: Sequence[Point], schema: Schema) -> list[models.UpdateOperation]:
     """Return the operations that replace vectors and single columns; the records, which come last, mark the objects."""
     vectors = []
     for point in points:
-        made: dict[str, Any] = {} if point.vector is None else {schema.using: [float(x) for x in point.vector]}
+        made: dict[str, Any] = {} if point.vector is None else {schema.using: numbers(point.vector)}
         if schema.words and (sparse := words.of_payload(point.payload)).indices:
             made[words.VECTOR] = sparse
+        if point.text_vector is not None:
+            made[TEXT_VECTOR] = numbers(point.text_vector)
         if made:
-            vectors.append(models.PointVectors(id=point.id, vector=made if set(made) != {""} else made[""]))
+            vectors.append(models.PointVectors(id=point.id, vector=_unnamed(made)))
     operations: list[models.UpdateOperation] = []
     if vectors:
         operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=vectors)))
@@ -83,11 +102,11 @@ def read_record(found: models.Record) -> SyncRecord | None:
 
 def read_point(found: models.Record, schema: Schema) -> Point:
     """Convert an object to a point."""
-    vector: Any = found.vector
-    if isinstance(vector, dict):
-        vector = vector.get(schema.using)
-    dense: Vector = np.asarray(vector or [], dtype=np.float32)
-    return Point(id_of(found), dense, found.payload or {})
+    vectors: Any = found.vector if isinstance(found.vector, dict) else {"": found.vector}
+    dense: Vector = np.asarray(vectors.get(schema.using) or [], dtype=np.float32)
+    text = vectors.get(TEXT_VECTOR)
+    text_vector = None if text is None else np.asarray(text, dtype=np.float32)
+    return Point(id_of(found), dense, found.payload or {}, text_vector=text_vector)
 
 
 def read_hit(found: models.ScoredPoint) -> Hit:
@@ -97,6 +116,16 @@ def read_hit(found: models.ScoredPoint) -> Hit:
 
 def _to_vector(point: Point, schema: Schema) -> list[float] | models.Image:
     if point.vector is not None:
-        return [float(x) for x in point.vector]
+        return numbers(point.vector)
     picture = picture_to_vectorize(point, schema.note is not None and schema.note.vectorize == "server")
     return models.Image(image=picture, model=schema.model or DEFAULT_MODEL)
+
+
+def numbers(vector: Vector) -> list[float]:
+    """Return a vector as a list."""
+    return vector.tolist()
+
+
+def _unnamed(vectors: dict[str, Any]) -> Any:
+    """Return vectors by name, or the vector alone if it is the only one and has no name."""
+    return vectors[""] if set(vectors) == {""} else vectors

@@ -5,8 +5,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from cir_vectorizer.collections import Address, CreateOptions, ModelRecord
-from cir_vectorizer.collections.base import Note, choose_vector
+from cir_vectorizer.collections import TEXT_VECTOR, Address, CreateOptions, ModelRecord
+from cir_vectorizer.collections.base import Note, choose_vector, pictures_of
 from cir_vectorizer_qdrant import words
 
 
@@ -19,10 +19,14 @@ class Schema:
     using: str
     vectors: tuple[str, ...]
     words: bool
+    texts: bool
+    """True if objects may have `TEXT_VECTOR`."""
     text_columns: tuple[str, ...]
     """Keys of payload columns with a full-text index."""
     indexed: frozenset[str]
     quantized: bool
+    storage: models.VectorParamsDiff
+    """Place and compression of the searched vector."""
     note: Note | None
     count: int
 
@@ -33,7 +37,7 @@ class Schema:
 
 
 def read_schema(found: models.CollectionInfo, address: Address, using: str | None) -> Schema:
-    """Return the schema for searches with the vector `using`; None means the only one.
+    """Return the schema for searches with the vector `using`; None means the only one beside `TEXT_VECTOR`.
 
     Raises:
         CollectionError: the vector does not exist, or `using` is None and there are several.
@@ -48,18 +52,20 @@ def read_schema(found: models.CollectionInfo, address: Address, using: str | Non
         dim=vector.size,
         distance=vector.distance.value.lower(),
         using=chosen,
-        vectors=tuple(name for name in dense if name),
+        vectors=tuple(name for name in pictures_of(dense) if name),
         words=words.VECTOR in (params.sparse_vectors or {}),
+        texts=TEXT_VECTOR in dense,
         text_columns=tuple(k for k, v in indexes.items() if v.data_type == models.PayloadSchemaType.TEXT),
         indexed=frozenset(indexes),
         quantized=bool(vector.quantization_config or found.config.quantization_config),
+        storage=models.VectorParamsDiff(on_disk=vector.on_disk, quantization_config=vector.quantization_config),
         note=Note.read(getattr(found.config, "metadata", None)),
         count=found.points_count or 0,
     )
 
 
 def new_collection(model: ModelRecord, using: str | None, options: CreateOptions) -> dict[str, Any]:
-    """Return the arguments of `create_collection`: a dense vector with cosine distance, and a sparse keyword vector."""
+    """Return the arguments of `create_collection`: dense vectors with cosine distance, and a sparse keyword vector."""
     quantization: dict[str, models.QuantizationConfig | None] = {
         "none": None,
         "scalar": models.ScalarQuantization(
@@ -73,8 +79,9 @@ def new_collection(model: ModelRecord, using: str | None, options: CreateOptions
         on_disk=options.vector_on_disk or None,
         quantization_config=quantization[options.quantization],
     )
+    named = {using or "": dense, **({TEXT_VECTOR: dense} if options.text_columns else {})}
     return {
-        "vectors_config": {using: dense} if using else dense,
+        "vectors_config": dense if set(named) == {""} else named,
         "sparse_vectors_config": {words.VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
         "metadata": Note.of(model, options).to_json(),
     }

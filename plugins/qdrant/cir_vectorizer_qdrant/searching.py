@@ -35,6 +35,9 @@ def by_vector(query: Any, ask: Ask, schema: Schema, embedded: bool) -> Arguments
         arguments["search_params"] = models.SearchParams(
             exact=ask.exact, quantization=rescoring if schema.quantized else None
         )
+    if ask.diversity:
+        varied = models.Mmr(diversity=ask.diversity, candidates_limit=ask.pool)
+        arguments["query"] = models.NearestQuery(nearest=query, mmr=varied)
     return with_keywords(arguments, ask.text, schema, ask.offset + ask.limit) if ask.text is not None else arguments
 
 

@@ -14,6 +14,7 @@ from weaviate.exceptions import UnexpectedStatusCodeError
 
 from cir_vectorizer.collections import (
     RECORD_KEY,
+    TEXT_VECTOR,
     Address,
     Ask,
     Collection,
@@ -38,12 +39,14 @@ from cir_vectorizer_weaviate.connection import said_by
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
 from cir_vectorizer_weaviate.inference import concept
 from cir_vectorizer_weaviate.schema import (
+    UNNAMED,
     Schema,
     class_name,
     description,
     hidden_properties,
     new_collection,
     read_schema,
+    text_vector,
 )
 from cir_vectorizer_weaviate.writing import write
 
@@ -113,7 +116,8 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
         schema = self._schema
-        found = self._read(ids, return_properties=schema.shown, include_vector=self._vector_names(schema))
+        names = True if schema.using is None else [schema.using, *([TEXT_VECTOR] if schema.texts else [])]
+        found = self._read(ids, return_properties=schema.shown, include_vector=names)
         return [objects.read_point(each, schema) for each in found]
 
     def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
@@ -156,17 +160,23 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         without = [uuid for lot in _uuids(ask.without) for uuid in lot]
         return to_weaviate(ask.where, self._schema.fields, without)
 
-    def replace_payload(self, payloads: Mapping[Id, Payload]) -> None:
+    def replace_payload(self, payloads: Mapping[Id, Payload], texts: Mapping[Id, Vector | None] = {}) -> None:
         if not payloads:
             return
         schema = self._prepared(list(payloads.values()))
         by_uuid = {objects.uuid_of(id_): payload for id_, payload in payloads.items()}
+        new_texts = {objects.uuid_of(id_): text for id_, text in texts.items()}
         found = self._read(list(payloads), return_properties=False, include_vector=True)
         made = []
         for each in found:
-            vectors: Any = each.vector if schema.using is not None else each.vector.get("default")
-            kept = objects.properties(by_uuid[str(each.uuid)], schema)
-            made.append(DataObject(properties=kept, uuid=str(each.uuid), vector=vectors or None))
+            uuid = str(each.uuid)
+            vectors: Any = each.vector if schema.using is not None else each.vector.get(UNNAMED)
+            if schema.texts and uuid in new_texts:
+                text = new_texts[uuid]
+                vectors = {name: vector for name, vector in vectors.items() if name != TEXT_VECTOR}
+                vectors |= {} if text is None else {TEXT_VECTOR: objects.numbers(text)}
+            kept = objects.properties(by_uuid[uuid], schema)
+            made.append(DataObject(properties=kept, uuid=uuid, vector=vectors or None))
         write(made, self._on, {}, len(payloads))
 
     def merge(self, points: Sequence[Point]) -> None:
@@ -184,7 +194,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
     def _update(self, point: Point, schema: Schema) -> None:
         found = objects.properties(point.payload, schema)
-        vector = None if point.vector is None else objects.to_vector(point.vector, schema)
+        vector = objects.to_vector(point, schema)
         self._on(lambda remote: remote.data.update(str(point.id), properties=found, vector=vector))
 
     def delete(self, ids: Sequence[Id]) -> None:
@@ -232,6 +242,29 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         else:
             record, *_ = hidden_properties(note)
             self._call(lambda client: client.collections.use(name).config.add_property(record))
+
+    def _add_text_vector(self, schema: Schema) -> None:
+        using = schema.using
+        if using is None:
+            raise CollectionError(
+                f"the vectors of {self.address} have no name, and Weaviate keeps no second one beside such a vector; sync "
+                "into a new collection: give another --to"
+            )
+
+        def add(client: WeaviateClient) -> None:
+            config = client.collections.use(schema.name).config
+            config.add_vector(vector_config=text_vector(config.get(), using))
+
+        if not schema.texts:
+            self._call(add)
+
+    def about_texts(self) -> str:
+        named = self._schema.using or UNNAMED
+        return (
+            f"with a second vector, Weaviate's own clients must name the picture's vector in every search "
+            f"(target_vector={named!r}) and in every write (vector={{{named!r}: …}}), else Weaviate refuses them"
+            + ("; the vector is added for all tenants of the collection" if self._schema.tenants else "")
+        )
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)
@@ -295,17 +328,14 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
     def _some_vectors(self, schema: Schema, limit: int) -> list[Vector]:
         """Return the vectors of the first objects, as they are stored."""
-        names = self._vector_names(schema)
+        names = True if schema.using is None else [schema.using]
         found = self._on(
             lambda remote: (
                 remote.query.fetch_objects(limit=limit, include_vector=names, return_properties=False).objects
             )
         )
-        vectors = [objects.stored_vector(each.vector, schema) for each in found]
+        vectors = [objects.stored_vector(each.vector, schema.using) for each in found]
         return [each for each in vectors if each is not None]
-
-    def _vector_names(self, schema: Schema) -> list[str] | bool:
-        return True if schema.using is None else [schema.using]
 
     def _read(self, ids: Sequence[Id], **wanted: Any) -> list[Any]:
         def read(lot: list[str]) -> list[Any]:

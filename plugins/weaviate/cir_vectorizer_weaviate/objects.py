@@ -12,10 +12,10 @@ from weaviate.classes.data import DataObject
 from weaviate.classes.query import GeoCoordinate
 from weaviate.collections.classes.types import _PhoneNumber
 
-from cir_vectorizer.collections import RECORD_KEY, Hit, Id, Payload, Point, SyncRecord, Vector
+from cir_vectorizer.collections import RECORD_KEY, TEXT_VECTOR, Hit, Id, Payload, Point, SyncRecord, Vector
 from cir_vectorizer.collections.base import picture_to_vectorize
 from cir_vectorizer_weaviate import words
-from cir_vectorizer_weaviate.schema import PAYLOAD, PICTURE, Schema
+from cir_vectorizer_weaviate.schema import PAYLOAD, PICTURE, UNNAMED, Schema
 
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -41,13 +41,20 @@ def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
     width = schema.note.dim if schema.note else None
     if width not in (None, len(point.vector)):
         raise ValueError(f"its vector has {len(point.vector)} numbers, and the collection's have {width}")
-    return DataObject(properties=found, uuid=uuid, vector=to_vector(point.vector, schema))
+    return DataObject(properties=found, uuid=uuid, vector=to_vector(point, schema))
 
 
-def to_vector(vector: Vector, schema: Schema) -> list[float] | dict[str, list[float]]:
-    """Return a vector as Weaviate's client takes it."""
-    numbers = [float(x) for x in vector]
-    return numbers if schema.using is None else {schema.using: numbers}
+def to_vector(point: Point, schema: Schema) -> list[float] | dict[str, list[float]] | None:
+    """Return a point's vectors as Weaviate's client takes them; None if it has none."""
+    made = {} if point.vector is None else {schema.using or UNNAMED: numbers(point.vector)}
+    if point.text_vector is not None:
+        made[TEXT_VECTOR] = numbers(point.text_vector)
+    return (made if schema.using is not None else made.get(UNNAMED)) or None
+
+
+def numbers(vector: Vector) -> list[float]:
+    """Return a vector as a list."""
+    return [float(x) for x in vector]
 
 
 def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
@@ -89,7 +96,10 @@ def record_in(properties: Mapping[str, Any]) -> Any:
 
 def read_point(found: Any, schema: Schema) -> Point:
     """Convert an object to a point."""
-    return Point(str(found.uuid), read_vector(found.vector, schema), payload(found.properties, schema))
+    text = stored_vector(found.vector, TEXT_VECTOR) if schema.texts else None
+    return Point(
+        str(found.uuid), read_vector(found.vector, schema), payload(found.properties, schema), text_vector=text
+    )
 
 
 def read_hit(found: Any, schema: Schema) -> Hit:
@@ -104,16 +114,16 @@ def read_hit(found: Any, schema: Schema) -> Hit:
 
 def read_vector(vectors: Any, schema: Schema) -> Vector | None:
     """Return an object's searched vector, of length 1; None if it has none."""
-    vector = stored_vector(vectors, schema)
+    vector = stored_vector(vectors, schema.using)
     if vector is None:
         return None
     length = float(np.linalg.norm(vector))
     return vector / np.float32(length) if length > 0 and abs(length - 1) > 1e-6 else vector
 
 
-def stored_vector(vectors: Any, schema: Schema) -> Vector | None:
-    """Return an object's searched vector as it is stored, of any length; None if it has none."""
-    found = vectors.get(schema.using or "default") if isinstance(vectors, Mapping) else vectors
+def stored_vector(vectors: Any, name: str | None) -> Vector | None:
+    """Return one of an object's vectors (None: the one without a name) as it is stored; None if it has none."""
+    found = vectors.get(name or UNNAMED) if isinstance(vectors, Mapping) else vectors
     return np.asarray(found, dtype=np.float32) if found else None
 
 

@@ -21,8 +21,8 @@ from urllib.parse import quote, urlsplit
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 from weaviate.collections.classes.config import _CollectionConfig
 
-from cir_vectorizer.collections import RECORD_KEY, Address, CreateOptions, Maker, ModelRecord
-from cir_vectorizer.collections.base import Note, choose_vector
+from cir_vectorizer.collections import RECORD_KEY, TEXT_VECTOR, Address, CreateOptions, Maker, ModelRecord
+from cir_vectorizer.collections.base import Note, choose_vector, pictures_of
 from cir_vectorizer.errors import AddressError, CollectionError
 from cir_vectorizer.redaction import without_user
 from cir_vectorizer_weaviate import words
@@ -32,7 +32,7 @@ from cir_vectorizer_weaviate.filters import Field, kind_of
 PAYLOAD, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_picture"
 CLIP = "multi2vec-clip"
 UNNAMED = "default"
-"""Name under which the client gives a vector without a name."""
+"""Name under which the client makes and gives a vector without a name."""
 ON_DISK_CACHE = 10_000
 """Vectors cached in memory with `vector_on_disk`."""
 
@@ -47,6 +47,8 @@ class Schema:
     using: str | None
     """Name of the searched vector; None in old collections, whose vector has no name."""
     vectors: tuple[str, ...]
+    texts: bool
+    """True if objects may have `TEXT_VECTOR`."""
     flat: bool
     """True if the index is flat: every search compares with all vectors."""
     exact_cutoff: int
@@ -106,7 +108,7 @@ def class_name(address: Address) -> str:
 
 
 def read_schema(found: _CollectionConfig, address: Address, using: str | None) -> Schema:
-    """Return the schema for searches with the vector `using`; None means the only one.
+    """Return the schema for searches with the vector `using`; None means the only one beside `TEXT_VECTOR`.
 
     Raises:
         CollectionError: the vector does not exist, or `using` is None and there are several.
@@ -129,7 +131,8 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
         name=found.name,
         distance=str(getattr(getattr(plain, "distance_metric", None), "value", "unknown")),
         using=chosen,
-        vectors=tuple(dense),
+        vectors=tuple(pictures_of(dense)),
+        texts=TEXT_VECTOR in dense,
         flat=type(index).__name__.endswith("FLAT"),
         exact_cutoff=int(getattr(plain, "flat_search_cutoff", 0) or 0),
         blends_text=_blends_text(maker, settings),
@@ -156,17 +159,8 @@ def new_collection(
     Raises:
         CollectionError: the container's address holds a key.
     """
-    index = Configure.VectorIndex
-    quantizer = {
-        "none": index.Quantizer.none(),
-        "scalar": index.Quantizer.rq(bits=8),
-        "binary": index.Quantizer.rq(bits=1),
-    }[options.quantization]
-    hnsw = index.hnsw(
-        distance_metric=VectorDistances.COSINE,
-        quantizer=quantizer,
-        vector_cache_max_objects=ON_DISK_CACHE if options.vector_on_disk else None,
-    )
+    bits = {"none": None, "scalar": 8, "binary": 1}[options.quantization]
+    hnsw = _hnsw(bits, ON_DISK_CACHE if options.vector_on_disk else None)
     hidden = hidden_properties(Note.of(model, options))
     if options.vectorize == "server":
         vectors = Configure.Vectors.multi2vec_clip(
@@ -177,13 +171,38 @@ def new_collection(
         )
         hidden.append(Property(name=PICTURE, data_type=DataType.BLOB_HASH if keeps_hash else DataType.BLOB))
     else:
-        vectors = Configure.Vectors.self_provided(name=using, vector_index_config=hnsw)
+        vectors = Configure.Vectors.self_provided(name=using or UNNAMED, vector_index_config=hnsw)
+    texts = [Configure.Vectors.self_provided(name=TEXT_VECTOR, vector_index_config=hnsw)]
     return {
         "name": name,
         "properties": hidden,
-        "vector_config": vectors,
+        "vector_config": [vectors, *texts] if options.text_columns else vectors,
         "multi_tenancy_config": Configure.multi_tenancy(auto_tenant_activation=True) if tenant is not None else None,
     }
+
+
+def text_vector(found: _CollectionConfig, using: str) -> Any:
+    """Return the argument of `config.add_vector` for `TEXT_VECTOR`: stored and compressed as the vector `using`."""
+    index: Any = (found.vector_config or {})[using].vector_index_config
+    bits = getattr(getattr(index, "quantizer", None), "bits", None)
+    return Configure.Vectors.self_provided(
+        name=TEXT_VECTOR, vector_index_config=_hnsw(bits, getattr(index, "vector_cache_max_objects", None))
+    )
+
+
+def _hnsw(bits: int | None, cached: int | None) -> Any:
+    """Return the settings of an index by cosine.
+
+    Args:
+        bits: bits a number of the compressed vectors; None for uncompressed ones.
+        cached: vectors in memory; None for all.
+    """
+    quantizer = Configure.VectorIndex.Quantizer
+    return Configure.VectorIndex.hnsw(
+        distance_metric=VectorDistances.COSINE,
+        quantizer=quantizer.none() if bits is None else quantizer.rq(bits=bits),
+        vector_cache_max_objects=cached,
+    )
 
 
 def hidden_properties(note: Note | None) -> list[Property]:
@@ -227,7 +246,7 @@ def _container(url: str | None, model: ModelRecord) -> str | None:
 
 def blends_text(found: _CollectionConfig, using: str | None) -> bool:
     """Tell whether the server makes the vector `using` (None: the only one) from texts, with a picture or alone."""
-    named = list(found.vector_config or {})
+    named = pictures_of(found.vector_config or {})
     chosen = using or (named[0] if len(named) == 1 else UNNAMED)
     if named and chosen not in named:
         return False
