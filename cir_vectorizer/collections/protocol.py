@@ -54,12 +54,14 @@ class CreateOptions:
 class TextShare:
     """The share of an object's text in its score: (1 − weight) · cosine to the picture + weight · cosine to the text.
 
-    For an object without a text, the cosine to its picture plus `offset` stands for the cosine to the text: CLIP's texts
-    lie apart from its pictures, so `offset` is the mean difference between the two cosines.
+    For an object without a text, slope · cosine to the picture + offset stands for the cosine to the text. CLIP's texts lie
+    apart from its pictures, so slope and offset are those with which the cosines to pictures get the mean and the spread
+    of the cosines to texts.
     """
 
     weight: float
-    offset: float
+    slope: float = 1.0
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)

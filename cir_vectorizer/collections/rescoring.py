@@ -11,10 +11,11 @@ The mean is that of s over the collection, as a sample of it shows. n and w are 
 are: n is 0 for objects that are no nearer to the words than the mean, and 1 for the nearest candidate; w is 0 for the
 candidate that is farthest from the words, and 1 for the nearest. `benchmarks/second_signals.py` compares other forms.
 
-CLIP's texts lie apart from its pictures. So where an object has no text, its cosine to the picture counts for both, moved by
-the difference between the collection's mean text and its mean picture; and `min_score` is no cosine but a standard score:
-the number of standard deviations by which s exceeds its mean over the collection. It means the same for composers whose
-vectors lie among the pictures and for those whose vectors lie among the texts.
+CLIP's texts lie apart from its pictures. So where an object has no text, its cosine to the picture counts for both, moved
+and stretched so that it is as many standard deviations from the mean cosine to texts as from that to pictures. And
+`min_score` is no cosine but a standard score: the number of standard deviations by which s exceeds its mean over the
+collection. It means the same for composers whose vectors lie among the pictures and for those whose vectors lie among the
+texts.
 """
 
 import time
@@ -51,14 +52,10 @@ class Background:
     Attributes:
         pictures: (n, dim).
         texts: (m, dim), of those that have a text.
-        mean: (dim,), mean picture.
-        gap: (dim,), mean text minus mean picture; zero if there are no texts.
     """
 
     pictures: npt.NDArray[np.float32]
     texts: npt.NDArray[np.float32]
-    mean: Vector
-    gap: Vector
 
     @classmethod
     def of(cls, collection: Collection, dim: int, with_texts: bool) -> "Background":
@@ -76,28 +73,29 @@ class Background:
     @classmethod
     def _read(cls, collection: Collection, dim: int) -> "Background":
         points = collection.sample(SAMPLE)
-        pictures = _stack([point.vector for point in points], dim)
-        texts = _stack([point.text_vector for point in points], dim)
-        mean = pictures.mean(axis=0) if len(pictures) else np.zeros(dim, np.float32)
-        return cls(pictures, texts, mean, texts.mean(axis=0) - mean if len(texts) else np.zeros_like(mean))
+        return cls(*(_stack([getattr(each, name) for each in points], dim) for name in ("vector", "text_vector")))
 
-    def usual(self, vector: Vector, weight: float) -> float:
-        """Return the mean score of a query over the collection; `weight` is that of texts."""
-        return float((self.mean + np.float32(weight) * self.gap) @ vector)
+    def usual(self, vector: Vector, weight: float) -> tuple[float, float]:
+        """Return the mean and the standard deviation of a query's scores over the collection.
+
+        Args:
+            weight: weight of texts; 0 if there are none.
+        """
+        mean, spread = _usual(self.pictures @ vector)
+        if weight and len(self.texts):
+            text_mean, text_spread = _usual(self.texts @ vector)
+            mean += weight * (text_mean - mean)
+            # a typical object's two cosines hardly depend on each other, so their variances add
+            spread = float(np.hypot((1 - weight) * spread, weight * text_spread))
+        return mean, spread
 
     def share(self, vector: Vector, weight: float) -> TextShare:
         """Return the share of texts in the scores of a query."""
-        return TextShare(weight, float(self.gap @ vector))
-
-    def spread(self, vector: Vector, weight: float) -> tuple[float, float] | None:
-        """Return mean and standard deviation of a query's scores; None if the collection has fewer than two objects."""
-        if len(self.pictures) < 2:
-            return None
-        spread = (self.pictures @ vector).std()
-        if weight and len(self.texts):
-            # a typical object's two cosines hardly depend on each other, so their variances add
-            spread = np.hypot((1 - weight) * spread, weight * (self.texts @ vector).std())
-        return self.usual(vector, weight), float(spread)
+        if min(len(self.pictures), len(self.texts)) < 2:
+            return TextShare(weight)
+        (mean, spread), (text_mean, text_spread) = _usual(self.pictures @ vector), _usual(self.texts @ vector)
+        slope = text_spread / spread if spread > 0 else 1.0
+        return TextShare(weight, slope, text_mean - slope * mean)
 
 
 _READ: "WeakKeyDictionary[Collection, tuple[float, Background]]" = WeakKeyDictionary()
@@ -136,18 +134,21 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
         return []
     cosines = np.array([each.cosines for each in found], dtype=np.float64).reshape(len(found), len(vectors), -1)
     if share:
-        offsets = np.array([share.offset, *(background.gap @ each for each in vectors[1:])])
+        shares = [share, *(background.share(each, weight) for each in vectors[1:])]
         pictures, texts = cosines[..., 0], cosines[..., 1]
-        texts = np.where(np.isnan(texts), pictures + offsets, texts)
+        stand_in = np.array([each.slope for each in shares]) * pictures + np.array([each.offset for each in shares])
+        texts = np.where(np.isnan(texts), stand_in, texts)
         fused = (1 - weight) * pictures + weight * texts
     else:
         fused = cosines[..., 0]
-    usual = np.array([background.usual(each, weight) for each in vectors])
+    usual = np.array([background.usual(each, weight)[0] for each in vectors])
     base, end = fused[:, 0], 1 + len(words.unwanted)
     unwanted = scaled(fused[:, 1:end], usual[1:end])
     wanted = scaled(fused[:, end:], fused[:, end:].min(axis=0), flat=1.0)
     scores = combined(base - usual[0], unwanted, wanted, words.strength) if words else base
-    order = [int(i) for i in np.lexsort((-base, -scores)) if base[i] >= least]
+    # in a small collection many candidates lie below the mean: they score 0, but the words order them too
+    behind = combined(base - base.min(), unwanted, wanted, words.strength)
+    order = [int(i) for i in np.lexsort((-behind, -scores)) if base[i] >= least]
 
     def hits(lot: Sequence[int]) -> Iterator[Hit]:
         payloads = collection.payloads([found[i].id for i in lot])
@@ -203,6 +204,11 @@ def _best_of_groups(hits: Iterator[Hit], group_by: str, ask: Ask) -> list[Hit]:
         if len(best) >= end:
             break
     return list(best.values())[ask.offset : end]
+
+
+def _usual(cosines: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return mean and standard deviation; 0 if there is nothing."""
+    return (float(cosines.mean()), float(cosines.std())) if len(cosines) else (0.0, 0.0)
 
 
 def _stack(vectors: Sequence[Vector | None], dim: int) -> npt.NDArray[np.float32]:

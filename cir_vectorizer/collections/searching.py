@@ -287,8 +287,8 @@ class Search:
         )
         least = -math.inf
         if background is not None and self.min_score is not None:
-            mean, spread = background.spread(vector, weight) or (-math.inf, 0.0)
-            least = mean + self.min_score * spread
+            mean, spread = background.usual(vector, weight)
+            least = mean + self.min_score * spread if spread else -math.inf  # then no object stands out
         if words:
             return rescored(collection, vector, words, asked, least)
         hits = [hit for hit in collection.search(vector, asked) if hit.score >= least]
@@ -328,7 +328,7 @@ class Search:
             background = Background.of(collection, len(vector), weight > 0)
             texts = background.share(vector, weight) if weight else None
             nearest = collection.search(vector, Ask(1, self.where, without=self.without, texts=texts))
-            mean, spread = background.spread(vector, weight) or (0.0, 0.0)
+            mean, spread = background.usual(vector, weight)
             if nearest and spread and (nearest[0].score - mean) / spread < self.min_score:
                 standard = (nearest[0].score - mean) / spread
                 notes.append(

@@ -85,15 +85,15 @@ def run(search, fake, info=INFO, seed=3):
 
 def expected(fake, vectors, unwanted, weight=0.0, strength=2.0):
     """Return each object's sums by picture and text, its signals and its final score, as the documentation writes them."""
-    pictures = np.array([each.vector for each in fake.objects])
-    gap = np.mean([each.text_vector for each in fake.objects if each.text_vector is not None], axis=0) - pictures.mean(0)
-    sums = np.empty((len(fake.objects), len(vectors)))
-    for i, each in enumerate(fake.objects):
-        for k, vector in enumerate(vectors):
-            picture = each.vector @ vector
-            text = picture + gap @ vector if each.text_vector is None else each.text_vector @ vector
-            sums[i, k] = (1 - weight) * picture + weight * text
-    means = [(pictures.mean(0) + weight * gap) @ vector for vector in vectors]
+    sums, means = np.empty((len(fake.objects), len(vectors))), np.empty(len(vectors))
+    for k, vector in enumerate(vectors):
+        pictures = np.array([each.vector @ vector for each in fake.objects])
+        texts = np.array([each.text_vector @ vector for each in fake.objects if each.text_vector is not None])
+        for i, each in enumerate(fake.objects):
+            standard = (pictures[i] - pictures.mean()) / pictures.std()
+            text = texts.mean() + standard * texts.std() if each.text_vector is None else each.text_vector @ vector
+            sums[i, k] = (1 - weight) * pictures[i] + weight * text
+        means[k] = (1 - weight) * pictures.mean() + weight * texts.mean()
     scores = np.maximum(sums[:, 0] - means[0], 0)
     signals = np.empty((len(fake.objects), len(vectors) - 1))
     for k in range(1, len(vectors)):
@@ -144,11 +144,19 @@ class TestScores:
         hits, vectors = run(search, fake)
         assert hits == [Hit(hit.id, hit.score, hit.payload, {"picture": hit.score}) for hit in fake.search(vectors[0])]
 
-    def test_what_scores_less_than_the_mean_comes_last_by_that_score(self, fake):
-        hits, (vector, _) = run(asked(["red"], limit=COUNT), fake)
-        behind = [hit.id for hit in hits if hit.score == 0]
+    def test_words_order_what_scores_less_than_the_mean_too(self, fake):
+        hits, vectors = run(asked(["red"], ["blue"], limit=COUNT), fake)
+        sums, signals, _ = expected(fake, vectors, 1)
+        products = (sums[:, 0] - sums[:, 0].min()) * ((1 - signals[:, 0]) * signals[:, 1]) ** 2
+        behind = [products[hit.id] for hit in hits if hit.score == 0]
         assert len(behind) > 5
-        assert behind == sorted(behind, key=lambda id_: -(fake.objects[id_].vector @ vector))
+        assert behind == pytest.approx(sorted(behind, reverse=True), abs=1e-6)
+
+    def test_the_only_object_that_stands_out_falls_behind_if_it_is_unwanted(self):
+        vectors = [units(1, 1)[0], *(np.eye(DIM, dtype=np.float32)[i] for i in range(3))]
+        few = Fake([Point(i, vector, {}) for i, vector in enumerate(vectors)])
+        hits = asked(["red"]).run(few, [vectors[0], vectors[0]], INFO)
+        assert [hit.id for hit in hits].index(0) >= 2
 
     @pytest.mark.parametrize(("negative", "must"), [(["red"], []), ([], ["red"])])
     def test_words_to_which_all_candidates_are_equally_near_change_no_order(self, fake, negative, must):
@@ -249,10 +257,12 @@ class TestWeightOfTexts:
     def test_without_words_the_database_adds_them(self, fake):
         run(asked(text_weight=0.3), fake, WITH_TEXTS)
         share = fake.asked[-1].texts
-        gap = np.mean([each.text_vector for each in fake.objects if each.id % 3], axis=0)
-        gap = gap - np.mean([each.vector for each in fake.objects], axis=0)
+        vector = units(1, 3)[0]
+        pictures = np.array([each.vector @ vector for each in fake.objects])
+        texts = np.array([each.text_vector @ vector for each in fake.objects if each.id % 3])
+        stand_in = share.slope * pictures + share.offset
         assert share.weight == 0.3
-        assert share.offset == pytest.approx(float(gap @ units(1, 3)[0]), abs=1e-5)
+        assert (stand_in.mean(), stand_in.std()) == pytest.approx((texts.mean(), texts.std()), abs=1e-5)
 
     @pytest.mark.parametrize("options", [{"hybrid": True}, {"diversity": 0.3}])
     def test_where_pictures_alone_score_a_note_says_so(self, options):

@@ -243,14 +243,25 @@ class TestFromPython:
 class TestWordsOfResults:
     """Words that results must or must not show, on a collection that sync filled."""
 
-    def test_unwanted_objects_fall_behind_and_wanted_ones_come_first(self, shop, ids, tiny):
-        plain = cir_vectorizer.search(shop, {"text": "a hat"}, model=tiny)
-        without = cir_vectorizer.search(shop, {"text": "a hat", "negative_text": ["red", "green"]}, model=tiny)
-        assert {ids["red"], ids["green"]}.isdisjoint(hit.id for hit in without[:2])
-        wanted = cir_vectorizer.search(shop, {"text": "a hat", "must_text": "blue"}, model=tiny)
-        assert wanted[0].id == ids["blue"]
-        assert set(wanted[0].signals) == {"picture", "wanted"}
-        assert [set(hit.signals) for hit in plain] == [{"picture"}] * 4
+    def test_scores_are_the_products_that_the_documentation_writes(self, shop, tiny):
+        query = {"text": "a hat", "negative_text": ["red", "green"], "must_text": "blue"}
+        found = cir_vectorizer.search(shop, query, model=tiny)
+        words = [{"text": "a hat", "negative_text": "red, green"}, {"text": "red"}, {"text": "green"}, {"text": "blue"}]
+        points = shop.get([id_ for id_, _ in shop.scan()])
+        sums = np.array([each.vector for each in points]) @ tiny.compose(words).vectors.T
+        mean, low, high = sums.mean(axis=0), sums.min(axis=0), sums.max(axis=0)
+        unwanted = np.clip((sums - mean) / (high - mean), 0, 1)[:, 1:3]
+        wanted = ((sums - low) / (high - low))[:, 3]
+        scores = np.maximum(sums[:, 0] - mean[0], 0) * ((1 - unwanted[:, 0]) * (1 - unwanted[:, 1]) * wanted) ** 2
+        expected = {each.id: score for each, score in zip(points, scores, strict=True)}
+        assert [hit.score for hit in found] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
+        assert [hit.score for hit in found] == pytest.approx([expected[hit.id] for hit in found], abs=1e-5)
+        assert set(found[0].signals) == {"picture", "unwanted", "wanted"}
+
+    def test_they_change_the_order(self, shop, ids, folder, tiny):
+        query = {"image": folder / "white.png", "composer": "image", "text": "a hat"}
+        assert cir_vectorizer.search(shop, query, model=tiny)[0].id == ids["white"]
+        assert cir_vectorizer.search(shop, {**query, "negative_text": "white"}, model=tiny)[0].id != ids["white"]
 
     def test_it_goes_together_with_a_filter_and_ids(self, shop, ids, tiny):
         query = {"image": {"id": ids["red"]}, "text": "is blue", "negative_text": "green"}

@@ -240,7 +240,7 @@ class TestCollections:
         (described,) = served.client.get("/v1/collections").json()["collections"]
         assert described == {
             "name": "shop", "default": True, "problem": None, "count": 5, "model": "tiny", "made_with": "tiny",
-            "references": True,
+            "references": True, "texts": False, "text_weight": None,
         }  # fmt: skip
 
     def test_one_that_is_not_there_yet_is_a_problem_until_sync_made_it(self, tmp_path):

@@ -1,18 +1,12 @@
 """Texts of objects as their second vector: embedded when they are new or changed, and never lost."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from cir_vectorizer.cli import main
-from cir_vectorizer.collections import CreateOptions, ensure, open_collection
-from cir_vectorizer.errors import CollectionError, SourceError
-from cir_vectorizer.models import load
-from cir_vectorizer.sources import CollectionSource, Web, open_source
-from cir_vectorizer.sync import TextsRefused, dry_run, reembed, sync
+from cir_vectorizer.collections import CreateOptions
+from cir_vectorizer.sync import TextsRefused
 from cir_vectorizer.sync.texts import Texts
 from tests.support.databases import ONE_OF_EACH, every
 from tests.support.indexing import counts, draw, only, run, table

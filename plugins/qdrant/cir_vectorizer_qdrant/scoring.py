@@ -32,22 +32,23 @@ def fused(vector: list[float], share: TextShare, ask: Ask, schema: Schema) -> se
     ]
     return {
         "prefetch": both,
-        "query": formula(share.weight, share.offset),
+        "query": formula(share),
         "query_filter": found["query_filter"],
         "with_vectors": list(names),
     }
 
 
-def formula(weight: float, offset: float) -> models.FormulaQuery:
+def formula(share: TextShare) -> models.FormulaQuery:
     """Return the fused score of the cosines to the picture, `$score[0]`, and to the text, `$score[1]` (see `TextShare`)."""
     wordless = models.Filter(must_not=[models.HasVectorCondition(has_vector=TEXT_VECTOR)])
-    moved = models.SumExpression(sum=["$score[0]", offset])
+    weight = share.weight
+    stand_in = models.SumExpression(sum=[models.MultExpression(mult=[share.slope, "$score[0]"]), share.offset])
     return models.FormulaQuery(
         formula=models.SumExpression(
             sum=[
                 models.MultExpression(mult=[1 - weight, "$score[0]"]),
                 models.MultExpression(mult=[weight, "$score[1]"]),
-                models.MultExpression(mult=[weight, wordless, moved]),
+                models.MultExpression(mult=[weight, wordless, stand_in]),
             ]
         ),
         defaults={"$score[0]": 0.0, "$score[1]": 0.0},
