@@ -257,9 +257,7 @@ class Search:
             )
         if self.text_weight is not None:
             return self.text_weight
-        if not info.text_columns or self.hybrid or self.diversity:
-            return 0.0
-        return TEXT_WEIGHT if info.text_weight is None else info.text_weight
+        return 0.0 if self.hybrid or self.diversity else weight_of_texts(info)
 
     def run(self, collection: Collection, vectors: Sequence[Vector], info: Info) -> list[Hit]:
         """Search a collection.
@@ -313,7 +311,7 @@ class Search:
             notes.append("with strength 0, must_text changes nothing")
         if self.hybrid and self.query is not None and self.query.unwanted:
             notes.append("with hybrid, negative_text changes the query alone and does not score the results again")
-        if info.text_columns and info.text_weight != 0 and self.text_weight is None and (self.hybrid or self.diversity):
+        if weight_of_texts(info) and self.text_weight is None and (self.hybrid or self.diversity):
             option = "hybrid" if self.hybrid else "diversity"
             notes.append(f"with {option}, the vectors of the texts do not score the results; their pictures alone do")
         return notes
@@ -335,6 +333,13 @@ class Search:
                     f"min_score: the nearest object has {standard:.2f}, and {self.min_score:g} is asked for; lower it"
                 )
         return notes
+
+
+def weight_of_texts(info: Info) -> float:
+    """Return the weight of objects' texts in searches of a collection that name none; 0 if it has no texts."""
+    if not info.text_columns:
+        return 0.0
+    return TEXT_WEIGHT if info.text_weight is None else info.text_weight
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ def parts_of(query: ComposedQuery) -> Iterator[Part]:
             yield Part("text", word, _without(query, text=None, template=None))
     unwanted = query.unwanted
     for i, said in enumerate(unwanted):
-        left = unwanted[:i] + unwanted[i + 1 :] or None
-        yield Part("negative_text", said if left else None, _without(query, negative_text=left))
+        others = unwanted[:i] + unwanted[i + 1 :] or None
+        yield Part("negative_text", said if others else None, _without(query, negative_text=others))
 
 
 def _without(query: ComposedQuery, **changes: object) -> ComposedQuery:

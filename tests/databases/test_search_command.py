@@ -216,7 +216,7 @@ def told(shop, tmp_path_factory):
 class TestSecondScore:
     def test_words_that_results_must_or_must_not_show_order_them(self, shop):
         white = ("--image", shop / "white.png", "--composer", "image")
-        assert [hit["payload"]["colour"] for hit in objects(shop, *white)][0] == "white"
+        assert objects(shop, *white)[0]["payload"]["colour"] == "white"
         without = objects(shop, *white, "--negative-text", "white")
         assert without[0]["payload"]["colour"] != "white"
         assert set(without[0]["signals"]) == {"picture", "unwanted"}

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cir_vectorizer.collections import RECORD_KEY, Hit, Id, Info, Payload, SyncRecord, picture_cell
 from cir_vectorizer.collections.rescoring import STRENGTH
-from cir_vectorizer.collections.searching import MAX_STRENGTH, Search
+from cir_vectorizer.collections.searching import MAX_STRENGTH, Search, weight_of_texts
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
@@ -275,5 +275,5 @@ async def _described(service: Service, served: ServedCollection) -> dict[str, An
         "made_with": info.model,
         "references": not info.blends_text,
         "texts": bool(info.text_columns),
-        "text_weight": info.text_weight if info.text_columns else None,
+        "text_weight": weight_of_texts(info) if info.text_columns else None,
     }
