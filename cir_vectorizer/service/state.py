@@ -240,7 +240,7 @@ def key_of(request: Request) -> str | None:
 
 
 def note(request: Request, works: Sequence[Work]) -> None:
-    """Record the notes of a database's request: no database passes them on, so they are logged and counted."""
+    """Record the notes of a request, which are logged and counted: databases pass none on, and few clients look."""
     request.scope[NOTES] = [each for work in works for each in work.notes]
 
 
