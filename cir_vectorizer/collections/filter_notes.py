@@ -6,8 +6,6 @@ from typing import Any
 from cir_vectorizer.collections.records import Payload, values_at
 from cir_vectorizer.query.filters import Condition, Filter
 
-_REMEDY = "correct the table's cells and sync again"
-
 
 def filter_notes(where: Filter, payloads: Sequence[Payload]) -> list[str]:
     """Return a sentence for each condition that no object can meet, as far as some objects of the collection show.
@@ -47,8 +45,8 @@ def _problem(condition: Condition, values: Sequence[Any]) -> str | None:
     if kinds and not kinds & wanted:
         if condition.operator not in ("=", "in"):
             return (
-                f"column {column!r} holds {_words(held)}, and {condition.operator} compares numbers; {_REMEDY}, "
-                "or compare with ="
+                f"column {column!r} holds {_words(held)}, and {condition.operator} compares numbers; compare with =, or have "
+                "the table's cells corrected and synced again"
             )
         return f"column {column!r} holds {_words(held)}, which never equals the text {given}; write a value like that, without quotes"
     texts = {each for each in values if isinstance(each, str)}

@@ -207,7 +207,7 @@ class TestTheCommand:
     def test_warnings_alone_give_status_3_and_json_has_the_same_findings(self, tmp_path):
         result = self.doctor("--to", f"qdrant:{tmp_path}/none/shop", "--json")
         assert result.exit_code == 3
-        answer = json.loads(result.output)
+        answer = json.loads(result.stdout)
         assert answer["level"] == "warning"
         assert [each["level"] for each in answer["findings"]] == ["ok", "warning"]
 
