@@ -23,10 +23,15 @@ def filter_notes(where: Filter, payloads: Sequence[Payload]) -> list[str]:
 
 
 def _missing(condition: Condition, payloads: Sequence[Payload]) -> str | None:
-    if not payloads or condition.operator == "!=":
+    return None if condition.operator == "!=" else without_values(condition.column, payloads)
+
+
+def without_values(column: tuple[str, ...], payloads: Sequence[Payload]) -> str | None:
+    """Return the sentence about a column in which none of these objects has a value; None if one has."""
+    if not payloads or any(each is not None for payload in payloads for each in values_at(payload, column)):
         return None
-    column = ".".join(condition.column)
-    return f"none of the {len(payloads):,} objects looked at has a value in column {column!r}; check the column's name"
+    name = ".".join(column)
+    return f"none of the {len(payloads):,} objects looked at has a value in column {name!r}; check the column's name"
 
 
 def _problem(condition: Condition, values: Sequence[Any]) -> str | None:

@@ -20,6 +20,7 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
     database_of,
+    may_reembed,
     open_collection,
 )
 from cir_vectorizer.doctor.container import Container
@@ -115,7 +116,8 @@ class Examination:
         if info.fingerprint is not None:
             sentence = (
                 f"{self.address} was made by {info.model}@{info.fingerprint[:12]}, and {self.model} has another backbone, "
-                "whose vectors cannot be compared; give the --model that made it, or run sync --reembed"
+                "whose vectors cannot be compared; give the --model that made it, or "
+                + ("run sync --reembed" if may_reembed(self.collection, info) else "sync into a new collection")
             )
             return Finding("backbone", "problem", sentence)
         if not info.count:
@@ -256,7 +258,9 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, info: Inf
 
 
 def _uncomparable(_: Sequence[ComposedQuery]) -> npt.NDArray[np.float32]:
-    raise MissingExtraError("no model can run here; give --service, or install the extra models")
+    raise MissingExtraError(
+        "no model can run here; give a --service that serves it, or run: pip install 'cir-vectorizer[models]'"
+    )
 
 
 def _point(vector: Vector, model: ModelRecord, number: int = 0) -> Point:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cir_vectorizer import extras
-from cir_vectorizer.collections import ENTRY_POINTS, open_collection
+from cir_vectorizer.collections import ANY_VECTOR, ENTRY_POINTS, OpenOptions, open_collection
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.redaction import without_credentials
 from cir_vectorizer.sources.base import (
@@ -65,18 +65,19 @@ def open_source(
     suffix = None if url is None and Path(text).is_dir() else _suffix(text)
     kind = "collection" if names_collection(text) else "folder" if suffix is None else "table"
     if kind != "folder" and (include or exclude):
-        raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out --include and --exclude")
+        given = " and ".join(option for option, said in (("--include", include), ("--exclude", exclude)) if said)
+        raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out {given}")
     if kind != "table" and id_column:
         raise SourceError(f"{text} is a {kind}, which has no columns of ids; leave out --id-column")
     if kind != "table" and pictures:
         raise SourceError(f"{text} is a {kind}, which has no rows with several pictures; leave out --pictures")
     if kind == "collection":
-        return CollectionSource(open_collection(text, api_key), web, image_column)
+        return CollectionSource(open_collection(text, api_key, OpenOptions(ANY_VECTOR)), web, image_column)
     if kind == "folder" and image_column:
-        raise SourceError(f"{text} is a folder, which has no columns; leave out --image-column and --id-column")
+        raise SourceError(f"{text} is a folder, which has no columns; leave out --image-column")
     if url is not None and url[1].lower() != "file":
         if suffix is not None:
-            return TableSource(RemoteTable(text), suffix, web, image_column, id_column, pictures or "first")
+            return TableSource(RemoteTable(text), suffix, web, image_column, id_column, pictures)
         return RemoteFolder(text, globs)
     path = Path(local_path(text)) if url else Path(source)
     if not path.exists():
@@ -84,7 +85,7 @@ def open_source(
             f"{path} does not exist; give a folder of pictures, or a .csv, .tsv, .jsonl, .ndjson or .parquet table"
         )
     if suffix is not None:
-        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures or "first")
+        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures)
     if not path.is_dir():
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise SourceError(f"{path} is neither a folder nor a table; tables end in {kinds}, each also with .gz")

@@ -206,7 +206,7 @@ class TestSearch:
             ({"query": {"text": "x"}, "filter": "price<<5"}, "filter: at letter 7"),
             ({"query": {"text": "x"}, "limit": 0}, "limit"),
             ({"query": {"text": "x"}, "limit": 1001}, "limit: is over this service's 1,000"),
-            ({"query": {"text": "x"}, "offset": 9995}, "offset: and limit together are over 10,000"),
+            ({"query": {"text": "x"}, "offset": 9995}, "offset: is, together with limit, over 10,000"),
             ({"query": {"image": RED}, "hybrid": True}, "hybrid: looks for the words of the text"),
             ({"query": {"text": "x"}, "collection": "other"}, "no collection 'other' is searched here; there is shop"),
             ({"query": {"text": "x"}, "page": 2}, "page: is not a field"),
@@ -217,7 +217,7 @@ class TestSearch:
 
     def test_without_a_collection_it_says_how_to_get_one(self):
         with serving() as running:
-            assert "start it with --collection ADDRESS" in sentence(
+            assert "the service's operator adds one by --collection ADDRESS" in sentence(
                 running.post("/v1/search", {"query": {"text": "x"}}), 400
             )
             assert running.client.get("/v1/collections").json() == {"collections": []}
@@ -248,8 +248,8 @@ class TestCollections:
         collection = open_collection(f"qdrant:{tmp_path}/index/later")
         with serving(collections={"later": [collection]}) as running:
             (described,) = running.client.get("/v1/collections").json()["collections"]
-            assert "run cir-vectorizer sync" in described["problem"]
-            assert "run cir-vectorizer sync" in sentence(running.post("/v1/search", {"query": {"text": "x"}}), 400)
+            assert "cir-vectorizer sync makes it" in described["problem"]
+            assert "cir-vectorizer sync makes it" in sentence(running.post("/v1/search", {"query": {"text": "x"}}), 400)
             sync(open_source(tmp_path), collection, tiny())
             assert len(found(running.post("/v1/search", {"query": {"text": "x"}}))) == 1
 

@@ -189,7 +189,7 @@ def test_resume_refuses_another_last_step_where_the_learning_rate_falls_towards_
     assert train_on(shop, falling, "--prior-steps", 1, "--steps", 3).exit_code == 0
     result = train_on(shop, falling, "--prior-steps", 1, "--steps", 5, "--resume")
     assert result.exit_code == 1
-    assert "falls to zero at step 4, and 6 steps were asked for in all; go on with 4" in result.output
+    assert "falls to zero at step 4, and 6 steps were asked for in all; give --steps 3, or train anew" in result.output
     assert train_on(shop, constant, "--prior-steps", 1, "--steps", 3, "--constant-lr").exit_code == 0
     result = train_on(shop, constant, "--prior-steps", 1, "--steps", 5, "--constant-lr", "--resume")
     assert result.exit_code == 0, result.output

@@ -23,7 +23,7 @@ def find(root: Path, *places: str) -> Path:
     if not root.is_dir():
         raise SourceError(f"--data {root} is no folder; give the folder of the downloaded dataset")
     raise SourceError(
-        f"{root / places[0]} is missing; give --data the dataset's folder as it was downloaded, and --split one of its splits"
+        f"{root / places[0]} is missing; give --data the whole folder of the dataset, and a split that it has, if it has splits"
     )
 
 

@@ -233,7 +233,9 @@ async def _place(service: Service, served: ServedCollection, id_: Id) -> str:
     if place is None:
         sentence = f"collection {served.name!r} has no object {id_} that sync wrote"
         if not column_known:
-            sentence += "; if another program did, start the service with --picture-column"
+            sentence += (
+                "; if another program did, the service's operator names its column of pictures by --picture-column"
+            )
         raise RefusedError(404, "thumbnail", sentence)
     return place
 
