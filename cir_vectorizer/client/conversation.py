@@ -311,7 +311,9 @@ def _unreachable(error: httpx.TransportError) -> ServiceError:
     with contextlib.suppress(RuntimeError):  # the error has no request
         where = f" at {error.request.url.netloc.decode()}"
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
-        return ServiceError(f"the service{where} did not answer in time; give a longer timeout or send fewer items")
+        return ServiceError(
+            f"the service{where} did not answer in time; try again later, or in Python give a longer timeout or fewer items"
+        )
     return ServiceError(
         f"no service answers{where} ({error or type(error).__name__}); start it, or correct the address"
     )

@@ -162,17 +162,19 @@ class Examination:
         else:
             yield Finding("round trip", "problem", f"an object beside the collection: {wrong}")
 
-    def wiring(self, container: Container | None, compose: Compose | None) -> Iterator[Finding]:
+    def wiring(self, container: Container | None, compose: Compose | None, named: bool) -> Iterator[Finding]:
         """Check that the database itself reaches the container and gets the right vectors.
 
         Args:
             compose: makes the model's vectors if no container does; None if the model cannot run here.
+            named: True if the user named a container, even one that cannot be asked.
         """
         if self.server is None:
             return
         by_server = self.info is not None and self.info.vectorize == "server"
         if container is None and not by_server:
-            sentence = "vectors and queries are made outside the server; give --service to check a container too"
+            more = "" if named else "; give --service to check a container too"
+            sentence = f"vectors and queries are made outside the server{more}"
             yield Finding("wiring", "ok", sentence)
             return
         served, source = None, "--service"
