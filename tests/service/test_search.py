@@ -543,7 +543,7 @@ class TestThumbnails:
             sentence(thumbnail(running, shop.ids[colour], timeout=5), 404)
         (shop.folder / "green.png").unlink()
         said = sentence(thumbnail(running, shop.ids["green"]), 404)
-        assert "cannot be read on this machine" in said
+        assert "that the service cannot read" in said
         assert str(shop.folder) not in said
 
     def test_a_record_that_names_another_file_shows_nothing(self, own_shop):
@@ -612,7 +612,7 @@ class TestServe:
             (["shop"], "does not say which database"),
             (["magic://host/shop"], "no plugin is installed for magic:"),
             (["qdrant:./a/shop", "qdrant:./b/shop"], "two collections would be called 'shop'"),
-            (["qdrant:./a/my shop"], "'my shop' cannot be a name here"),
+            (["qdrant:./a/my shop"], "collection 'my shop' cannot have this name here"),
         ],
     )
     def test_an_address_that_makes_no_sense_ends_it_with_a_sentence(self, given, says):

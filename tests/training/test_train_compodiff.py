@@ -488,5 +488,5 @@ def test_tasks_without_examples_leave_their_share_to_the_others():
 def test_a_loss_that_is_lost_ends_the_run_with_a_sentence():
     data = synthetic()
     data.embeddings[3] = torch.inf
-    with pytest.raises(ModelError, match="lower learning rate"):
+    with pytest.raises(ModelError, match="a lower --lr"):
         last(trainer_of(data).run(5, 100))
