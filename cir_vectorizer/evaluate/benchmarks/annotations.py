@@ -14,6 +14,7 @@ def find(root: Path, *places: str, split: bool = True) -> Path:
 
     Args:
         places: paths relative to `root`, the official one first; a `..` is understood.
+        split: False if the benchmark has no splits.
 
     Raises:
         SourceError: there is none.
