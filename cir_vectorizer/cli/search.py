@@ -115,6 +115,8 @@ def search(
     asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
+    if sheet is not None and not sheet.absolute().parent.is_dir():
+        raise click.UsageError(f"the sheet's folder {sheet.parent} does not exist; make it, or give another --sheet")
     say_if_toy(service)
 
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))

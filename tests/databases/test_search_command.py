@@ -226,10 +226,11 @@ class TestSheets:
         assert result.exit_code == 2
         assert ".png or .html" in result.output
 
-    def test_a_place_that_cannot_be_written_is_a_sentence(self, shop, tmp_path):
+    def test_a_folder_that_does_not_exist_is_told_before_the_search(self, shop, tmp_path):
         result = search(shop, "--text", "a hat", "--sheet", tmp_path / "no" / "sheet.png")
-        assert result.exit_code == 1
-        assert "cannot be written" in result.output
+        assert result.exit_code == 2
+        assert f"the sheet's folder {tmp_path}/no does not exist" in result.stderr
+        assert not result.stdout
 
 
 @pytest.mark.parametrize(
