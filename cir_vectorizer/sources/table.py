@@ -153,7 +153,7 @@ class TableSource:
                 f"in {rows} of {self.name} several pictures are named, and only the first is indexed; give --pictures each "
                 "for an object of each"
             )
-        return [*notes, *self._type_notes]
+        return [*self._rows.notes, *notes, *self._type_notes]
 
     def still_has(self, location: str) -> bool:
         return False
@@ -287,6 +287,8 @@ class TableSource:
         return number if self._whole_ids or not isinstance(value, str) else str(number)
 
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
+        if name is not None and name.strip() in columns:
+            return name if name in columns else name.strip()
         if name is not None and name not in columns and name not in (columns := self._rows.columns(name)):
             raise SourceError(f"{self.name} has no column {name!r}; {option} is one of: {_listed(columns)}")
         return name
