@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.sync.ray_decoders import RayDecoders
 
 PARTIAL = 3
-"""Exit status when the run is complete but some pictures failed."""
+"""Exit status when the run is complete but some pictures failed, or the source had none."""
 INTERRUPTED = 130
 FAILURES_SHOWN = 20
 
@@ -41,6 +41,7 @@ class SyncArguments:
     device: str | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    format: str | None
     image_column: str | None
     id_column: str | None
     pictures: Literal["first", "each"] | None
@@ -164,7 +165,7 @@ class _Task:
         from cir_vectorizer.sync import may_reembed
 
         given, target = self.given, self.collection.address
-        if names_collection(given.source):
+        if names_collection(given.source) and given.format is None:
             there = parse_address(given.source)
             if same_place(there, target):
                 same = same_collection(there, target)
@@ -185,6 +186,7 @@ class _Task:
             exclude=given.exclude,
             web=self.web,
             pictures=given.pictures,
+            format=given.format,
         )
 
     def dry_run(self, listing: "Source") -> None:
@@ -239,7 +241,7 @@ class _Task:
         click.echo(self._summary(report))
         self._save(report)
         click.echo(f"Report: {self.report_path}", err=True)
-        if report.failed:
+        if report.failed or not report.total:
             sys.exit(PARTIAL)
 
     def watch(self, interval: float) -> NoReturn:

@@ -176,6 +176,11 @@ class Rows:
         return f"{self._name}, {unit} {number:,}"
 
     @property
+    def kind(self) -> str:
+        """The table's format in sentences: csv, jsonl, …"""
+        return self._kind[1:]
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about the table as a whole, when it was read last."""
         twice = [f"{self._name} has several columns named {name!r}; the first of them is read" for name in self._twice]

@@ -155,6 +155,14 @@ class TableSource:
             )
         return [*self._rows.notes, *notes, *self._type_notes]
 
+    @property
+    def nothing(self) -> str:
+        columns = self._rows.columns()
+        return (
+            f"{self.name} was read as {self._rows.kind}, which has no rows below the names of its columns "
+            f"({_listed(columns)}); check that its export came to an end"
+        )
+
     def still_has(self, location: str) -> bool:
         return False
 
@@ -300,8 +308,13 @@ class TableSource:
         named = next((column for column, cell in sample.items() if is_url(cell) or is_picture(cell)), None)
         if named is not None:
             return named
+        if not columns:
+            raise SourceError(
+                f"{self.name} was read as {self._rows.kind}, which is empty; check that its export came to an end"
+            )
         raise SourceError(
-            f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)}"
+            f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)} (it was "
+            f"read as {self._rows.kind}; --format reads it as another)"
         )
 
 
