@@ -19,7 +19,7 @@ from cir_vectorizer.sources.cells import Pictures, by_product, image_column, mor
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import Places, key_of
 from cir_vectorizer.sources.rows import Row, Rows
-from cir_vectorizer.sources.types import NONE, ColumnTypes
+from cir_vectorizer.sources.types import ColumnTypes, is_filled
 from cir_vectorizer.sources.web import Web
 
 
@@ -194,13 +194,14 @@ class TableSource:
 
     def _typing(self, seen: "_Seen") -> Iterator[tuple[int, Row | Failure]]:
         """Yield all rows, and note in `seen` what they are like."""
+        apart = (self._image, self._id)
         for number, row in self._rows:
             if isinstance(row, Failure):
                 seen.unread = seen.unread or row
             else:
                 seen.readable = True
                 if self._rows.untyped:
-                    seen.types.see(number, row, apart=self._id)
+                    seen.types.see(number, row, apart)
                     cell = row.get(self._id) if self._id else None
                     seen.whole_ids = seen.whole_ids and (cell in (None, "") or _small(whole_number(cell)))
             yield number, row
@@ -266,27 +267,20 @@ class TableSource:
             if id_ is None and (known := key_of(cell)) is not None:
                 id_ = _picture_id(product, known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_, of_id)
-        columns = {
-            column: value
-            for column, content in row.items()
-            if column != self._image and (value := self._value(column, content, whole)) != ""
-        }
+        columns = (
+            self._types.typed(row) if self._rows.untyped else {name: each for name, each in row.items() if each != ""}
+        )
+        columns.pop(self._image, None)
+        if self._id:
+            columns[self._id] = self._id_value(row[self._id], whole)
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
         return Item(_picture_id(product, key) if id_ is None else id_, picture, name, columns, number=of_id)
-
-    def _value(self, column: str, cell: Any, number: int | None) -> Any:
-        """Return a cell as the payload has it; "" if it is empty."""
-        if column == self._id:
-            return self._id_value(cell, number)
-        if not self._rows.untyped:
-            return cell
-        value = self._types.typed(column, cell)
-        return "" if value is None else value
 
     def _filled(self, row: Row, column: str) -> Any:
         """Return the value of a column; None if the cell is empty."""
         value = row.get(column)
-        return None if value == "" or (self._rows.untyped and isinstance(value, str) and value in NONE) else value
+        empty = not is_filled(value) if self._rows.untyped and isinstance(value, str) else value == ""
+        return None if empty else value
 
     def _id_value(self, value: Any, number: int | None) -> Any:
         """Return an id for the payload: the same value for all spellings of a whole number, else the cell as it is."""
