@@ -172,7 +172,7 @@ class _Task:
                     more = ", or --reembed to have it embedded anew with another model"
                     raise SourceError(
                         f"{there} is the collection to write to as well; give another --to"
-                        f"{more if may_reembed(self.collection) else ''}"
+                        f"{more if may_reembed(self.collection, from_itself=True) else ''}"
                     )
                 opening = replace(self.collection.options, using=None, tenant=None)
                 collection = self.collection if same else self.collection.beside(there.collection, opening)
