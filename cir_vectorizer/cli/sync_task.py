@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import check_model_is_possible, say_if_toy, served_model
+from cir_vectorizer.cli.common import check_model_is_possible, recorded_model, say_if_toy, served_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -147,10 +147,8 @@ class _Task:
         given = self.given
         if given.service is not None:
             return served_model(given.service, given.model, retries=20, seconds=600.0)
-        from cir_vectorizer.models import describe, folder_of, has_record
-
-        if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
-            return describe(given.model)
+        if self.creating.vectorize == "server" and (record := recorded_model(given.model)) is not None:
+            return record
         from cir_vectorizer.models import load
 
         device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own devices
@@ -190,12 +188,11 @@ class _Task:
     def dry_run(self, listing: "Source") -> None:
         """Print what a run would do."""
         from cir_vectorizer.collections import ModelRecord
-        from cir_vectorizer.models import describe, folder_of, has_record
         from cir_vectorizer.sync import dry_run
 
         given = self.given
-        recorded = given.service is None and has_record(folder_of(given.model))
-        model = describe(given.model) if recorded else ModelRecord.of(self.vectorizer)
+        recorded = None if given.service is not None else recorded_model(given.model)
+        model = recorded or ModelRecord.of(self.vectorizer)
         made = dry_run(
             listing,
             self.collection,
