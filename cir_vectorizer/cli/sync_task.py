@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import check_model_is_possible, say_if_toy, served_model
+from cir_vectorizer.cli.common import check_model_is_possible, recorded_model, say_if_toy, served_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -148,10 +148,8 @@ class _Task:
         given = self.given
         if given.service is not None:
             return served_model(given.service, given.model, retries=20, seconds=600.0)
-        from cir_vectorizer.models import describe, folder_of, has_record
-
-        if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
-            return describe(given.model)
+        if self.creating.vectorize == "server" and (record := recorded_model(given.model)) is not None:
+            return record
         from cir_vectorizer.models import load
 
         device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own devices
@@ -173,7 +171,7 @@ class _Task:
                     more = ", or --reembed to have it embedded anew with another model"
                     raise SourceError(
                         f"{there} is the collection to write to as well; give another --to"
-                        f"{more if may_reembed(self.collection) else ''}"
+                        f"{more if may_reembed(self.collection, from_itself=True) else ''}"
                     )
                 opening = replace(self.collection.options, using=None, tenant=None)
                 collection = self.collection if same else self.collection.beside(there.collection, opening)
@@ -192,12 +190,11 @@ class _Task:
     def dry_run(self, listing: "Source") -> None:
         """Print what a run would do."""
         from cir_vectorizer.collections import ModelRecord
-        from cir_vectorizer.models import describe, folder_of, has_record
         from cir_vectorizer.sync import dry_run
 
         given = self.given
-        recorded = given.service is None and has_record(folder_of(given.model))
-        model = describe(given.model) if recorded else ModelRecord.of(self.vectorizer)
+        recorded = None if given.service is not None else recorded_model(given.model)
+        model = recorded or ModelRecord.of(self.vectorizer)
         made = dry_run(
             listing,
             self.collection,

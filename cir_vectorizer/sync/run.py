@@ -144,11 +144,13 @@ def notes_on(source: Source, nothing: bool) -> list[str]:
     return [*source.notes, *([source.nothing] if nothing else [])]
 
 
-def may_reembed(collection: Collection) -> bool:
-    """Tell whether `reembed` can switch a collection: sync filled it, and it has no tenants and holds no pictures."""
+def may_reembed(collection: Collection, from_itself: bool = False) -> bool:
+    """Tell whether `reembed` can switch a collection: sync filled it, or it holds its pictures and is the source itself;
+    it has no tenants."""
     info = collection.info()
-    filled = info is not None and info.fingerprint is not None and not info.pictures
-    return filled and collection.options.tenant is None
+    if info is None or collection.options.tenant is not None:
+        return False
+    return from_itself and not info.blends_text if info.pictures else info.fingerprint is not None
 
 
 def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> Info:
