@@ -15,6 +15,7 @@ from cir_vectorizer.redaction import json_text
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
+    from cir_vectorizer.models import FolderRecord
 
 MODEL_OPTION = click.option(
     "--model", default="tiny", show_default=True, metavar="NAME|DIR",
@@ -69,6 +70,18 @@ def needs(extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return fail_with_sentence(checked)
 
     return decorate
+
+
+def recorded_model(name: str) -> "FolderRecord | None":
+    """Return the record of a model folder; None if only the weights tell which backbone it is.
+
+    Folders of releases up to 0.1.0 record a fingerprint that collections no longer have once they were synced.
+    """
+    from cir_vectorizer.models import describe, folder_of, has_record
+
+    record = describe(name) if has_record(folder_of(name)) else None
+    former = record is not None and record.text_fingerprint is None
+    return None if former and not extras.missing("models") else record
 
 
 def check_model_is_possible(service: str | None, device: str | None) -> None:

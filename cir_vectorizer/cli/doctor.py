@@ -18,6 +18,7 @@ from cir_vectorizer.cli.common import (
     database_options,
     echo_json,
     fail_with_sentence,
+    recorded_model,
     say_if_toy,
 )
 
@@ -117,9 +118,7 @@ def _adoption(model: "Vectorizer", private_urls: bool) -> "Adoption":
 def _model(name: str, loaded: "Callable[[], Vectorizer]") -> "tuple[ModelRecord, float | None]":
     """Return a model's record and its mean norm; the weights are loaded only if no folder records them."""
     from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import describe, folder_of, has_record
 
-    if has_record(folder_of(name)):
-        record = describe(name)
+    if (record := recorded_model(name)) is not None:
         return record, record.mean_image_norm
     return ModelRecord.of(loaded()), loaded().mean_image_norm

@@ -4,7 +4,7 @@ import base64
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from typing_extensions import Self
@@ -181,6 +181,9 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
 
     def beside(self, name: str, options: OpenOptions | None = None) -> Self:
         return type(self)(replace(self.address, collection=name), options or self.options, self._connection)
+
+    def twin(self, name: str) -> Collection:
+        return cast(Collection, self.beside(name))  # only some databases keep pictures
 
     def take_over(self, other: Collection) -> None:
         def switch(client: ClientT) -> None:

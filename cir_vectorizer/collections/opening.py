@@ -182,10 +182,16 @@ def check(collection: Collection, model: ModelRecord) -> Info:
     return info
 
 
-def may_reembed(collection: Collection, info: Info | None) -> bool:
-    """Tell whether `sync --reembed` can switch a collection: sync filled it alone, and it has no tenants and no pictures."""
-    filled = info is not None and info.fingerprint is not None and not info.pictures and info.picture_column is None
-    return filled and collection.options.tenant is None
+def may_reembed(collection: Collection, info: Info | None, from_itself: bool = False) -> bool:
+    """Tell whether `sync --reembed` can switch a collection.
+
+    It has no tenants, and sync filled it alone; or it holds its pictures, and is the source itself.
+    """
+    if info is None or collection.options.tenant is not None:
+        return False
+    if info.pictures:
+        return from_itself and not info.blends_text
+    return info.fingerprint is not None and info.picture_column is None
 
 
 def _check(address: Address, info: Info, model: ModelRecord) -> None:

@@ -169,6 +169,13 @@ class Collection(Protocol):
         It shares this collection's connection, so closing this one closes it too.
         """
 
+    def twin(self, name: str) -> "Collection":
+        """Open another collection as `beside`, for embedding anew the objects of one that holds pictures itself.
+
+        Its `create` gives it this collection's schema, and its `merge` adds objects of this collection, with all that they
+        hold there. For collections without `Info.pictures` it is the same as `beside`.
+        """
+
     def take_over(self, other: "Collection") -> None:
         """Replace this collection by `other`, which `beside` opened.
 

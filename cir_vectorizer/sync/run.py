@@ -133,10 +133,15 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.foreign = theirs.left if theirs is not None else 0
-        report.notes = list(source.notes)
+        report.notes = notes_on(source, nothing=report.complete and not report.total)
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
+
+
+def notes_on(source: Source, nothing: bool) -> list[str]:
+    """Return the sentences about a listing as a whole, with one that says so if nothing was found."""
+    return [*source.notes, *([source.nothing] if nothing else [])]
 
 
 def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> Info:

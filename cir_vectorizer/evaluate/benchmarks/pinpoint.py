@@ -36,7 +36,8 @@ from cir_vectorizer.evaluate.benchmarks.base import (
 )
 from cir_vectorizer.evaluate.report import Published
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sources.rows import reading, table_rows, text_lines
+from cir_vectorizer.sources.rows import table_rows
+from cir_vectorizer.sources.text import reading, text_lines
 
 KS = (1, 5, 10, 50)
 QUERIES, INDEX = "pinpoint_licensed.parquet", "index_signatures.txt"
