@@ -67,7 +67,7 @@ def opened(lines: Iterator[str], usual: str) -> Opened:
     tail = next(
         (mark for mark in ";," if rows and all(row.rstrip().endswith(2 * mark) for row in rows[1:] or rows)), ""
     )
-    separator = _separator([row.rstrip().rstrip(tail or None) for row in rows[:2]], usual)
+    separator = _separator([row.rstrip().rstrip(tail) if tail else row for row in rows[:2]], usual)
     if not rows or separator not in rows[0]:
         return Opened(separator, 0, lines)
     if tail not in ("", separator):
