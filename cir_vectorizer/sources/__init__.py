@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cir_vectorizer import extras
-from cir_vectorizer.collections import ENTRY_POINTS, open_collection
+from cir_vectorizer.collections import ANY_VECTOR, ENTRY_POINTS, OpenOptions, open_collection
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sources.base import (
     PICTURE_SUFFIXES,
@@ -75,18 +75,19 @@ def open_source(
     if kind == "collection" and format:
         raise SourceError(f"{text} is a collection, which has no format; leave out --format")
     if kind != "folder" and (include or exclude):
-        raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out --include and --exclude")
+        given = " and ".join(option for option, said in (("--include", include), ("--exclude", exclude)) if said)
+        raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out {given}")
     if kind != "table" and id_column:
         raise SourceError(f"{text} is a {kind}, which has no columns of ids; leave out --id-column")
     if kind != "table" and pictures:
         raise SourceError(f"{text} is a {kind}, which has no rows with several pictures; leave out --pictures")
     if kind == "collection":
-        return CollectionSource(open_collection(text, api_key), web, image_column)
+        return CollectionSource(open_collection(text, api_key, OpenOptions(ANY_VECTOR)), web, image_column)
     if kind == "folder" and image_column:
-        raise SourceError(f"{text} is a folder, which has no columns; leave out --image-column and --id-column")
+        raise SourceError(f"{text} is a folder, which has no columns; leave out --image-column")
     if url is not None and not _is_here(url):
         if suffix is not None:
-            return TableSource(RemoteTable(text), suffix, web, image_column, id_column, pictures or "first")
+            return TableSource(RemoteTable(text), suffix, web, image_column, id_column, pictures)
         return RemoteFolder(text, globs)
     path = Path(local_path(text)) if url else Path(source)
     if not path.exists():
@@ -96,7 +97,7 @@ def open_source(
     if suffix is not None and path.is_dir():
         raise SourceError(f"{path} is a folder; give the table in it, or leave out --format {format}")
     if suffix is not None:
-        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures or "first")
+        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures)
     if not path.is_dir():
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise SourceError(

@@ -83,7 +83,7 @@ class TableSource:
         web: Web,
         image_column: str | None = None,
         id_column: str | None = None,
-        pictures: Pictures = "first",
+        pictures: Pictures | None = None,
     ) -> None:
         self.name = file.name
         self.identity = file.identity
@@ -99,7 +99,8 @@ class TableSource:
         self._image = self._column("--image-column", image_column, columns) or self._guess(columns)
         self._more_pictures = more_pictures(columns, self._image)
         self._id = self._column("--id-column", id_column, columns)
-        self._pictures = pictures
+        self._pictures = pictures or "first"
+        self._by_default = pictures is None
         product = product_column(columns, self._image)
         self._product = product if self._id in (None, product) else None
         if self._id and pictures == "each":
@@ -147,7 +148,7 @@ class TableSource:
                 f"the first row of {self.name} names no columns, so they are called 1, 2, …; the pictures are in "
                 f"{self._image}"
             )
-        if self._more_named:
+        if self._more_named and self._by_default:
             rows = "1 row" if self._more_named == 1 else f"{self._more_named:,} rows"
             notes.append(
                 f"in {rows} of {self.name} several pictures are named, and only the first is indexed; give --pictures each "

@@ -10,7 +10,7 @@ from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import Candidate, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
-from cir_vectorizer.sync.reembed import beside, must_reembed
+from cir_vectorizer.sync.reembed import beside, check_switch, must_reembed
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.respelled import Respelled
 from cir_vectorizer.sync.run import compare_all, notes_on, prepare
@@ -70,6 +70,7 @@ def dry_run(
     made = DryRun(Report(source.name, str(collection.address), str(model)))
     report, expected = made.report, source.count()
     if reembed and must_reembed(collection, model):
+        check_switch(source, collection)
         collection = beside(collection, model)
         made.say(f"embed everything anew into {collection.address}, then let it take over {report.collection}")
     owner = owner_digest(source_name or source.identity)

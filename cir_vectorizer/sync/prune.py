@@ -68,7 +68,8 @@ def check(source: Source, known: Known, listed: int, hidden: list[Failure], yes:
     if known.left and not listed:
         raise PruneRefused(f"nothing was removed: {nothing_left(source)}")
     if known.left and hidden:
-        remedy = _BY_ID if all(failure.reason == "missing" for failure in hidden) else ""
+        by_id = all(failure.reason == "missing" for failure in hidden)
+        remedy = _BY_ID if by_id else "; correct it and run again"
         raise PruneRefused(
             f"nothing was removed: part of {source.name} could not be listed ({hidden[0]}), so {known.left:,} objects "
             f"that were not seen may still have their pictures{remedy}"

@@ -37,14 +37,46 @@ class SwitchRefused(SourceError):
 
 
 def must_reembed(collection: Collection, model: ModelRecord) -> bool:
-    """Tell whether a collection exists and another backbone filled it."""
+    """Tell whether a collection exists and another backbone filled it, or another program filled it with pictures."""
     info = collection.info()
-    return info is not None and info.fingerprint is not None and not model.made(info.fingerprint)
+    if info is None:
+        return False
+    return bool(info.pictures) if info.fingerprint is None else not model.made(info.fingerprint)
 
 
 def beside(collection: Collection, model: ModelRecord) -> Collection:
     """Return the new collection, NAME_FINGERPRINT with the fingerprint's first 8 digits, which will take over."""
-    return collection.beside(f"{collection.address.collection}_{model.fingerprint[:8]}")
+    name, info = f"{collection.address.collection}_{model.fingerprint[:8]}", collection.info()
+    return collection.twin(name) if info is not None and info.pictures else collection.beside(name)
+
+
+def check_switch(source: Source, collection: Collection) -> None:
+    """Check that a switch loses nothing.
+
+    Raises:
+        CollectionError: the collection has tenants, or another program made it and the source is not the collection.
+    """
+    if collection.options.tenant is not None:
+        raise CollectionError(
+            f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
+            "into a collection of its own"
+        )
+    info = collection.info()
+    if info is not None and info.pictures and source.name != str(collection.address):
+        raise CollectionError(
+            f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), so a collection with new "
+            "vectors can only be made from itself; give its address as SOURCE too, or another --to"
+        )
+    if info is not None and info.pictures and info.blends_text:
+        raise CollectionError(
+            f"{collection.address} has vectors that blend texts with pictures, and sync makes them of pictures alone; give "
+            "another --to"
+        )
+    if info is not None and info.picture_column is not None and not info.pictures:
+        raise CollectionError(
+            f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
+            f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
+        )
 
 
 def reembed(
@@ -65,7 +97,7 @@ def reembed(
 
     Raises:
         SwitchRefused: objects would be lost; the report lists them.
-        CollectionError: the collection has tenants; or as for `sync`.
+        CollectionError: as for `check_switch` and `sync`.
         PruneRefused: with `prune`, more than a fifth of the source's objects would be left behind.
         SourceError, ModelError: as for `sync`; run again to resume.
     """
@@ -75,22 +107,7 @@ def reembed(
     _finish_switch(collection, model)
     if not must_reembed(collection, model):
         return sync(source, collection, vectorizer, **options)
-    if collection.options.tenant is not None:
-        raise CollectionError(
-            f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
-            "into a collection of its own"
-        )
-    info = collection.info()
-    if info is not None and info.pictures:
-        raise CollectionError(
-            f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), and a switch would drop them; "
-            "sync from it into a new collection instead: give its address as SOURCE and another --to"
-        )
-    if info is not None and info.picture_column is not None:
-        raise CollectionError(
-            f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
-            f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
-        )
+    check_switch(source, collection)
     _move_respelled(source, collection, model, report)
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)

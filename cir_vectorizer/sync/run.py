@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure
+from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure, may_reembed
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
@@ -144,19 +144,12 @@ def notes_on(source: Source, nothing: bool) -> list[str]:
     return [*source.notes, *([source.nothing] if nothing else [])]
 
 
-def may_reembed(collection: Collection) -> bool:
-    """Tell whether `reembed` can switch a collection: sync filled it, and it has no tenants and holds no pictures."""
-    info = collection.info()
-    filled = info is not None and info.fingerprint is not None and not info.pictures
-    return filled and collection.options.tenant is None
-
-
 def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> Info:
     """Create or check the collection, as `ensure`; a refusal advises `--reembed` where that can help."""
     try:
         return ensure(collection, model, create)
     except BackboneMismatch as error:
-        if not may_reembed(collection):
+        if not may_reembed(collection, collection.info()):
             raise
         raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
 

@@ -291,3 +291,20 @@ def test_help_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_nothing_found_is_said_with_its_cause(shop):
+    text = ("--model", "tiny", "--text", "a hat")
+    column = "Note: group_by: none of the 4 objects looked at has a value in column 'brand'; check the column's name\n"
+    for more, said in (
+        (("--filter", "price<5"), "Nothing found: no object meets the filter.\n"),
+        (("--page", 3), "Nothing found after the first 20 results.\n"),
+        (("--group-by", "brand"), f"{column}Nothing found.\n"),
+    ):
+        assert search(shop, *text, *more).stderr == said
+
+
+def test_a_url_is_no_file(shop):
+    result = search(shop, "--model", "tiny", "--image", "https://shop.example/hat.jpg")
+    assert result.exit_code == 2
+    assert "is a URL; download the picture, and give its file" in result.stderr

@@ -55,7 +55,7 @@ def read(root: Path) -> Benchmark:
     Raises:
         SourceError: a file is missing, damaged or of another dataset, or pyarrow is not installed.
     """
-    path = find(root, QUERIES)
+    path = find(root, QUERIES, split=False)
     listing = first(root, INDEX)
     gallery = () if listing is None else _signatures(listing)
     queries = tuple(_queries(path))
