@@ -74,7 +74,7 @@ def opened(lines: Iterator[str], usual: str) -> Opened:
         lines = (line.rstrip().rstrip(tail) + "\n" for line in lines)
     names = rows[0].split(separator)[1:]
     quoted = re.compile(rf'{re.escape(separator)} +"')
-    return Opened(separator, 0, lines, spaced=all(name[0] == " " for name in names) or any(map(quoted.search, rows)))
+    return Opened(separator, 0, lines, spaced=all(name[:1] == " " for name in names) or any(map(quoted.search, rows)))
 
 
 def split(

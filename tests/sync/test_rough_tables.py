@@ -49,6 +49,7 @@ SHOP = {"a.jpg": {"colour": "red", "price": 10}, "b.jpg": {"colour": "blue", "pr
         ("rows as single cells", '"image,colour,price"\n"a.jpg,""red"",10"\n"b.jpg,blue,12"\n'),
         ("rows as single cells, and separators", '"image,colour,price";;\n"a.jpg,red,10";;\n"b.jpg,blue,12";;\n'),
         ("blanks behind separators", "image, colour, price\na.jpg, red, 10\nb.jpg, blue, 12\n"),
+        ("an unnamed column", "image,colour,,price\na.jpg,red,,10\nb.jpg,blue,,12\n"),
         ("blanks before quotes", 'image,"colour",price\na.jpg, "red", 10\nb.jpg, "blue", "12"\n'),
         (
             "Excel's first line that names a separator of its own",
