@@ -27,7 +27,7 @@ MOST_WITHIN = 2**22
 """Largest number of characters of a row's lines behind the first one."""
 _SEPARATORS = (",", ";", "\t", "|")
 _EXCEL = re.compile(r'"?sep=([^\w"])"?[,;]*\s*', re.IGNORECASE)
-_WRAPPED = re.compile(r'"((?:[^"]|"")*[,;\t|](?:[^"]|"")*)"[,;]*\s*')
+_WRAPPED = re.compile(r'"((?:[^"]|"")*)"[,;]*\s*')
 _PEEKED = 10
 _FIELD_SIZE = 2**27
 
@@ -62,7 +62,7 @@ def opened(lines: Iterator[str], usual: str) -> Opened:
         return Opened(named[1], 1, chain(first[1:], lines))
     rows = [line for line in first if line.strip()]
     lines = chain(first, lines)
-    if len(rows) > 1 and all(map(_WRAPPED.fullmatch, rows)):
+    if len(rows) > 1 and all(map(_WRAPPED.fullmatch, rows)) and all(map(_separates, map(_unwrapped, rows))):
         lines, rows = map(_unwrapped, lines), [*map(_unwrapped, rows)]
     tail = next(
         (mark for mark in ";," if rows and all(row.rstrip().endswith(2 * mark) for row in rows[1:] or rows)), ""
@@ -198,6 +198,10 @@ def _by_hand(line: str, separator: str, width: int) -> list[str] | None:
 def _cell(separator: str) -> re.Pattern[str]:
     mark = re.escape(separator)
     return re.compile(rf'"((?:[^"]|"(?!{mark}|$))*)"(?={mark}|$)|([^{mark}]*)')
+
+
+def _separates(row: str) -> bool:
+    return any(mark in row for mark in _SEPARATORS)
 
 
 def _unwrapped(line: str) -> str:
