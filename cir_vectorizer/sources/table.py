@@ -268,10 +268,10 @@ class TableSource:
             if id_ is None and (known := key_of(cell)) is not None:
                 id_ = _picture_id(product, known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_, of_id)
-        columns = (
-            self._types.typed(row) if self._rows.untyped else {name: each for name, each in row.items() if each != ""}
-        )
-        columns.pop(self._image, None)
+        if self._rows.untyped:
+            columns = self._types.typed(row, apart=self._image)
+        else:
+            columns = {column: value for column, value in row.items() if column != self._image and value != ""}
         if self._id:
             columns[self._id] = self._id_value(row[self._id], whole)
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
