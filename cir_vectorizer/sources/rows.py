@@ -200,9 +200,9 @@ class Rows:
         lines = self._text.lines(stream)
         if not self._strict:
             lines = (line.replace("\0", " ") for line in lines)
-        separator, number, lines = opened(lines, self._separator or ",")
-        self.decimal_comma = separator != ","
-        rows = split(lines, separator, number)
+        table = opened(lines, self._separator or ",")
+        self.decimal_comma = table.separator != ","
+        rows = split(table.lines, table.separator, table.number, table.spaced)
         number, header = next(rows, (1, []))
         if isinstance(header, Broken):
             raise SourceError(f"{self._name}, line {number:,}, which names the columns, {header}")

@@ -131,7 +131,7 @@ class TableSource:
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
         if seen.unread is not None and not seen.readable:
-            raise SourceError(f"no row of {self.name} can be read: the first one {seen.unread.sentence}")
+            raise self._unreadable(seen.unread)
         self._types, self._type_notes, self._whole_ids = seen.types, seen.types.decide(), seen.whole_ids
         self._check_unique(np.frombuffer(keys, np.uint64), np.frombuffer(numbers, np.uint64))
         return count
@@ -268,10 +268,10 @@ class TableSource:
             if id_ is None and (known := key_of(cell)) is not None:
                 id_ = _picture_id(product, known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_, of_id)
-        columns = (
-            self._types.typed(row) if self._rows.untyped else {name: each for name, each in row.items() if each != ""}
-        )
-        columns.pop(self._image, None)
+        if self._rows.untyped:
+            columns = self._types.typed(row, apart=self._image)
+        else:
+            columns = {column: value for column, value in row.items() if column != self._image and value != ""}
         if self._id:
             columns[self._id] = self._id_value(row[self._id], whole)
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
@@ -289,6 +289,9 @@ class TableSource:
             return value
         return number if self._whole_ids or not isinstance(value, str) else str(number)
 
+    def _unreadable(self, first: Failure) -> SourceError:
+        return SourceError(f"no row of {self.name} can be read: the first one {first.sentence}")
+
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
         if name is not None and name.strip() in columns:
             return name if name in columns else name.strip()
@@ -304,8 +307,16 @@ class TableSource:
         if named is not None:
             return named
         if not columns:
+            first = next((row for _, row in self._rows), None)
+            if isinstance(first, Failure):
+                raise self._unreadable(first)
             raise SourceError(
                 f"{self.name} was read as {self._rows.kind}, which is empty; check that its export came to an end"
+            )
+        if self._rows.untyped and len(columns) == 1:
+            raise SourceError(
+                f"{self.name} has one column, {columns[0]!r}, which does not name pictures; if its cells are separated, do it "
+                "with commas, semicolons, tabs or bars, or name the separator in a first line such as sep=^"
             )
         raise SourceError(
             f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)} (it was "

@@ -55,12 +55,15 @@ class ColumnTypes:
         """Set the type of each column, and return a sentence for each one with cells that do not fit."""
         return [f"column {name!r} {note}" for name, column in self._columns.items() for note in column.decide()]
 
-    def typed(self, row: Mapping[str, str]) -> dict[str, Any]:
-        """Return a row's filled cells as their columns' types; cells that do not fit stay as they are."""
+    def typed(self, row: Mapping[str, str], apart: str) -> dict[str, Any]:
+        """Return a row's filled cells, except that of the column `apart`, as their columns' types.
+
+        Cells that do not fit stay as they are.
+        """
         columns = self._columns
         values: dict[str, Any] = {}
         for name, cell in row.items():
-            if is_filled(cell):
+            if name != apart and is_filled(cell):
                 values[name] = columns[name].typed(cell) if name in columns else cell
         return values
 

@@ -166,7 +166,7 @@ def test_a_page_is_a_folder_whatever_its_type_and_a_table_behind_a_login_is_name
         (
             b"hello",
             {"Content-Type": "text/plain"},
-            "--image-column, one of: hello .it was read as csv; --format reads it",
+            "has one column, 'hello', which does not name pictures",
         ),
         (b"[]", {"Content-Type": "application/json"}, "was read as json, which is empty; check that its export"),
         (b"PK\x03\x04", {"Content-Disposition": "attachment; filename=x.csv"}, "is an Excel file or an archive"),

@@ -205,7 +205,7 @@ def test_the_image_column_may_be_said(photos, shop, tiny):
             "rows 1 and 2 would be the same.*ids unique",
         ),
         ("image,_cir\na.jpg,red\n", {}, "column '_cir'"),
-        ("", {}, "one of: none at all"),
+        ("", {}, "was read as csv, which is empty; check that its export came to an end"),
         (
             b"image\n\xd0\xcf\xd0\xcf.jpg\n",
             {},

@@ -195,6 +195,8 @@ def make_triplets(table: Path, out: Path, columns: list[str], image_column: str 
         f"{len(catalog.images):,} products with {', '.join(catalog.columns)}; {catalog.left_out:,} rows left out",
         err=True,
     )
+    for note in catalog.notes:
+        click.echo(f"Note: {note}", err=True)
     if catalog.ignored:
         ignored = ", ".join(f"{name} ({kind})" for name, kind in catalog.ignored.items())
         click.echo(f"Not taken for attributes: {ignored}; to use them, name all attributes with --columns", err=True)
@@ -252,3 +254,5 @@ def _report(tables: "Tables") -> None:
         click.echo(f"left out: {failure}", err=True)
     if tables.failed > _SHOWN_FAILURES:
         click.echo(f"left out: {tables.failed - _SHOWN_FAILURES:,} more", err=True)
+    for note in tables.notes:
+        click.echo(f"Note: {note}", err=True)
