@@ -123,10 +123,10 @@ def measure(kind: str, shop: Shop, rounds: int) -> None:
         background = Background.of(collection, DIM, True)
         found = []
 
-        def fused(vector: np.ndarray, unwanted: np.ndarray) -> None:
+        def fused(vector: np.ndarray, _: np.ndarray) -> None:
             collection.search(vector, Ask(10, texts=background.share(vector, WEIGHT)))
 
-        def plain(vector: np.ndarray, unwanted: np.ndarray) -> None:
+        def plain(vector: np.ndarray, _: np.ndarray) -> None:
             collection.search(vector, Ask(10))
 
         def again(vector: np.ndarray, unwanted: np.ndarray) -> None:
