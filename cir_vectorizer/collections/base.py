@@ -151,6 +151,14 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         """
 
     @abstractmethod
+    def _clients_with_texts(self, schema: SchemaT) -> str:
+        """Return the sentence of `Collection.about_texts`.
+
+        Raises:
+            CollectionError: the collection can have no `TEXT_VECTOR` beside its own vector.
+        """
+
+    @abstractmethod
     def _page(self, limit: int, after: Any) -> tuple[Page, Any]:
         """Return one page of ids and sync records, and the start of the next page (None after the last one).
 
@@ -193,15 +201,22 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         return replace(info, model="a model whose name was not kept", fingerprint=first.fingerprint)
 
     def add_texts(self, columns: Sequence[str]) -> None:
-        schema = self._schema
-        if (note := schema.note) is None:
+        note = self._note_for_texts()
+        self._add_text_vector(self._schema)
+        self._write_note(replace(note, text_columns=tuple(columns)))
+        self._known = None
+
+    def about_texts(self) -> str:
+        self._note_for_texts()
+        return self._clients_with_texts(self._schema)
+
+    def _note_for_texts(self) -> Note:
+        if (note := self._schema.note) is None:
             raise CollectionError(
                 f"{self.address} keeps no note of its columns of texts, since another program or an old server made it; "
                 "sync into a new collection: give another --to"
             )
-        self._add_text_vector(schema)
-        self._write_note(replace(note, text_columns=tuple(columns)))
-        self._known = None
+        return note
 
     def weigh_texts(self, weight: float | None) -> None:
         if (note := self._schema.note) is not None:

@@ -176,7 +176,11 @@ class Collection(Protocol):
         """
 
     def about_texts(self) -> str:
-        """Return a sentence about what clients of other programs must pass once objects have `TEXT_VECTOR`."""
+        """Return a sentence about what clients of other programs must pass once objects have `TEXT_VECTOR`.
+
+        Raises:
+            CollectionError: the collection can have no such vector beside its own.
+        """
 
     def weigh_texts(self, weight: float | None) -> None:
         """Note the weight of `TEXT_VECTOR` in searches, from 0 to 1; None if it is not chosen."""

@@ -133,6 +133,7 @@ def sync(
         raise TextsRefused(asked)
     if texts.columns != info.text_columns:
         collection.add_texts(texts.columns)
+    about_new = [f"the new collection has a second vector: {collection.about_texts()}"] if new else []
     theirs = theirs_of(collection, info, take_over)
     settle = partial(respelled.move, collection, report)
     owner = owner_digest(source_name or source.identity)
@@ -156,9 +157,8 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.foreign = theirs.left if theirs is not None else 0
-        report.notes = [*notes_on(source, nothing=report.complete and not report.total), *run.notes(texts)]
-        if new:
-            report.notes.append(f"the new collection has a second vector: {collection.about_texts()}")
+        nothing = report.complete and not report.total
+        report.notes = [*notes_on(source, nothing), *about_new, *run.notes(texts)]
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report

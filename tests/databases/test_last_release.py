@@ -88,6 +88,18 @@ def goes_on(shop, source, tiny, caplog, **options):
     assert len(notes(caplog)) == 1
 
 
+def gets_texts(shop, source, tiny):
+    """Check that texts are added to the collection without encoding a picture."""
+    texts = CreateOptions(text_columns=("colour", "category"))
+    report = run(source, shop, tiny, id_column="id", create=texts, yes=True)
+    assert (report.encoded, report.texts, counts(report)["failed"]) == (0, 6, 0)
+    points = shop.get([id_ for id_, _ in shop.scan()])
+    wanted = tiny.embed_texts([f"{each.payload['colour']}, {each.payload['category']}" for each in points])
+    assert np.abs(np.stack([each.text_vector for each in points]) - wanted).max() < 1e-5
+    found = find(Search.read({"image": source.parent / "pictures" / "1.png"}, limit=3), shop, tiny)
+    assert found.hits[0].payload["id"] == 101
+
+
 def test_a_model_folder_composes_as_it_did_and_gives_one_note(old, caplog):
     with caplog.at_level(logging.WARNING):
         model = load(str(old / "model"), "cpu")
@@ -120,6 +132,7 @@ def test_a_model_folder_of_other_weights_is_still_refused(old):
 def test_an_embedded_collection_goes_on(old, tiny, caplog):
     shop = open_collection(f"qdrant:{old}/index/shop")
     goes_on(shop, old / "shop.csv", tiny, caplog)
+    gets_texts(shop, old / "shop.csv", tiny)
     shop.close()
 
 
@@ -168,6 +181,7 @@ def test_a_collection_of_a_qdrant_server_goes_on(old, qdrant_server, tiny, caplo
     database = Database("qdrant", qdrant_server)
     shop = open_collection(database.address("ShopOf010"), options=database.options())
     goes_on(shop, old / "shop.csv", tiny, caplog)
+    gets_texts(shop, old / "shop.csv", tiny)
     shop.drop()
     shop.close()
 
@@ -186,5 +200,7 @@ def test_a_collection_of_a_weaviate_server_goes_on(old, request, weaviate_server
         assert f"/m/tiny@{FORMER[:12]}" in schema
         picture = base64_of((old / "pictures" / "1.png").read_bytes())
         assert len(shop.search(ComposedQuery.parse({"image": picture, "text": "is red"}), Ask(3))) == 3
+    else:
+        gets_texts(shop, old / "shop.csv", tiny)
     shop.drop()
     shop.close()

@@ -285,12 +285,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             self._call(lambda client: client.collections.use(name).config.add_property(record))
 
     def _add_text_vector(self, schema: Schema) -> None:
-        using = schema.using
-        if using is None:
-            raise CollectionError(
-                f"the vectors of {self.address} have no name, and Weaviate keeps no second one beside such a vector; sync "
-                "into a new collection: give another --to"
-            )
+        using = self._named(schema)
 
         def add(client: WeaviateClient) -> None:
             config = client.collections.use(schema.name).config
@@ -299,13 +294,22 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         if not schema.texts:
             self._call(add)
 
-    def about_texts(self) -> str:
-        named = self._schema.using or UNNAMED
+    def _clients_with_texts(self, schema: Schema) -> str:
+        named = self._named(schema)
         return (
             f"with a second vector, Weaviate's own clients must name the picture's vector in every search "
             f"(target_vector={named!r}) and in every write (vector={{{named!r}: …}}), else Weaviate refuses them"
-            + ("; the vector is added for all tenants of the collection" if self._schema.tenants else "")
+            + ("; the vector is added for all tenants of the collection" if schema.tenants else "")
         )
+
+    def _named(self, schema: Schema) -> str:
+        """Return the name of the picture's vector, without which Weaviate's client writes no second one."""
+        if schema.using is None:
+            raise CollectionError(
+                f"the vectors of {self.address} have no name, and Weaviate's client writes no second one beside such a "
+                "vector; sync into a new collection: give another --to"
+            )
+        return schema.using
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)
