@@ -10,7 +10,7 @@ from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter
 
 LEAST_CANDIDATES, CANDIDATES_PER_HIT = 500, 50
-LEAST_POOL, POOL_PER_HIT = 100, 10
+LEAST_POOL, POOL_PER_HIT = 50, 5
 MAX_RESULTS = 10_000
 """Largest sum of `offset` and `limit`, and largest number of candidates: Weaviate's limit."""
 
