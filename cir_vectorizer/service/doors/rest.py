@@ -235,7 +235,7 @@ def _read_explain(service: Service, body: bytes) -> tuple[ExplainBody, Target, C
     asked = parse(ExplainBody, read_json(body))
     target = service.names.resolve(asked.model)
     with naming("query"):
-        query = target.pin(ComposedQuery.parse(asked.query))
+        query = target.pin(ComposedQuery.parse(asked.query)).model_copy(update={"must_text": None})  # moves no vector
         check_text(query.text or "", service.settings)
     return asked, target, query
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cir_vectorizer.collections import RECORD_KEY, Hit, Id, Info, Payload, SyncRecord, picture_cell
 from cir_vectorizer.collections.rescoring import STRENGTH
-from cir_vectorizer.collections.searching import MAX_STRENGTH, Search
+from cir_vectorizer.collections.searching import MAX_STRENGTH, Search, weight_of_texts
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
@@ -112,12 +112,14 @@ async def _search(service: Service, body: bytes) -> Response:
     vectors = [answer.vector for answer in answers]
     vector = search.blend(vectors)
     hits = await served.call("search", lambda collection: search.run(collection, vectors, match.info))
-    doubts = [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector))
+    doubts = (
+        [] if hits else await served.call("search", lambda collection: search.doubts(collection, vector, match.info))
+    )
     content = {
         "model": service.names.full_name(match.model),
         "collection": served.name,
         "hits": [_hit(hit, served, match.info, _is_default(service, served)) for hit in hits],
-        "notes": [note for work in works for note in work.notes] + search.unheard(match.info) + doubts,
+        "notes": search.notes(parts, [work.notes for work in works]) + search.unheard(match.info) + doubts,
     }
     return await service.json(content)
 
@@ -272,4 +274,6 @@ async def _described(service: Service, served: ServedCollection) -> dict[str, An
         "model": match.model,
         "made_with": info.model,
         "references": not info.blends_text,
+        "texts": bool(info.text_columns),
+        "text_weight": weight_of_texts(info) if info.text_columns else None,
     }
