@@ -266,7 +266,8 @@ class _Run:
                 self._encode()
         elif outcome.record is not None:
             self._payloads.append(outcome)
-            if len(self._payloads) >= LOOKUP:
+            texts = sum(each.must_embed for each in self._payloads) if outcome.must_embed else 0
+            if len(self._payloads) >= LOOKUP or texts >= self.batch_size:
                 self._write_payloads()
         else:
             self.report.unchanged += 1

@@ -102,11 +102,15 @@ def read_record(found: models.Record) -> SyncRecord | None:
 
 def read_point(found: models.Record, schema: Schema) -> Point:
     """Convert an object to a point."""
+    vectors = read_vectors(found)
+    dense: Vector = vectors.get(schema.using, np.empty(0, dtype=np.float32))
+    return Point(id_of(found), dense, found.payload or {}, text_vector=vectors.get(TEXT_VECTOR))
+
+
+def read_vectors(found: models.Record | models.ScoredPoint) -> dict[str, Vector]:
+    """Return the dense vectors that were read of an object, by name; "" is the one without a name."""
     vectors: Any = found.vector if isinstance(found.vector, dict) else {"": found.vector}
-    dense: Vector = np.asarray(vectors.get(schema.using) or [], dtype=np.float32)
-    text = vectors.get(TEXT_VECTOR)
-    text_vector = None if text is None else np.asarray(text, dtype=np.float32)
-    return Point(id_of(found), dense, found.payload or {}, text_vector=text_vector)
+    return {name: np.asarray(each, dtype=np.float32) for name, each in vectors.items() if isinstance(each, list)}
 
 
 def read_hit(found: models.ScoredPoint) -> Hit:
@@ -123,7 +127,7 @@ def _to_vector(point: Point, schema: Schema) -> list[float] | models.Image:
 
 def numbers(vector: Vector) -> list[float]:
     """Return a vector as a list."""
-    return vector.tolist()
+    return [float(x) for x in vector]
 
 
 def _unnamed(vectors: dict[str, Any]) -> Any:

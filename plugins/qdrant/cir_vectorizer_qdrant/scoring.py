@@ -57,11 +57,11 @@ def formula(share: TextShare) -> models.FormulaQuery:
 
 def read_fused(found: models.ScoredPoint, vector: Vector, schema: Schema) -> Hit:
     """Convert a result of `fused` to a hit, with the cosines to the picture and to the text as signals."""
-    vectors: Any = found.vector or {}
+    vectors = objects.read_vectors(found)
     cosines = {
-        name: float(np.asarray(vectors[key], dtype=np.float32) @ vector)
+        name: float(vectors[key] @ vector)
         for name, key in (("picture", schema.using), ("text", TEXT_VECTOR))
-        if vectors.get(key) is not None
+        if key in vectors
     }
     return Hit(objects.id_of(found), found.score, found.payload or {}, cosines)
 

@@ -73,6 +73,9 @@ def with_keywords(ranking: Arguments, text: str, schema: Schema, depth: int) -> 
 
 def run(client: QdrantClient, name: str, arguments: Arguments, ask: Ask) -> list[models.ScoredPoint]:
     """Run a search; return its hits, or with `group_by` the best hit for each value of that column."""
+    if ask.group_by is None and ask.diversity:  # the server applies an offset twice to such a search
+        found = client.query_points(name, **arguments, limit=ask.offset + ask.limit, with_payload=True)
+        return found.points[ask.offset :]
     if ask.group_by is None:
         found = client.query_points(name, **arguments, limit=ask.limit, offset=ask.offset, with_payload=True)
         return found.points

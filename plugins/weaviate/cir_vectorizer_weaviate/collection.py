@@ -4,6 +4,7 @@ Not handled: cross references and nested objects in collections of other program
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from weaviate import WeaviateClient
@@ -25,16 +26,19 @@ from cir_vectorizer.collections import (
     ModelRecord,
     Payload,
     Point,
+    Scored,
+    Signal,
     SyncRecord,
     Vector,
 )
 from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, check_written, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
+from cir_vectorizer.collections.rescoring import Words, rescored
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import parse_column
-from cir_vectorizer_weaviate import aliases, objects, searching
+from cir_vectorizer_weaviate import aliases, objects, scoring, searching
 from cir_vectorizer_weaviate.connection import said_by
 from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
 from cir_vectorizer_weaviate.inference import concept
@@ -116,36 +120,47 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
     def get(self, ids: Sequence[Id]) -> list[Point]:
         schema = self._schema
-        names = True if schema.using is None else [schema.using, *([TEXT_VECTOR] if schema.texts else [])]
-        found = self._read(ids, return_properties=schema.shown, include_vector=names)
+        found = self._read(ids, return_properties=schema.shown, include_vector=self._vector_names(schema))
         return [objects.read_point(each, schema) for each in found]
 
     def pictures(self, ids: Sequence[Id], column: str) -> dict[Id, str]:
         found = self._read(ids, return_properties=[column], include_vector=False)
         return {str(each.uuid): text for each in found if isinstance(text := each.properties.get(column), str)}
 
+    def payloads(self, ids: Sequence[Id]) -> dict[Id, Payload]:
+        schema = self._schema
+        found = self._read(ids, return_properties=schema.shown, include_vector=False)
+        return {str(each.uuid): objects.payload(each.properties, schema) for each in found}
+
+    def sample(self, count: int) -> list[Point]:
+        schema = self._schema
+        names = self._vector_names(schema)
+        found = self._on(
+            lambda remote: (
+                remote.query.fetch_objects(limit=count, include_vector=names, return_properties=False).objects
+            )
+        )
+        return [objects.read_point(each, schema) for each in found]
+
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
-        filters = self._filters(ask)
+        self._check_ask(query, ask)
         schema = self._schema
         if isinstance(query, ComposedQuery) and schema.vectorize != "server":
             raise CollectionError(
                 f"{self.address} has no container that could compose a query; compose it here, or make the collection "
                 "with --vectorize server"
             )
-        if ask.exact and not schema.flat:
-            count = self.count()
-            if count > schema.exact_cutoff:
-                raise CollectionError(
-                    f"{self.address} holds {count:,} objects, and Weaviate's exact search takes at most "
-                    f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index"
-                )
-            filters = filters or everywhere()
-        near: str | list[float]
+        if ask.texts is not None and not isinstance(query, ComposedQuery):
+            # the search by two vectors at once, which Weaviate has, drops objects that lack one of them
+            return rescored(self, query, Words(), ask)
+        filters = self._filters(ask)
         if isinstance(query, ComposedQuery):
-            near, attempts = concept(query), SEARCH_ATTEMPTS
+            search, attempts = searching.nearest(concept(query), ask.text, schema, filters), SEARCH_ATTEMPTS
+        elif ask.diversity:
+            self._needs((1, 37), "diversity")
+            search, attempts = searching.varied(query.tolist(), ask, schema, filters), ATTEMPTS
         else:
-            near, attempts = [float(x) for x in query], ATTEMPTS
-        search = searching.nearest(near, ask.text, schema, filters)
+            search, attempts = searching.nearest(query.tolist(), ask.text, schema, filters), ATTEMPTS
 
         def page(limit: int, offset: int = 0) -> list[Hit]:
             return self._on(lambda remote: search(remote, limit, offset), attempts)
@@ -154,11 +169,33 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             return page(ask.limit, ask.offset)
         return searching.best_of_groups(page, ask.group_by, ask.limit, ask.offset)
 
+    def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
+        self._check_signals((*rankings, *signals))
+        schema, filters = self._schema, self._filters(ask)
+        names = scoring.names(signals, schema)
+
+        def nearest(signal: Signal) -> scoring.Found:
+            return self._on(lambda remote: scoring.nearest(remote, signal, candidates, filters, names, schema))
+
+        with ThreadPoolExecutor(len(rankings)) as pool:
+            found = {id_: vectors for top in pool.map(nearest, rankings) for id_, vectors in top}
+        return scoring.scored(found, signals, schema)
+
     def _filters(self, ask: Ask) -> Any:
         if ask.where:
             self._known = None  # another process may have added columns, or types of known columns
+        schema = self._schema
         without = [uuid for lot in _uuids(ask.without) for uuid in lot]
-        return to_weaviate(ask.where, self._schema.fields, without)
+        filters = to_weaviate(ask.where, schema.fields, without)
+        if not ask.exact or schema.flat:
+            return filters
+        count = self.count()
+        if count > schema.exact_cutoff:
+            raise CollectionError(
+                f"{self.address} holds {count:,} objects, and Weaviate's exact search takes at most "
+                f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index"
+            )
+        return filters or everywhere()
 
     def replace_payload(self, payloads: Mapping[Id, Payload], texts: Mapping[Id, Vector | None] = {}) -> None:
         if not payloads:
@@ -224,7 +261,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             dim=self._width(schema),
             distance=schema.distance,
             count=self.count(),
-            version=str(self._call(lambda client: client.get_meta())["version"]),
+            version=self._read_version(),
             using=schema.using,
             vectors=schema.vectors,
             blends_text=schema.blends_text,
@@ -233,6 +270,9 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             container=schema.container,
             lengths=lengths_of(self._some_vectors(schema, SAMPLE)) if schema.distance == "dot" else None,
         )
+
+    def _read_version(self) -> str:
+        return str(self._call(lambda client: client.get_meta())["version"])
 
     def _write_note(self, note: Note) -> None:
         name = self._schema.name  # an alias cannot be updated
@@ -325,6 +365,9 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         if schema.note is not None and schema.note.dim is not None:
             return schema.note.dim
         return next((len(vector) for vector in self._some_vectors(schema, 1)), None)
+
+    def _vector_names(self, schema: Schema) -> list[str] | bool:
+        return True if schema.using is None else [schema.using, *([TEXT_VECTOR] if schema.texts else [])]
 
     def _some_vectors(self, schema: Schema, limit: int) -> list[Vector]:
         """Return the vectors of the first objects, as they are stored."""

@@ -30,6 +30,7 @@ WEAVIATE = Database(
     lacks=(
         Lack((1, 27), "problem", "what the client needs, so nothing works"),
         Lack((1, 32), "warning", "aliases, so sync --reembed cannot switch"),
+        Lack((1, 37), "warning", "maximal marginal relevance, so --diversity is refused"),
     ),
     spell=capitalised,
 )

@@ -1,4 +1,4 @@
-"""Searches in Weaviate: by vector, by a composed query, with keywords, and for the best object of each group."""
+"""Searches in Weaviate: by vector, by a composed query, with keywords, for different hits, and for the best of each group."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from weaviate.classes.query import HybridFusion, HybridVector, MetadataQuery
 from weaviate.collections import Collection
 
-from cir_vectorizer.collections import Hit, Payload, values_at
+from cir_vectorizer.collections import Ask, Hit, Payload, values_at
 from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import objects, words
 from cir_vectorizer_weaviate.schema import Schema
@@ -47,6 +47,25 @@ def nearest(near: list[float] | str, text: str | None, schema: Schema, filters: 
         return remote.query.near_vector(near, **arguments)
 
     return lambda remote, limit, offset: [objects.read_hit(each, schema) for each in ask(remote, limit, offset).objects]
+
+
+def varied(vector: list[float], ask: Ask, schema: Schema, filters: Any) -> Search:
+    """Return a search for objects near to a vector that differ from each other."""
+    from weaviate.classes.query import Diversity
+
+    def search(remote: Collection[Any, Any], limit: int, offset: int) -> list[Hit]:
+        found = remote.query.near_vector(
+            vector,
+            target_vector=schema.using,
+            filters=filters,
+            limit=ask.pool,
+            diversity_selection=Diversity.mmr(limit=offset + limit, balance=1 - ask.diversity),
+            return_properties=schema.shown,
+            return_metadata=MetadataQuery(distance=True),
+        )
+        return [objects.read_hit(each, schema) for each in found.objects[offset:]]
+
+    return search
 
 
 def best_of_groups(page: Callable[[int], list[Hit]], group_by: str, limit: int, offset: int) -> list[Hit]:

@@ -1,0 +1,177 @@
+"""Benchmark of searches with a second score on real servers: their time as a multiple of a plain vector search.
+
+    python -m benchmarks.second_signals_speed
+    python -m benchmarks.second_signals_speed --count 5000 --database qdrant
+
+It starts a Qdrant and a Weaviate server (`qdrant` and `weaviate` on PATH) and fills a collection with random unit vectors
+in clusters, one for the picture of an object and one for its text; a tenth of the objects has no text. Then it runs, one
+after another for each query,
+
+- a plain search by the picture's vector, with payloads;
+- a fused search by picture and text;
+- a search whose first 500 candidates are scored again by an unwanted text, without and with the objects' texts.
+
+It prints the median time of each and its ratio to that of the plain search, and the share of the exact ten best by the
+fused score that the fused search finds. No query is composed.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from cir_vectorizer.collections import (
+    RECORD_KEY,
+    Address,
+    Ask,
+    Collection,
+    CreateOptions,
+    ModelRecord,
+    OpenOptions,
+    Point,
+    open_collection,
+)
+from cir_vectorizer.collections.rescoring import Background, Words, rescored
+from tests.support import servers
+from tests.support.databases import uid
+
+DIM, CLUSTERS, WEIGHT = 512, 200, 0.3
+NOWHERE = "http://127.0.0.1:9"
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    made: np.ndarray = (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+    return made
+
+
+class Shop:
+    """Vectors of `count` objects: pictures in clusters, and texts near to them but apart from all pictures."""
+
+    def __init__(self, count: int) -> None:
+        self.noise = np.random.default_rng(0)
+        centres = unit(self.noise.normal(size=(CLUSTERS, DIM)))
+        of = self.noise.integers(0, CLUSTERS, count)
+        self.pictures = unit(centres[of] + 0.04 * self.noise.normal(size=(count, DIM)))
+        apart = unit(self.noise.normal(size=DIM))
+        self.texts = unit(self.pictures + apart + 0.04 * self.noise.normal(size=(count, DIM)))
+        self.has_text = np.arange(count) % 10 != 0
+
+    def points(self) -> Iterator[Point]:
+        for i in range(len(self.pictures)):
+            payload = {
+                "title": f"Product {i} of soft red cotton with long sleeves",
+                "category": f"category {i % 20}",
+                "brand": f"brand {i % 50}",
+                "price": i % 100 + 0.5,
+                "url": f"https://shop.example/products/{i}",
+                RECORD_KEY: {"path": f"/photos/{i}.jpg", "size": 123_456, "sha256": "ab" * 32, "norm": 10.5},
+            }
+            text = self.texts[i] if self.has_text[i] else None
+            yield Point(uid(i), self.pictures[i], payload, text_vector=text)
+
+    def query(self) -> np.ndarray:
+        """Return a query near some object."""
+        near = self.pictures[self.noise.integers(len(self.pictures))]
+        return unit(near + 0.03 * self.noise.normal(size=DIM))
+
+    def best(self, vector: np.ndarray, background: Background) -> set[str]:
+        """Return the ids of the ten best objects by the fused score."""
+        share = background.share(vector, WEIGHT)
+        pictures = self.pictures @ vector
+        texts = np.where(self.has_text, self.texts @ vector, share.slope * pictures + share.offset)
+        return {uid(int(i)) for i in np.argsort(-((1 - WEIGHT) * pictures + WEIGHT * texts))[:10]}
+
+
+@contextmanager
+def running(kind: str) -> Iterator[Collection]:
+    """Start a server, and open a collection of it."""
+    with tempfile.TemporaryDirectory() as directory:
+        start = servers.weaviate if kind == "weaviate" else servers.qdrant
+        with start(Path(directory), NOWHERE) as server:
+            options = OpenOptions(grpc=kind == "qdrant by gRPC", grpc_port=server.grpc_port)
+            address = Address(kind.partition(" ")[0], "Speed", server.host, server.port)
+            collection = open_collection(address, options=options)
+            try:
+                yield collection
+            finally:
+                collection.close()
+
+
+def fill(collection: Collection, shop: Shop) -> None:
+    """Write the shop, and wait until the server has indexed it."""
+    collection.create(ModelRecord("random", "a1" * 32, DIM), CreateOptions(text_columns=("title",)))
+    points = list(shop.points())
+    for at in range(0, len(points), 500):
+        collection.upsert(points[at : at + 500])
+    quiet, since = 0, time.monotonic()
+    while quiet < 5 and time.monotonic() - since < 300:  # a search takes as long as the last ones: indexing is over
+        started = time.perf_counter()
+        collection.search(shop.query(), Ask(10))
+        quiet = quiet + 1 if time.perf_counter() - started < 0.05 else 0
+        time.sleep(1)
+
+
+def measure(kind: str, shop: Shop, rounds: int) -> None:
+    """Print the median times of searches, and their ratios to a plain one."""
+    with running(kind) as collection:
+        fill(collection, shop)
+        background = Background.of(collection, DIM, True)
+        found = []
+
+        def fused(vector: np.ndarray, unwanted: np.ndarray) -> None:
+            collection.search(vector, Ask(10, texts=background.share(vector, WEIGHT)))
+
+        def plain(vector: np.ndarray, unwanted: np.ndarray) -> None:
+            collection.search(vector, Ask(10))
+
+        def again(vector: np.ndarray, unwanted: np.ndarray) -> None:
+            rescored(collection, vector, Words((unwanted,)), Ask(10))
+
+        def again_with_texts(vector: np.ndarray, unwanted: np.ndarray) -> None:
+            ask = Ask(10, texts=background.share(vector, WEIGHT))
+            rescored(collection, vector, Words((unwanted,)), ask)
+
+        searches: dict[str, Callable[[np.ndarray, np.ndarray], None]] = {
+            "plain": plain,
+            "fused": fused,
+            "scored again": again,
+            "scored again, with texts": again_with_texts,
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in searches}
+        for _ in range(rounds):
+            vector, unwanted = shop.query(), shop.query()
+            for name, search in searches.items():
+                started = time.perf_counter()
+                search(vector, unwanted)
+                seconds[name].append(time.perf_counter() - started)
+            hits = collection.search(vector, Ask(10, texts=background.share(vector, WEIGHT)))
+            found.append(len({str(hit.id) for hit in hits} & shop.best(vector, background)) / 10)
+        base = statistics.median(seconds["plain"])
+        for name, times in seconds.items():
+            median = statistics.median(times)
+            print(f"{kind:16} {name:26} {median * 1000:6.1f} ms  {median / base:5.2f} × plain", flush=True)
+        print(f"{kind:16} the fused search finds {np.mean(found):.1%} of the exact ten best", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=100)
+    kinds = ("qdrant", "qdrant by gRPC", "weaviate")
+    parser.add_argument("--database", choices=kinds, action="append", help="all if left out")
+    given = parser.parse_args()
+    shop = Shop(given.count)
+    print(
+        f"{given.count:,} objects of {DIM} dimensions, {given.rounds} queries, candidates scored again: {Ask().candidates}"
+    )
+    for kind in given.database or kinds:
+        measure(kind, shop, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
