@@ -44,7 +44,7 @@ class Search:
     `text_weight` is the weight of objects' texts beside their pictures, from 0 to 1; None takes the collection's own.
     `strength` is the exponent of the second score, by the words of `negative_text` and `must_text`; with 0, only the
     composer reads them. `diversity`, from 0 to 1, makes hits differ from each other. `min_score` is the least standard score
-    of a hit; see `cir_vectorizer.collections.rescoring`.
+    of a hit; see `cir_vectorizer.collections.rescoring`. `exact` compares with every object instead of using the index.
 
     Objects that any picture is named by are left out of the hits, unless `include_reference` is set; `resolved` notes
     their ids in `without`.
@@ -67,6 +67,7 @@ class Search:
     strength: float = STRENGTH
     diversity: float = 0.0
     min_score: float | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.query is None and not self.like:
@@ -282,6 +283,7 @@ class Search:
             without=self.without,
             texts=background.share(vector, weight) if background is not None and weight else None,
             diversity=self.diversity,
+            exact=self.exact,
         )
         least = -math.inf
         if background is not None and self.min_score is not None:

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from click.testing import CliRunner
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
+import cir_vectorizer
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import Ask, open_collection
+from cir_vectorizer.collections import Ask, CreateOptions, open_collection
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate.judged.judging import Searching, judge
-from cir_vectorizer.evaluate.judged.reading import read_judged
+from cir_vectorizer.evaluate.judged.reading import JudgedQuery, read_judged
 from cir_vectorizer.models import set_defaults
 from cir_vectorizer.models.published import TINY_FOLDER
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 from tests.support.databases import ONE_OF_EACH, database_of
@@ -283,6 +286,45 @@ def test_a_query_names_its_own_composer_if_none_is_given(shop):
     report = shop.report([line])
     found = shop.found({"image": shop.folder / "red0.png"})
     assert [each["caption"] for each in report["examples"][0]["results"]["default"]] == [f"{n}.png" for n in found[:6]]
+
+
+def test_words_that_results_must_or_must_not_show_score_them_as_in_a_search(shop):
+    query = {
+        "image": {"id": shop.ids["white0"]},
+        "text": "a hat",
+        "negative_text": ["white", "red"],
+        "must_text": "green",
+    }
+    found = {}
+    with closing(open_collection(shop.address)) as collection:
+        for strength in (2.0, 0.5, 0.0):
+            hits = cir_vectorizer.search(collection, query, model=shop.model, strength=strength)
+            found[strength] = [hit.id for hit in hits]
+    assert found[0.0] != found[2.0]
+    for strength, ids in found.items():
+        for rank, id_ in enumerate(ids[:3], start=1):
+            report = shop.report([{**query, "relevant": [id_]}], "--strength", strength)
+            assert value(report, "mAP@10") == pytest.approx(1 / rank)
+        assert ["words that results must or must not show", f"score them again, with strength {strength:g}"] in [
+            list(each) for each in report["choices"]
+        ]
+
+
+def test_the_weight_of_texts_may_be_given(shop, tmp_path):
+    rows = [f"{shop.folder / name}.png,{'a red hat' if name == 'blue0' else 'a bag'}" for name in shop.ids]
+    (tmp_path / "told.csv").write_text("\n".join(["image,title", *rows]))
+    create = CreateOptions(text_columns=("title",))
+    with closing(open_collection(f"qdrant:{tmp_path}/index/shop")) as collection:
+        sync(open_source(tmp_path / "told.csv"), collection, shop.model, create=create)
+        (told,) = [id_ for id_, record in collection.scan() if Path(record.path).stem == "blue0"]
+        queries = [JudgedQuery("q:1", ComposedQuery.parse({"text": "a red hat"}), {str(told): 1.0})]
+        for weight, said in ((None, "0.3"), (1.0, "1")):
+            report = judge(queries, collection, {"tiny": shop.model}, searching=Searching(text_weight=weight))
+            assert ("weight of the objects' texts", said) in report.choices
+    assert report.rows[0].figures["R@1"].value == 1.0
+    result = shop.run([{"text": "a hat", "relevant": [shop.ids["red0"]]}], "--text-weight", "0.5")
+    assert result.exit_code == 1
+    assert "text_weight: is for collections with texts" in result.output
 
 
 def test_an_unknown_composer_is_refused(shop):
