@@ -98,7 +98,7 @@ def check_model_is_possible(service: str | None, device: str | None) -> None:
 
 def say_if_toy(service: str | None = None) -> None:
     """Say on stderr that the command falls back to the toy `tiny`, if neither a model nor a service was named."""
-    if service is None and _model_by_default():
+    if service is None and (_by_default("model") or _by_default("models")):
         click.echo(
             "No --model was given, so the toy `tiny` is used, which knows drawn products alone; for photos name a real model, "
             "for example --model lincir-vit-l, or a folder that `cir-vectorizer train` wrote.",
@@ -123,11 +123,12 @@ def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) 
     context = click.get_current_context()
     key = os.environ.get("CIR_API_KEY")
     client = context.with_resource(Client(url, api_key=key, patience=Patience(retries, seconds)))
-    return ServedModel(client, None if _model_by_default() else model)
+    return ServedModel(client, None if _by_default("model") else model)
 
 
-def _model_by_default() -> bool:
-    return click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT
+def _by_default(name: str) -> bool:
+    """Tell whether the command has an option of this name that was not given."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT
 
 
 def with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:

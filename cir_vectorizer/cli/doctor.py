@@ -19,6 +19,7 @@ from cir_vectorizer.cli.common import (
     echo_json,
     fail_with_sentence,
     recorded_model,
+    say_if_toy,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def doctor(
     from cir_vectorizer.collections import OpenOptions, open_collection
     from cir_vectorizer.doctor import examine, worst
 
+    say_if_toy()
     findings = []
     opening = OpenOptions(using, tenant, grpc, grpc_port, picture_column)
     loaded = functools.cache(lambda: _load(model))

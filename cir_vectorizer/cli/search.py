@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,6 +115,8 @@ def search(
     asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
+    if sheet is not None and not sheet.absolute().parent.is_dir():
+        raise click.UsageError(f"the sheet's folder {sheet.parent} does not exist; make it, or give another --sheet")
     say_if_toy(service)
 
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))
@@ -133,7 +136,9 @@ def search(
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:
-        click.echo("Nothing found: no object meets the filter at this offset.", err=True)
+        filtered = ": no object meets the filter" if asked.where else ""
+        skipped = f" after the first {asked.offset:,} results" if asked.offset else ""
+        click.echo(f"Nothing found{filtered}{skipped}.", err=True)
     if sheet is not None:
         from cir_vectorizer.cli.sheet import write_sheet
         from cir_vectorizer.sources import Web
@@ -176,6 +181,8 @@ def _read(
 
     if offset is not None and page is not None:
         raise click.UsageError("--offset and --page say the same; give one of them")
+    if url := next((each for each in images if re.match("https?:/", str(each))), None):
+        raise click.UsageError(f"--image {url} is a URL; download the picture, and give its file")
     said = {
         "image": [*images, *({"id": each} for each in ids)] or None,
         "text": text,

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.connection import ATTEMPTS, ClientT, Connection
-from cir_vectorizer.collections.protocol import Collection, CreateOptions, OpenOptions
+from cir_vectorizer.collections.protocol import ANY_VECTOR, Collection, CreateOptions, OpenOptions
 from cir_vectorizer.collections.records import Id, Info, Maker, ModelRecord, Point, SyncRecord
 from cir_vectorizer.errors import CollectionError, PartialWriteError
 
@@ -242,7 +242,7 @@ def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> 
         CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     known = list(dense)
-    if using is None and len(known) == 1:
+    if known and (using == ANY_VECTOR or (using is None and len(known) == 1)):
         return known[0]
     if using is not None and using in known:
         return using

@@ -9,12 +9,15 @@ from cir_vectorizer.collections.records import Hit, Id, Info, Maker, ModelRecord
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter
 
+ANY_VECTOR = "*"
+"""Value of `using` for who reads no vectors."""
+
 
 @dataclass(frozen=True)
 class OpenOptions:
     """Options for opening a collection.
 
-    `using` names one of an object's vectors; None means its only one. `tenant` is a tenant of a Weaviate collection.
+    `using` names one of an object's vectors; None means its only one, ANY_VECTOR whichever. `tenant` is a tenant of a Weaviate collection.
     `grpc` has Qdrant's client speak gRPC instead of REST (Weaviate needs both); `grpc_port` is the port for gRPC, None
     for the database's usual one. `picture_column` names the pictures of objects that sync did not write: a column with
     a URL or a path.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
-from cir_vectorizer.collections.filter_notes import filter_notes
+from cir_vectorizer.collections.filter_notes import filter_notes, without_values
 from cir_vectorizer.collections.stored import read_id, resolve_refs
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_pictures
@@ -70,7 +70,7 @@ class Search:
         if self.offset < 0:
             raise QueryError("offset", "is below 0; 0 begins with the nearest")
         if self.offset + self.limit > MAX_RESULTS:
-            raise QueryError("offset", f"and limit together are over {MAX_RESULTS:,}; narrow the search by a filter")
+            raise QueryError("offset", f"is, together with limit, over {MAX_RESULTS:,}; narrow the search by a filter")
         if self.group_by is not None:
             _check_column(self.group_by)
         if self.hybrid and self.words is None:
@@ -184,10 +184,14 @@ class Search:
         return collection.search(vector, asked)
 
     def doubts(self, collection: Collection, vector: Vector) -> list[str]:
-        """Return why this search's filter may find nothing, as the objects nearest to a vector show."""
-        if not self.where:
+        """Return why this search's filter or grouping may find nothing, as the objects nearest to a vector show."""
+        if not self.where and self.group_by is None:
             return []
-        return filter_notes(self.where, [hit.payload for hit in collection.search(vector, Ask(NEAREST))])
+        payloads = [hit.payload for hit in collection.search(vector, Ask(NEAREST))]
+        notes = filter_notes(self.where, payloads)
+        if self.group_by is not None and (problem := without_values(parse_column(self.group_by), payloads)):
+            notes.append(f"group_by: {problem}")
+        return notes
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def read_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: 
             raise ImageError("path", "is a path, and files are not read here; send the picture as base64")
         return read_file(ref.path, limits)
     if ref.url is not None:
-        raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
+        raise ImageError("url", "pictures by URL are not fetched here; give the picture itself")
     kind = "a vector" if ref.vector is not None else "an object's id"
     raise ImageError("missing", f"is {kind}, which holds no picture to open; resolve it first, or give a picture")
 
@@ -213,7 +213,7 @@ def _heif_reader() -> _Reader:
         with contextlib.suppress(ImportError):
             reader: _Reader = importlib.import_module(module).HeifImageFile
             return reader
-    remedy = "export it as JPEG, or run: pip install 'cir-vectorizer[heif]'"
+    remedy = "export it as JPEG, or install it where pictures are read: pip install 'cir-vectorizer[heif]'"
     raise ImageError("format", f"is a HEIF picture (HEIC), which needs pillow-heif; {remedy}")
 
 

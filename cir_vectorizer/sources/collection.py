@@ -56,6 +56,10 @@ class CollectionSource:
         self._wanted = wanted
         self._lent = lent
 
+    @property
+    def nothing(self) -> str:
+        return f"{self.name} was read as a collection, which has no objects; check its name, or sync into it first"
+
     def count(self) -> int | None:
         if self._collection.info() is None:
             raise SourceError(f"there is no collection {self.name} to copy from; correct the address")

@@ -13,7 +13,7 @@ from cir_vectorizer.sync.prune import PruneRefused, check, leaving
 from cir_vectorizer.sync.reembed import beside, check_switch, must_reembed
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.respelled import Respelled
-from cir_vectorizer.sync.run import compare_all, prepare
+from cir_vectorizer.sync.run import compare_all, notes_on, prepare
 from cir_vectorizer.sync.take_over import theirs_of
 
 LINES = 20
@@ -92,10 +92,10 @@ def dry_run(
                 else:
                     _note(made, outcome)
     report.skipped = source.skipped
-    report.notes = list(source.notes)
+    report.notes = notes_on(source, nothing=not report.total)
     if prune and comparer.known is not None:
         try:
-            check(source, comparer.known, hidden, yes)
+            check(source, comparer.known, report.total, hidden, yes)
             for _, record in leaving(source, collection, comparer.known):
                 report.removed += 1
                 made.say(f"remove   {record.path}")

@@ -186,7 +186,9 @@ def decode(candidate: Candidate, encoder: Encoder) -> Decision | Failure:
     except ServiceError:  # the service is gone for all pictures
         raise
     except Exception as error:  # one picture must not end the run
-        sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
+        sentence = (
+            f"could not be prepared ({type(error).__name__}: {error}); please report it as a fault of cir-vectorizer"
+        )
         return Failure(item.name, "internal", sentence, item.id)
     return Decision(item, candidate.change, candidate.fresh, prepared, candidate.adopted)
 

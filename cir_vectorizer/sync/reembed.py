@@ -16,7 +16,7 @@ from cir_vectorizer.errors import CollectionError, SourceError
 from cir_vectorizer.sources.base import Source
 from cir_vectorizer.sync import respelled
 from cir_vectorizer.sync.compare import Comparer, Known, owner_digest
-from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, pages
+from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, nothing_left, pages
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import RunOptions, sync
 
@@ -111,7 +111,7 @@ def reembed(
     _move_respelled(source, collection, model, report)
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)
-    report.complete = False
+    listed, report.complete = report.total, False
     owner = owner_digest(options.get("source_name") or source.identity) if options.get("prune") else None
     for _ in range(_ROUNDS):
         missing = _missing(collection, other, owner, {failure.id for failure in report.failed})
@@ -124,7 +124,7 @@ def reembed(
         finally:
             _add(report, rest)
     report.complete = True
-    _check_left_behind(source, missing, report, yes)
+    _check_left_behind(source, listed, missing, report, yes)
     lost = missing.failed + len(missing.wanted)
     if lost and not yes:
         raise SwitchRefused(
@@ -184,8 +184,10 @@ def _missing(old: Collection, new: Collection, owner: str | None, failed: set[Id
     return missing
 
 
-def _check_left_behind(source: Source, missing: _Missing, report: Report, yes: bool) -> None:
+def _check_left_behind(source: Source, listed: int, missing: _Missing, report: Report, yes: bool) -> None:
     left, hidden = missing.left_behind, [failure for failure in report.failed if failure.hides_entries]
+    if left and not listed:
+        raise PruneRefused(f"{left:,} objects would be left behind: {nothing_left(source)}")
     if left and hidden:
         raise PruneRefused(
             f"{left:,} objects would be left behind, but part of {source.name} could not be listed ({hidden[0]}); "

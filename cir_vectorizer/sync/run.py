@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure
+from cir_vectorizer.collections import Collection, CreateOptions, Info, ModelRecord, Point, ensure, may_reembed
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
@@ -133,19 +133,15 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.foreign = theirs.left if theirs is not None else 0
-        report.notes = list(source.notes)
+        report.notes = notes_on(source, nothing=report.complete and not report.total)
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
 
 
-def may_reembed(collection: Collection, from_itself: bool = False) -> bool:
-    """Tell whether `reembed` can switch a collection: sync filled it, or it holds its pictures and is the source itself;
-    it has no tenants."""
-    info = collection.info()
-    if info is None or collection.options.tenant is not None:
-        return False
-    return from_itself and not info.blends_text if info.pictures else info.fingerprint is not None
+def notes_on(source: Source, nothing: bool) -> list[str]:
+    """Return the sentences about a listing as a whole, with one that says so if nothing was found."""
+    return [*source.notes, *([source.nothing] if nothing else [])]
 
 
 def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> Info:
@@ -153,7 +149,7 @@ def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -
     try:
         return ensure(collection, model, create)
     except BackboneMismatch as error:
-        if not may_reembed(collection):
+        if not may_reembed(collection, collection.info()):
             raise
         raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
 

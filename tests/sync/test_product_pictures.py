@@ -172,6 +172,14 @@ def test_equal_ids_are_refused_with_the_option_that_allows_them(folder):
     assert names(path, id_column="sku", pictures="each") == ["a.jpg", "b.jpg", "c.jpg"]
 
 
+def test_who_chose_the_first_picture_is_not_told_of_the_others(folder):
+    path = written(folder / "t.csv", ["sku", "image"], ["1", "a.jpg, b.jpg"])
+    for chosen, notes in ((None, 1), ("first", 0), ("each", 0)):
+        source = open_source(path, id_column="sku", pictures=chosen)
+        assert source.count() == (2 if chosen == "each" else 1)
+        assert len(source.notes) == notes
+
+
 def test_the_option_is_for_tables_only(folder):
     with pytest.raises(SourceError, match="is a folder, which has no rows with several pictures; leave out --pictures"):
         open_source(folder, pictures="each")

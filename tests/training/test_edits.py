@@ -295,7 +295,7 @@ def test_rough_captions_give_edits_of_their_attributes():
 def test_captions_without_anything_to_swap_are_refused(tmp_path):
     result, out = make(tmp_path, ["a lone sentence", "quite another text"])
     assert result.exit_code == 1
-    assert "name columns of attributes with --attributes" in result.output
+    assert "name columns of the captions' table with --attributes" in result.output
     assert not out.exists()
 
 

@@ -133,7 +133,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             if count > schema.exact_cutoff:
                 raise CollectionError(
                     f"{self.address} holds {count:,} objects, and Weaviate's exact search takes at most "
-                    f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index"
+                    f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index (evaluate queries: --approximate)"
                 )
             filters = filters or everywhere()
         near: str | list[float]

@@ -24,11 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer.sources.amounts import is_number
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.cells import IMAGE_COLUMNS
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.rows import Rows, table_rows
-from cir_vectorizer.sources.types import NONE, is_number
+from cir_vectorizer.sources.types import NONE
 from cir_vectorizer_trainer.captions.reading import clean
 from cir_vectorizer_trainer.compodiff.tables import choose_columns
 from cir_vectorizer_trainer.writing import write_table
