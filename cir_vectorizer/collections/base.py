@@ -5,14 +5,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from typing_extensions import Self
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.connection import ATTEMPTS, ClientT, Connection
-from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions, Signal
+from cir_vectorizer.collections.protocol import ANY_VECTOR, Ask, Collection, CreateOptions, OpenOptions, Signal
 from cir_vectorizer.collections.records import TEXT_VECTOR, Id, Info, Maker, ModelRecord, Point, SyncRecord
 from cir_vectorizer.errors import CollectionError, PartialWriteError, QueryError
 from cir_vectorizer.query import ComposedQuery
@@ -246,6 +246,9 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
     def beside(self, name: str, options: OpenOptions | None = None) -> Self:
         return type(self)(replace(self.address, collection=name), options or self.options, self._connection)
 
+    def twin(self, name: str) -> Collection:
+        return cast(Collection, self.beside(name))  # only some databases keep pictures
+
     def take_over(self, other: Collection) -> None:
         def switch(client: ClientT) -> None:
             old, new = self._behind(client, self._name), self._behind(client, self.name_of(other.address))
@@ -356,6 +359,8 @@ def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> 
         CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     known = list(dense)
+    if known and using == ANY_VECTOR:
+        return known[0]
     if using is not None and using in known:
         return using
     known = pictures_of(known) or known

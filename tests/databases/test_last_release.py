@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cir_vectorizer.cli import main
 from cir_vectorizer.collections import Ask, CreateOptions, ModelRecord, note_former, open_collection
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.doctor.examination import Examination
@@ -140,6 +142,21 @@ def test_doctor_finds_nothing_wrong_with_it(old, tiny):
     found = [*examination.fit(shop.info()), *examination.norms(shop.info(), tiny.mean_image_norm)]
     assert [finding for finding in found if finding.level != "ok"] == []
     shop.close()
+
+
+def test_a_folder_and_a_collection_that_were_brought_up_to_date_at_different_times_fit(old):
+    """A synced collection has the present fingerprint, and a model folder of the release the former one."""
+    place, model = f"qdrant:{old}/index/shop", ["--model", str(old / "model")]
+    for command in (
+        ["sync", str(old / "shop.csv"), "--to", place, "--id-column", "id"],
+        ["sync", str(old / "shop.csv"), "--to", place, "--id-column", "id", "--dry-run"],
+        ["doctor", "--to", place],
+        ["search", "--in", place, "--image", str(old / "pictures" / "1.png"), "--text", "is red", "--json"],
+    ):
+        for _ in range(2):
+            result = CliRunner().invoke(main, [*command, *model])
+            assert result.exit_code == 0, result.output
+            assert "changed 0, unchanged 6" in result.output or command[0] != "sync"
 
 
 def test_a_collection_of_another_model_is_still_refused(old, tiny):

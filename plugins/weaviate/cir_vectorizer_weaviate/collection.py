@@ -86,7 +86,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         try:
             self._call(make)
         except CollectionError as error:
-            if not _exists_already(error):
+            if not exists_already(error):
                 raise
             self._call(make)
         self._known = None
@@ -193,7 +193,8 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         if count > schema.exact_cutoff:
             raise CollectionError(
                 f"{self.address} holds {count:,} objects, and Weaviate's exact search takes at most "
-                f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index"
+                f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index "
+                "(evaluate queries: --approximate)"
             )
         return filters or everywhere()
 
@@ -230,7 +231,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         check_written(failed, len(points))
 
     def _update(self, point: Point, schema: Schema) -> None:
-        found = objects.properties(point.payload, schema)
+        found = objects.merged(point.payload, schema)
         vector = objects.to_vector(point, schema)
         self._on(lambda remote: remote.data.update(str(point.id), properties=found, vector=vector))
 
@@ -324,6 +325,11 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             client.alias.delete(alias_name=self._name)
         client.collections.delete(real)
 
+    def twin(self, name: str) -> Collection:
+        from cir_vectorizer_weaviate.twin import Twin  # a class derived from this one
+
+        return Twin(self, name)
+
     def take_over(self, other: Collection) -> None:
         if self.options.tenant is not None:
             raise CollectionError(
@@ -337,7 +343,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
         Retries if another process adds the same properties at the same time.
         """
-        return persist(lambda: self._with_columns(payloads), _exists_already, ATTEMPTS)
+        return persist(lambda: self._with_columns(payloads), exists_already, ATTEMPTS)
 
     def _with_columns(self, payloads: list[Payload]) -> Schema:
         schema = self._schema
@@ -412,7 +418,7 @@ def _indexed(path: tuple[str, ...], schema: Schema) -> bool:
     return schema.note is not None and path in map(parse_column, schema.note.indexed)
 
 
-def _exists_already(error: BaseException) -> bool:
+def exists_already(error: BaseException) -> bool:
     """Tell whether the server refused to create something because another process had just created it."""
     return error.__cause__ is not None and "already exists" in said_by(error.__cause__)
 
