@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--id", "ids", multiple=True, metavar="ID", help="Object of the collection as reference picture; repeatable."
 )
 @click.option("--text", help="What should be different, or the whole search if there is no picture.")
-@click.option("--negative-text", help="What should not be there.")
+@click.option("--negative-text", multiple=True, metavar="TEXT", help="What should not be there; repeatable.")
+@click.option("--must-text", multiple=True, metavar="TEXT", help="What every result should show; repeatable.")
 @click.option(
     "--like", multiple=True, metavar="ID|FILE", help="Draw the results towards this object or picture; repeatable."
 )
@@ -65,10 +67,26 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--include-reference", is_flag=True, help="Keep the objects of --id, --like and --unlike in the results.")
 @click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")
 @click.option("--group-by", metavar="COLUMN", help="Only the best object for each value of this column.")
+@click.option(
+    "--text-weight",
+    type=click.FloatRange(0, 1),
+    help="Weight of the objects' texts beside their pictures.  [default: the collection's own, else 0.3]",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 10),
+    help="How strongly --negative-text and --must-text reorder the results; 0: not at all.  [default: 2]",
+)
+@click.option("--diversity", type=click.FloatRange(0, 1), help="From 0 to 1: how much the results should differ.")
+@click.option(
+    "--min-score",
+    type=float,
+    help="Least standard score of a result: how far it stands out from the collection, in standard deviations.",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many results.")
 @click.option("--offset", type=click.IntRange(0), help="How many results to skip.")
 @click.option("--page", type=click.IntRange(1), help="Which page of --limit results, counted from 1.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, id_text, score, payload.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, id_text, score, signals, payload.")
 @click.option(
     "--sheet",
     type=_FILE,
@@ -114,6 +132,8 @@ def search(
     asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
+    if sheet is not None and not sheet.absolute().parent.is_dir():
+        raise click.UsageError(f"the sheet's folder {sheet.parent} does not exist; make it, or give another --sheet")
     say_if_toy(service)
 
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))
@@ -129,11 +149,17 @@ def search(
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            echo_json({**json_id(hit.id), "score": hit.score, "payload": shown_payload(hit)})
+            said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_payload(hit)}
+            echo_json({**json_id(hit.id), **said})
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:
-        click.echo("Nothing found: no object meets the filter at this offset.", err=True)
+        limits = [
+            name for name, given in (("the filter", asked.where), ("--min-score", asked.min_score is not None)) if given
+        ]
+        met = f": no object meets {' and '.join(limits)}" if limits else ""
+        skipped = f" after the first {asked.offset:,} results" if asked.offset else ""
+        click.echo(f"Nothing found{met}{skipped}.", err=True)
     if sheet is not None:
         from cir_vectorizer.cli.sheet import write_sheet
         from cir_vectorizer.sources import Web
@@ -156,7 +182,8 @@ def _read(
     images: tuple[Path, ...],
     ids: tuple[str, ...],
     text: str | None,
-    negative_text: str | None,
+    negative_text: tuple[str, ...],
+    must_text: tuple[str, ...],
     mask: str | None,
     template: str | None,
     composer: str | None,
@@ -170,16 +197,20 @@ def _read(
     limit: int,
     offset: int | None,
     page: int | None,
+    **scores: float | None,
 ) -> "Search":
     """Return the search that the options describe."""
     from cir_vectorizer.collections.searching import Search
 
     if offset is not None and page is not None:
         raise click.UsageError("--offset and --page say the same; give one of them")
+    if url := next((each for each in images if re.match("https?:/", str(each))), None):
+        raise click.UsageError(f"--image {url} is a URL; download the picture, and give its file")
     said = {
         "image": [*images, *({"id": each} for each in ids)] or None,
         "text": text,
-        "negative_text": negative_text,
+        "negative_text": list(negative_text) or None,
+        "must_text": list(must_text) or None,
         "mask": None if mask is None else _mask(mask),
         "template": template,
         "composer": composer,
@@ -196,6 +227,7 @@ def _read(
         hybrid=hybrid,
         group_by=group_by,
         include_reference=include_reference,
+        **{name: value for name, value in scores.items() if value is not None},
     )
 
 
@@ -279,7 +311,8 @@ def _caption(asked: "Search") -> str:
     query = asked.query
     if query is None:
         return ""
-    return " ".join(filter(None, [query.text, f"(not: {query.negative})" if query.negative else None]))
+    said = (("not", query.negative), ("must show", ", ".join(query.wanted)))
+    return " ".join(filter(None, [query.text, *(f"({name}: {words})" for name, words in said if words)]))
 
 
 def _print_table(hits: "list[Hit]", offset: int) -> None:
@@ -288,9 +321,12 @@ def _print_table(hits: "list[Hit]", offset: int) -> None:
 
     payloads = [shown_payload(hit) for hit in hits]
     columns = list(dict.fromkeys(key for payload in payloads for key in payload))
-    table = Table("", "score", *columns, box=None)
+    signals = list(dict.fromkeys(name for hit in hits for name in hit.signals))
+    signals = signals if signals != ["picture"] else []  # else it is the score itself
+    table = Table("", "score", *signals, *columns, box=None)
     for rank, (hit, payload) in enumerate(zip(hits, payloads, strict=True), start=offset + 1):
-        cells = [str(payload.get(column, "")) for column in columns]
+        cells = [f"{hit.signals[name]:.3f}" if name in hit.signals else "" for name in signals]
+        cells += [str(payload.get(column, "")) for column in columns]
         table.add_row(str(rank), f"{hit.score:.4f}", *cells)
     console = Console(file=sys.stdout, markup=False, highlight=False)
     if not console.is_terminal:

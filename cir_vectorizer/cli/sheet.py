@@ -26,13 +26,16 @@ THUMBNAIL = 200
 COLUMNS = 5
 _READERS = 8
 _MARGIN, _LINE = 12, 20
-_INK, _PAPER, _EMPTY = "#222222", "#ffffff", "#dddddd"
+_INK, _SOFT, _PAPER, _EMPTY = "#222222", "#666666", "#ffffff", "#dddddd"
 
 
 @dataclass(frozen=True)
 class _Cell:
+    """A picture with its caption, and below it the lines that say what each signal of a result gave."""
+
     picture: Image.Image
     caption: str
+    signals: tuple[str, ...] = ()
 
 
 def write_sheet(
@@ -57,10 +60,13 @@ def write_sheet(
         SourceError: `out` cannot be written.
     """
     found = [place_of(hit.payload, picture_column) for hit in hits]
-    named = [(place, f"{hit.score:.3f}  {name_of(place) or hit.id}") for hit, place in zip(hits, found, strict=True)]
+    captions = [f"{hit.score:.3f}  {name_of(place) or hit.id}" for hit, place in zip(hits, found, strict=True)]
     with ThreadPoolExecutor(_READERS, "cir-read") as readers:
-        cells = list(readers.map(lambda each: _Cell(_thumbnail(each[0], places), each[1]), [*references, *named]))
-    queries, results = cells[: len(references)], cells[len(references) :]
+        every = [place for place, _ in references] + found
+        pictures = list(readers.map(lambda place: _thumbnail(place, places), every))
+    queries = [_Cell(picture, words) for picture, (_, words) in zip(pictures, references, strict=False)]
+    lines = (_lines(hit) for hit in hits)
+    results = [_Cell(*each) for each in zip(pictures[len(queries) :], captions, lines, strict=True)]
     content = _html(queries, text, results) if out.suffix.lower() == ".html" else _png(queries, text, results)
     try:
         replace_file(out, content)
@@ -82,6 +88,14 @@ def name_of(place: Any) -> str:
     return place.partition("?")[0].rstrip("/").rpartition("/")[2][:100] if isinstance(place, str) else ""
 
 
+def _lines(hit: Hit) -> tuple[str, ...]:
+    """Return the signals of a hit, two in a line; nothing if its score is the cosine to its picture."""
+    if set(hit.signals) <= {"picture"}:
+        return ()
+    said = [f"{name} {value:.2f}" for name, value in hit.signals.items()]
+    return tuple(", ".join(said[at : at + 2]) for at in range(0, len(said), 2))
+
+
 def _thumbnail(place: Any, places: Places) -> Image.Image:
     """Return a square picture of THUMBNAIL pixels, gray if the picture cannot be read."""
     try:
@@ -97,23 +111,26 @@ def _png(queries: Sequence[_Cell], text: str, results: Sequence[_Cell]) -> bytes
 
     step = THUMBNAIL + _MARGIN
     head = _LINE + 2 * _MARGIN
-    row_height = step + _LINE
-    height = head + rows(queries) * row_height + _MARGIN + rows(results) * row_height
+    query_height = step + _LINE
+    result_height = query_height + _LINE * max((len(cell.signals) for cell in results), default=0)
+    line = head + rows(queries) * query_height
+    height = line + _MARGIN + rows(results) * result_height
     sheet = Image.new("RGB", (COLUMNS * step + _MARGIN, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
     draw.text((_MARGIN, _MARGIN), _fitting(text or "(no words)", font, sheet.width - 2 * _MARGIN), _INK, font)
 
-    def paste(cells: Sequence[_Cell], top: int) -> None:
+    def paste(cells: Sequence[_Cell], top: int, row_height: int) -> None:
         for i, cell in enumerate(cells):
             x, y = _MARGIN + i % COLUMNS * step, top + i // COLUMNS * row_height
             sheet.paste(cell.picture, (x, y))
-            draw.text((x, y + THUMBNAIL + 2), _fitting(cell.caption, font, THUMBNAIL), _INK, font)
+            for k, words in enumerate((cell.caption, *cell.signals)):
+                below = y + THUMBNAIL + 2 + k * _LINE
+                draw.text((x, below), _fitting(words, font, THUMBNAIL), _SOFT if k else _INK, font)
 
-    paste(queries, head)
-    line = head + rows(queries) * row_height
+    paste(queries, head, query_height)
     draw.line([(_MARGIN, line), (sheet.width - _MARGIN, line)], _INK)
-    paste(results, line + _MARGIN)
+    paste(results, line + _MARGIN, result_height)
     buffer = BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
@@ -138,6 +155,7 @@ body {{ font: 15px system-ui, sans-serif; color: {_INK}; background: {_PAPER}; m
 section {{ display: flex; flex-wrap: wrap; gap: 12px; margin: 1em 0 2em; }}
 figure {{ margin: 0; width: {THUMBNAIL}px; }}
 figcaption {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+small {{ display: block; color: {_SOFT}; }}
 </style>
 <h1>{html.escape(text or "(no words)")}</h1>
 <section>{_figures(queries)}</section>
@@ -150,6 +168,7 @@ figcaption {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
 def _figures(cells: Sequence[_Cell]) -> str:
     return "\n".join(
         f'<figure><img width="{THUMBNAIL}" height="{THUMBNAIL}" alt="" src="{data_uri(cell.picture)}">'
-        f'<figcaption title="{html.escape(cell.caption)}">{html.escape(cell.caption)}</figcaption></figure>'
+        f'<figcaption title="{html.escape(cell.caption)}">{html.escape(cell.caption)}</figcaption>'
+        f"{''.join(f'<small>{line}</small>' for line in cell.signals)}</figure>"
         for cell in cells
     )

@@ -25,7 +25,7 @@ class Parts(TypedDict, total=False):
 
     image: "Picture | Sequence[Picture] | None"
     text: str | None
-    negative_text: str | None
+    negative_text: str | Sequence[str] | None
     mask: "Picture | None"
     template: str | None
     composer: str | None

@@ -146,7 +146,9 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     unwanted = scaled(fused[:, 1:end], usual[1:end])
     wanted = scaled(fused[:, end:], fused[:, end:].min(axis=0), flat=1.0)
     scores = combined(base - usual[0], unwanted, wanted, words.strength) if words else base
-    order = [int(i) for i in np.lexsort((-base, -scores)) if base[i] >= least]
+    # in a small collection many candidates lie below the mean: they score 0, but the words order them too
+    behind = combined(base - base.min(), unwanted, wanted, words.strength)
+    order = [int(i) for i in np.lexsort((-behind, -scores)) if base[i] >= least]
 
     def hits(lot: Sequence[int]) -> Iterator[Hit]:
         payloads = collection.payloads([found[i].id for i in lot])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
-from cir_vectorizer.collections.filter_notes import filter_notes
+from cir_vectorizer.collections.filter_notes import filter_notes, without_values
 from cir_vectorizer.collections.protocol import MAX_RESULTS
 from cir_vectorizer.collections.rescoring import STRENGTH, TEXT_WEIGHT, Background, Words, rescored
 from cir_vectorizer.collections.stored import read_id, resolve_refs
@@ -44,7 +44,7 @@ class Search:
     `text_weight` is the weight of objects' texts beside their pictures, from 0 to 1; None takes the collection's own.
     `strength` is the exponent of the second score, by the words of `negative_text` and `must_text`; with 0, only the
     composer reads them. `diversity`, from 0 to 1, makes hits differ from each other. `min_score` is the least standard score
-    of a hit; see `cir_vectorizer.collections.rescoring`.
+    of a hit; see `cir_vectorizer.collections.rescoring`. `exact` compares with every object instead of using the index.
 
     Objects that any picture is named by are left out of the hits, unless `include_reference` is set; `resolved` notes
     their ids in `without`.
@@ -67,6 +67,7 @@ class Search:
     strength: float = STRENGTH
     diversity: float = 0.0
     min_score: float | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.query is None and not self.like:
@@ -81,7 +82,7 @@ class Search:
         if self.offset < 0:
             raise QueryError("offset", "is below 0; 0 begins with the nearest")
         if self.offset + self.limit > MAX_RESULTS:
-            raise QueryError("offset", f"and limit together are over {MAX_RESULTS:,}; narrow the search by a filter")
+            raise QueryError("offset", f"is, together with limit, over {MAX_RESULTS:,}; narrow the search by a filter")
         if self.group_by is not None:
             _check_column(self.group_by)
         if self.hybrid and self.words is None:
@@ -199,11 +200,11 @@ class Search:
 
     def _composable(self, query: ComposedQuery, vectorizer: "Vectorizer | ServedModel") -> ComposedQuery:
         """Return the query without the words that score the candidates and that its composer does not read."""
-        query = query.model_copy(update={"must_text": None})
         takes = vectorizer.takes.get(query.composer or vectorizer.default_composer)
-        if self._unwanted and takes is not None and not takes.reads("negative_text"):
-            query = query.model_copy(update={"negative_text": None})
-        return query
+        unread = bool(self._unwanted) and takes is not None and not takes.reads("negative_text")
+        # one text, so that a served model of an earlier release reads it
+        negative = None if unread else query.negative or None
+        return query.model_copy(update={"must_text": None, "negative_text": negative})
 
     def _alone(self, picture: ImageRef, vectorizer: "Vectorizer | ServedModel") -> ComposedQuery:
         """Return a query for one picture, by the composer of the search's own query if that takes pictures alone."""
@@ -257,9 +258,7 @@ class Search:
             )
         if self.text_weight is not None:
             return self.text_weight
-        if not info.text_columns or self.hybrid or self.diversity:
-            return 0.0
-        return TEXT_WEIGHT if info.text_weight is None else info.text_weight
+        return 0.0 if self.hybrid or self.diversity else weight_of_texts(info)
 
     def run(self, collection: Collection, vectors: Sequence[Vector], info: Info) -> list[Hit]:
         """Search a collection.
@@ -284,31 +283,68 @@ class Search:
             without=self.without,
             texts=background.share(vector, weight) if background is not None and weight else None,
             diversity=self.diversity,
+            exact=self.exact,
         )
         least = -math.inf
         if background is not None and self.min_score is not None:
             mean, spread = background.usual(vector, weight)
-            least = mean + self.min_score * spread
+            least = mean + self.min_score * spread if spread else -math.inf  # then no object stands out
         if words:
             return rescored(collection, vector, words, asked, least)
         hits = [hit for hit in collection.search(vector, asked) if hit.score >= least]
         return hits if self.hybrid or weight else [replace(hit, signals={"picture": hit.score}) for hit in hits]
 
+    def notes(self, parts: Sequence[str], composed: Sequence[Sequence[str]]) -> list[str]:
+        """Return the notes of the composer, with the names of the words that are texts of their own.
+
+        Args:
+            parts: names of `parts`.
+            composed: notes for each of them.
+        """
+        notes = []
+        for at, (part, said) in enumerate(zip(parts, composed, strict=True)):
+            notes += [f"{part}{note.removeprefix('text')}" if at >= self._blended else note for note in said]
+        return notes
+
     def unheard(self, info: Info) -> list[str]:
         """Return notes about parts of the search that its other options leave without effect."""
         notes = []
+        if not self.strength and self.query is not None and self.query.wanted:
+            notes.append("with strength 0, must_text changes nothing")
         if self.hybrid and self.query is not None and self.query.unwanted:
             notes.append("with hybrid, negative_text changes the query alone and does not score the results again")
-        if info.text_columns and info.text_weight != 0 and self.text_weight is None and (self.hybrid or self.diversity):
+        if weight_of_texts(info) and self.text_weight is None and (self.hybrid or self.diversity):
             option = "hybrid" if self.hybrid else "diversity"
             notes.append(f"with {option}, the vectors of the texts do not score the results; their pictures alone do")
         return notes
 
-    def doubts(self, collection: Collection, vector: Vector) -> list[str]:
-        """Return why this search's filter may find nothing, as the objects nearest to a vector show."""
-        if not self.where:
-            return []
-        return filter_notes(self.where, [hit.payload for hit in collection.search(vector, Ask(NEAREST))])
+    def doubts(self, collection: Collection, vector: Vector, info: Info) -> list[str]:
+        """Return why this search may find nothing, as the objects nearest to a vector show."""
+        notes = []
+        if self.where or self.group_by is not None:
+            payloads = [hit.payload for hit in collection.search(vector, Ask(NEAREST))]
+            notes += filter_notes(self.where, payloads)
+            if self.group_by is not None and (problem := without_values(parse_column(self.group_by), payloads)):
+                notes.append(f"group_by: {problem}")
+        if self.min_score is not None:
+            weight = self.texts_weigh(info)
+            background = Background.of(collection, len(vector), weight > 0)
+            texts = background.share(vector, weight) if weight else None
+            nearest = collection.search(vector, Ask(1, self.where, without=self.without, texts=texts))
+            mean, spread = background.usual(vector, weight)
+            if nearest and spread and (nearest[0].score - mean) / spread < self.min_score:
+                standard = (nearest[0].score - mean) / spread
+                notes.append(
+                    f"min_score: the nearest object has {standard:.2f}, and {self.min_score:g} is asked for; lower it"
+                )
+        return notes
+
+
+def weight_of_texts(info: Info) -> float:
+    """Return the weight of objects' texts in searches of a collection that name none; 0 if it has no texts."""
+    if not info.text_columns:
+        return 0.0
+    return TEXT_WEIGHT if info.text_weight is None else info.text_weight
 
 
 @dataclass(frozen=True)
@@ -342,12 +378,13 @@ def find(search: Search, collection: Collection, vectorizer: "Vectorizer | Serve
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)
     resolved.texts_weigh(info)  # refuses before anything is composed
-    composed = vectorizer.compose(list(resolved.parts(vectorizer).values()))
+    parts = resolved.parts(vectorizer)
+    composed = vectorizer.compose(list(parts.values()))
     vectors = list(composed.vectors)
     vector = resolved.blend(vectors)
     hits = resolved.run(collection, vectors, info)
-    doubts = [] if hits else resolved.doubts(collection, vector)
-    notes = [note for notes in composed.notes for note in notes] + resolved.unheard(info) + doubts
+    doubts = [] if hits else resolved.doubts(collection, vector, info)
+    notes = resolved.notes(list(parts), composed.notes) + resolved.unheard(info) + doubts
     return Found(hits, notes, vector)
 
 

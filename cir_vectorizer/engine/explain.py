@@ -19,7 +19,7 @@ class Part:
 
 
 def parts_of(query: ComposedQuery) -> Iterator[Part]:
-    """Yield each picture, each word of the text and the negative text, if the rest is still a query."""
+    """Yield each picture, each word of the text and each negative text, if the rest is still a query."""
     words = (query.text or "").split()
     for i in range(len(query.image)):
         left = query.image[:i] + query.image[i + 1 :]
@@ -31,8 +31,10 @@ def parts_of(query: ComposedQuery) -> Iterator[Part]:
             yield Part("text", word, _without(query, text=text))
         elif query.image:
             yield Part("text", word, _without(query, text=None, template=None))
-    if query.unwanted:
-        yield Part("negative_text", None, _without(query, negative_text=None))
+    unwanted = query.unwanted
+    for i, said in enumerate(unwanted):
+        others = unwanted[:i] + unwanted[i + 1 :] or None
+        yield Part("negative_text", said if others else None, _without(query, negative_text=others))
 
 
 def _without(query: ComposedQuery, **changes: object) -> ComposedQuery:

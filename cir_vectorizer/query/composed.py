@@ -152,11 +152,20 @@ _IMAGES: TypeAdapter[tuple[ImageRef, ...]] = TypeAdapter(_Images)
 
 
 def _as_texts(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is {_kind(value)}; give a text, or a list of texts")
+    if len(value) > MAX_TEXTS:
+        raise ValueError(f"has {len(value)} texts, more than {MAX_TEXTS}; give fewer")
+    for each in value:
+        if not isinstance(each, str):
+            raise ValueError(f"has {_kind(each)} in its list; give texts")
+    return tuple(value)
 
 
 _Texts = Annotated[
-    str | Annotated[tuple[str, ...], Field(max_length=MAX_TEXTS)] | None,
+    str | tuple[str, ...] | None,
     BeforeValidator(_as_texts, json_schema_input_type=str | list[str] | None),
 ]
 
@@ -347,6 +356,8 @@ def _kind(value: Any) -> str:
         return "a string"
     if isinstance(value, Sequence):
         return "a list"
+    if isinstance(value, Mapping):
+        return "an object"
     return "null" if value is None else type(value).__name__
 
 

@@ -1,8 +1,11 @@
 """`cir-vectorizer search` on an embedded Qdrant that sync filled, with the packaged model."""
 
 import json
+import re
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from qdrant_client import QdrantClient, models
 
 import cir_vectorizer
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import Ask, ModelRecord, ensure, open_collection
+from cir_vectorizer.collections import Ask, CreateOptions, ModelRecord, ensure, open_collection
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 
@@ -51,7 +54,8 @@ def test_a_picture_alone_finds_itself_first(shop):
     assert found[0]["payload"] == {"path": str(shop / "green.png"), "colour": "green", "price": 20}
     assert found[0]["score"] == pytest.approx(1, abs=1e-4)
     assert [hit["score"] for hit in found] == sorted((hit["score"] for hit in found), reverse=True)
-    assert set(found[0]) == {"id", "id_text", "score", "payload"}
+    assert set(found[0]) == {"id", "id_text", "score", "signals", "payload"}
+    assert found[0]["signals"] == {"picture": found[0]["score"]}
 
 
 def test_a_text_alone_is_a_text_search(shop):
@@ -197,6 +201,100 @@ class TestOptions:
         assert front != back
 
 
+@pytest.fixture(scope="module")
+def told(shop, tmp_path_factory):
+    """The same pictures in a collection with texts; the blue one has none."""
+    folder = tmp_path_factory.mktemp("told")
+    rows = [f"{shop / colour}.png,{'' if colour == 'blue' else f'a {colour} hat'}" for colour in COLOURS]
+    (folder / "catalog.csv").write_text("\n".join(["image,title", *rows]))
+    model = cir_vectorizer.load("tiny", "cpu")
+    with closing(open_collection(f"qdrant:{folder}/index/shop")) as collection:
+        sync(open_source(folder / "catalog.csv"), collection, model, create=CreateOptions(text_columns=("title",)))
+    return folder
+
+
+class TestSecondScore:
+    def test_words_that_results_must_or_must_not_show_order_them(self, shop):
+        white = ("--image", shop / "white.png", "--composer", "image")
+        assert objects(shop, *white)[0]["payload"]["colour"] == "white"
+        without = objects(shop, *white, "--negative-text", "white")
+        assert without[0]["payload"]["colour"] != "white"
+        assert set(without[0]["signals"]) == {"picture", "unwanted"}
+        wanted = objects(shop, *white, "--must-text", "green")
+        assert {hit["payload"]["colour"]: hit["signals"]["wanted"] for hit in wanted}["green"] == 1
+        both = objects(shop, "--text", "a hat", "--must-text", "blue", "--must-text", "a hat", "--negative-text", "red")
+        assert set(both[0]["signals"]) == {"picture", "unwanted", "wanted"}
+
+    def test_strength_0_leaves_the_words_to_the_composer(self, shop):
+        found = objects(shop, "--text", "a hat", "--negative-text", "red", "--strength", 0)
+        assert [set(hit["signals"]) for hit in found] == [{"picture"}] * 4
+        result = search(shop, "--text", "a hat", "--must-text", "red", "--strength", 0)
+        assert "Note: with strength 0, must_text changes nothing" in result.stderr
+
+    def test_the_table_has_a_column_for_each_signal(self, shop, told):
+        table = search(shop, "--text", "a hat", "--negative-text", "red", "--must-text", "blue").stdout.splitlines()
+        assert table[0].split()[:5] == ["score", "picture", "unwanted", "wanted", "path"]
+        assert len(table[1].split()) == 8
+        table = search(told, "--text", "a hat", "--limit", 4).stdout.splitlines()
+        assert table[0].split() == ["score", "picture", "text", "path", "title"]
+        blue = next(line for line in table if "blue.png" in line)
+        assert len(blue.split()) == 4  # no signal of a text, and no title
+
+    def test_texts_count_by_their_weight(self, told):
+        plain, weighted = (objects(told, "--text", "a hat", "--text-weight", weight) for weight in (0, 0.5))
+        assert {hit["payload"]["path"] for hit in plain} == {hit["payload"]["path"] for hit in weighted}
+        pictures = {hit["id"]: hit["score"] for hit in plain}
+        for hit in weighted:
+            assert hit["signals"]["picture"] == pytest.approx(pictures[hit["id"]], abs=1e-4)
+            if "text" in hit["signals"]:
+                mean = (hit["signals"]["picture"] + hit["signals"]["text"]) / 2
+                assert hit["score"] == pytest.approx(mean, abs=1e-4)
+        assert [Path(hit["payload"]["path"]).name for hit in weighted if "text" not in hit["signals"]] == ["blue.png"]
+
+    def test_results_may_differ_from_each_other(self, shop):
+        alike, diverse = (objects(shop, "--text", "a hat", "--limit", 3, *more) for more in ((), ("--diversity", 1)))
+        assert alike[0] == diverse[0]
+        assert alike != diverse
+
+    def test_a_least_score_that_leaves_nothing_is_told(self, shop):
+        assert len(objects(shop, "--text", "a hat", "--min-score", -9)) == 4
+        assert 0 < len(objects(shop, "--text", "a hat", "--min-score", 0)) < 4
+        result = search(shop, "--text", "a hat", "--min-score", 50)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "Nothing found: no object meets the filter and --min-score" in result.stderr
+        assert "Note: min_score: the nearest object has " in result.stderr
+
+    @pytest.mark.parametrize("suffix", ["png", "html"])
+    def test_the_sheet_says_what_each_signal_gave(self, told, tmp_path, suffix):
+        sheets = {}
+        for name, words in (("plain", ()), ("second", ("--negative-text", "red", "--must-text", "blue"))):
+            sheets[name] = tmp_path / f"{name}.{suffix}"
+            result = search(
+                told, "--text", "a hat", *words, "--text-weight", 0.3 if words else 0, "--sheet", sheets[name]
+            )
+            assert result.exit_code == 0, result.output
+        if suffix == "png":
+            heights = {name: Image.open(sheet).height for name, sheet in sheets.items()}
+            assert heights["second"] == heights["plain"] + 2 * 20
+        else:
+            assert "<small>" not in sheets["plain"].read_text()
+            page = sheets["second"].read_text()
+            assert "<h1>a hat (not: red) (must show: blue)</h1>" in page
+            assert (
+                len(
+                    re.findall(
+                        r"<small>picture -?[\d.]+, text -?[\d.]+</small><small>unwanted [\d.]+, wanted [\d.]+</small>",
+                        page,
+                    )
+                )
+                == 3
+            )
+            assert (
+                len(re.findall(r"<small>picture -?[\d.]+, unwanted [\d.]+</small><small>wanted [\d.]+</small>", page))
+                == 1
+            )
+
+
 class TestSheets:
     def test_a_png_shows_query_and_results(self, shop, tmp_path):
         result = search(shop, "--image", shop / "red.png", "--text", "in blue", "--sheet", tmp_path / "sheet.png")
@@ -226,10 +324,11 @@ class TestSheets:
         assert result.exit_code == 2
         assert ".png or .html" in result.output
 
-    def test_a_place_that_cannot_be_written_is_a_sentence(self, shop, tmp_path):
+    def test_a_folder_that_does_not_exist_is_told_before_the_search(self, shop, tmp_path):
         result = search(shop, "--text", "a hat", "--sheet", tmp_path / "no" / "sheet.png")
-        assert result.exit_code == 1
-        assert "cannot be written" in result.output
+        assert result.exit_code == 2
+        assert f"the sheet's folder {tmp_path}/no does not exist" in result.stderr
+        assert not result.stdout
 
 
 @pytest.mark.parametrize(
@@ -254,6 +353,12 @@ class TestSheets:
         (["--image", "nowhere.png", "--text", "x", "--mask", "0,0,0.5,0.5"], "mask: LinCIR reads no mask"),
         (["--id", "9", "--text", "x", "--mask", "0.5,0,0.1,0.5"], "mask: box is empty"),
         (["--text", "x", "--tenant", "me"], "has no tenants"),
+        (["--text", "x", "--text-weight", "0.5"], "text_weight: is for collections with texts, and this one has none"),
+        (["--text", "x", "--min-score", "nan"], "min_score: is no finite number"),
+        (["--text", "x", "--diversity", "0.5", "--must-text", "y"], "diversity: is chosen by the database"),
+        (["--text", "x", "--hybrid", "--must-text", "y"], "must_text: needs scores"),
+        (["--must-text", "y"], "must_text: says only what results must show"),
+        (["--text", "x", *["--negative-text", "y"] * 17], "negative_text: has 17 texts, more than 16"),
     ],
 )
 def test_a_query_that_makes_no_sense_gives_status_1_and_a_sentence(shop, arguments, sentence):
@@ -291,3 +396,20 @@ def test_help_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_nothing_found_is_said_with_its_cause(shop):
+    text = ("--model", "tiny", "--text", "a hat")
+    column = "Note: group_by: none of the 4 objects looked at has a value in column 'brand'; check the column's name\n"
+    for more, said in (
+        (("--filter", "price<5"), "Nothing found: no object meets the filter.\n"),
+        (("--page", 3), "Nothing found after the first 20 results.\n"),
+        (("--group-by", "brand"), f"{column}Nothing found.\n"),
+    ):
+        assert search(shop, *text, *more).stderr == said
+
+
+def test_a_url_is_no_file(shop):
+    result = search(shop, "--model", "tiny", "--image", "https://shop.example/hat.jpg")
+    assert result.exit_code == 2
+    assert "is a URL; download the picture, and give its file" in result.stderr

@@ -1,5 +1,6 @@
 """Searches in Python: ids, pictures to be like and unlike, and the results of `find`."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
+import cir_vectorizer
 from cir_vectorizer.collections import Ask, Info, Point, SyncRecord, open_collection
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.collections.stored import read_id, resolve
@@ -180,7 +182,7 @@ class TestReading:
             ({"query": {"text": "x"}, "like": [{"id": i} for i in range(17)]}, "like"),
             ({"query": {"text": "x"}, "limit": 0}, "limit: is below 1"),
             ({"query": {"text": "x"}, "offset": -1}, "offset: is below 0"),
-            ({"query": {"text": "x"}, "offset": 9_999}, "offset: and limit together are over 10,000"),
+            ({"query": {"text": "x"}, "offset": 9_999}, "offset: is, together with limit, over 10,000"),
             ({"query": {"image": [1.0]}, "hybrid": True}, "hybrid: looks for the words of the text"),
             ({"query": {"text": "x"}, "group_by": ""}, "group_by: '' is no column's name"),
             ({"query": {"text": "x"}, "where": "a<<b"}, "filter: at letter"),
@@ -198,6 +200,74 @@ class TestReading:
 
     def test_notes_of_the_composer_come_along(self, shop, tiny):
         assert "left out" in find(Search.read({"text": "a hat " * 200}), shop, tiny).notes[0]
+
+
+class TestFromPython:
+    def test_an_address_is_opened_and_a_model_loaded(self, tmp_path, folder, tiny):
+        with closing(open_collection(f"qdrant:{tmp_path}/index/shop")) as collection:
+            sync(open_source(folder), collection, tiny)
+        found = cir_vectorizer.search(f"qdrant:{tmp_path}/index/shop", {"text": "a red hat"}, model="tiny", limit=2)
+        again = cir_vectorizer.search(f"qdrant:{tmp_path}/index/shop", '{"text": "a red hat"}', model=tiny, limit=2)
+        assert [hit.id for hit in found] == [hit.id for hit in again]
+        assert len(found) == 2
+
+    def test_an_open_collection_stays_open(self, shop, folder, tiny):
+        query = {"image": Image.open(folder / "red.png"), "text": "is blue"}
+        found = cir_vectorizer.search(shop, query, model=tiny, limit=3, offset=1)
+        assert (
+            found.hits
+            == find(Search.read({"image": folder / "red.png", "text": "is blue"}, limit=3, offset=1), shop, tiny).hits
+        )
+        assert shop.count() == 4
+
+    def test_it_returns_a_sequence_with_notes_and_the_vector(self, shop, tiny):
+        found = cir_vectorizer.search(shop, {"text": "a hat " * 200}, model=tiny)
+        assert (found[0], found[1:], list(found), bool(found)) == (found.hits[0], found.hits[1:], found.hits, True)
+        assert "left out" in found.notes[0]
+        assert found.vector == pytest.approx(tiny.compose([{"text": "a hat " * 200}]).vectors[0])
+        assert not cir_vectorizer.search(shop, {"text": "a hat"}, model=tiny, where="path=nowhere")
+
+    def test_pictures_to_be_like_need_no_query(self, shop, ids, tiny):
+        found = cir_vectorizer.search(shop, like=[{"id": ids["blue"]}], include_reference=True, model=tiny)
+        assert found[0].id == ids["blue"]
+
+    @pytest.mark.parametrize(
+        ("options", "says"), [({"text_weight": 0.5}, "text_weight: is for"), ({"strength": 11}, "strength: is 11")]
+    )
+    def test_what_makes_no_sense_names_its_field(self, shop, tiny, options, says):
+        with pytest.raises(QueryError) as caught:
+            cir_vectorizer.search(shop, {"text": "a hat"}, model=tiny, **options)
+        assert says in str(caught.value)
+
+
+class TestWordsOfResults:
+    """Words that results must or must not show, on a collection that sync filled."""
+
+    def test_scores_are_the_products_that_the_documentation_writes(self, shop, tiny):
+        query = {"text": "a hat", "negative_text": ["red", "green"], "must_text": "blue"}
+        found = cir_vectorizer.search(shop, query, model=tiny)
+        words = [{"text": "a hat", "negative_text": "red, green"}, {"text": "red"}, {"text": "green"}, {"text": "blue"}]
+        points = shop.get([id_ for id_, _ in shop.scan()])
+        sums = np.array([each.vector for each in points]) @ tiny.compose(words).vectors.T
+        mean, low, high = sums.mean(axis=0), sums.min(axis=0), sums.max(axis=0)
+        unwanted = np.clip((sums - mean) / (high - mean), 0, 1)[:, 1:3]
+        wanted = ((sums - low) / (high - low))[:, 3]
+        scores = np.maximum(sums[:, 0] - mean[0], 0) * ((1 - unwanted[:, 0]) * (1 - unwanted[:, 1]) * wanted) ** 2
+        expected = {each.id: score for each, score in zip(points, scores, strict=True)}
+        assert [hit.score for hit in found] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
+        assert [hit.score for hit in found] == pytest.approx([expected[hit.id] for hit in found], abs=1e-5)
+        assert set(found[0].signals) == {"picture", "unwanted", "wanted"}
+
+    def test_they_change_the_order(self, shop, ids, folder, tiny):
+        query = {"image": folder / "white.png", "composer": "image", "text": "a hat"}
+        assert cir_vectorizer.search(shop, query, model=tiny)[0].id == ids["white"]
+        assert cir_vectorizer.search(shop, {**query, "negative_text": "white"}, model=tiny)[0].id != ids["white"]
+
+    def test_it_goes_together_with_a_filter_and_ids(self, shop, ids, tiny):
+        query = {"image": {"id": ids["red"]}, "text": "is blue", "negative_text": "green"}
+        found = cir_vectorizer.search(shop, query, model=tiny)
+        assert ids["red"] not in [hit.id for hit in found]
+        assert len(found) == 3
 
 
 def test_a_point_is_unchanged_by_being_a_reference(shop, ids):

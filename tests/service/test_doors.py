@@ -14,7 +14,7 @@ from PIL import Image
 
 from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.service.settings import Settings
-from tests.support.serving import RED, Running, drawn, encoded, serving, tiny
+from tests.support.serving import RED, Running, at_every_door, drawn, encoded, serving, tiny
 
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "transcripts"
 RECORDED_DIM = 8
@@ -103,6 +103,29 @@ def test_every_door_gives_the_vector_of_the_library(service):
     rest = service.post("/v1/compose", {"queries": [QUERY]}).json()["vectors"][0]
     for vector in (weaviate, named, qdrant, rest):
         np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_several_unwanted_texts_are_taken_at_every_door(service):
+    query = {**QUERY, "composer": "lincir"}
+    expected = tiny().compose([{**query, "negative_text": "stripes, dots"}]).vectors[0]
+    for vector in at_every_door(service, {**query, "negative_text": ["stripes", "dots"]}):
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_words_that_results_must_show_are_refused_where_there_are_no_results(service):
+    query = {**QUERY, "must_text": "long sleeves"}
+    inference = {"inputs": [{"data": query, "data_type": "object", "model": "tiny"}], "inference": "search"}
+    for path, body in (
+        ("/v1/compose", {"queries": [query]}),
+        ("/vectorize", {"texts": [json.dumps(query)]}),
+        ("/vectorize", {"texts": [json.dumps({"text": "a dress", "must_text": ["long sleeves"]})]}),
+        ("/qdrant", inference),
+    ):
+        answer = service.post(path, body)
+        assert answer.status_code == 400
+        assert "must_text: compares the results of a search, and a vector has none" in answer.json()["error"]
+        assert "POST /v1/search" in answer.json()["error"]
+        assert answer.json()["field"].endswith("must_text")
 
 
 def test_a_slash_at_the_end_of_an_address_changes_nothing(service):
@@ -264,6 +287,15 @@ def test_explain_names_words_and_moves(service):
     plain = service.post("/v1/explain", {"query": {"text": "red dress"}}).json()
     assert plain["pictures"] == []
     assert [part["word"] for part in plain["parts"]] == ["red", "dress"]
+
+
+def test_explain_takes_each_unwanted_text_and_passes_over_words_that_move_no_vector(service):
+    query = {**QUERY, "negative_text": ["stripes", "dots"], "must_text": "a logo"}
+    parts = service.post("/v1/explain", {"query": query}).json()["parts"]
+    unwanted = [(part["part"], part["word"]) for part in parts if part["part"] != "text"]
+    assert unwanted == [("image.0", None), ("negative_text", "stripes"), ("negative_text", "dots")]
+    one = service.post("/v1/explain", {"query": {**QUERY, "negative_text": ["stripes"]}}).json()["parts"][-1]
+    assert (one["part"], one["word"]) == ("negative_text", None)
 
 
 def test_explain_fetches_a_picture_once():

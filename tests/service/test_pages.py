@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from cir_vectorizer.collections import open_collection
+from cir_vectorizer.collections import CreateOptions, open_collection
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 from tests.support import browser
@@ -37,6 +37,21 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     collection = open_collection(f"qdrant:{folder}/index/shop")
     sync(open_source(folder / "shop.jsonl"), collection, tiny())
     with serving(collections={"shop": [collection]}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def told(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service with a collection whose objects have texts."""
+    folder = tmp_path_factory.mktemp("told")
+    rows = ["image,title"]
+    for i, colour in enumerate(COLOURS):
+        Image.new("RGB", (64, 48), colour).save(folder / f"{i}.png")
+        rows.append(f"{i}.png,{colour} hat" if i else f"{i}.png,")
+    (folder / "shop.csv").write_text("\n".join(rows))
+    collection = open_collection(f"qdrant:{folder}/index/told")
+    sync(open_source(folder / "shop.csv"), collection, tiny(), create=CreateOptions(text_columns=("title",)))
+    with serving(collections={"told": [collection]}) as running:
         yield running
 
 
@@ -181,6 +196,64 @@ class TestPage:
         query = tab.bodies("/v1/search")[-1]["query"]
         assert base64.b64decode(query.pop("image")) == picture.read_bytes()
         assert query == {"text": "is blue", "negative_text": "stripes", "options": {"keep": 0.7}}
+
+    def test_results_must_or_must_not_show_several_things_each(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a hat")
+        page.fill("#negative", "red, , white with dots ")
+        page.fill("#must", "green")
+        page.press("#must", "Enter")
+        searched(page)
+        query = {"text": "a hat", "negative_text": ["red", "white with dots"], "must_text": "green"}
+        assert tab.bodies("/v1/search")[-1]["query"] == query
+        hit = service.post("/v1/search", {"query": query, "limit": 24}).json()["hits"][0]
+        gave = [f"{name} {value:.2f}" for name, value in hit["signals"].items()]
+        assert [each.split()[0] for each in gave] == ["picture", "unwanted", "wanted"]
+        assert page.locator(".card").first.locator(".signals span").all_text_contents() == gave
+        assert f", {gave[1]}, {gave[2]}" in page.locator(".card .go").first.get_attribute("aria-label")
+        page.click("#why-button")
+        page.locator("#why meter").nth(3).wait_for()
+        assert page.locator("#why .parts span").all_text_contents()[2:] == ["not red", "not white with dots"]
+        assert tab.errors == []
+
+    def test_what_should_not_be_there_is_searched_for_whatever_the_composer_reads(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a hat")
+        page.fill("#negative", "red")
+        page.select_option("#composer", "text")
+        searched(page)
+        assert tab.bodies("/v1/search")[-1]["query"] == {"text": "a hat", "negative_text": "red", "composer": "text"}
+        page.click("#why-button")
+        page.locator("#why meter").first.wait_for()
+        assert tab.errors == []
+
+    def test_texts_count_as_much_as_is_asked_for(self, told, tab):
+        page = tab.open(told)
+        page.fill("#text", "a hat")
+        page.press("#text", "Enter")
+        searched(page)
+        assert "text_weight" not in tab.bodies("/v1/search")[-1]
+        assert page.locator(".signals", has_text="text").count() == len(COLOURS) - 1
+        page.locator("summary").click()
+        assert page.input_value("#text-weight") == "0.3"
+        page.locator("#text-weight").fill("0")
+        searched(page)
+        assert tab.bodies("/v1/search")[-1]["text_weight"] == 0
+        assert page.locator("#text-weight-value").text_content() == "0"
+        page.locator(".signals").first.wait_for(state="detached")
+        assert tab.errors == []
+
+    def test_results_differ_as_much_as_is_asked_for(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a hat")
+        page.locator("summary").click()
+        assert page.locator("#text-weight").is_hidden()
+        page.locator("#diversity").fill("0.5")
+        searched(page)
+        assert tab.bodies("/v1/search")[-1]["diversity"] == 0.5
+        page.fill("#negative", "red")
+        page.press("#negative", "Enter")
+        page.get_by_text("diversity: is chosen by the database, which knows nothing of negative_text").wait_for()
 
     def test_a_large_picture_is_made_smaller_before_it_is_sent(self, service, tab, tmp_path):
         Image.new("RGB", (4000, 2000), "green").save(tmp_path / "large.png")
@@ -332,7 +405,7 @@ class TestPage:
         for _ in range(14):
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
-        wanted = ["skip", "quiet", "file", "text", "negative", "composer", "search", "clear", "go"]
+        wanted = ["skip", "quiet", "file", "text", "negative", "must", "composer", "search", "clear", "go"]
         assert [name for name in reached if name in wanted][: len(wanted)] == wanted
         page.focus("#text")
         page.keyboard.type("a green hat")
@@ -367,8 +440,11 @@ class TestPage:
         page.locator(".card .go").first.tap()
         searched(page)
         page.fill("#text", "is blue")
+        page.fill("#negative", "red, white, black")
+        page.fill("#must", "green")
         page.tap("#search")
         searched(page)
+        page.locator(".signals").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".tools").first.evaluate("(each) => getComputedStyle(each).opacity") == "1"
         tab.context.close()
@@ -378,6 +454,7 @@ class TestPage:
             tab.page.goto(f"{running.url}/")
             tab.page.get_by_text("No collection is searched here yet").wait_for()
             tab.page.get_by_text("serve --collection").wait_for()
+            assert tab.page.locator("#must").is_hidden()
             tab.page.set_input_files("#file", picture)
             tab.page.fill("#text", "is blue")
             tab.page.click("#search")

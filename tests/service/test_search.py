@@ -26,7 +26,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.cli.serve import _collections
-from cir_vectorizer.collections import ModelRecord, Point, SyncRecord, open_collection
+from cir_vectorizer.collections import CreateOptions, ModelRecord, Point, SyncRecord, open_collection
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query.encoded import Limits
@@ -59,6 +59,15 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "grouped": {"query": {"text": "a hat"}, "group_by": "kind"},
     "hybrid": {"query": {"text": "blue"}, "hybrid": True},
     "several": {"query": {"image": [RED, drawn(0x0000FF)], "text": "is white", "composer": "sum"}},
+    "second score": {
+        "query": {"text": "a hat", "negative_text": ["red", "black"], "must_text": "blue"},
+        "strength": 1.5,
+    },
+    "second score, no picture read": {
+        "query": {"image": RED, "composer": "image", "text": "x", "negative_text": "red"}
+    },
+    "second score, grouped": {"query": {"text": "a hat", "must_text": "blue"}, "group_by": "kind"},
+    "least score": {"query": {"text": "a hat"}, "min_score": 0.1},
     "like alone": {"like": [RED]},
     "like and unlike": {"query": {"text": "a hat"}, "like": [RED], "unlike": [drawn(0x0000FF)]},
 }
@@ -206,18 +215,68 @@ class TestSearch:
             ({"query": {"text": "x"}, "filter": "price<<5"}, "filter: at letter 7"),
             ({"query": {"text": "x"}, "limit": 0}, "limit"),
             ({"query": {"text": "x"}, "limit": 1001}, "limit: is over this service's 1,000"),
-            ({"query": {"text": "x"}, "offset": 9995}, "offset: and limit together are over 10,000"),
+            ({"query": {"text": "x"}, "offset": 9995}, "offset: is, together with limit, over 10,000"),
             ({"query": {"image": RED}, "hybrid": True}, "hybrid: looks for the words of the text"),
             ({"query": {"text": "x"}, "collection": "other"}, "no collection 'other' is searched here; there is shop"),
             ({"query": {"text": "x"}, "page": 2}, "page: is not a field"),
+            ({"query": {"text": "x", "negative_text": [1]}}, "query: negative_text: has a number in its list"),
+            ({"query": {"text": "x", "must_text": ["y"] * 17}}, "query: must_text: has 17 texts, more than 16"),
+            ({"query": {"must_text": "y"}}, "query: must_text: says only what results must show"),
+            ({"query": {"text": "x"}, "text_weight": 0.5}, "text_weight: is for collections with texts"),
+            ({"query": {"text": "x"}, "text_weight": 2}, "text_weight"),
+            ({"query": {"text": "x"}, "strength": 11}, "strength"),
+            ({"query": {"text": "x"}, "diversity": -1}, "diversity"),
+            ({"query": {"text": "x"}, "min_score": "high"}, "min_score"),
+            ({"query": {"text": "x"}, "hybrid": True, "min_score": 1}, "min_score: needs scores, and hybrid"),
+            ({"query": {"text": "x", "must_text": "y"}, "diversity": 0.5}, "diversity: is chosen by the database"),
         ],
     )
     def test_what_makes_no_sense_is_refused_with_a_sentence(self, served, asked, expected):
-        assert expected in sentence(served.post("/v1/search", asked), 400)
+        answer = served.post("/v1/search", asked)
+        assert expected in sentence(answer, 400)
+        if ": " in expected:
+            assert answer.json()["field"] in expected.replace("query: ", "query.")
+
+    def test_hits_say_what_each_signal_gave(self, served):
+        answer = served.post("/v1/search", SEARCHES["second score"]).json()["hits"]
+        assert [set(hit["signals"]) for hit in answer] == [{"picture", "unwanted", "wanted"}] * 5
+        assert {value for hit in answer for name, value in hit["signals"].items() if name == "wanted"} >= {0.0, 1.0}
+        plain = served.post("/v1/search", SEARCHES["composed"]).json()["hits"]
+        assert [hit["signals"] for hit in plain] == [{"picture": hit["score"]} for hit in plain]
+
+    def test_a_least_score_that_leaves_nothing_is_told(self, served):
+        answer = served.post("/v1/search", {"query": {"text": "a hat"}, "min_score": 50})
+        assert found(answer) == []
+        assert answer.json()["notes"][-1].startswith("min_score: the nearest object has ")
+
+    def test_words_that_are_cut_are_named(self, served):
+        query = {"text": "a hat", "must_text": ["red", "stripes " * 200]}
+        (note,) = served.post("/v1/search", {"query": query}).json()["notes"]
+        assert note.startswith("must_text.1: longer than")
+
+    def test_texts_count_where_the_collection_has_them(self, shop, tmp_path):
+        rows = [f"{shop.folder / colour}.png,a {colour} hat" for colour in list(COLOURS)[:4]]
+        (tmp_path / "catalog.csv").write_text("\n".join(["image,title", *rows, f"{shop.folder / 'black'}.png,"]))
+        collection = open_collection(f"qdrant:{tmp_path}/index/told")
+        sync(open_source(tmp_path / "catalog.csv"), collection, tiny(), create=CreateOptions(text_columns=("title",)))
+        collection.weigh_texts(0.25)
+        with serving(collections={"told": [collection]}) as running:
+            (described,) = running.client.get("/v1/collections").json()["collections"]
+            assert (described["texts"], described["text_weight"]) == (True, 0.25)
+            hits = running.post("/v1/search", {"query": {"text": "a hat"}}).json()["hits"]
+            assert sum("text" in hit["signals"] for hit in hits) == 4
+            for hit in hits:
+                if "text" in hit["signals"]:
+                    fused = 0.75 * hit["signals"]["picture"] + 0.25 * hit["signals"]["text"]
+                    assert hit["score"] == pytest.approx(fused, abs=1e-4)
+            pictures = running.post("/v1/search", {"query": {"text": "a hat"}, "text_weight": 0}).json()["hits"]
+            assert [set(hit["signals"]) for hit in pictures] == [{"picture"}] * 5
+            answer = running.post("/v1/search", {"query": {"text": "a hat"}, "diversity": 0.5})
+            assert "with diversity, the vectors of the texts do not score the results" in answer.json()["notes"][0]
 
     def test_without_a_collection_it_says_how_to_get_one(self):
         with serving() as running:
-            assert "start it with --collection ADDRESS" in sentence(
+            assert "the service's operator adds one by --collection ADDRESS" in sentence(
                 running.post("/v1/search", {"query": {"text": "x"}}), 400
             )
             assert running.client.get("/v1/collections").json() == {"collections": []}
@@ -240,7 +299,7 @@ class TestCollections:
         (described,) = served.client.get("/v1/collections").json()["collections"]
         assert described == {
             "name": "shop", "default": True, "problem": None, "count": 5, "model": "tiny", "made_with": "tiny",
-            "references": True,
+            "references": True, "texts": False, "text_weight": None,
         }  # fmt: skip
 
     def test_one_that_is_not_there_yet_is_a_problem_until_sync_made_it(self, tmp_path):
@@ -248,8 +307,8 @@ class TestCollections:
         collection = open_collection(f"qdrant:{tmp_path}/index/later")
         with serving(collections={"later": [collection]}) as running:
             (described,) = running.client.get("/v1/collections").json()["collections"]
-            assert "run cir-vectorizer sync" in described["problem"]
-            assert "run cir-vectorizer sync" in sentence(running.post("/v1/search", {"query": {"text": "x"}}), 400)
+            assert "cir-vectorizer sync makes it" in described["problem"]
+            assert "cir-vectorizer sync makes it" in sentence(running.post("/v1/search", {"query": {"text": "x"}}), 400)
             sync(open_source(tmp_path), collection, tiny())
             assert len(found(running.post("/v1/search", {"query": {"text": "x"}}))) == 1
 
@@ -543,7 +602,7 @@ class TestThumbnails:
             sentence(thumbnail(running, shop.ids[colour], timeout=5), 404)
         (shop.folder / "green.png").unlink()
         said = sentence(thumbnail(running, shop.ids["green"]), 404)
-        assert "cannot be read on this machine" in said
+        assert "that the service cannot read" in said
         assert str(shop.folder) not in said
 
     def test_a_record_that_names_another_file_shows_nothing(self, own_shop):
@@ -612,7 +671,7 @@ class TestServe:
             (["shop"], "does not say which database"),
             (["magic://host/shop"], "no plugin is installed for magic:"),
             (["qdrant:./a/shop", "qdrant:./b/shop"], "two collections would be called 'shop'"),
-            (["qdrant:./a/my shop"], "'my shop' cannot be a name here"),
+            (["qdrant:./a/my shop"], "collection 'my shop' cannot have this name here"),
         ],
     )
     def test_an_address_that_makes_no_sense_ends_it_with_a_sentence(self, given, says):

@@ -5,13 +5,15 @@
 
 `cir-vectorizer sync` is started again and again and killed with SIGKILL at random moments: in a quarter of the runs while
 it starts, in the others while it encodes and writes. Then the database's server is killed in the same way during a sync and
-started again. One clean run follows. Encoding is slowed down, so that no run ends before it is killed. The script checks
-and prints that
+started again. One clean run follows. Then the texts of the pictures are added as a second vector, by runs that are killed in
+the same way, and a last clean run. Encoding is slowed down, so that no run ends before it is killed. The script checks and
+prints that
 
 - every picture is one object, and each vector is within 1e-5 of that of a run without crashes;
 - every object is found by its own vector, so the index is whole too;
 - the clean run encodes exactly the pictures that were missing before it;
-- no more pictures were encoded twice than were on their way when something was killed.
+- no more pictures were encoded twice than were on their way when something was killed;
+- the same of the texts, for which no picture is encoded.
 
 Both servers must be on PATH. Weaviate runs with ASYNC_INDEXING=true unless the environment says otherwise: without it, a
 killed server loses the index entries of its last acknowledged batches for good (the objects stay).
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -42,6 +45,7 @@ BATCH_SIZE = 8
 ON_THEIR_WAY = WRITES_IN_FLIGHT + 1
 """Most batches that are encoded but not written when sync is killed: those handed over, and one in the queue."""
 TOLERANCE = 1e-5
+COLOURS = ("red", "green", "blue", "white", "black")
 SHARE_S = 1.0
 """Seconds of encoding planned for each kill."""
 
@@ -60,6 +64,12 @@ class Outcome:
     """Number of pictures encoded in all runs together."""
     missing_before_last: int = 0
     encoded_by_last: int = 0
+    text_kills: int = 0
+    """Number of kills of sync while it added texts."""
+    texts: int = 0
+    """Number of texts embedded in all runs together."""
+    texts_missing_before_last: int = 0
+    texts_by_last: int = 0
     most_difference: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -71,12 +81,22 @@ class Outcome:
     def allowed_twice(self) -> int:
         return self.sync_kills * ON_THEIR_WAY * BATCH_SIZE
 
+    @property
+    def texts_twice(self) -> int:
+        return self.texts - self.pictures
+
+    @property
+    def texts_allowed_twice(self) -> int:
+        return self.text_kills * ON_THEIR_WAY * BATCH_SIZE
+
     def __str__(self) -> str:
         return (
             f"{self.database}: {self.pictures:,} pictures, sync killed {self.sync_kills} times, its server "
             f"{self.server_kills} times ({self.survived} syncs went on); the last run encoded "
             f"{self.encoded_by_last:,} of {self.missing_before_last:,} missing; encoded twice {self.encoded_twice:,}, "
-            f"allowed {self.allowed_twice:,}; greatest difference of a vector {self.most_difference:.1e}"
+            f"allowed {self.allowed_twice:,}; killed {self.text_kills} times while it added texts, the last run embedded "
+            f"{self.texts_by_last:,} of {self.texts_missing_before_last:,} missing; embedded twice {self.texts_twice:,}, "
+            f"allowed {self.texts_allowed_twice:,}; greatest difference of a vector {self.most_difference:.1e}"
         )
 
 
@@ -118,10 +138,12 @@ class Database:
 
 
 class Syncs:
-    """Starts `cir-vectorizer sync` of one folder in separate processes, which record what they encode."""
+    """Starts `cir-vectorizer sync` of one table in separate processes, which record what they encode."""
 
-    def __init__(self, photos: Path, work: Path, database: Database) -> None:
-        self.photos = photos
+    def __init__(self, table: Path, work: Path, database: Database) -> None:
+        self.table = table
+        self.more: tuple[str, ...] = ()
+        """Further options of the command."""
         self.log = work / f"{database.name}-encoded.log"
         self.report = work / f"{database.name}-report.json"
         self.errors = work / f"{database.name}-errors.log"
@@ -131,7 +153,7 @@ class Syncs:
 
     def start(self, collection: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.support.crash_sync", "--child", str(self.log), str(self.pause)]
-        command += ["sync", str(self.photos)]
+        command += ["sync", str(self.table), *self.more]
         command += ["--to", self._database.address(collection), "--grpc-port", str(self._database.server.grpc_port)]
         command += ["--report", str(self.report), "--batch-size", str(BATCH_SIZE), "--device", "cpu", "--model", "tiny"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -157,28 +179,30 @@ class Syncs:
 
 
 def child(log: Path, pause: float, arguments: list[str]) -> None:
-    """Run `cir-vectorizer` with `arguments`; append the number of pictures of each encoded batch to `log`."""
+    """Run `cir-vectorizer` with `arguments`; append the number of pictures or texts of each encoded batch to `log`."""
     from cir_vectorizer.cli import main
     from cir_vectorizer.models import Vectorizer
 
-    embed = Vectorizer.embed_pixels
+    def noted(embed: Callable[..., Sized]) -> Callable[..., Sized]:
+        def embed_and_note(self: Vectorizer, batch: object) -> Sized:
+            embeddings = embed(self, batch)
+            with log.open("a") as stream:
+                stream.write(f"{len(embeddings)}\n")
+            time.sleep(pause)
+            return embeddings
 
-    def noted(self: Vectorizer, pixels: object) -> object:
-        embeddings = embed(self, pixels)
-        with log.open("a") as stream:
-            stream.write(f"{len(embeddings)}\n")
-        time.sleep(pause)
-        return embeddings
+        return embed_and_note
 
-    Vectorizer.embed_pixels = noted
+    Vectorizer.embed_pixels = noted(Vectorizer.embed_pixels)
+    Vectorizer.run = noted(Vectorizer.run)  # the texts
     main(arguments)
 
 
-def crash(database: Database, photos: Path, work: Path, kills: int, server_kills: int, seed: int) -> Outcome:
+def crash(database: Database, table: Path, work: Path, kills: int, server_kills: int, seed: int) -> Outcome:
     """Run the whole test on one database."""
     chance = random.Random(seed)
-    syncs = Syncs(photos, work, database)
-    outcome = Outcome(database.name, sum(1 for _ in photos.iterdir()))
+    syncs = Syncs(table, work, database)
+    outcome = Outcome(database.name, len(table.read_text().splitlines()))
     syncs.finish("Reference")
     started = time.monotonic()
     syncs.finish("Reference")
@@ -187,20 +211,8 @@ def crash(database: Database, photos: Path, work: Path, kills: int, server_kills
     syncs.pause = SHARE_S * (kills + 2 * server_kills + 1) / (outcome.pictures / BATCH_SIZE)
 
     for number in range(kills):
-        process = syncs.start("Crashed")
-        if number % 4:
-            syncs.wait_for_batch(process)
-            moment = chance.uniform(0, 1.5 * SHARE_S)
-        else:
-            moment = chance.uniform(0, startup)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            outcome.sync_kills += 1
-        process.wait()
-        when = "after the first batch" if number % 4 else "after its start"
-        print(f"  kill {number + 1}, {moment:.2f} s {when}: {_count(database):,} objects", flush=True)
+        outcome.sync_kills += _kill_one(syncs, number, chance, startup)
+        print(f"  kill {number + 1}: {_count(database):,} objects", flush=True)
     for number in range(server_kills):
         process = syncs.start("Crashed")
         syncs.wait_for_batch(process)
@@ -230,8 +242,51 @@ def crash(database: Database, photos: Path, work: Path, kills: int, server_kills
     outcome.missing_before_last = outcome.pictures - _count(database)
     outcome.encoded_by_last = int(str(syncs.finish("Crashed")["encoded"]))
     outcome.encoded = syncs.encoded()
+    _add_texts(database, syncs, outcome, kills, chance, startup)
     _examine(database, outcome, kills, server_kills)
     return outcome
+
+
+def _kill_one(syncs: Syncs, number: int, chance: random.Random, startup: float) -> bool:
+    """Start a sync and kill it: one in four while it starts, the others after their first batch; False if it ended before."""
+    process = syncs.start("Crashed")
+    if number % 4:
+        syncs.wait_for_batch(process)
+        moment = chance.uniform(0, 1.5 * SHARE_S)
+    else:
+        moment = chance.uniform(0, startup)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(moment)
+    killed = process.poll() is None
+    if killed:
+        process.send_signal(signal.SIGKILL)
+    process.wait()
+    return killed
+
+
+def _add_texts(
+    database: Database, syncs: Syncs, outcome: Outcome, kills: int, chance: random.Random, startup: float
+) -> None:
+    """Add texts to the collection, killed again and again, and to the one for comparison without a kill."""
+    syncs.more, pause = ("--text-column", "title", "--yes"), syncs.pause
+    syncs.pause = 0.0
+    syncs.finish("Reference")
+    syncs.pause = pause
+    syncs.log.unlink()
+    for number in range(kills):
+        outcome.text_kills += _kill_one(syncs, number, chance, startup)
+        print(f"  kill {number + 1} while texts are added: {_texts(database):,} objects have one", flush=True)
+    outcome.texts_missing_before_last = outcome.pictures - _texts(database)
+    report = syncs.finish("Crashed")
+    outcome.texts_by_last, outcome.texts = int(str(report["texts"])), syncs.encoded()
+    if report["encoded"]:
+        outcome.problems.append(f"{report['encoded']} pictures were encoded for their texts")
+
+
+def _texts(database: Database) -> int:
+    """Return the number of objects whose record says that they have a text."""
+    with contextlib.closing(database.open("Crashed")) as collection:
+        return sum(record is not None and bool(record.text) for _, record in collection.scan())
 
 
 def _count(database: Database) -> int:
@@ -255,14 +310,22 @@ def _examine(database: Database, outcome: Outcome, kills: int, server_kills: int
             if twin is None or point.vector is None or twin.vector is None:
                 problems.append(f"object {point.id} is not in the run without crashes")
                 continue
-            difference = float(np.abs(point.vector - twin.vector).max())
+            if point.text_vector is None or twin.text_vector is None:
+                problems.append(f"object {point.id} has no text")
+                continue
+            pairs = ((point.vector, twin.vector), (point.text_vector, twin.text_vector))
+            difference = max(float(np.abs(one - other).max()) for one, other in pairs)
             outcome.most_difference = max(outcome.most_difference, difference)
             if point.payload["_cir"]["sha256"] != twin.payload["_cir"]["sha256"]:
                 problems.append(f"object {point.id} has another picture")
             hits = crashed.search(point.vector, Ask(50))
             if point.id not in [hit.id for hit in hits if hit.score > 1 - 1e-3]:
                 problems.append(f"object {point.id} is not found by its own vector")
-    if outcome.sync_kills < kills or outcome.server_kills < server_kills:
+    if outcome.texts_by_last != outcome.texts_missing_before_last:
+        problems.append("the last run did not embed exactly the texts that were missing")
+    if outcome.texts_twice > outcome.texts_allowed_twice:
+        problems.append("more texts were embedded twice than the batches that were on their way")
+    if min(outcome.sync_kills, outcome.text_kills) < kills or outcome.server_kills < server_kills:
         problems.append("a run ended before it was killed; try with more pictures")
     if outcome.most_difference > TOLERANCE:
         problems.append(f"a vector differs by {outcome.most_difference:.1e}")
@@ -273,12 +336,20 @@ def _examine(database: Database, outcome: Outcome, kills: int, server_kills: int
 
 
 def spread(photos: Path, count: int, folder: Path) -> Path:
-    """Fill a new folder with `count` copies of the photos in turn, made different by a few bytes at their end."""
+    """Fill a new folder with `count` copies of the photos in turn, made different by a few bytes at their end.
+
+    Returns:
+        A table of them, with a title for each.
+    """
     folder.mkdir()
+    rows = []
     found = sorted(path for path in photos.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
     for i, path in zip(range(count), cycle(found), strict=False):
         shutil.copyfile(path, folder / f"{i:05}{path.suffix}")
-    return folder
+        rows.append(json.dumps({"image": f"{i:05}{path.suffix}", "title": f"{COLOURS[i % len(COLOURS)]} thing {i}"}))
+    table = folder / "catalog.jsonl"
+    table.write_text("\n".join(rows))
+    return table
 
 
 def run(photos: Path, name: str, count: int, kills: int, server_kills: int, seed: int = 0) -> Outcome:

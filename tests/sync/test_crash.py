@@ -14,4 +14,5 @@ def test_after_kills_of_sync_and_of_the_server_every_object_is_there_once(shared
     outcome = crash_sync.run(shared / "data" / "photos", database, count=240, kills=4, server_kills=2)
     assert outcome.problems == []
     assert outcome.sync_kills >= 4
+    assert outcome.text_kills == 4
     assert outcome.server_kills == outcome.survived == 2

@@ -1,15 +1,24 @@
 """Texts of objects as their second vector: embedded when they are new or changed, and never lost."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from qdrant_client import models
 
-from cir_vectorizer.collections import CreateOptions
-from cir_vectorizer.sync import TextsRefused
+from cir_vectorizer.cli import main
+from cir_vectorizer.collections import CreateOptions, ModelRecord, open_collection
+from cir_vectorizer.errors import CollectionError, SourceError
+from cir_vectorizer.models import load
+from cir_vectorizer.sources import CollectionSource, Web, open_source, stable_id
+from cir_vectorizer.sync import TextsRefused, dry_run, reembed
 from cir_vectorizer.sync.texts import Texts
 from tests.support.databases import ONE_OF_EACH, every
 from tests.support.indexing import counts, draw, only, run, table
+from tests.support.servers import our_service
 
 TITLES = CreateOptions(text_columns=("title",))
 ROWS = [
@@ -23,7 +32,7 @@ ROWS = [
 
 @pytest.fixture
 def rows(photos):
-    """Rows to change, and a way to write and open their table."""
+    """Rows of a catalog of the photos, for a test to change."""
     return [dict(row) for row in ROWS]
 
 
@@ -145,3 +154,161 @@ class TestInStep:
         monkeypatch.undo()
         assert run(catalog(photos, rows), shop, tiny).texts == 1
         assert_texts(shop, tiny, ALL)
+
+
+class TestWhatIsRefused:
+    def test_a_column_that_is_not_there_is_told_with_those_that_are(self, photos, rows, tmp_path, shop, tiny):
+        place = catalog(photos, rows)
+        with pytest.raises(SourceError, match=r"no column 'name'; --text-column is one of: image, title, price"):
+            open_source(place, text_columns=("title", "name"))
+        with pytest.raises(SourceError, match=r"no column 'maker'"):
+            open_source(place, text_columns=("maker.city",))
+        with pytest.raises(
+            SourceError, match=r"'image' of .* holds the pictures; --text-column is one of: title, price"
+        ):
+            open_source(place, text_columns=("image",))
+        with pytest.raises(SourceError, match="is a folder, which has no columns; leave out --text-column"):
+            open_source(photos, text_columns=("title",))
+        run(place, shop, tiny)
+        copy = CollectionSource(shop, Web(), lent=True, text_columns=("name",))
+        with pytest.raises(SourceError, match=r"no column 'name'; --text-column is one of: .*title"):
+            copy.count()
+
+    @pytest.mark.parametrize("where", ["first", "last"])
+    def test_a_column_of_few_rows_is_found(self, photos, where):
+        rows = [{"image": "a.jpg", "n": i} for i in range(1200)]
+        rows[0 if where == "first" else -1]["maker"] = {"city": "Rome"}
+        open_source(catalog(photos, rows), text_columns=("maker.city",))
+
+    def test_a_collection_of_another_program(self, photos, rows, shop, tiny):
+        place = catalog(photos, rows)
+        config = models.VectorParams(size=tiny.dim, distance=models.Distance.COSINE)
+        shop._call(lambda client: client.create_collection("shop", vectors_config=config))
+        with pytest.raises(CollectionError, match="made by another program, whose objects get no second vector"):
+            run(place, shop, tiny, create=TITLES, yes=True)
+        with pytest.raises(CollectionError, match="leave out --text-column"):
+            run(place, shop, tiny, create=TITLES, take_over=True)
+        with pytest.raises(CollectionError, match="the database's server makes the vectors"):
+            run(place, shop, tiny, create=CreateOptions(vectorize="server", text_columns=("title",)))
+
+    def test_a_source_without_such_texts_is_noted(self, photos, rows, shop, tiny):
+        run(catalog(photos, rows), shop, tiny, create=TITLES)
+        renamed = [{**{k: v for k, v in row.items() if k != "title"}, "name": row.get("title")} for row in rows]
+        report = run(catalog(photos, renamed), shop, tiny)
+        assert any("has a text in title" in note for note in report.notes)
+        assert_texts(shop, tiny, {})
+        assert run(catalog(photos, renamed), shop, tiny, create=CreateOptions(text_columns=("name",))).notes == []
+        assert_texts(shop, tiny, ALL)
+
+
+class TestTheRestOfSync:
+    def test_texts_beyond_the_context_are_counted(self, photos, rows, shop, tiny):
+        rows[0]["title"] = "red " * 500
+        rows[1]["title"] = "blue " * 500
+        report = run(catalog(photos, rows), shop, tiny, create=TITLES)
+        assert any("2 texts are longer than the model's context" in note for note in report.notes)
+        assert (report.texts, len(report.failed)) == (3, 0)
+
+    def test_a_dry_run_says_what_a_run_would_do(self, photos, rows, shop, tiny):
+        place = catalog(photos, rows)
+        model = ModelRecord.of(tiny)
+        made = dry_run(open_source(place), shop, model, create=TITLES)
+        assert (made.report.texts, made.report.encoded, made.report.notes) == (3, 5, [])
+        run(place, shop, tiny)
+        made = dry_run(open_source(place), shop, model, create=TITLES)
+        assert (made.report.texts, made.report.encoded, made.report.changes["text"]) == (3, 0, 3)
+        assert "--yes" in made.report.notes[-1]
+        assert "text     a.jpg" in made.lines
+        assert shop.info().text_columns == ()
+        assert dry_run(open_source(place), shop, model, create=TITLES, yes=True).report.notes == []
+
+    def test_another_backbone_embeds_the_texts_too(self, photos, rows, shop, tiny, clip_folder):
+        other = load(str(clip_folder), "cpu")
+
+        def copy(wanted):
+            return CollectionSource(shop, Web(), keep_owners=True, wanted=wanted, lent=True)
+
+        run(catalog(photos, rows), shop, tiny, create=TITLES)
+        part = table(photos / "part.jsonl", rows[:2])
+        made = dry_run(open_source(part), shop, ModelRecord.of(other), reembed=True)
+        assert made.report.texts == 2
+        report = reembed(open_source(part), shop, other, copy)
+        assert (report.switched, report.encoded, report.texts) == (True, 5, 3)
+        assert shop.info().text_columns == ("title",)
+        assert_texts(shop, other, ALL)
+        plain = shop.beside("plain")
+        run(catalog(photos, rows), plain, tiny)
+        with pytest.raises(TextsRefused, match="--yes"):
+            reembed(open_source(part), plain, other, copy, create=TITLES)
+
+    def test_objects_of_other_sources_keep_theirs(self, photos, rows, shop, tiny):
+        run(table(photos / "one.jsonl", rows[:3]), shop, tiny, create=TITLES)
+        report = run(table(photos / "two.jsonl", rows[3:]), shop, tiny)
+        assert report.texts == 1
+        assert_texts(shop, tiny, ALL)
+
+    def test_an_object_that_moves_to_another_id_takes_its_text_along(self, photos, shop, tiny):
+        rows = [{"image": "a.jpg", "sku": 101, "title": "red shirt"}]
+        place = catalog(photos, rows)
+        run(place, shop, tiny, id_column="sku", create=TITLES)
+        (point,) = every_point(shop).values()
+        shop.delete([point.id])
+        shop.upsert([replace(point, id=stable_id("101.0"))])
+        report = run(place, shop, tiny, id_column="sku")
+        assert (report.moved, report.encoded, report.texts) == (1, 0, 0)
+        assert_texts(shop, tiny, {"a.jpg": "red shirt"})
+
+    def test_an_interrupted_addition_goes_on(self, photos, rows, shop, tiny):
+        """The vector was added, and the run was killed before the columns were noted."""
+        run(catalog(photos, rows), shop, tiny)
+        shop._add_text_vector(shop._schema)
+        assert shop.info().text_columns == ()
+        assert run(catalog(photos, rows), shop, tiny).texts == 0
+        assert run(catalog(photos, rows), shop, tiny, create=TITLES, yes=True).texts == 3
+        assert_texts(shop, tiny, ALL)
+
+
+class TestTheCommand:
+    def sync(self, source, place, *arguments):
+        return CliRunner().invoke(main, ["sync", str(source), "--to", place, "--model", "tiny", *arguments])
+
+    def test_texts_are_asked_for_confirmed_counted_and_copied(self, photos, rows, tmp_path):
+        source, place, report = catalog(photos, rows), f"qdrant:{tmp_path}/index/shop", tmp_path / "report.json"
+        assert self.sync(source, place).exit_code == 0
+        asked = self.sync(source, place, "--text-column", "title")
+        assert asked.exit_code == 1
+        assert "unless they name another (using=…), as before" in asked.output
+        assert "run the same command with --yes" in asked.output
+        dry = self.sync(source, place, "--text-column", "title", "--dry-run")
+        assert "it would embed 3 texts" in dry.output
+        assert "--yes" in dry.output
+        done = self.sync(source, place, "--text-column", "title", "--yes", "--report", str(report))
+        assert (done.exit_code, "3 texts embedded" in done.output) == (0, True)
+        kept = json.loads(report.read_text())
+        assert (kept["encoded"], kept["texts"], kept["changes"]["text"]) == (0, 3, 3)
+        other = f"qdrant:{tmp_path}/index/copy"
+        copied = self.sync(place, other)
+        assert "3 texts embedded" in copied.output, copied.output
+        collection = open_collection(other)
+        assert collection.info().text_columns == ("title",)
+        assert_texts(collection, load("tiny", "cpu"), ALL)
+        collection.close()
+
+    @pytest.mark.parametrize("other", [["--vectorize", "server"], ["--take-over"]])
+    def test_options_that_do_not_go_together(self, photos, rows, tmp_path, other):
+        place = f"qdrant:{tmp_path}/index/shop"
+        refused = self.sync(catalog(photos, rows), place, "--text-column", "title", *other)
+        assert refused.exit_code == 2
+        assert "give one" in refused.output
+        assert not (tmp_path / "index").exists()
+
+    def test_a_service_embeds_the_texts(self, photos, rows, tmp_path, tiny):
+        place = f"qdrant:{tmp_path}/index/shop"
+        rows[0]["title"] = "red " * 500
+        with our_service(tmp_path) as service:
+            done = self.sync(catalog(photos, rows), place, "--service", service.url, "--text-column", "title")
+        assert (done.exit_code, "3 texts embedded" in done.output) == (0, True), done.output
+        assert "1 text is longer than the model's context" in done.output
+        collection = open_collection(place)
+        assert_texts(collection, tiny, {**ALL, "a.jpg": ("red " * 500).strip()})
+        collection.close()

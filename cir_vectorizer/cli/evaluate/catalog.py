@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODELS_OPTION, collection_option, database_options, needs
-from cir_vectorizer.cli.evaluate.showing import show
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODELS_OPTION,
+    collection_option,
+    database_options,
+    needs,
+    say_if_toy,
+)
+from cir_vectorizer.cli.evaluate.showing import check_out, show
 
 if TYPE_CHECKING:
+    from cir_vectorizer.collections import Collection
     from cir_vectorizer.evaluate.catalog import Judged
     from cir_vectorizer.models import Vectorizer
 
@@ -35,7 +43,11 @@ if TYPE_CHECKING:
     help="Largest number of objects to search; a larger collection is sampled.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--apply", is_flag=True, help="Make the best setting the default of its model folder.")
+@click.option(
+    "--apply",
+    is_flag=True,
+    help="Make the best setting the default: of its model folder, and the texts' weight of the collection.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -65,17 +77,19 @@ def catalog(
         raise click.UsageError("--captions and --attributes say the same; give one of them")
     if apply:
         _check_own(models)
+    check_out(out)
+    say_if_toy()
     named = tuple(dict.fromkeys(filter(None, (each.strip() for each in (attributes or "").split(",")))))
     asking = Asking(named, captions, queries, objects, language, seed)
     collection = open_collection(address, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:
         loaded = _loaded(models, device)
         judged = judge(collection, loaded, asking, lambda sentence: click.echo(sentence, err=True))
+        show(judged.report, out, as_json)
+        if apply:
+            _apply(judged, loaded, collection)
     finally:
         collection.close()
-    show(judged.report, out, as_json)
-    if apply:
-        _apply(judged, loaded)
 
 
 def _loaded(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer]":
@@ -96,7 +110,7 @@ def _check_own(names: tuple[str, ...]) -> None:
         own_folder(name)
 
 
-def _apply(judged: "Judged", models: "dict[str, Vectorizer]") -> None:
+def _apply(judged: "Judged", models: "dict[str, Vectorizer]", collection: "Collection") -> None:
     from cir_vectorizer.models import set_defaults
 
     choice = judged.choice
@@ -104,3 +118,6 @@ def _apply(judged: "Judged", models: "dict[str, Vectorizer]") -> None:
     set_defaults(folder, str(choice.settings["composer"]), choice.options)
     options = f" with {json.dumps(choice.options)}" if choice.options else ""
     click.echo(f"{folder} now composes with {choice.settings['composer']!r}{options} by default", err=True)
+    if judged.text_weight is not None:
+        collection.weigh_texts(judged.text_weight)
+        click.echo(f"searches in {collection.address} now weigh texts {judged.text_weight:g} by default", err=True)

@@ -7,7 +7,7 @@ interpolation, which no composer offers, are computed here.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cir_vectorizer.collections.rescoring import TEXT_WEIGHT
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.catalog.objects import Objects
 from cir_vectorizer.evaluate.catalog.queries import Answers, MadeQuery
@@ -34,9 +35,13 @@ FUSIONS = tuple(
     )
     if (a == 1 or b < 1) and (c == 1 or b > 0)  # a does nothing where b is 1, and c where b is 0
 )
+TEXT_WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
+"""Weights of objects' texts that are swept; their pictures have the rest."""
 LEAST_GAIN = 0.01
 FUSED = ", fused"
 """End of the name of a composer's row with the best fusion."""
+TEXTS = ", texts "
+"""Between the name of a row and the weight of texts that it was searched with."""
 _BATCH = 64
 _MOST_SIMILARITIES = 16_000_000
 
@@ -52,6 +57,7 @@ class Contender:
         score: on the queries for choosing.
         milliseconds: mean time for composing a query.
         served: whether a model serves it; else it is a baseline that was computed here.
+        text_weight: weight of objects' texts in its searches.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Contender:
     score: float
     milliseconds: float | None = None
     served: bool = False
+    text_weight: float = 0.0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -74,23 +81,28 @@ class Bench:
     """
 
     def __init__(self, objects: Objects, answers: Answers) -> None:
-        self.index = objects.vectors
+        self.objects = objects
         self._answers = answers
 
     def score(self, vectors: Vectors) -> float:
         """Return the mean score of query vectors. (queries, dim)"""
         return float(self.sweep([vectors], [lambda similarities: similarities]).mean())
 
-    def sweep(self, parts: Sequence[Vectors], mixes: Sequence[Callable[..., Vectors]]) -> metrics.Values:
+    def sweep(
+        self, parts: Sequence[Vectors], mixes: Sequence[Callable[..., Vectors]], with_texts: bool = False
+    ) -> metrics.Values:
         """Return the scores of mixes of vectors, mixed by their similarities. (mixes, queries)
 
         Args:
             parts: (queries, dim) each.
             mixes: linear functions of one array for each part; the length of a query's vector does not change its ranking.
+            with_texts: the similarities of the first part to the texts are one more array.
         """
         values = np.empty((len(mixes), len(self._answers.references)))
-        for rows in blocks(len(self._answers.references), len(self.index)):
-            similarities = [part[rows] @ self.index.T for part in parts]
+        for rows in blocks(len(self._answers.references), len(self.objects)):
+            similarities = [part[rows] @ self.objects.vectors.T for part in parts]
+            if with_texts:
+                similarities.append(self.objects.said(parts[0][rows], similarities[0]))
             wanted = self._answers.wanted[rows][:, self._answers.group]
             references = self._answers.references[rows]
             own = np.arange(len(references)), references
@@ -148,13 +160,15 @@ def contenders(
     choosing: Asked,
     reported: Asked,
     progress: Callable[[str], None] = lambda _: None,
+    today: Mapping[str, Any] = {},
 ) -> list[Contender]:
     """Return all contenders, their settings swept on the queries for choosing.
 
     Args:
         models: over one backbone, by name.
-        bench: for the queries for choosing.
+        bench: for the queries for choosing; if its objects have texts, each served contender is there with and without.
         progress: told what runs.
+        today: settings that are the default now, which are a contender too.
     """
     found = _baselines(bench, choosing, reported)
     sample = ComposedQuery.parse(reported.queries[0])
@@ -172,8 +186,38 @@ def contenders(
             for label, options, score in _settings(bare, composer, takes, bench, choosing, set_now):
                 vectors, milliseconds = reported.compose(bare, composer, options)
                 settings = {"model": name, "composer": composer, "options": options}
-                found.append(Contender(f"{shown}{label}", settings, vectors, score, milliseconds, served=True))
+                entry = Contender(f"{shown}{label}", settings, vectors, score, milliseconds, served=True)
+                if bench.objects.texts is None:
+                    found.append(entry)
+                else:
+                    found += weighed(entry, choosing.compose(bare, composer, options)[0], bench, today)
     return found
+
+
+def weighed(entry: Contender, vectors: Vectors, bench: Bench, today: Mapping[str, Any]) -> Iterator[Contender]:
+    """Yield a contender without texts, with a chosen weight, and with their weight today if it is today's setting.
+
+    Chosen is the weight nearest to the usual one that is not surely worse than the best one: texts often name what right
+    answers are made of, so that the best weight is too high for queries of another kind.
+
+    Args:
+        vectors: (queries, dim), of the queries for choosing.
+    """
+    also = [today["text_weight"]] if {**today, **entry.settings} == today else []
+    weights = list(dict.fromkeys((*TEXT_WEIGHTS, *also)))
+    mixes = [partial(weighted, weight=1 - weight) for weight in weights]
+    values = bench.sweep([vectors], mixes, with_texts=True)
+    best = values[int(values[: len(TEXT_WEIGHTS)].mean(axis=1).argmax())]
+    good = [each for each, own in zip(weights, values, strict=True) if metrics.estimate(best - own).low <= 0]
+    chosen = min(good, key=lambda weight: (round(abs(weight - TEXT_WEIGHT), 9), weight))
+    for weight in dict.fromkeys((0.0, chosen, *also)):
+        yield replace(
+            entry,
+            name=f"{entry.name}{TEXTS}{weight:g}" if weight else entry.name,
+            settings={**entry.settings, "text_weight": weight},
+            score=float(values[weights.index(weight)].mean()),
+            text_weight=weight,
+        )
 
 
 def _sums(takes: Takes) -> bool:
@@ -214,13 +258,13 @@ def _best_weight(bench: Bench, pictures: Vectors, texts: Vectors) -> tuple[float
 
 
 def weighted(pictures: Vectors, texts: Vectors, weight: float) -> Vectors:
-    """Return weight · pictures + (1 − weight) · texts."""
+    """Return weight · pictures + (1 − weight) · texts: vectors, or similarities to them."""
     return weight * pictures + (1 - weight) * texts
 
 
 def _baselines(bench: Bench, choosing: Asked, reported: Asked) -> list[Contender]:
     """Return the sums that no composer serves, with their weights swept."""
-    index_mean, text_mean = bench.index.mean(axis=0), choosing.texts.mean(axis=0)
+    index_mean, text_mean = bench.objects.vectors.mean(axis=0), choosing.texts.mean(axis=0)
     weight, score = _best_weight(bench, choosing.pictures - index_mean, choosing.texts - text_mean)
     centred = weighted(reported.pictures - index_mean, reported.texts - text_mean, weight)
     scores = {share: bench.score(slerp(choosing.texts, choosing.pictures, share)) for share in WEIGHTS}

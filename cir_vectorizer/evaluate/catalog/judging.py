@@ -3,16 +3,26 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.collections import Address, Collection, ModelRecord, check
+from cir_vectorizer.collections import Address, Collection, Info, ModelRecord, check
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
+from cir_vectorizer.evaluate.catalog import texts
 from cir_vectorizer.evaluate.catalog.attributes import Attribute, Found, attributes_of, catalog_words, visible
-from cir_vectorizer.evaluate.catalog.contenders import FUSED, Asked, Bench, Contender, blocks, contenders, embed_texts
+from cir_vectorizer.evaluate.catalog.contenders import (
+    FUSED,
+    TEXTS,
+    Asked,
+    Bench,
+    Contender,
+    blocks,
+    contenders,
+    embed_texts,
+)
 from cir_vectorizer.evaluate.catalog.objects import Objects, read_objects
 from cir_vectorizer.evaluate.catalog.queries import Answers, MadeQuery, QueryMaker, halves
 from cir_vectorizer.evaluate.catalog.wordings import Wordings
@@ -56,11 +66,13 @@ class Judged:
     Attributes:
         choice: the contender to use, with its model's name, composer and options in `settings`.
         regret: R@10 that it loses, on the reported half, to the best contender there that a model serves.
+        text_weight: weight of objects' texts that the choice searches with; None if no texts were judged.
     """
 
     report: Report
     choice: Contender
     regret: float
+    text_weight: float | None = None
 
 
 def judge(
@@ -82,7 +94,8 @@ def judge(
     """
     for model in models.values():
         check(collection, ModelRecord.of(model))
-    first = next(iter(models.values()))
+    first, info = next(iter(models.values())), collection.info()
+    assert info is not None
     wordings, words = Wordings(asking.language), catalog_words(asking.language)
     objects = read_objects(collection, asking.objects, asking.seed, progress)
     progress(f"{len(objects):,} of {objects.total:,} objects read")
@@ -93,6 +106,7 @@ def judge(
         )
     found = attributes_of(objects, words, asking.attributes, asking.captions)
     visible(found, objects, first, lambda value, role: wordings.target({"": (value, role)}), bool(asking.attributes))
+    objects = texts.judgeable(objects, found, info)
     for note in found.notes:
         progress(f"left out: {note}")
     maker = QueryMaker(found.attributes, wordings, asking.seed)
@@ -104,12 +118,13 @@ def judge(
     )
     bench = Bench(objects, Answers.of(choosing, maker.combinations))
     asked = Asked.of(choosing, objects, first), Asked.of(reported, objects, first)
-    entries = contenders(models, bench, *asked, progress)
+    today = texts.today(models, objects, info)
+    entries = contenders(models, bench, *asked, progress, today)
     targets = [wordings.target(_named(query.target, found.attributes)) for query in reported]
     entries.sort(key=lambda entry: -entry.score)
     ceiling = Contender(CEILING, {"text": targets[0]}, embed_texts(first, targets), 0.0)
-    half = _Half(objects, found, maker, reported)
-    return _judged(models, [*entries, ceiling], half, collection.address, asking)
+    half = _Half(objects, found, maker, reported, info)
+    return _judged([*entries, ceiling], half, collection.address, asking, today)
 
 
 def _named(target: Sequence[str | None], attributes: Sequence[Attribute]) -> dict[str, tuple[str, str]]:
@@ -132,14 +147,16 @@ class _Results:
 class _Half:
     """The reported queries, with everything that judges a ranking of theirs."""
 
-    def __init__(self, objects: Objects, found: Found, maker: QueryMaker, queries: Sequence[MadeQuery]) -> None:
-        self.objects, self.found, self.queries = objects, found, queries
+    def __init__(
+        self, objects: Objects, found: Found, maker: QueryMaker, queries: Sequence[MadeQuery], info: Info
+    ) -> None:
+        self.objects, self.found, self.queries, self.info = objects, found, queries, info
         self.combinations = maker.combinations
         self.answers = Answers.of(queries, maker.combinations)
         self._totals, self._unwanted = self.answers.totals(maker.combinations.sizes)
 
-    def results(self, vectors: npt.NDArray[np.float32]) -> _Results:
-        ranking = np.concatenate([self._ranked(vectors, rows) for rows in blocks(len(vectors), len(self.objects))])
+    def results(self, entry: Contender) -> _Results:
+        ranking = np.concatenate([self._ranked(entry, rows) for rows in blocks(len(self.queries), len(self.objects))])
         right = self.answers.right(ranking)
         edited, kept = self._first_results(ranking[:, 0])
         figures = {
@@ -151,11 +168,11 @@ class _Half:
         }
         return _Results(ranking, right, figures)
 
-    def _ranked(self, vectors: npt.NDArray[np.float32], rows: slice) -> npt.NDArray[np.intp]:
-        similarities = vectors[rows] @ self.objects.vectors.T
+    def _ranked(self, entry: Contender, rows: slice) -> npt.NDArray[np.intp]:
+        scores = self.objects.scores(entry.vectors[rows], entry.text_weight)
         references = self.answers.references[rows]
-        similarities[np.arange(len(references)), references] = -np.inf
-        return metrics.top(similarities, max(KS))
+        scores[np.arange(len(references)), references] = -np.inf
+        return metrics.top(scores, max(KS))
 
     def _first_results(self, first: npt.NDArray[np.intp]) -> tuple[metrics.Values, metrics.Values]:
         """Tell whether each first result has the values asked for, and whether it has kept the others."""
@@ -190,9 +207,9 @@ class _Half:
 
 
 def _judged(
-    models: Mapping[str, "Vectorizer"], entries: Sequence[Contender], half: _Half, address: Address, asking: Asking
+    entries: Sequence[Contender], half: _Half, address: Address, asking: Asking, today: Mapping[str, Any]
 ) -> Judged:
-    results = {entry.name: half.results(entry.vectors) for entry in entries}
+    results = {entry.name: half.results(entry) for entry in entries}
     parts = half.parts()
     served = [entry for entry in entries if entry.served]
     choice = max(served, key=lambda entry: entry.score)
@@ -200,9 +217,12 @@ def _judged(
     best = max(r10, key=r10.__getitem__)
     regret = r10[best] - r10[choice.name]
     comparisons = list(_comparisons(entries, choice, results))
+    now = next(
+        (entry.name for entry in entries if entry.settings == today), ""
+    )  # the default may not answer such queries
     report = Report(
         title=f"Catalog {address.collection}",
-        summary=list(_summary(choice, best, results, comparisons, half, _today(models, entries))),
+        summary=list(_summary(choice, best, results, comparisons, half, now)),
         choices=[("collection", str(address)), *_choices(half, asking)],
         rows=[_row(entry, results[entry.name], parts) for entry in entries],
         queries=len(half.queries),
@@ -212,16 +232,7 @@ def _judged(
         confusions=list(_confusions(half, choice, results[choice.name])),
         lower_is_better=("NegRecall@10",),
     )
-    return Judged(report, choice, regret)
-
-
-def _today(models: Mapping[str, "Vectorizer"], entries: Sequence[Contender]) -> str:
-    """Return the name of the row that is the first model's default today; "" if that does not answer such queries."""
-    name, model = next(iter(models.items()))
-    composer = model.default_composer
-    options = model.defaults[composer].to_json() if composer in model.defaults else {}
-    wanted = {"model": name, "composer": composer, "options": options}
-    return next((entry.name for entry in entries if entry.settings == wanted), "")
+    return Judged(report, choice, regret, None if half.objects.texts is None else choice.text_weight)
 
 
 def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, Sequence[int]]]) -> Row:
@@ -246,10 +257,11 @@ def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, S
 def _comparisons(
     entries: Sequence[Contender], choice: Contender, results: Mapping[str, _Results]
 ) -> Iterable[Comparison]:
-    """Compare the choice with every other row, fusions with their composers, and later models' rows with the first model's."""
+    """Compare the choice with every other row, fusions and texts with the row without, and later models with the first."""
     pairs = [(choice.name, entry.name) for entry in entries if entry is not choice and entry.name != CEILING]
     names = {entry.name for entry in entries}
     pairs += [(name, name.removesuffix(FUSED)) for name in sorted(names) if name.endswith(FUSED)]
+    pairs += [(entry.name, entry.name.rpartition(TEXTS)[0]) for entry in entries if entry.text_weight]
     models = list(dict.fromkeys(str(entry.settings["model"]) for entry in entries if entry.served))
     for later in models[1:]:
         pairs += [
@@ -271,7 +283,10 @@ def _summary(
     today: str,
 ) -> Iterable[str]:
     r1, r10 = (float(results[choice.name].figures[name].mean()) for name in ("R@1", "R@10"))
-    options = ", ".join(f"{key} {value}" for key, value in choice.options.items())
+    settings = [f"{key} {value}" for key, value in choice.options.items()]
+    if half.objects.texts is not None:
+        settings.append(f"texts weighing {choice.text_weight:g}")
+    options = ", ".join(settings)
     yield (
         f"Use {choice.settings['composer']!r} of {choice.settings['model']}{f' with {options}' if options else ''}: a right "
         f"product is the first result in {r1:.0%} of the queries and among the first ten in {r10:.0%}."
@@ -293,6 +308,12 @@ def _summary(
         yield (
             "The two halves disagree, so do not rely on this choice: make more queries with --queries, or name more columns "
             "with --attributes."
+        )
+    if choice.text_weight:
+        share = texts.naming_share(half.queries, half.combinations, half.objects, half.info.text_columns)
+        yield (
+            f"The texts of right objects name the values asked for in {share:.0%} of the cases; they help less with what they do "
+            "not name."
         )
     if len(half.objects) < half.objects.total:
         yield (
@@ -319,6 +340,7 @@ def _choices(half: _Half, asking: Asking) -> list[tuple[str, str]]:
         ("reference", "left out of the results"),
         ("wordings", f"{asking.language}; no training of ours used them"),
         ("objects", f"{len(objects):,} of {objects.total:,}"),
+        *texts.choices(objects, half.info),
         *(("left out", note) for note in found.notes),
         ("seed", str(asking.seed)),
     ]

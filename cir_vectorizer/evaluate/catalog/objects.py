@@ -2,16 +2,19 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections import RECORD_KEY, Collection, Id, SyncRecord
+from cir_vectorizer.collections.rescoring import SAMPLE, Background
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ImageRef
 
+Floats = npt.NDArray[np.float32]
 LEAST = 20
 """Smallest number of objects that can be judged."""
 _PAGE = 256
@@ -28,14 +31,16 @@ class Objects:
         columns: the user's columns of each object.
         pictures: file or address of each object's picture, as sync recorded it; "" if it is not known.
         total: number of objects of the collection; more than were read if it is large.
+        texts: (objects, dim), vectors of their texts, 0 for an object without one; None if texts do not score.
     """
 
     ids: Sequence[Id]
-    vectors: npt.NDArray[np.float32]
+    vectors: Floats
     norms: Sequence[float | None]
     columns: Sequence[dict[str, Any]]
     pictures: Sequence[str]
     total: int
+    texts: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,6 +48,41 @@ class Objects:
     def reference(self, row: int) -> ImageRef:
         """Return an object as the reference picture of a query."""
         return ImageRef(vector=self.vectors[row].tolist(), norm=self.norms[row])
+
+    @property
+    def having_text(self) -> npt.NDArray[np.bool_]:
+        """Tells which objects have a text. (objects,)"""
+        return np.zeros(len(self), np.bool_) if self.texts is None else np.asarray(self.texts.any(axis=1))
+
+    def without_texts(self) -> "Objects":
+        """Return the same objects, whose texts do not score."""
+        return replace(self, texts=None)
+
+    def scores(self, vectors: Floats, text_weight: float = 0.0) -> Floats:
+        """Return the scores of queries, as searches with this weight of texts give them. (queries, dim) -> (queries, objects)"""
+        pictures = vectors @ self.vectors.T
+        return (1 - text_weight) * pictures + text_weight * self.said(vectors, pictures) if text_weight else pictures
+
+    def said(self, vectors: Floats, pictures: Floats) -> Floats:
+        """Return the cosines of queries to the texts, and what stands for them where there is no text. (queries, objects)
+
+        Args:
+            vectors: (queries, dim).
+            pictures: (queries, objects), the cosines to the pictures.
+        """
+        assert self.texts is not None
+        cosines: Floats = vectors @ self.texts.T
+        lacking = ~self.having_text
+        for row, vector in enumerate(vectors if lacking.any() else ()):
+            share = self._background.share(vector, 1.0)
+            cosines[row, lacking] = share.slope * pictures[row, lacking] + share.offset
+        return cosines
+
+    @cached_property
+    def _background(self) -> Background:
+        assert self.texts is not None
+        rows = np.linspace(0, len(self) - 1, min(SAMPLE, len(self)), dtype=np.intp)
+        return Background(self.vectors[rows], self.texts[rows][self.having_text[rows]])
 
 
 def read_objects(
@@ -81,13 +121,17 @@ def read_objects(
         )
     points.sort(key=lambda point: str(point.id))  # databases return them in any order
     records = [SyncRecord.read(point.payload) for point in points]
+    vectors = np.stack([point.vector for point in points if point.vector is not None])
+    blank = np.zeros_like(vectors[0])
+    texts = np.stack([blank if point.text_vector is None else point.text_vector for point in points])
     return Objects(
         [point.id for point in points],
-        np.stack([point.vector for point in points if point.vector is not None]),
+        vectors,
         [None if record is None or not record.norm else record.norm for record in records],
         [{key: value for key, value in point.payload.items() if key != RECORD_KEY} for point in points],
         ["" if record is None else record.path for record in records],
         total,
+        texts if texts.any() else None,
     )
 
 

@@ -5,6 +5,8 @@ or which values fit together.
 """
 
 from cir_vectorizer import __version__
+from cir_vectorizer.collections.rescoring import STRENGTH
+from cir_vectorizer.collections.searching import MAX_STRENGTH
 from cir_vectorizer.service.http.queries import RED_PICTURE, Schema, object_schema, query_schemas
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.state import Service
@@ -179,7 +181,8 @@ def _applications(names: list[str]) -> Schema:
 def _collections(models: list[str], collections: list[str], most: int) -> Schema:
     """Return the paths that exist only if collections are searched."""
     name = {"type": "string", "enum": collections}
-    query = {"$ref": "#/components/schemas/Query"}
+    query = {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in ("Query", "SearchedQuery")]}
+    share = {"type": "number", "minimum": 0, "maximum": 1}
     pictures = {"type": "array", "items": {"$ref": "#/components/schemas/Reference"}, "maxItems": 4}
     search = _post(
         'A composed query to the nearest objects of a collection; a picture may be an object of it: {"id": …}',
@@ -203,15 +206,34 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
                     "type": "boolean",
                     "description": "keep objects that the search names in the hits",
                 },
+                "text_weight": {
+                    **share,
+                    "description": "weight of the objects' texts beside their pictures; by default the collection's own",
+                },
+                "strength": {
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": MAX_STRENGTH,
+                    "description": f"how strongly negative_text and must_text reorder the hits; default {STRENGTH:g}, 0 for not at all",
+                },
+                "diversity": {**share, "description": "how much the hits should differ from each other"},
+                "min_score": {
+                    "type": "number",
+                    "description": "least standard score of a hit: how far it stands out from the collection",
+                },
             },
             [],
         ),
         {
             "composed": {"query": {"image": RED_PICTURE, "text": "is blue"}, "limit": 5},
             "refined": {"query": {"text": "a red dress"}, "unlike": [BLUE_PICTURE], "offset": 10},
+            "second score": {
+                "query": {"text": "a dress", "negative_text": ["red", "stripes"], "must_text": "long sleeves"},
+                "min_score": 0,
+            },
         },
-        "Hits, the nearest first: id (text from 2⁵³ on), id_text (always text), score, payload, the picture's name, and "
-        "its thumbnail's address.",
+        "Hits, the nearest first: id (text from 2⁵³ on), id_text (always text), score, signals (the parts of the score: "
+        "picture, text, unwanted, wanted), payload, the picture's name, and its thumbnail's address.",
     )
     parameters = [
         {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "the object's id"},

@@ -4,6 +4,7 @@ from typing import Any
 
 from cir_vectorizer.composers import Takes
 from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.query.composed import MAX_TEXTS
 
 Schema = dict[str, Any]
 
@@ -14,7 +15,8 @@ PICTURE_FORMAT = "picture"
 
 _SAID = {"type": "string", "pattern": r"\S"}
 _TEXT = {**_SAID, "description": "what should be different"}
-_NEGATIVE = {"type": "string", "description": "what should not be there"}
+_NEGATIVE = "what should not be there"
+_WANTED = "what every result should show"
 _TEMPLATE = {"type": "string", "enum": ["a photo of $ that {text}", "$, {text}"]}
 _PICTURE = {"$ref": "#/components/schemas/Picture"}
 _IMAGE = {"$ref": "#/components/schemas/Image"}
@@ -46,29 +48,35 @@ def query_schemas(model: Vectorizer) -> Schema:
         "ImageQuery": object_schema({"image": _IMAGE}, ["image"]),
     }
     usual = takes.get(model.default_composer)  # None if the model's record names a composer that is not installed
+    words = {"text": _TEXT}
     if (
         usual is not None
         and usual.reads("image")
         and usual.reads("text")
         and "required" not in (usual.negative_text, usual.mask, usual.template)
     ):
-        properties = {"image": _images(usual), "text": _TEXT}
-        kinds["ImageAndTextQuery"] = object_schema(properties, ["image", "text"])
+        words = {"image": _images(usual), "text": _TEXT}
+        kinds["ImageAndTextQuery"] = object_schema(words, ["image", "text"])
     for name, each in takes.items():
         kinds |= _composed(name, each)
+    second = {"negative_text": _texts(_NEGATIVE), "must_text": _texts(_WANTED)}
     return {
         **_pictures(model.dim),
         **kinds,
         "Query": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in kinds]},
+        "SearchedQuery": {
+            **object_schema({**words, **second}, ["text", "must_text"]),
+            "description": "the words that results must or must not show score the results again; every composer's query takes them",
+        },
     }
 
 
 def _composed(name: str, takes: Takes) -> Schema:
     """Return the schemas of queries that name a composer: without a mask, and with one if it reads masks."""
-    fields = {"image": _images(takes), "text": _TEXT, "negative_text": _NEGATIVE, "template": _TEMPLATE}
+    fields = {"image": _images(takes), "text": _TEXT, "negative_text": _texts(_NEGATIVE), "template": _TEMPLATE}
     properties: Schema = {field: schema for field, schema in fields.items() if takes.reads(field)}
     if takes.negative_text == "required":
-        properties["negative_text"] = {**_NEGATIVE, **_SAID}
+        properties["negative_text"] = {**_SAID, "description": _NEGATIVE}
     if options := _options(takes):
         properties["options"] = options
     properties["composer"] = {"const": name, "description": "how picture and words become one vector"}
@@ -80,6 +88,11 @@ def _composed(name: str, takes: Takes) -> Schema:
         masked = {**properties, "image": _PICTURE, "mask": _mask()}
         kinds[f"MaskedQuery.{name}"] = object_schema(masked, [*needed, "mask"])
     return kinds
+
+
+def _texts(about: str) -> Schema:
+    one = {"type": "string"}
+    return {"anyOf": [one, {"type": "array", "items": one, "maxItems": MAX_TEXTS}], "description": about}
 
 
 def _images(takes: Takes) -> Schema:

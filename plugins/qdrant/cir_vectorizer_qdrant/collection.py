@@ -257,8 +257,8 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
                 "sync into a new collection (give another --to), or update the server"
             ) from error
 
-    def about_texts(self) -> str:
-        if using := self._schema.using:
+    def _clients_with_texts(self, schema: Schema) -> str:
+        if using := schema.using:
             return f"Qdrant's own clients search the picture's vector with using={using!r}, as before"
         return "Qdrant's own clients search the picture's vector unless they name another (using=…), as before"
 

@@ -35,6 +35,5 @@ QDRANT = Database(
         Lack((1, 10), "problem", "the query interface, so no search works"),
         Lack((1, 15), "warning", "maximal marginal relevance, so --diversity is refused"),
         Lack((1, 16), "warning", "metadata of collections, so only the records in the objects tell the model"),
-        Lack((1, 18), "warning", "vectors added to existing collections, so sync --text-column needs a new collection"),
     ),
 )

@@ -53,7 +53,7 @@ def composed(
     *,
     image: "Picture | Sequence[Picture] | None" = None,
     text: str | None = None,
-    negative_text: str | None = None,
+    negative_text: str | Sequence[str] | None = None,
     mask: "Picture | None" = None,
     template: str | None = None,
     composer: str | None = None,
@@ -72,7 +72,7 @@ def composed(
         image: the reference picture or pictures: a `pathlib.Path`, bytes, a PIL image, base64, a URL (if the container
             fetches URLs), or a vector.
         text: what should be different.
-        negative_text: what should not be there.
+        negative_text: what should not be there; a text, or several.
         mask: white where the picture may change; for CompoDiff.
         template, composer, options: as in `ComposedQuery`.
         model: a model, `model/composer` or an alias, as listed by the container's `/v1/models`. `@fingerprint` is

@@ -7,12 +7,14 @@ import { card, element, explanation, titleOf } from "./results.js";
 
 const PAGE = 24;
 const $ = (id) => document.getElementById(id);
-const FIELDS = { text: "text", negative: "negative", filter: "filter", groupBy: "group-by", composer: "composer" };
+const FIELDS = { text: "text", negative: "negative", must: "must", filter: "filter", groupBy: "group-by", composer: "composer" };
 
 const EMPTY = {
   picture: null, // {name, address, data} of a file, or {name, address, hit} of an object
   box: null, like: [], unlike: [],
-  text: "", negative: "", filter: "", groupBy: "", composer: "", keep: 0.5, hybrid: false,
+  text: "", negative: "", must: "", filter: "", groupBy: "", composer: "", keep: 0.5, hybrid: false,
+  textWeight: null, // the collection's own
+  diversity: 0,
 };
 let asked = { ...EMPTY };
 let models = [];
@@ -28,6 +30,7 @@ const takes = (composer) => model()?.composers.find((each) => each.name === (com
 const readsMask = (composer) => ["required", "optional"].includes(takes(composer)?.mask);
 const wide = () => matchMedia("(min-width: 761px)").matches;
 const searchable = () => Boolean(collection() && !collection().problem);
+const textWeight = () => asked.textWeight ?? collection()?.text_weight ?? 0;
 
 // From `asked` to JSON -------------------------------------------------------------------------
 
@@ -37,15 +40,25 @@ function refuses(field, composer) {
   return takes(composer)?.[field] === "refused";
 }
 
-async function queryOf({ picture, box, text, negative, composer, keep }) {
+// True if nothing reads what should not be there; a search compares its results with it, whatever the composer reads.
+const ignoresUnwanted = (composer) => !searchable() && refuses("negative_text", composer);
+
+// Several texts are separated by commas; one alone is sent as it is.
+function textsOf(said) {
+  const texts = said.split(",").map((text) => text.trim()).filter(Boolean);
+  return texts.length > 1 ? texts : texts[0];
+}
+
+async function queryOf({ picture, box, text, negative, must, composer, keep }) {
   const query = {};
   if (refuses("image", composer)) picture = box = null;
   if (refuses("text", composer)) text = "";
-  if (refuses("negative_text", composer)) negative = "";
+  if (ignoresUnwanted(composer)) negative = "";
   if (picture?.hit && !box && collection()?.references) query.image = { id: picture.hit.id_text };
   else if (picture) query.image = picture.data || (await thumbnailData(picture.hit));
   if (text.trim()) query.text = text.trim();
-  if (negative.trim()) query.negative_text = negative.trim();
+  if (textsOf(negative)) query.negative_text = textsOf(negative);
+  if (searchable() && textsOf(must)) query.must_text = textsOf(must);
   if (box) query.mask = { box };
   if (!Object.keys(query).length) return null;
   if (composer) query.composer = composer;
@@ -63,6 +76,8 @@ async function bodyOf(what) {
   if (what.filter.trim()) body.filter = what.filter.trim();
   if (what.groupBy.trim()) body.group_by = what.groupBy.trim();
   if (what.hybrid) body.hybrid = true;
+  if (what.textWeight !== null && collection().texts) body.text_weight = what.textWeight;
+  if (what.diversity) body.diversity = what.diversity;
   return body;
 }
 
@@ -150,7 +165,9 @@ async function why() {
   }
   try {
     const of = shown;
-    const { query, collection } = of.body;
+    const { collection } = of.body;
+    const query = { ...of.body.query };
+    if (refuses("negative_text", query.composer)) delete query.negative_text; // it moves no vector
     const said = await ask("v1/explain", { model: of.model, query, collection, words: 12 });
     if (shown !== of) return;
     $("why").replaceChildren(...explanation(said));
@@ -189,12 +206,19 @@ function notes(sentences) {
   $("notes").hidden = !sentences.length;
 }
 
+// Writes the numbers of the sliders beside them.
+function sliders() {
+  for (const id of ["keep", "text-weight", "diversity"]) $(`${id}-value`).textContent = $(id).value;
+}
+
 // Shows `asked` in the form.
 function show() {
   for (const [key, id] of Object.entries(FIELDS)) if ($(id).value !== asked[key]) $(id).value = asked[key];
   $("keep").value = asked.keep;
-  $("keep-value").textContent = asked.keep;
   $("hybrid").checked = asked.hybrid;
+  $("text-weight").value = textWeight();
+  $("diversity").value = asked.diversity;
+  sliders();
   const { picture } = asked;
   $("drop").hidden = Boolean(picture);
   $("shown").hidden = !picture;
@@ -207,7 +231,9 @@ function show() {
   $("mark-hint").hidden = !asked.box;
   $("picture").hidden = refuses("image", asked.composer);
   $("text-field").hidden = refuses("text", asked.composer);
-  $("negative-field").hidden = refuses("negative_text", asked.composer);
+  $("negative-field").hidden = ignoresUnwanted(asked.composer);
+  $("must-field").hidden = !searchable();
+  $("text-weight-field").hidden = !collection()?.texts;
   $("keep-field").hidden = !picture || !takes(asked.composer)?.options.includes("keep");
   for (const side of ["like", "unlike"]) {
     $(side).replaceChildren(
@@ -275,8 +301,8 @@ function change(more) {
 
 function goOn(hit) {
   const picture = { name: titleOf(hit), address: hit.thumbnail ? thumbnail(hit, 640) : "page/icon.svg", hit };
-  const { composer, filter, groupBy, keep } = asked;
-  asked = { ...EMPTY, composer, filter, groupBy, keep, picture };
+  const { composer, filter, groupBy, keep, textWeight, diversity } = asked;
+  asked = { ...EMPTY, composer, filter, groupBy, keep, textWeight, diversity, picture };
   show();
   search();
   if (wide()) $("text").focus({ preventScroll: true });
@@ -307,7 +333,8 @@ async function take(file) {
 
 function read() {
   const said = Object.fromEntries(Object.entries(FIELDS).map(([key, id]) => [key, $(id).value]));
-  asked = { ...asked, ...said, keep: Number($("keep").value), hybrid: $("hybrid").checked };
+  const [keep, diversity] = ["keep", "diversity"].map((id) => Number($(id).value));
+  asked = { ...asked, ...said, keep, diversity, hybrid: $("hybrid").checked };
 }
 
 $("ask").addEventListener("submit", (event) => {
@@ -318,11 +345,12 @@ $("ask").addEventListener("submit", (event) => {
     if (!wide()) $("results").scrollIntoView({ behavior: "smooth" });
   } else say({ problem: "Choose a picture or type words first." });
 });
-$("ask").addEventListener("input", () => {
+$("ask").addEventListener("input", (event) => {
   read();
-  $("keep-value").textContent = asked.keep;
+  if (event.target === $("text-weight")) asked.textWeight = Number(event.target.value);
+  sliders();
 });
-for (const id of ["keep", "composer", "hybrid"]) $(id).addEventListener("change", () => (read(), change({})));
+for (const id of ["keep", "composer", "hybrid", "text-weight", "diversity"]) $(id).addEventListener("change", () => (read(), change({})));
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
@@ -353,7 +381,7 @@ $("mark").addEventListener("click", () => {
 $("more").addEventListener("click", more);
 $("why-button").addEventListener("click", why);
 $("collection").addEventListener("change", () => {
-  asked = { ...EMPTY, text: asked.text, negative: asked.negative };
+  asked = { ...EMPTY, text: asked.text, negative: asked.negative, must: asked.must };
   steps = [];
   trail();
   greet();
@@ -400,7 +428,7 @@ function greet() {
   if (!here) {
     $("missing").replaceChildren(
       element("strong", {}, "No collection is searched here yet."),
-      element("span", {}, "You can still compose queries: you see what the picture became and the vector to search with. To see results, start the service with the collection that sync filled:"),
+      element("span", {}, "You can still compose queries: you see what the picture became and the vector to search with. To see results, the operator starts the service with the collection that sync filled:"),
       element("code", {}, "cir-vectorizer serve --collection qdrant://localhost:6333/shop"),
     );
   } else if (here.problem) {

@@ -35,6 +35,9 @@ export function card(hit, rank, on) {
   } else {
     view.append("no picture");
   }
+  const signals = Object.entries(hit.signals || {}).map(([name, value]) => [name, value.toFixed(2)]);
+  const second = signals.some(([name]) => name !== "picture"); // else the score says it
+  const said = second ? signals.map(([name, value]) => `, ${name} ${value}`).join("") : "";
   const go = element(
     "button",
     { type: "button", className: "go", title: on.go ? "Search from this one" : title, disabled: !on.go },
@@ -44,9 +47,10 @@ export function card(hit, rank, on) {
       { className: "about" },
       element("span", { className: "what" }, title),
       element("span", { className: "columns", title: all }, columns.map(([, value]) => value).join(" · ")),
+      ...(second ? [gave(signals)] : []),
     ),
   );
-  go.setAttribute("aria-label", `${rank}: ${title}, score ${hit.score.toFixed(3)}. Search from this one.`);
+  go.setAttribute("aria-label", `${rank}: ${title}, score ${hit.score.toFixed(3)}${said}. Search from this one.`);
   go.addEventListener("click", () => on.go(hit));
   const made = element(
     "li",
@@ -66,6 +70,19 @@ export function card(hit, rank, on) {
     );
   }
   return made;
+}
+
+const ABOUT = {
+  picture: "how near the query is to the picture",
+  text: "how near the query is to the object's text",
+  unwanted: "how near the result is to what should not be there, from 0 to 1",
+  wanted: "how near the result is to what it should show, from 0 to 1",
+};
+
+// What each signal of a result gave to its score.
+function gave(signals) {
+  const list = signals.map(([name, value]) => element("span", { title: ABOUT[name] }, `${name} `, element("b", {}, value)));
+  return element("span", { className: "signals" }, ...list);
 }
 
 // Copies a text; returns true on success. Over plain HTTP from another machine there is no `navigator.clipboard`.
@@ -99,7 +116,8 @@ export function explanation(content, vector) {
     const most = Math.max(...content.parts.map((part) => part.moves), 1e-6);
     const list = element("div", { className: "parts" });
     for (const part of content.parts) {
-      const name = part.word || { "image.0": "the picture", negative_text: "what should not be there" }[part.part] || part.part;
+      const unwanted = part.part === "negative_text" && part.word && `not ${part.word}`;
+      const name = unwanted || part.word || { "image.0": "the picture", negative_text: "what should not be there" }[part.part] || part.part;
       const meter = element("meter", { min: 0, max: most, value: part.moves, title: part.moves.toFixed(4) });
       meter.setAttribute("aria-label", `${name} moves the query by ${part.moves.toFixed(3)}`);
       list.append(element("span", {}, name), meter);
