@@ -29,7 +29,8 @@ def composed_query(
     using: str | None = None,
     model: str | None = None,
 ) -> dict[str, Any]:
-    """Return `prefetch` and `query` for `query_points`, of a blocking or an asynchronous client.
+    """Return `prefetch` and `query` for `query_points`, of a blocking or an asynchronous client; without a second score, `query`
+    and `using`.
 
         arguments = composed_query(composed(image=Path("dress.jpg"), text="in red"), text_weight=0.3, unwanted=["lace"])
         client.query_points("shop", **arguments, limit=10, query_filter=…)
@@ -65,6 +66,8 @@ def composed_query(
         raise QueryError("candidates", "is below 1; score one object at least")
     named = model or (query.model if isinstance(query, models.InferenceObject) else DEFAULT_MODEL)
     vectors = [_query(query), *(_words(each, named) for each in unwanted)] if penalty else [_query(query)]
+    if len(vectors) == 1 and not text_weight:
+        return {"query": vectors[0], "using": using}
     names = [using, TEXT_VECTOR] if text_weight else [using]
     first = [models.Prefetch(query=vectors[0], using=name, limit=candidates) for name in names]
     exact = models.SearchParams(exact=True)
