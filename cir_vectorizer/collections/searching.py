@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
-from cir_vectorizer.collections.filter_notes import filter_notes
+from cir_vectorizer.collections.filter_notes import filter_notes, without_values
 from cir_vectorizer.collections.protocol import MAX_RESULTS
 from cir_vectorizer.collections.rescoring import STRENGTH, TEXT_WEIGHT, Background, Words, rescored
 from cir_vectorizer.collections.stored import read_id, resolve_refs
@@ -44,7 +44,7 @@ class Search:
     `text_weight` is the weight of objects' texts beside their pictures, from 0 to 1; None takes the collection's own.
     `strength` is the exponent of the second score, by the words of `negative_text` and `must_text`; with 0, only the
     composer reads them. `diversity`, from 0 to 1, makes hits differ from each other. `min_score` is the least standard score
-    of a hit; see `cir_vectorizer.collections.rescoring`.
+    of a hit; see `cir_vectorizer.collections.rescoring`. `exact` compares with every object instead of using the index.
 
     Objects that any picture is named by are left out of the hits, unless `include_reference` is set; `resolved` notes
     their ids in `without`.
@@ -67,6 +67,7 @@ class Search:
     strength: float = STRENGTH
     diversity: float = 0.0
     min_score: float | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.query is None and not self.like:
@@ -81,7 +82,7 @@ class Search:
         if self.offset < 0:
             raise QueryError("offset", "is below 0; 0 begins with the nearest")
         if self.offset + self.limit > MAX_RESULTS:
-            raise QueryError("offset", f"and limit together are over {MAX_RESULTS:,}; narrow the search by a filter")
+            raise QueryError("offset", f"is, together with limit, over {MAX_RESULTS:,}; narrow the search by a filter")
         if self.group_by is not None:
             _check_column(self.group_by)
         if self.hybrid and self.words is None:
@@ -282,6 +283,7 @@ class Search:
             without=self.without,
             texts=background.share(vector, weight) if background is not None and weight else None,
             diversity=self.diversity,
+            exact=self.exact,
         )
         least = -math.inf
         if background is not None and self.min_score is not None:
@@ -319,8 +321,11 @@ class Search:
     def doubts(self, collection: Collection, vector: Vector, info: Info) -> list[str]:
         """Return why this search may find nothing, as the objects nearest to a vector show."""
         notes = []
-        if self.where:
-            notes += filter_notes(self.where, [hit.payload for hit in collection.search(vector, Ask(NEAREST))])
+        if self.where or self.group_by is not None:
+            payloads = [hit.payload for hit in collection.search(vector, Ask(NEAREST))]
+            notes += filter_notes(self.where, payloads)
+            if self.group_by is not None and (problem := without_values(parse_column(self.group_by), payloads)):
+                notes.append(f"group_by: {problem}")
         if self.min_score is not None:
             weight = self.texts_weigh(info)
             background = Background.of(collection, len(vector), weight > 0)

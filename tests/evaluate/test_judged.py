@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ from click.testing import CliRunner
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
+import cir_vectorizer
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import Ask, open_collection
+from cir_vectorizer.collections import Ask, CreateOptions, open_collection
+from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate.judged.judging import Searching, judge
-from cir_vectorizer.evaluate.judged.reading import read_judged
+from cir_vectorizer.evaluate.judged.reading import JudgedQuery, read_judged
 from cir_vectorizer.models import set_defaults
 from cir_vectorizer.models.published import TINY_FOLDER
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 from tests.support.databases import ONE_OF_EACH, database_of
@@ -61,7 +65,8 @@ class Shop:
         """Run the command on judged queries: objects, or texts for lines that are none."""
         texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
         (self.folder / file).write_text("\n".join(texts), encoding="utf-8")
-        given = ["--file", self.folder / file, "--in", self.address, "--device", "cpu", *arguments]
+        model = [] if "--model" in arguments else ["--model", "tiny"]
+        given = ["--file", self.folder / file, "--in", self.address, "--device", "cpu", *model, *arguments]
         return CliRunner().invoke(main, ["evaluate", "queries", *map(str, given)])
 
     def report(self, lines, *arguments):
@@ -283,6 +288,45 @@ def test_a_query_names_its_own_composer_if_none_is_given(shop):
     assert [each["caption"] for each in report["examples"][0]["results"]["default"]] == [f"{n}.png" for n in found[:6]]
 
 
+def test_words_that_results_must_or_must_not_show_score_them_as_in_a_search(shop):
+    query = {
+        "image": {"id": shop.ids["white0"]},
+        "text": "a hat",
+        "negative_text": ["white", "red"],
+        "must_text": "green",
+    }
+    found = {}
+    with closing(open_collection(shop.address)) as collection:
+        for strength in (2.0, 0.5, 0.0):
+            hits = cir_vectorizer.search(collection, query, model=shop.model, strength=strength)
+            found[strength] = [hit.id for hit in hits]
+    assert found[0.0] != found[2.0]
+    for strength, ids in found.items():
+        for rank, id_ in enumerate(ids[:3], start=1):
+            report = shop.report([{**query, "relevant": [id_]}], "--strength", strength)
+            assert value(report, "mAP@10") == pytest.approx(1 / rank)
+        assert ["words that results must or must not show", f"score them again, with strength {strength:g}"] in [
+            list(each) for each in report["choices"]
+        ]
+
+
+def test_the_weight_of_texts_may_be_given(shop, tmp_path):
+    rows = [f"{shop.folder / name}.png,{'a red hat' if name == 'blue0' else 'a bag'}" for name in shop.ids]
+    (tmp_path / "told.csv").write_text("\n".join(["image,title", *rows]))
+    create = CreateOptions(text_columns=("title",))
+    with closing(open_collection(f"qdrant:{tmp_path}/index/shop")) as collection:
+        sync(open_source(tmp_path / "told.csv"), collection, shop.model, create=create)
+        (told,) = [id_ for id_, record in collection.scan() if Path(record.path).stem == "blue0"]
+        queries = [JudgedQuery("q:1", ComposedQuery.parse({"text": "a red hat"}), {str(told): 1.0})]
+        for weight, said in ((None, "0.3"), (1.0, "1")):
+            report = judge(queries, collection, {"tiny": shop.model}, searching=Searching(text_weight=weight))
+            assert ("weight of the objects' texts", said) in report.choices
+    assert report.rows[0].figures["R@1"].value == 1.0
+    result = shop.run([{"text": "a hat", "relevant": [shop.ids["red0"]]}], "--text-weight", "0.5")
+    assert result.exit_code == 1
+    assert "text_weight: is for collections with texts" in result.output
+
+
 def test_an_unknown_composer_is_refused(shop):
     result = shop.run([{"text": "a hat", "relevant": [shop.ids["red0"]]}], "--composer", "magic")
     assert result.exit_code == 1
@@ -378,3 +422,21 @@ def test_every_database_gives_the_same_figures(shop, tiny, database, by):
     expected = shop.report(lines, "--composer", "sum", *column)["rows"][0]["figures"]
     for name, figure in found.rows[0].figures.items():
         assert figure.value == pytest.approx(expected[name]["value"], abs=1e-9), name
+
+
+def test_a_column_that_no_object_has_is_named_with_the_columns_there_are(shop, tiny, database):
+    collection = database.open("Judged")
+    sync(open_source(shop.folder / "catalog.csv"), collection, tiny)
+    path = shop.folder / "column.jsonl"
+    path.write_text(json.dumps({"text": "a red hat", "relevant": ["S-red"]}))
+    queries, _ = read_judged(path, by_column=True)
+    with pytest.raises(SourceError) as refused:
+        judge(queries, collection, {"tiny": tiny}, searching=Searching(id_column="skuu"))
+    assert "has a value in column 'skuu'; give --id-column one of these: number, sku" in str(refused.value)
+
+
+def test_a_folder_that_takes_no_report_is_refused_before_the_work(shop, tmp_path):
+    (tmp_path / "file").touch()
+    result = shop.run(["no judged query"], "--out", tmp_path / "file" / "report")
+    assert result.exit_code == 1
+    assert f"because {tmp_path}/file is a file; give another --out" in result.stderr

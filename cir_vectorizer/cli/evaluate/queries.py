@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODELS_OPTION, collection_option, database_options, needs
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODELS_OPTION,
+    collection_option,
+    database_options,
+    needs,
+    say_if_toy,
+)
+from cir_vectorizer.cli.evaluate.showing import check_out, counting, show
 
 
 @click.command(short_help="Judge composers by your own queries with known answers.")
@@ -32,6 +40,18 @@ from cir_vectorizer.cli.common import DEVICE_OPTION, MODELS_OPTION, collection_o
 @click.option(
     "--approximate", is_flag=True, help="Search through the collection's index, as applications do, not exactly."
 )
+@click.option(
+    "--text-weight",
+    type=click.FloatRange(0, 1),
+    help="Weight of the objects' texts beside their pictures.  [default: the collection's own, else 0.3]",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 10),
+    default=2.0,
+    show_default=True,
+    help="How strongly a query's negative_text and must_text reorder its results; 0: not at all.",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @DEVICE_OPTION
@@ -45,6 +65,8 @@ def queries(
     id_column: str | None,
     limit: int,
     approximate: bool,
+    text_weight: float | None,
+    strength: float,
     out: Path | None,
     as_json: bool,
     device: str | None,
@@ -63,14 +85,15 @@ def queries(
     A picture is a file, relative to the judged queries, or {"id": …} of an object. Ids are the collection's own, or
     values of --id-column. Queries of one group are wordings of one wish.
     """
-    from cir_vectorizer.cli.evaluate.showing import counting, show
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.evaluate.judged.judging import Searching, judge
     from cir_vectorizer.evaluate.judged.reading import read_judged
     from cir_vectorizer.models import load
 
+    check_out(out)
+    say_if_toy()
     place = parse_address(address)
-    searching = Searching(limit, not approximate, id_column)
+    searching = Searching(limit, not approximate, id_column, text_weight, strength)
     judged, problems = read_judged(file, id_column is not None)
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:

@@ -1,7 +1,7 @@
 """Judge composers by a customer's own judged queries, on a collection of any database.
 
-Each query is searched for as an application does it: the model composes a vector, and the collection is asked for its
-nearest objects. The objects that are the query's own pictures are taken out of its results. A query that one of the
+Each query is searched for as `search` does it: the model composes a vector, the collection is asked for its nearest objects,
+and texts and words that results must or must not show score them again. The objects that are the query's own pictures are taken out of its results. A query that one of the
 composers refuses is left out for all of them, so that all rows are figures of the same queries.
 """
 
@@ -15,7 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, SyncRecord, check, values_at
+from cir_vectorizer.collections import (
+    RECORD_KEY,
+    Ask,
+    Collection,
+    Hit,
+    Id,
+    Info,
+    ModelRecord,
+    SyncRecord,
+    Vector,
+    check,
+    values_at,
+)
+from cir_vectorizer.collections.rescoring import STRENGTH
+from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.collections.stored import read_id, resolve
 from cir_vectorizer.errors import ImageError, QueryError, SourceError
 from cir_vectorizer.evaluate import metrics
@@ -23,7 +37,7 @@ from cir_vectorizer.evaluate.judged.reading import JudgedQuery, Key, known_only
 from cir_vectorizer.evaluate.metrics import Values
 from cir_vectorizer.evaluate.report import Comparison, Example, Report, Row, Shown
 from cir_vectorizer.identity import id_text
-from cir_vectorizer.query import ImageRef
+from cir_vectorizer.query import ComposedQuery, ImageRef
 from cir_vectorizer.query.filters import Condition, bare_value, parse_column
 
 if TYPE_CHECKING:
@@ -47,11 +61,25 @@ class Searching:
         exact: compare with every object instead of using the index.
         id_column: the column whose values are ids in the judgments; of objects with the same value the best one counts.
             None if they are the collection's own ids.
+        text_weight, strength: as for `Search`.
     """
 
     limit: int = 50
     exact: bool = True
     id_column: str | None = None
+    text_weight: float | None = None
+    strength: float = STRENGTH
+
+    def search(self, query: ComposedQuery, more: int = 0) -> Search:
+        """Return the search for a query; `more` results than the limit are looked at."""
+        return Search(
+            query,
+            limit=self.limit + more,
+            group_by=self.id_column,
+            text_weight=self.text_weight,
+            strength=self.strength,
+            exact=self.exact,
+        )
 
     @property
     def column(self) -> tuple[str, ...] | None:
@@ -119,6 +147,8 @@ def judge(
     infos = [check(collection, ModelRecord.of(each.vectorizer)) for each in contenders]
     asked = frozenset().union(*(each.keys for each in queries))
     objects = _objects(asked, collection, contenders[0].vectorizer.dim, searching)
+    if not objects:
+        _check_column(searching, collection, contenders[0].vectorizer.dim)
     kept, lost = known_only(queries, frozenset(objects))
     left_out: list[str] = []
 
@@ -139,14 +169,14 @@ def judge(
             progress(done, len(kept))
     if not found:
         raise SourceError(f"no query is left to be judged: {left_out[0]}")
-    return _report(found, objects, collection, contenders, searching, title, left_out, sorted(asked - objects.keys()))
+    unknown = sorted(asked - objects.keys())
+    return _report(found, objects, collection, infos[0], contenders, searching, title, left_out, unknown)
 
 
 def _objects(keys: frozenset[Key], collection: Collection, dim: int, searching: Searching) -> dict[Key, Id]:
     """Return the ids of the objects that the collection has, by their keys."""
     found: dict[Key, Id] = {}
     ordered = sorted(keys)
-    anywhere = np.eye(1, dim, dtype=np.float32)[0]
     for start in range(0, len(ordered), _BATCH):
         batch = ordered[start : start + _BATCH]
         if searching.column is None:
@@ -155,8 +185,31 @@ def _objects(keys: frozenset[Key], collection: Collection, dim: int, searching: 
             continue
         held = Condition(searching.column, "in", tuple(bare_value(key) for key in batch))
         ask = Ask(2 * len(batch), (held,), group_by=searching.id_column, exact=searching.exact)  # 7 and "7" are two
-        found |= {searching.key(hit): hit.id for hit in collection.search(anywhere, ask)}
+        found |= {searching.key(hit): hit.id for hit in collection.search(_anywhere(dim), ask)}
     return {key: found[key] for key in ordered if key in found}
+
+
+def _check_column(searching: Searching, collection: Collection, dim: int) -> None:
+    """Check that some objects have a value in the id column, if there is one.
+
+    Raises:
+        SourceError: none of those looked at has a value.
+    """
+    if searching.column is None:
+        return
+    payloads = [hit.payload for hit in collection.search(_anywhere(dim), Ask(_BATCH))]
+    if all(values_at(payload, searching.column) == [None] for payload in payloads):
+        columns = sorted({name for payload in payloads for name in payload} - {RECORD_KEY})
+        raise SourceError(
+            f"no object of {collection.address} that was looked at ({len(payloads)}) has a value in column "
+            f"{searching.id_column!r}; give --id-column one of these: {', '.join(columns) or 'none'}"
+        )
+
+
+def _anywhere(dim: int) -> Vector:
+    vector = np.zeros(dim, dtype=np.float32)
+    vector[0] = 1
+    return vector
 
 
 def _search(
@@ -174,17 +227,17 @@ def _search(
     """
     refs = [ref if ref.id is None else ImageRef(id=objects[str(ref.id)]) for ref in judged.query.image]
     query = resolve(judged.query.model_copy(update={"image": tuple(refs)}), collection, info)
-    ask = Ask(searching.limit + len(judged.references), group_by=searching.id_column, exact=searching.exact)
     results, shown, seconds = {}, {}, {}
     for each in contenders:
         asked = query if each.composer is None else query.model_copy(update={"composer": each.composer})
+        search = searching.search(asked, len(judged.references))
         started = perf_counter()
         try:
-            composed = each.vectorizer.compose([asked])
+            composed = each.vectorizer.compose(list(search.parts(each.vectorizer).values()))
         except QueryError as error:
             raise error.at("", f"for {each.name}, ") from error
         seconds[each.name] = perf_counter() - started
-        hits = {searching.key(hit): hit for hit in collection.search(composed.vectors[0], ask)}
+        hits = {searching.key(hit): hit for hit in search.run(collection, list(composed.vectors), info)}
         results[each.name] = [key for key in hits if key not in judged.references][: searching.limit]
         for key in results[each.name][:_SHOWN_RESULTS]:
             record = SyncRecord.read(hits[key].payload)
@@ -200,6 +253,7 @@ def _report(
     found: Sequence[_Found],
     objects: Mapping[Key, Id],
     collection: Collection,
+    info: Info,
     contenders: Sequence[_Contender],
     searching: Searching,
     title: str,
@@ -216,6 +270,7 @@ def _report(
             ("collection", str(collection.address)),
             ("backbone", f"fingerprint {contenders[0].vectorizer.fingerprint[:12]}"),
             ("search", "compared with every object" if searching.exact else "through the collection's index"),
+            *_second_scores(found, info, searching),
             ("results looked at", f"the first {searching.limit}"),
             ("ids", f"values of column {searching.id_column}" if searching.id_column else "the collection's own"),
             ("objects that are a query's own pictures", "left out of its results"),
@@ -238,6 +293,15 @@ def _report(
         lower_is_better=("NegRecall@10", WORDING),
         examples=_examples(found, values[first]["NDCG@10"], collection, objects),
     )
+
+
+def _second_scores(found: Sequence[_Found], info: Info, searching: Searching) -> Iterator[tuple[str, str]]:
+    """Yield the settings of the scores beside the picture's, where there are any."""
+    queries = [each.query.query for each in found]
+    if info.text_columns:
+        yield "weight of the objects' texts", f"{searching.search(queries[0]).texts_weigh(info):g}"
+    if any(query.unwanted or query.wanted for query in queries):
+        yield "words that results must or must not show", f"score them again, with strength {searching.strength:g}"
 
 
 def _contenders(models: Mapping[str, "Vectorizer"], composers: Sequence[str]) -> list[_Contender]:

@@ -68,6 +68,7 @@ class JudgedQuery:
             "picture" if pictures == 1 else "pictures" if pictures else "",
             "text" if (query.text or "").strip() else "",
             "negative text" if query.unwanted else "",
+            "must text" if query.wanted else "",
         ]
         return " and ".join(filter(None, parts))
 
