@@ -287,7 +287,12 @@ def test_a_query_names_its_own_composer_if_none_is_given(shop):
 
 
 def test_words_that_results_must_or_must_not_show_score_them_as_in_a_search(shop):
-    query = {"image": {"id": shop.ids["white0"]}, "text": "a hat", "negative_text": ["white", "red"], "must_text": "green"}
+    query = {
+        "image": {"id": shop.ids["white0"]},
+        "text": "a hat",
+        "negative_text": ["white", "red"],
+        "must_text": "green",
+    }
     found = {}
     with closing(open_collection(shop.address)) as collection:
         for strength in (2.0, 0.5, 0.0):
