@@ -31,9 +31,11 @@ from cir_vectorizer.collections import (
     Ask,
     Collection,
     CreateOptions,
+    Hit,
     ModelRecord,
     OpenOptions,
     Point,
+    TextShare,
     open_collection,
 )
 from cir_vectorizer.collections.rescoring import Background, Words, rescored
@@ -91,8 +93,9 @@ class Shop:
 def running(kind: str) -> Iterator[Collection]:
     """Start a server, and open a collection of it."""
     with tempfile.TemporaryDirectory() as directory:
-        start = servers.weaviate if kind == "weaviate" else servers.qdrant
-        with start(Path(directory), NOWHERE) as server:
+        folder = Path(directory)
+        weaviate = kind == "weaviate"
+        with servers.weaviate(folder, NOWHERE, modules="") if weaviate else servers.qdrant(folder, NOWHERE) as server:
             options = OpenOptions(grpc=kind == "qdrant by gRPC", grpc_port=server.grpc_port)
             address = Address(kind.partition(" ")[0], "Speed", server.host, server.port)
             collection = open_collection(address, options=options)
@@ -123,34 +126,26 @@ def measure(kind: str, shop: Shop, rounds: int) -> None:
         background = Background.of(collection, DIM, True)
         found = []
 
-        def fused(vector: np.ndarray, unwanted: np.ndarray) -> None:
-            collection.search(vector, Ask(10, texts=background.share(vector, WEIGHT)))
+        def share(vector: np.ndarray) -> TextShare:
+            return background.share(vector, WEIGHT)
 
-        def plain(vector: np.ndarray, unwanted: np.ndarray) -> None:
-            collection.search(vector, Ask(10))
-
-        def again(vector: np.ndarray, unwanted: np.ndarray) -> None:
-            rescored(collection, vector, Words((unwanted,)), Ask(10))
-
-        def again_with_texts(vector: np.ndarray, unwanted: np.ndarray) -> None:
-            ask = Ask(10, texts=background.share(vector, WEIGHT))
-            rescored(collection, vector, Words((unwanted,)), ask)
-
-        searches: dict[str, Callable[[np.ndarray, np.ndarray], None]] = {
-            "plain": plain,
-            "fused": fused,
-            "scored again": again,
-            "scored again, with texts": again_with_texts,
+        searches: dict[str, Callable[[np.ndarray, Words], list[Hit]]] = {
+            "plain": lambda vector, _: collection.search(vector, Ask()),
+            "fused": lambda vector, _: collection.search(vector, Ask(texts=share(vector))),
+            "scored again": lambda vector, words: rescored(collection, vector, words, Ask()),
+            "scored again, with texts": lambda vector, words: rescored(
+                collection, vector, words, Ask(texts=share(vector))
+            ),
         }
         seconds: dict[str, list[float]] = {name: [] for name in searches}
         for _ in range(rounds):
-            vector, unwanted = shop.query(), shop.query()
+            vector, words = shop.query(), Words((shop.query(),))
             for name, search in searches.items():
                 started = time.perf_counter()
-                search(vector, unwanted)
+                hits = search(vector, words)
                 seconds[name].append(time.perf_counter() - started)
-            hits = collection.search(vector, Ask(10, texts=background.share(vector, WEIGHT)))
-            found.append(len({str(hit.id) for hit in hits} & shop.best(vector, background)) / 10)
+                if name == "fused":
+                    found.append(len({str(hit.id) for hit in hits} & shop.best(vector, background)) / 10)
         base = statistics.median(seconds["plain"])
         for name, times in seconds.items():
             median = statistics.median(times)

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 EXACT = 2**53
 """Smallest whole number from which floating-point numbers, and numbers in JavaScript, confuse neighbours."""
 
-_WHOLE = re.compile(r"\s*(-?(?:0|[1-9]\d*))(\.0+)?\s*", re.ASCII)
+_WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]*))(\.0+)?\s*")  # \s: also the no-break spaces of web pages
 _SHORTENED = re.compile(r"\s*-?\d(\.\d+)?[eE]\+\d+\s*", re.ASCII)
 _WRITTEN = [f"{left}{{}}{zeros}{right}" for zeros in ("", ".0", ".00") for left in ("", " ") for right in ("", " ")]
 _MOST_DIGITS = 40

@@ -47,6 +47,12 @@ def test_models_are_listed_and_shown():
     assert "navervision" in CliRunner().invoke(main, ["models", "show", "lincir-vit-l"]).output
 
 
+def test_a_model_that_is_not_there_is_told_with_the_names_there_are():
+    result = CliRunner().invoke(main, ["models", "show", "nope"])
+    assert result.exit_code == 1
+    assert "error: no model 'nope': no such folder, and the built-in names are tiny, lincir-vit-l" in result.stderr
+
+
 def test_an_error_is_one_sentence_and_status_1(tmp_path):
     result = CliRunner().invoke(main, ["models", "show", str(tmp_path)])
     assert result.exit_code == 1

@@ -2,12 +2,15 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from cir_vectorizer.cli import main
+from cir_vectorizer.service import run as serving
+from cir_vectorizer.service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
@@ -32,17 +35,38 @@ def named_toy(result: Result) -> list[str]:
     return [line for line in result.stderr.splitlines() if "tiny" in line]
 
 
-def test_sync_and_search_say_in_one_line_that_they_fall_back_to_the_toy(catalog, photos, tmp_path):
+def test_commands_say_in_one_line_that_they_fall_back_to_the_toy(catalog, photos, tmp_path):
     sync = ("sync", photos, "--to", catalog, "--report", tmp_path / "r.json")
     search = ("search", "--in", catalog, "--text", "a red dress", "--json")
-    for command in (sync, (*sync, "--dry-run"), search):
+    doctor = ("doctor", "--to", catalog, "--json")
+    for command in (sync, (*sync, "--dry-run"), search, doctor):
         result = run(*command)
         assert result.exit_code == 0, result.output
         (line,) = named_toy(result)
         assert "knows drawn products alone" in line
         assert "for example --model lincir-vit-l" in line
-        assert "tiny" not in result.stdout
+        assert "tiny" not in result.stdout or command is doctor
         assert not named_toy(run(*command, "--model", "tiny")), "who names it knows it"
+
+
+def test_evaluations_say_it_too(catalog, tmp_path):
+    judged = tmp_path / "queries.jsonl"
+    judged.write_text('{"text": "a red dress", "relevant": [1]}\n')
+    for arguments in (("catalog", "--out", tmp_path / "out"), ("queries", "--file", judged)):
+        command = ("evaluate", *arguments, "--in", catalog)
+        assert len(named_toy(run(*command))) == 1
+        assert not named_toy(run(*command, "--model", "tiny"))
+    assert "knows drawn products alone" in run("evaluate", "circo", "--data", tmp_path).stderr
+
+
+def test_serve_logs_it(monkeypatch, caplog):
+    monkeypatch.delenv("CIR_MODEL", raising=False)
+    monkeypatch.setattr(serving.logs, "configure", lambda level: None)
+    monkeypatch.setattr(serving, "make_server", lambda app, settings: SimpleNamespace(run=lambda: None))
+    for given, said in ((Settings(), True), (Settings(model=("tiny",)), False)):
+        caplog.clear()
+        serving.run(dict, given)
+        assert ("the toy `tiny` is served" in caplog.text) == said
 
 
 def test_training_for_the_toys_backbone_is_said_too(tmp_path):

@@ -45,7 +45,7 @@ def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {device!r} is not usable here ({first_line(error)}); try --device cpu") from error
+        raise ModelError(f"device {device!r} is not usable here ({first_line(error)}); try the device cpu") from error
     return chosen
 
 

@@ -222,7 +222,8 @@ def _quick_gelu(name: str, config: Mapping[str, Any], pretrained: str, activatio
             )
     elif not Path(pretrained).is_file():
         raise ModelError(
-            f"{name!r} has no weights {pretrained!r}: no such file, and its tags are {', '.join(tags) or 'none'}"
+            f"{name!r} has no weights {pretrained!r}: no such file, and its tags are {', '.join(tags) or 'none'}; "
+            "give one of these or a file"
         )
     elif activation is None and not built_in:
         raise ModelError(

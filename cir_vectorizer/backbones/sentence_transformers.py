@@ -23,7 +23,9 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
     try:
         model = SentenceTransformer(name, device="cpu")
     except (OSError, ValueError) as error:
-        raise ModelError(f"no sentence-transformers model {name!r} ({first_line(error)})") from error
+        raise ModelError(
+            f"no sentence-transformers model {name!r} ({first_line(error)}); give its folder, or a hub name and a network"
+        ) from error
     inner = next((module for module in model.modules() if isinstance(module, CLIPModel)), None)
     if inner is None:
         raise ModelError(

@@ -128,7 +128,9 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
             config = config.text_config
         model, loaded = kind.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # files of another model raise many types
-        raise CheckpointError(f"the weights of {name!r} cannot be loaded: {first_line(error)}") from error
+        raise CheckpointError(
+            f"the weights of {name!r} cannot be loaded ({first_line(error)}); download them again"
+        ) from error
     if missing := sorted(loaded["missing_keys"]):
         raise CheckpointError(
             f"the weights of {name!r} lack {missing[0]} and {len(missing) - 1} more, so they are not a whole "
@@ -166,7 +168,9 @@ def from_model(
             f"{side}; put the preprocessor_config.json that belongs to the model into its folder"
         )
     if text_config.vocab_size != END_ID + 1:
-        raise ModelError(f"{spec.name!r} has a vocabulary of {text_config.vocab_size}, not CLIP's {END_ID + 1}")
+        raise ModelError(
+            f"{spec.name!r} has a vocabulary of {text_config.vocab_size}, not CLIP's {END_ID + 1}; choose a CLIP"
+        )
     text = TextFacts(
         context_length=text_config.max_position_embeddings,
         width=text_config.hidden_size,
@@ -232,7 +236,8 @@ def _read_preprocessing(config: dict[str, Any], side: int) -> dict[str, Any]:
     resize = size if isinstance(size, int) else size.get("shortest_edge") or [size["height"], size["width"]]
     if config.get("resample", _BICUBIC) != _BICUBIC:
         raise ModelError(
-            "the model's preprocessor_config.json asks for another resampling than bicubic, which CLIP uses"
+            "the model's preprocessor_config.json asks for another resampling than bicubic, which CLIP uses; correct it if "
+            "it is wrong, else choose another model"
         )
     mean, std = list(config.get("image_mean", _CLIP_MEAN)), list(config.get("image_std", _CLIP_STD))
     if not len(mean) == len(std) == 3 or not all(math.isfinite(each) for each in mean) or not all(s > 0 for s in std):

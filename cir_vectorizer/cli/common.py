@@ -15,6 +15,7 @@ from cir_vectorizer.redaction import json_text
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
+    from cir_vectorizer.models import FolderRecord
 
 MODEL_OPTION = click.option(
     "--model", default="tiny", show_default=True, metavar="NAME|DIR",
@@ -71,6 +72,18 @@ def needs(extra: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
+def recorded_model(name: str) -> "FolderRecord | None":
+    """Return the record of a model folder; None if only the weights tell which backbone it is.
+
+    Folders of releases up to 0.1.0 record a fingerprint that collections no longer have once they were synced.
+    """
+    from cir_vectorizer.models import describe, folder_of, has_record
+
+    record = describe(name) if has_record(folder_of(name)) else None
+    former = record is not None and record.text_fingerprint is None
+    return None if former and not extras.missing("models") else record
+
+
 def check_model_is_possible(service: str | None, device: str | None) -> None:
     """Check, before any file is opened, that a service is given or a model can run here.
 
@@ -85,7 +98,7 @@ def check_model_is_possible(service: str | None, device: str | None) -> None:
 
 def say_if_toy(service: str | None = None) -> None:
     """Say on stderr that the command falls back to the toy `tiny`, if neither a model nor a service was named."""
-    if service is None and _model_by_default():
+    if service is None and (_by_default("model") or _by_default("models")):
         click.echo(
             "No --model was given, so the toy `tiny` is used, which knows drawn products alone; for photos name a real model, "
             "for example --model lincir-vit-l, or a folder that `cir-vectorizer train` wrote.",
@@ -110,11 +123,12 @@ def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) 
     context = click.get_current_context()
     key = os.environ.get("CIR_API_KEY")
     client = context.with_resource(Client(url, api_key=key, patience=Patience(retries, seconds)))
-    return ServedModel(client, None if _model_by_default() else model)
+    return ServedModel(client, None if _by_default("model") else model)
 
 
-def _model_by_default() -> bool:
-    return click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT
+def _by_default(name: str) -> bool:
+    """Tell whether the command has an option of this name that was not given."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT
 
 
 def with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:

@@ -18,6 +18,8 @@ from cir_vectorizer.cli.common import (
     database_options,
     echo_json,
     fail_with_sentence,
+    recorded_model,
+    say_if_toy,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def doctor(
     from cir_vectorizer.collections import OpenOptions, open_collection
     from cir_vectorizer.doctor import examine, worst
 
+    say_if_toy()
     findings = []
     opening = OpenOptions(using, tenant, grpc, grpc_port, picture_column)
     loaded = functools.cache(lambda: _load(model))
@@ -115,9 +118,7 @@ def _adoption(model: "Vectorizer", private_urls: bool) -> "Adoption":
 def _model(name: str, loaded: "Callable[[], Vectorizer]") -> "tuple[ModelRecord, float | None]":
     """Return a model's record and its mean norm; the weights are loaded only if no folder records them."""
     from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.models import describe, folder_of, has_record
 
-    if has_record(folder_of(name)):
-        record = describe(name)
+    if (record := recorded_model(name)) is not None:
         return record, record.mean_image_norm
     return ModelRecord.of(loaded()), loaded().mean_image_norm

@@ -71,7 +71,7 @@ def show(name: str) -> None:
     With the extra `models` installed, it lists all composers that the model gets here, and what each of them takes.
     """
     from cir_vectorizer import extras
-    from cir_vectorizer.models import composer_kinds, folder_of, has_record, read_record
+    from cir_vectorizer.models import composer_kinds, describe, folder_of, has_record, read_record
     from cir_vectorizer.models.record import composer_digest, read_defaults
     from cir_vectorizer.query import Options
 
@@ -80,6 +80,8 @@ def show(name: str) -> None:
         entry = published.PUBLISHED[name]
         echo_json({"fetched": False, "repo": entry.repo, "files": entry.files, "backbone": entry.backbone}, indent=2)
         return
+    if not has_record(folder):
+        describe(name)  # says what the name is instead
     record = read_record(folder)
     defaults = read_defaults(folder, record)
     kinds = composer_kinds() if not extras.missing("models") else {}  # composers are classes, which need torch

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,6 +132,8 @@ def search(
     asked = _read(**given)
     if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
         raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
+    if sheet is not None and not sheet.absolute().parent.is_dir():
+        raise click.UsageError(f"the sheet's folder {sheet.parent} does not exist; make it, or give another --sheet")
     say_if_toy(service)
 
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))
@@ -151,8 +154,12 @@ def search(
     elif found.hits:
         _print_table(found.hits, asked.offset)
     else:
-        meets = "the filter" if asked.min_score is None else "the filter and --min-score"
-        click.echo(f"Nothing found: no object meets {meets} at this offset.", err=True)
+        limits = [
+            name for name, given in (("the filter", asked.where), ("--min-score", asked.min_score is not None)) if given
+        ]
+        met = f": no object meets {' and '.join(limits)}" if limits else ""
+        skipped = f" after the first {asked.offset:,} results" if asked.offset else ""
+        click.echo(f"Nothing found{met}{skipped}.", err=True)
     if sheet is not None:
         from cir_vectorizer.cli.sheet import write_sheet
         from cir_vectorizer.sources import Web
@@ -197,6 +204,8 @@ def _read(
 
     if offset is not None and page is not None:
         raise click.UsageError("--offset and --page say the same; give one of them")
+    if url := next((each for each in images if re.match("https?:/", str(each))), None):
+        raise click.UsageError(f"--image {url} is a URL; download the picture, and give its file")
     said = {
         "image": [*images, *({"id": each} for each in ids)] or None,
         "text": text,

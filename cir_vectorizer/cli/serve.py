@@ -119,7 +119,7 @@ def _load(settings: "Settings") -> "dict[str, Vectorizer]":
     for text in settings.model:
         name, model = served_name(text)
         if name in vectorizers:
-            raise ModelError(f"two models would be served as {name!r}; write --model NAME=MODEL for one of them")
+            raise ModelError(f"two models would be served as {name!r}; write NAME=MODEL for one of them")
         vectorizers[name] = load(model, settings.device, getattr(torch, settings.weights))
         if settings.compile:
             for composer in vectorizers[name].composers.values():
@@ -145,9 +145,11 @@ def _collections(settings: "Settings") -> "dict[str, list[Collection]]":
         address = parse_address(written)
         name = head if named else address.collection
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name):
-            raise AddressError(f"{name!r} cannot be a name here; write --collection NAME={address}")
+            raise AddressError(
+                f"collection {name!r} cannot have this name here; write NAME={address} with letters, digits, _, . and -"
+            )
         if name in opened:
-            raise AddressError(f"two collections would be called {name!r}; write --collection NAME={address}")
+            raise AddressError(f"two collections would be called {name!r}; write NAME={address}")
         times = CONNECTIONS if address.path is None else 1
         opened[name] = [open_collection(address, options=options) for _ in range(times)]
     return opened
@@ -178,7 +180,7 @@ def opening(text: str, shared: "OpenOptions") -> "tuple[str, OpenOptions]":
             own[name] = int(value)
         else:
             raise AddressError(
-                f"--collection {without_user(found[1])} is followed by {name}={value}; write using=NAME, tenant=NAME, "
+                f"collection {without_user(found[1])} is followed by {name}={value}; write using=NAME, tenant=NAME, "
                 "grpc=true, grpc_port=NUMBER or picture_column=NAME, with & between them"
             )
     return found[1], replace(shared, **own)
@@ -197,7 +199,5 @@ def served_name(text: str) -> tuple[str, str]:
     name = head if named else text.partition(":")[2].partition(",")[0] if ":" in text else text
     name = name if named else os.path.basename(os.path.normpath(name))
     if not name or set(name) & set("/@ ") or name in ("plain", "."):
-        raise ModelError(
-            f"{name!r} cannot be a served model's name; write --model NAME=MODEL with letters, digits, - and _"
-        )
+        raise ModelError(f"{name!r} cannot be a served model's name; write NAME=MODEL with letters, digits, - and _")
     return name, model if named else text

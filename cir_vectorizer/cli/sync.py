@@ -26,6 +26,11 @@ from cir_vectorizer.cli.common import (
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Folder: no files or folders that match; repeatable.")
 @click.option(
+    "--format",
+    type=click.Choice(["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "folder"]),
+    help="Read SOURCE as this kind of table, or as a folder; told by its name, its content type or its content if left out.",
+)
+@click.option(
     "--image-column",
     metavar="NAME",
     help="Table: column with the picture's path, URL or data URI; guessed if left out.",
@@ -129,7 +134,8 @@ def sync(**arguments: Any) -> None:
     Run it again at any time: unchanged pictures are not encoded again, and a run that was stopped continues where it
     was. Pictures that cannot be read are listed at the end and in the report.
 
-    Exit status: 0 everything is indexed, 3 some pictures failed, 1 the run could not go on, 130 stopped by Ctrl-C.
+    Exit status: 0 everything is indexed, 3 some pictures failed or SOURCE has none, 1 the run could not go on, 130 stopped
+    by Ctrl-C.
     """
     from cir_vectorizer.cli.sync_task import SyncArguments, run_sync
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import check_model_is_possible, say_if_toy, served_model
+from cir_vectorizer.cli.common import check_model_is_possible, recorded_model, say_if_toy, served_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.sync.ray_decoders import RayDecoders
 
 PARTIAL = 3
-"""Exit status when the run is complete but some pictures failed."""
+"""Exit status when the run is complete but some pictures failed, or the source had none."""
 INTERRUPTED = 130
 FAILURES_SHOWN = 20
 
@@ -41,6 +41,7 @@ class SyncArguments:
     device: str | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    format: str | None
     image_column: str | None
     id_column: str | None
     pictures: Literal["first", "each"] | None
@@ -152,10 +153,8 @@ class _Task:
         given = self.given
         if given.service is not None:
             return served_model(given.service, given.model, retries=20, seconds=600.0)
-        from cir_vectorizer.models import describe, folder_of, has_record
-
-        if self.creating.vectorize == "server" and has_record(folder_of(given.model)):
-            return describe(given.model)
+        if self.creating.vectorize == "server" and (record := recorded_model(given.model)) is not None:
+            return record
         from cir_vectorizer.models import load
 
         device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own devices
@@ -163,13 +162,12 @@ class _Task:
 
     def opened(self) -> "Source":
         """Open the source; a collection on the target's server or in its directory shares the connection."""
-        from cir_vectorizer.collections import parse_address, same_collection, same_place
+        from cir_vectorizer.collections import ANY_VECTOR, may_reembed, parse_address, same_collection, same_place
         from cir_vectorizer.errors import SourceError
         from cir_vectorizer.sources import CollectionSource, names_collection, open_source
-        from cir_vectorizer.sync import may_reembed
 
         given, target = self.given, self.collection.address
-        if names_collection(given.source):
+        if names_collection(given.source) and given.format is None:
             there = parse_address(given.source)
             if same_place(there, target):
                 same = same_collection(there, target)
@@ -177,9 +175,9 @@ class _Task:
                     more = ", or --reembed to have it embedded anew with another model"
                     raise SourceError(
                         f"{there} is the collection to write to as well; give another --to"
-                        f"{more if may_reembed(self.collection) else ''}"
+                        f"{more if may_reembed(self.collection, self.collection.info(), from_itself=True) else ''}"
                     )
-                opening = replace(self.collection.options, using=None, tenant=None)
+                opening = replace(self.collection.options, using=ANY_VECTOR, tenant=None)
                 collection = self.collection if same else self.collection.beside(there.collection, opening)
                 return CollectionSource(
                     collection,
@@ -198,17 +196,17 @@ class _Task:
             web=self.web,
             pictures=given.pictures,
             text_columns=given.text_columns,
+            format=given.format,
         )
 
     def dry_run(self, listing: "Source") -> None:
         """Print what a run would do."""
         from cir_vectorizer.collections import ModelRecord
-        from cir_vectorizer.models import describe, folder_of, has_record
         from cir_vectorizer.sync import dry_run
 
         given = self.given
-        recorded = given.service is None and has_record(folder_of(given.model))
-        model = describe(given.model) if recorded else ModelRecord.of(self.vectorizer)
+        recorded = None if given.service is not None else recorded_model(given.model)
+        model = recorded or ModelRecord.of(self.vectorizer)
         made = dry_run(
             listing,
             self.collection,
@@ -253,7 +251,7 @@ class _Task:
         click.echo(self._summary(report))
         self._save(report)
         click.echo(f"Report: {self.report_path}", err=True)
-        if report.failed:
+        if report.failed or not report.total:
             sys.exit(PARTIAL)
 
     def watch(self, interval: float) -> NoReturn:
@@ -370,7 +368,7 @@ class _Task:
             if not self.given.take_over:
                 adopted += " (sources that share names or ids need collections of their own)"
         foreign = f"; {report.foreign:,} objects of another program stay as they are" if report.foreign else ""
-        if foreign and not self.given.take_over:
+        if foreign and not (self.given.take_over or self.given.reembed or self.given.vectorize == "server"):
             foreign += " (--take-over joins those that name the same pictures)"
         moved = (
             f"; {report.moved:,} objects with another spelling of their id, such as 101.0 for 101, were moved to the "

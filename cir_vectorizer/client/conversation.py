@@ -283,6 +283,10 @@ def _refusal(answer: httpx.Response) -> ServiceError:
     code, field = str(said.get("code", "service")), str(said.get("field", ""))
     index, item_error = said.get("index"), said.get("item_error")
     items, *inner = field.split(".")
+    if status == 401:
+        sentence = "the service got no valid key; give it as api_key, or to a command in CIR_API_KEY"
+    elif status == 404 and code == "address":
+        sentence = f"the service has nothing at {answer.request.url.path}; check the path of its address"
     if isinstance(index, int) and inner[:1] == [str(index)] and isinstance(item_error, str):
         return ServiceError(item_error, status, code, ".".join(inner[1:])).within(items, index)
     return ServiceError(sentence, status, code, field)
@@ -307,7 +311,9 @@ def _unreachable(error: httpx.TransportError) -> ServiceError:
     with contextlib.suppress(RuntimeError):  # the error has no request
         where = f" at {error.request.url.netloc.decode()}"
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
-        return ServiceError(f"the service{where} did not answer in time; give a longer timeout or send fewer items")
+        return ServiceError(
+            f"the service{where} did not answer in time; try again later, or in Python give a longer timeout or fewer items"
+        )
     return ServiceError(
         f"no service answers{where} ({error or type(error).__name__}); start it, or correct the address"
     )

@@ -35,4 +35,4 @@ def find_model(listed: dict[str, Any], name: str | None) -> tuple[dict[str, Any]
         if entry["id"] == model:
             return entry, composer
     served = ", ".join([*(str(entry["id"]) for entry in entries), *aliases])
-    raise ModelError(f"the service has no model {name!r}; give --model with one that it has: {served}")
+    raise ModelError(f"the service has no model {name!r}; name one that it has: {served}")

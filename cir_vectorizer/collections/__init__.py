@@ -8,12 +8,22 @@ from cir_vectorizer.collections.opening import (
     check,
     database_of,
     ensure,
+    may_reembed,
     note_former,
     open_collection,
     same_collection,
     same_place,
 )
-from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions, Scored, Signal, TextShare
+from cir_vectorizer.collections.protocol import (
+    ANY_VECTOR,
+    Ask,
+    Collection,
+    CreateOptions,
+    OpenOptions,
+    Scored,
+    Signal,
+    TextShare,
+)
 from cir_vectorizer.collections.records import (
     RECORD_KEY,
     TEXT_VECTOR,
@@ -32,6 +42,7 @@ from cir_vectorizer.collections.records import (
 )
 
 __all__ = [
+    "ANY_VECTOR",
     "ENTRY_POINTS",
     "RECORD_KEY",
     "TEXT_VECTOR",
@@ -57,6 +68,7 @@ __all__ = [
     "check",
     "database_of",
     "ensure",
+    "may_reembed",
     "note_former",
     "open_collection",
     "parse_address",

@@ -5,14 +5,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from typing_extensions import Self
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.connection import ATTEMPTS, ClientT, Connection
-from cir_vectorizer.collections.protocol import Ask, Collection, CreateOptions, OpenOptions, Signal
+from cir_vectorizer.collections.protocol import ANY_VECTOR, Ask, Collection, CreateOptions, OpenOptions, Signal
 from cir_vectorizer.collections.records import TEXT_VECTOR, Id, Info, Maker, ModelRecord, Point, SyncRecord
 from cir_vectorizer.errors import CollectionError, PartialWriteError, QueryError
 from cir_vectorizer.query import ComposedQuery
@@ -151,6 +151,14 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         """
 
     @abstractmethod
+    def _clients_with_texts(self, schema: SchemaT) -> str:
+        """Return the sentence of `Collection.about_texts`.
+
+        Raises:
+            CollectionError: the collection can have no `TEXT_VECTOR` beside its own vector.
+        """
+
+    @abstractmethod
     def _page(self, limit: int, after: Any) -> tuple[Page, Any]:
         """Return one page of ids and sync records, and the start of the next page (None after the last one).
 
@@ -193,15 +201,22 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         return replace(info, model="a model whose name was not kept", fingerprint=first.fingerprint)
 
     def add_texts(self, columns: Sequence[str]) -> None:
-        schema = self._schema
-        if (note := schema.note) is None:
+        note = self._note_for_texts()
+        self._add_text_vector(self._schema)
+        self._write_note(replace(note, text_columns=tuple(columns)))
+        self._known = None
+
+    def about_texts(self) -> str:
+        self._note_for_texts()
+        return self._clients_with_texts(self._schema)
+
+    def _note_for_texts(self) -> Note:
+        if (note := self._schema.note) is None:
             raise CollectionError(
                 f"{self.address} keeps no note of its columns of texts, since another program or an old server made it; "
                 "sync into a new collection: give another --to"
             )
-        self._add_text_vector(schema)
-        self._write_note(replace(note, text_columns=tuple(columns)))
-        self._known = None
+        return note
 
     def weigh_texts(self, weight: float | None) -> None:
         if (note := self._schema.note) is not None:
@@ -230,6 +245,9 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
 
     def beside(self, name: str, options: OpenOptions | None = None) -> Self:
         return type(self)(replace(self.address, collection=name), options or self.options, self._connection)
+
+    def twin(self, name: str) -> Collection:
+        return cast(Collection, self.beside(name))  # only some databases keep pictures
 
     def take_over(self, other: Collection) -> None:
         def switch(client: ClientT) -> None:
@@ -341,6 +359,8 @@ def choose_vector(dense: Iterable[str], using: str | None, address: Address) -> 
         CollectionError: the vector does not exist, or `using` is None and there are several.
     """
     known = list(dense)
+    if known and using == ANY_VECTOR:
+        return known[0]
     if using is not None and using in known:
         return using
     known = pictures_of(known) or known

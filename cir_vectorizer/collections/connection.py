@@ -92,5 +92,7 @@ class Connection(ABC, Generic[ClientT]):
 
     def key_sentence(self) -> str:
         """Return the sentence for a server that needs an API key or rejected this one."""
-        given = "the API key was refused" if self.api_key else "an API key is needed"
-        return f"{self.address.server}: {given}; give --api-key or set {self.database.key_variable}"
+        variable = self.database.key_variable
+        if self.api_key:
+            return f"{self.address.server}: the API key was refused; correct {variable}, or the key given in its place"
+        return f"{self.address.server}: an API key is needed; set {variable}"

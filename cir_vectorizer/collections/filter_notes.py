@@ -6,8 +6,6 @@ from typing import Any
 from cir_vectorizer.collections.records import Payload, values_at
 from cir_vectorizer.query.filters import Condition, Filter
 
-_REMEDY = "correct the table's cells and sync again"
-
 
 def filter_notes(where: Filter, payloads: Sequence[Payload]) -> list[str]:
     """Return a sentence for each condition that no object can meet, as far as some objects of the collection show.
@@ -25,10 +23,15 @@ def filter_notes(where: Filter, payloads: Sequence[Payload]) -> list[str]:
 
 
 def _missing(condition: Condition, payloads: Sequence[Payload]) -> str | None:
-    if not payloads or condition.operator == "!=":
+    return None if condition.operator == "!=" else without_values(condition.column, payloads)
+
+
+def without_values(column: tuple[str, ...], payloads: Sequence[Payload]) -> str | None:
+    """Return the sentence about a column in which none of these objects has a value; None if one has."""
+    if not payloads or any(each is not None for payload in payloads for each in values_at(payload, column)):
         return None
-    column = ".".join(condition.column)
-    return f"none of the {len(payloads):,} objects looked at has a value in column {column!r}; check the column's name"
+    name = ".".join(column)
+    return f"none of the {len(payloads):,} objects looked at has a value in column {name!r}; check the column's name"
 
 
 def _problem(condition: Condition, values: Sequence[Any]) -> str | None:
@@ -47,8 +50,8 @@ def _problem(condition: Condition, values: Sequence[Any]) -> str | None:
     if kinds and not kinds & wanted:
         if condition.operator not in ("=", "in"):
             return (
-                f"column {column!r} holds {_words(held)}, and {condition.operator} compares numbers; {_REMEDY}, "
-                "or compare with ="
+                f"column {column!r} holds {_words(held)}, and {condition.operator} compares numbers; compare with =, or have "
+                "the table's cells corrected and synced again"
             )
         return f"column {column!r} holds {_words(held)}, which never equals the text {given}; write a value like that, without quotes"
     texts = {each for each in values if isinstance(each, str)}

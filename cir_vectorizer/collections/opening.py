@@ -154,9 +154,10 @@ def ensure(collection: Collection, model: ModelRecord, options: CreateOptions = 
         collection.remember(replace(model, name=info.model, precision=info.precision))
         info = replace(info, fingerprint=model.fingerprint)
     if options.vectorize == "server" and info.vectorize != "server":
+        other = ", or sync into a new collection" if collection.address.path is None else ""
         raise CollectionError(
             f"{collection.address} was made for vectors that come from outside, so its server cannot make them; leave "
-            "out --vectorize server, or sync into a new collection"
+            f"out --vectorize server{other}"
         )
     if info.fingerprint is None and info.count:
         raise CollectionError(
@@ -185,9 +186,21 @@ def check(collection: Collection, model: ModelRecord) -> Info:
     return info
 
 
+def may_reembed(collection: Collection, info: Info | None, from_itself: bool = False) -> bool:
+    """Tell whether `sync --reembed` can switch a collection.
+
+    It has no tenants, and sync filled it alone; or it holds its pictures, and is the source itself.
+    """
+    if info is None or collection.options.tenant is not None:
+        return False
+    if info.pictures:
+        return from_itself and not info.blends_text
+    return info.fingerprint is not None and info.picture_column is None
+
+
 def _check(address: Address, info: Info, model: ModelRecord) -> None:
     maker = "another program" if info.model is None else f"{info.model}@{(info.fingerprint or '?')[:12]}"
-    remedy = "name another collection, or load the model that it was made with"
+    remedy = "name another collection, or use the model that made it"
     if info.dim not in (None, model.dim):
         raise BackboneMismatch(
             f"{address} has vectors of {info.dim} numbers (made by {maker}), and {model} makes {model.dim}; {remedy}"

@@ -9,8 +9,10 @@ from cir_vectorizer.collections.records import Hit, Id, Info, Maker, ModelRecord
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter
 
+ANY_VECTOR = "*"
+"""Value of `using` for who reads no vectors."""
 LEAST_CANDIDATES, CANDIDATES_PER_HIT = 500, 50
-LEAST_POOL, POOL_PER_HIT = 100, 10
+LEAST_POOL, POOL_PER_HIT = 50, 5
 MAX_RESULTS = 10_000
 """Largest sum of `offset` and `limit`, and largest number of candidates: Weaviate's limit."""
 
@@ -19,7 +21,7 @@ MAX_RESULTS = 10_000
 class OpenOptions:
     """Options for opening a collection.
 
-    `using` names one of an object's vectors; None means its only one. `tenant` is a tenant of a Weaviate collection.
+    `using` names one of an object's vectors; None means its only one, ANY_VECTOR whichever. `tenant` is a tenant of a Weaviate collection.
     `grpc` has Qdrant's client speak gRPC instead of REST (Weaviate needs both); `grpc_port` is the port for gRPC, None
     for the database's usual one. `picture_column` names the pictures of objects that sync did not write: a column with
     a URL or a path.
@@ -174,7 +176,11 @@ class Collection(Protocol):
         """
 
     def about_texts(self) -> str:
-        """Return a sentence about what clients of other programs must pass once objects have `TEXT_VECTOR`."""
+        """Return a sentence about what clients of other programs must pass once objects have `TEXT_VECTOR`.
+
+        Raises:
+            CollectionError: the collection can have no such vector beside its own.
+        """
 
     def weigh_texts(self, weight: float | None) -> None:
         """Note the weight of `TEXT_VECTOR` in searches, from 0 to 1; None if it is not chosen."""
@@ -258,6 +264,13 @@ class Collection(Protocol):
         """Open another collection of the same server or directory, with the same options if none are given.
 
         It shares this collection's connection, so closing this one closes it too.
+        """
+
+    def twin(self, name: str) -> "Collection":
+        """Open another collection as `beside`, for embedding anew the objects of one that holds pictures itself.
+
+        Its `create` gives it this collection's schema, and its `merge` adds objects of this collection, with all that they
+        hold there. For collections without `Info.pictures` it is the same as `beside`.
         """
 
     def take_over(self, other: "Collection") -> None:

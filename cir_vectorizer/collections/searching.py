@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
-from cir_vectorizer.collections.filter_notes import filter_notes
+from cir_vectorizer.collections.filter_notes import filter_notes, without_values
 from cir_vectorizer.collections.protocol import MAX_RESULTS
 from cir_vectorizer.collections.rescoring import STRENGTH, TEXT_WEIGHT, Background, Words, rescored
 from cir_vectorizer.collections.stored import read_id, resolve_refs
@@ -82,7 +82,7 @@ class Search:
         if self.offset < 0:
             raise QueryError("offset", "is below 0; 0 begins with the nearest")
         if self.offset + self.limit > MAX_RESULTS:
-            raise QueryError("offset", f"and limit together are over {MAX_RESULTS:,}; narrow the search by a filter")
+            raise QueryError("offset", f"is, together with limit, over {MAX_RESULTS:,}; narrow the search by a filter")
         if self.group_by is not None:
             _check_column(self.group_by)
         if self.hybrid and self.words is None:
@@ -322,8 +322,11 @@ class Search:
     def doubts(self, collection: Collection, vector: Vector, info: Info) -> list[str]:
         """Return why this search may find nothing, as the objects nearest to a vector show."""
         notes = []
-        if self.where:
-            notes += filter_notes(self.where, [hit.payload for hit in collection.search(vector, Ask(NEAREST))])
+        if self.where or self.group_by is not None:
+            payloads = [hit.payload for hit in collection.search(vector, Ask(NEAREST))]
+            notes += filter_notes(self.where, payloads)
+            if self.group_by is not None and (problem := without_values(parse_column(self.group_by), payloads)):
+                notes.append(f"group_by: {problem}")
         if self.min_score is not None:
             weight = self.texts_weigh(info)
             background = Background.of(collection, len(vector), weight > 0)

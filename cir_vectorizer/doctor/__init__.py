@@ -59,6 +59,6 @@ def examine(
         else:
             yield from container.findings()
     if examination.usable:
-        yield from examination.wiring(container, compose)
+        yield from examination.wiring(container, compose, service_url is not None)
     if container is not None:
         container.client.close()

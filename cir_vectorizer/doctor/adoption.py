@@ -76,15 +76,18 @@ class Adoption:
         check(collection, self._model)
         if not info.count:
             raise _UnfitError(f"{collection.address} holds no objects that could be verified; sync fills it as it is")
+        named = "name another with --using, or " if len(info.vectors) > 1 else ""
         if info.blends_text:
             raise _UnfitError(
                 f"the vectors of {collection.address} were made of pictures and texts together, which {self._model} does "
-                "not make; name a vector of the picture alone with --using, or sync into a new collection"
+                f"not make; {named}sync into a new collection"
             )
         points = collection.get(_spread(id_ for id_, record in collection.scan() if record is None))
         points = [point for point in points if point.vector is not None and point.vector.any()]
         if not points:
-            raise _UnfitError(f"no object of {collection.address} has a vector of its own; name one with --using")
+            raise _UnfitError(
+                f"no object of {collection.address} has a vector of its own; {named}sync into a new collection"
+            )
         if info.distance != "cosine":
             self._check_lengths(points, info)
         column, seen, norms, failures = self._verified(collection, points)

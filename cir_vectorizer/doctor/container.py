@@ -63,8 +63,8 @@ class Container:
             listed = self.client.models()
         except ServiceError as error:
             refused = error.status in (401, 403)
-            remedy = "; give a valid one with --service-key or CIR_API_KEY" if refused else ""
-            yield Finding("service key" if refused else "service", "problem", f"{self._url}: {error}{remedy}")
+            problem = "it got no valid key; give one with --service-key or CIR_API_KEY" if refused else str(error)
+            yield Finding("service key" if refused else "service", "problem", f"{self._url}: {problem}")
             return
         yield Finding("service key", "ok", "the container accepts these requests")
         yield self._model(listed)
@@ -77,8 +77,7 @@ class Container:
                 return Finding("service model", "ok", f"serves {self.served}, with the same backbone as {self.model}")
         names = ", ".join(str(each.get("full_name")) for each in data) or "no model"
         sentence = (
-            f"the container serves {names}, and none has the backbone of {self.model}; start it with --model "
-            f"{self.model.name}"
+            f"the container serves {names}, and none has the backbone of {self.model}; have it serve {self.model.name}"
         )
         return Finding("service model", "problem", sentence)
 

@@ -20,6 +20,7 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
     database_of,
+    may_reembed,
     open_collection,
 )
 from cir_vectorizer.doctor.container import Container
@@ -115,7 +116,8 @@ class Examination:
         if info.fingerprint is not None:
             sentence = (
                 f"{self.address} was made by {info.model}@{info.fingerprint[:12]}, and {self.model} has another backbone, "
-                "whose vectors cannot be compared; give the --model that made it, or run sync --reembed"
+                "whose vectors cannot be compared; give the --model that made it, or "
+                + ("run sync --reembed" if may_reembed(self.collection, info) else "sync into a new collection")
             )
             return Finding("backbone", "problem", sentence)
         if not info.count:
@@ -160,17 +162,19 @@ class Examination:
         else:
             yield Finding("round trip", "problem", f"an object beside the collection: {wrong}")
 
-    def wiring(self, container: Container | None, compose: Compose | None) -> Iterator[Finding]:
+    def wiring(self, container: Container | None, compose: Compose | None, named: bool) -> Iterator[Finding]:
         """Check that the database itself reaches the container and gets the right vectors.
 
         Args:
             compose: makes the model's vectors if no container does; None if the model cannot run here.
+            named: True if the user named a container, even one that cannot be asked.
         """
         if self.server is None:
             return
         by_server = self.info is not None and self.info.vectorize == "server"
         if container is None and not by_server:
-            sentence = "vectors and queries are made outside the server; give --service to check a container too"
+            more = "" if named else "; give --service to check a container too"
+            sentence = f"vectors and queries are made outside the server{more}"
             yield Finding("wiring", "ok", sentence)
             return
         served, source = None, "--service"
@@ -256,7 +260,9 @@ def _norms(seen: int, ours: list[SyncRecord], mean_norm: float | None, info: Inf
 
 
 def _uncomparable(_: Sequence[ComposedQuery]) -> npt.NDArray[np.float32]:
-    raise MissingExtraError("no model can run here; give --service, or install the extra models")
+    raise MissingExtraError(
+        "no model can run here; give a --service that serves it, or run: pip install 'cir-vectorizer[models]'"
+    )
 
 
 def _point(vector: Vector, model: ModelRecord, number: int = 0) -> Point:

@@ -299,7 +299,7 @@ class Engine:
                     "the device has too little memory for this; try again later, or send less at a time"
                 ) from error
             raise DeviceError(
-                "the model could not be run on this; try another input, and see the service's log"
+                "the model could not be run on this; try another input; the service's log says more"
             ) from error
         return _checked(vector)
 

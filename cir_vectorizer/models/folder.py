@@ -94,7 +94,7 @@ def _chosen(
         return dict(composers)
     if unknown := [part for part in parts if part not in composers]:
         raise ModelError(
-            f"model {name!r} has no part {unknown[0]!r}; its composers with weights are {', '.join(composers) or 'none'}"
+            f"model {name!r} has no part {unknown[0]!r}; name one of its composers with weights: {', '.join(composers) or 'none'}"
         )
     return {composer: entry for composer, entry in composers.items() if composer in parts}
 
@@ -113,7 +113,8 @@ def _assemble(
         kind = record.get("kind", composer)
         if kind not in kinds:
             raise ModelError(
-                f"{folder} needs composer {kind!r}, which is not installed; installed are {', '.join(sorted(kinds))}"
+                f"{folder} needs composer {kind!r}, which is not installed (installed are {', '.join(sorted(kinds))}); install "
+                "its package"
             )
         try:
             composers[composer] = kinds[kind].load(record, folder, backbone)

@@ -310,7 +310,7 @@ class Vectorizer:
             ImageError: the picture cannot be decoded, or is a URL.
         """
         if picture.url is not None:
-            raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
+            raise ImageError("url", "pictures by URL are not fetched here; give the picture itself")
         return self.pixels(open_image(picture.data, self.limits), picture.mask)
 
     def _open(self, image: "Picture", position: int) -> Image.Image:

@@ -81,7 +81,9 @@ def save(
         }
         _write(folder, model)
     except OSError as error:
-        raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
+        raise ModelError(
+            f"model folder {folder} cannot be written ({error.strerror or error}); give another folder"
+        ) from error
     kept = {entry["file"] for entry in entries.values()}
     for name in entries:
         for path in folder.glob(f"{name}-*.safetensors"):
@@ -122,7 +124,9 @@ def set_defaults(model: str | Path, composer: str, options: Options | Mapping[st
     try:
         _write(folder, record)
     except OSError as error:
-        raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from error
+        raise ModelError(
+            f"model folder {folder} cannot be written ({error.strerror or error}); give another folder"
+        ) from error
 
 
 def own_folder(model: str | Path) -> Path:

@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
-from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL import ExifTags, Image, ImageChops, ImageCms, ImageFile
 
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.query import ImageRef
@@ -84,6 +84,10 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _SCAN = b"\xff\xda"
 _MAX_SCANS = 100
 _MAX_PARTS = 1000
+_LAST_BLOCKS = 17
+"""Rows of pixels in the last row of blocks, and the one above that is smoothed with it."""
+_MOST_MISSING = 0.3
+"""Largest share of a picture that may be missing at its end."""
 _GIF_BLOCK = re.compile(rb"[!,;]")
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
@@ -155,7 +159,7 @@ def read_reference(ref: ImageRef, limits: Limits = DEFAULT_LIMITS, allow_paths: 
             raise ImageError("path", "is a path, and files are not read here; send the picture as base64")
         return read_file(ref.path, limits)
     if ref.url is not None:
-        raise ImageError("url", "pictures by URL are not fetched here; send the picture as base64")
+        raise ImageError("url", "pictures by URL are not fetched here; give the picture itself")
     kind = "a vector" if ref.vector is not None else "an object's id"
     raise ImageError("missing", f"is {kind}, which holds no picture to open; resolve it first, or give a picture")
 
@@ -197,14 +201,26 @@ def _decoded(reader: _Reader, data: bytes, limits: Limits) -> Image.Image:
 
 
 def _with_end(data: bytes, decoded: Callable[[bytes], Image.Image]) -> Image.Image | None:
-    """Decode a JPEG that lacks its end marker; None if pixels are missing.
+    """Decode a JPEG that lacks its end; None if more than its last row of blocks is missing.
 
-    A decoder fills missing pixels from whatever follows, so if different fillings give the same picture, all its pixels
-    are in the file.
+    A decoder fills missing pixels from whatever follows, so pixels that are the same with different fillings are in the
+    file. A progressive JPEG must lack none: its last scan only sharpens what the others hold.
     """
     start = data.removesuffix(b"\xff")
     first, *others = (decoded(start + filling * 2048 + b"\xff\xd9") for filling in (b"", b"\x5a\xc3", b"\xa5\x3c"))
-    return first if all(first.tobytes() == other.tobytes() for other in others) else None
+    if first.info.get("progressive"):
+        return first if all(first.tobytes() == other.tobytes() for other in others) else None
+    return first if all(_differ_at_end(first, other) for other in others) else None
+
+
+def _differ_at_end(picture: Image.Image, other: Image.Image) -> bool:
+    """Tell whether two pictures differ in no more than a last row of blocks, which is a column if they were turned."""
+    box = ImageChops.difference(picture, other).getbbox()
+    if box is None:
+        return True
+    width, height = box[2] - box[0], box[3] - box[1]
+    small = width * height <= _MOST_MISSING * picture.width * picture.height
+    return small and min(width, height) <= _LAST_BLOCKS
 
 
 def _heif_reader() -> _Reader:
@@ -213,7 +229,7 @@ def _heif_reader() -> _Reader:
         with contextlib.suppress(ImportError):
             reader: _Reader = importlib.import_module(module).HeifImageFile
             return reader
-    remedy = "export it as JPEG, or run: pip install 'cir-vectorizer[heif]'"
+    remedy = "export it as JPEG, or install it where pictures are read: pip install 'cir-vectorizer[heif]'"
     raise ImageError("format", f"is a HEIF picture (HEIC), which needs pillow-heif; {remedy}")
 
 

@@ -169,6 +169,8 @@ class _Reader:
 
     def _take(self, wanted: str, *kinds: str) -> _Token:
         token = self._tokens[self._at]
+        if token.kind == "end" and "end" not in kinds:
+            raise QueryError("filter", f"ends too early; expected {wanted}")
         if token.kind not in kinds:
             raise _error(token, f"does not fit; expected {wanted}")
         self._at += token.kind != "end"
@@ -195,5 +197,4 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _error(token: _Token, problem: str) -> QueryError:
-    place = "its end" if token.kind == "end" else f"letter {token.position}: {token.text!r}"
-    return QueryError("filter", f"at {place} {problem}")
+    return QueryError("filter", f"at letter {token.position}: {token.text!r} {problem}")

@@ -157,6 +157,6 @@ def _places(address: Address) -> "re.Pattern[str]":
 def _match(collection: Collection, records: Sequence[ModelRecord]) -> Match:
     info = collection.info()
     if info is None:
-        raise CollectionError(f"there is no collection {collection.address} yet; run cir-vectorizer sync")
+        raise CollectionError(f"there is no collection {collection.address} yet; cir-vectorizer sync makes it")
     record = next((each for each in records if each.made(info.fingerprint)), records[0])
     return Match(record.name, check(collection, record))

@@ -136,6 +136,11 @@ def run(load: Loader, settings: Settings, collections: Mapping[str, Sequence[Col
     logs.configure(settings.log_level)
     for name, value in service_links().items():
         log.info("%s=%s is not read: Kubernetes sets it for a Service, it is no setting", name, value)
+    if "model" not in settings.model_fields_set:
+        log.warning(
+            "no model is set, so the toy `tiny` is served, which knows drawn products alone; for photos set CIR_MODEL or "
+            "--model to a real model, for example lincir-vit-l"
+        )
     app = create_app(load, settings, collections=collections)
     service: Service = app.state.service
     if not service.keys.configured:

@@ -152,7 +152,9 @@ class Service:
         found = self.collections.get(name) if name is not None else next(iter(self.collections.values()), None)
         if found is None:
             known = (
-                f"there is {', '.join(self.collections)}" if self.collections else "start it with --collection ADDRESS"
+                f"there is {', '.join(self.collections)}"
+                if self.collections
+                else "the service's operator adds one by --collection ADDRESS"
             )
             problem = "no collection is searched here" if name is None else f"no collection {name!r} is searched here"
             raise QueryError("collection", f"{problem}; {known}")
@@ -240,7 +242,7 @@ def key_of(request: Request) -> str | None:
 
 
 def note(request: Request, works: Sequence[Work]) -> None:
-    """Record the notes of a database's request: no database passes them on, so they are logged and counted."""
+    """Record the notes of a request, which are logged and counted: databases pass none on, and few clients look."""
     request.scope[NOTES] = [each for work in works for each in work.notes]
 
 

@@ -3,13 +3,13 @@
 A source lists each picture once, under an id that stays the same from run to run. Listing reads no pictures.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cir_vectorizer import extras
-from cir_vectorizer.collections import ENTRY_POINTS, open_collection
+from cir_vectorizer.collections import ANY_VECTOR, ENTRY_POINTS, OpenOptions, open_collection
 from cir_vectorizer.errors import SourceError
-from cir_vectorizer.redaction import without_credentials
 from cir_vectorizer.sources.base import (
     PICTURE_SUFFIXES,
     Failure,
@@ -23,6 +23,7 @@ from cir_vectorizer.sources.base import (
 from cir_vectorizer.sources.cells import IMAGE_COLUMNS, Pictures
 from cir_vectorizer.sources.collection import CollectionSource
 from cir_vectorizer.sources.folder import FolderSource
+from cir_vectorizer.sources.formats import FOLDER, FORMATS, suffix_at
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import local_path
 from cir_vectorizer.sources.remote import RemoteFolder, RemoteTable
@@ -42,8 +43,11 @@ def open_source(
     web: Web | None = None,
     pictures: Pictures | None = None,
     text_columns: Sequence[str] = (),
+    format: str | None = None,
 ) -> Source:
-    """Open a folder or a table (recognised by its suffix), by path or URL, or a collection by its address.
+    """Open a folder or a table, by path or URL, or a collection by its address.
+
+    A table is recognised by its suffix; a URL without one is asked (see `formats`).
 
     Args:
         image_column: column of pictures, in a table (guessed by name if None) or a collection (the recorded paths if
@@ -56,6 +60,7 @@ def open_source(
         pictures: a table's rows that name several pictures give one object, with the first ("first", also if None), or
             an object for each picture ("each").
         text_columns: columns that a table or a collection must have; `sync` makes vectors of their texts.
+        format: one of `FORMATS`, to read the source as that, whatever its name is.
 
     Raises:
         SourceError: the source does not exist, or is of an unknown kind.
@@ -64,35 +69,46 @@ def open_source(
     text, web = str(source), web or Web()
     globs = Globs(include, exclude)
     url = is_url(text)
-    suffix = None if url is None and Path(text).is_dir() else _suffix(text)
-    kind = "collection" if names_collection(text) else "folder" if suffix is None else "table"
+    if names_collection(text):
+        kind, suffix = "collection", None
+    else:
+        suffix = _suffix(text, url) if format is None else None if format == FOLDER else f".{format}"
+        kind = "folder" if suffix is None else "table"
+    if kind == "collection" and format:
+        raise SourceError(f"{text} is a collection, which has no format; leave out --format")
     if kind != "folder" and (include or exclude):
-        raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out --include and --exclude")
+        given = " and ".join(option for option, said in (("--include", include), ("--exclude", exclude)) if said)
+        raise SourceError(f"{text} is a {kind}, which has no files to choose from; leave out {given}")
     if kind != "table" and id_column:
         raise SourceError(f"{text} is a {kind}, which has no columns of ids; leave out --id-column")
     if kind != "table" and pictures:
         raise SourceError(f"{text} is a {kind}, which has no rows with several pictures; leave out --pictures")
     if kind == "collection":
-        return CollectionSource(open_collection(text, api_key), web, image_column, text_columns=text_columns)
+        return CollectionSource(
+            open_collection(text, api_key, OpenOptions(ANY_VECTOR)), web, image_column, text_columns=text_columns
+        )
     if kind == "folder" and (image_column or text_columns):
-        options = "--image-column and --id-column" if image_column else "--text-column"
-        raise SourceError(f"{text} is a folder, which has no columns; leave out {options}")
-    if url is not None and url[1].lower() != "file":
+        option = "--image-column" if image_column else "--text-column"
+        raise SourceError(f"{text} is a folder, which has no columns; leave out {option}")
+    if url is not None and not _is_here(url):
         if suffix is not None:
-            return TableSource(
-                RemoteTable(text), suffix, web, image_column, id_column, pictures or "first", text_columns
-            )
+            return TableSource(RemoteTable(text), suffix, web, image_column, id_column, pictures, text_columns)
         return RemoteFolder(text, globs)
     path = Path(local_path(text)) if url else Path(source)
     if not path.exists():
         raise SourceError(
             f"{path} does not exist; give a folder of pictures, or a .csv, .tsv, .jsonl, .ndjson or .parquet table"
         )
+    if suffix is not None and path.is_dir():
+        raise SourceError(f"{path} is a folder; give the table in it, or leave out --format {format}")
     if suffix is not None:
-        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures or "first", text_columns)
+        return TableSource(LocalTable(path), suffix, web, image_column, id_column, pictures, text_columns)
     if not path.is_dir():
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-        raise SourceError(f"{path} is neither a folder nor a table; tables end in {kinds}, each also with .gz")
+        raise SourceError(
+            f"{path} is neither a folder nor a table by its name; tables end in {kinds}, each also with .gz: rename it, or "
+            "say with --format how to read it"
+        )
     return FolderSource(path, globs)
 
 
@@ -102,11 +118,18 @@ def names_collection(source: str) -> bool:
     return bool(colon) and scheme.lower() in extras.plugins(ENTRY_POINTS)
 
 
-def _suffix(source: str) -> str | None:
-    return table_suffix(without_credentials(source) if is_url(source) else source)
+def _is_here(url: re.Match[str]) -> bool:
+    return url[1].lower() == "file"
+
+
+def _suffix(source: str, url: re.Match[str] | None) -> str | None:
+    if url is not None and not _is_here(url):
+        return suffix_at(source)
+    return None if Path(local_path(source)).is_dir() else table_suffix(source)
 
 
 __all__ = [
+    "FORMATS",
     "IMAGE_COLUMNS",
     "PICTURE_SUFFIXES",
     "CollectionSource",

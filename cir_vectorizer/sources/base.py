@@ -128,6 +128,10 @@ class Source(Protocol):
     def notes(self) -> Sequence[str]:
         """Sentences about the last listing as a whole that its reader should know."""
 
+    @property
+    def nothing(self) -> str:
+        """The sentence about a listing that gave no entry: how the source was read, what was looked for, and what to do."""
+
     def count(self) -> int | None:
         """Return the number of entries that `items` will yield; None if only a listing could tell.
 
@@ -162,6 +166,14 @@ class Globs:
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
         self._include = _patterns("--include", include)
         self._exclude = _patterns("--exclude", exclude)
+
+    def none_of(self, count: int) -> str:
+        """Return that none of this number of files is a wanted picture, for the middle of a sentence."""
+        if not count:
+            return "it holds no files"
+        files = "its only file does not end" if count == 1 else f"none of its {count:,} files ends"
+        chosen = "" if self._include is self._exclude is None else ", or --include and --exclude leave it out"
+        return f"{files} like a picture's (.jpg, .png, …){chosen}"
 
     def takes(self, name: str) -> bool:
         """Tell whether a file is wanted."""

@@ -16,6 +16,7 @@ from cir_vectorizer.identity import id_text
 from cir_vectorizer.sources.base import Failure, is_picture
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.rows import Row
+from cir_vectorizer.sources.types import NONE
 
 Pictures = Literal["first", "each"]
 """The pictures of a product that become objects: its first one, or each of them."""
@@ -65,6 +66,7 @@ _PRODUCTS = {"image_src": "handle", "product_image_url": "url_handle"}
 _ADDRESS_KEYS = ("src", "url", "path", "image", "link", "href", "file")
 """Keys under which JSON objects of shops' exports hold a picture's address."""
 
+_NO_PICTURE = NONE | {"", "no_selection"}  # the latter is Magento's
 _LISTED = re.compile(r"[,;|\n\r]|[\[{]|\s[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _NEXT_URL = re.compile(r"(?:\s*[,;|]\s*|\s+)(?=[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 _SEPARATORS = ("\n", "|", ";", ",")
@@ -129,30 +131,37 @@ def by_product(
 def pictures_of(cell: Any) -> list[Any]:
     """Return the pictures that a cell names, in order: texts, bytes or dictionaries; empty if it names none."""
     if isinstance(cell, list | tuple):
-        return [picture for each in cell for picture in pictures_of(each)]
+        found = [picture for each in cell for picture in pictures_of(each)]
+        return list(dict.fromkeys(found)) if all(isinstance(each, str) for each in found) else found
     if isinstance(cell, dict) and not {"bytes", "path"} & set(cell):
         return [next((cell[key] for key in _ADDRESS_KEYS if isinstance(cell.get(key), str)), cell)] if cell else []
     if not isinstance(cell, str):
-        return [] if cell is None else [cell]
+        return [] if cell is None or cell != cell else [cell]  # NaN is no picture
+    if cell.strip() in _NO_PICTURE:
+        return []
     if cell[:5].lower() == "data:" or not _LISTED.search(cell):
-        return [cell] if cell else []
+        return [cell]
     return _in_text(cell)
 
 
 def _in_text(cell: str) -> list[Any]:
     text = cell.strip()
-    if text[:1] + text[-1:] in ("[]", "{}") and len(text) <= _LONGEST_LIST:
+    if text[:1] + text[-1:] in ("[]", "{}", "()") and len(text) <= _LONGEST_LIST:
         found = _literal(text)
         if found is not None:
             return pictures_of(found)
-        text = text[1:-1]
+        text = text[1:-1].strip()
+        if text in _NO_PICTURE:
+            return []
     if is_url(text):
         parts = [part.rstrip(" ,;|").replace("\\,", ",") for part in _NEXT_URL.split(text)]
-        return parts if len(parts) > 1 else [cell.replace("\\,", ",")]  # WooCommerce writes \, for a comma in a URL
+        return (
+            list(dict.fromkeys(parts)) if len(parts) > 1 else [cell.replace("\\,", ",")]
+        )  # WooCommerce writes \, for a comma in a URL
     for separator in _SEPARATORS:
         parts = [part for each in text.split(separator) if (part := each.strip().strip("'\"").strip())]
         if separator in text and parts and all(is_picture(part) or is_url(part) for part in parts):
-            return parts
+            return list(dict.fromkeys(parts))
     return [cell]
 
 

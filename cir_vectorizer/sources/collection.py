@@ -11,7 +11,7 @@ from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRe
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.identity import spellings, whole_number
 from cir_vectorizer.sources.base import Failure, Item, stable_id
-from cir_vectorizer.sources.pictures import InlinePicture
+from cir_vectorizer.sources.pictures import INLINE, InlinePicture
 from cir_vectorizer.sources.places import Places
 from cir_vectorizer.sources.web import Web
 
@@ -59,6 +59,10 @@ class CollectionSource:
         self._lent = lent
         self._text_columns = text_columns
 
+    @property
+    def nothing(self) -> str:
+        return f"{self.name} was read as a collection, which has no objects; check its name, or sync into it first"
+
     def count(self) -> int | None:
         if self._collection.info() is None:
             raise SourceError(f"there is no collection {self.name} to copy from; correct the address")
@@ -73,7 +77,7 @@ class CollectionSource:
         while page := list(itertools.islice(ids, _PAGE if holding is None else _PAGE_WITH_PICTURES)):
             held = {} if holding is None else self._collection.pictures(page, holding)
             for point in self._collection.get(page):
-                yield self._entry(point, named, held.get(point.id))
+                yield self._entry(point, named, held.get(point.id), stay=self._keep_owners and holding is not None)
 
     def noted_text_columns(self) -> tuple[str, ...]:
         """Return the columns whose texts are vectors of the collection's objects."""
@@ -105,25 +109,31 @@ class CollectionSource:
             return pictures[0] if pictures else None
         return self._image_column if self._image_column in pictures else None
 
-    def _entry(self, point: Point, named: str | None, held: str | None) -> Item | Failure:
+    def _entry(self, point: Point, named: str | None, held: str | None, stay: bool) -> Item | Failure:
         """Return an object as an entry.
 
         Args:
             named: column that names the pictures of objects without a record.
             held: the picture that the object itself holds.
+            stay: True if objects of another program keep their columns where these are.
         """
         record = SyncRecord.read(point.payload)
+        kept = record if self._keep_owners else None
         columns = {name: value for name, value in point.payload.items() if name != RECORD_KEY}
         number = None if self._keep_owners else _number_of(point.id, columns)
         id_ = point.id if number is None else stable_id(str(number))
         place = f"object {point.id}"
         cell = record.path if record is not None else None
+        if held is not None and cell is not None and cell.startswith(INLINE):
+            cell = None
         if self._image_column is not None:
             cell = next(iter(self._places.listed(columns.get(self._image_column))), None)
         elif record is None and named is not None:
             cell = picture_cell(columns, named)
+        if stay and (record is None or record.source_id):
+            kept, columns = record or SyncRecord("", 0, 0, "", None, "", "", source_id=str(point.id)), {}
         if cell is None and held is not None:
-            return Item(id_, InlinePicture(held), place, columns, record if self._keep_owners else None, number=number)
+            return Item(id_, InlinePicture(held), place, columns, kept, number=number)
         if cell is None:
             sentence = "does not say where its picture is; name the column that does with --image-column"
             if self._image_column is not None:
@@ -133,7 +143,7 @@ class CollectionSource:
             picture, _ = self._places.picture(cell)
         except ImageError as error:
             return Failure(place, error.reason, f"has a picture that {error}", id_, number)
-        return Item(id_, picture, str(cell), columns, record if self._keep_owners else None, number=number)
+        return Item(id_, picture, str(cell), columns, kept, number=number)
 
 
 def _number_of(id_: Id, columns: dict[str, Any]) -> int | None:

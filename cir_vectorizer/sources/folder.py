@@ -32,6 +32,13 @@ class FolderSource:
         self._globs = globs or Globs()
         self._check()
 
+    @property
+    def nothing(self) -> str:
+        return (
+            f"{self.name} was read as a folder, in which no picture was found: {self._globs.none_of(self.skipped)}; check the "
+            "path (a folder that is not mounted is empty), and give a table by its own path"
+        )
+
     def count(self) -> int:
         return sum(1 for _ in self._names())
 

@@ -4,8 +4,9 @@ import os
 import posixpath
 import re
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
+from fsspec import AbstractFileSystem
 from fsspec.utils import get_protocol
 
 from cir_vectorizer.errors import ImageError, SourceError
@@ -14,11 +15,14 @@ from cir_vectorizer.sources.base import SourcePicture
 from cir_vectorizer.sources.cells import pictures_of
 from cir_vectorizer.sources.pictures import INLINE, InlinePicture, LocalFile, RemoteFile, WebPicture, is_url
 from cir_vectorizer.sources.remote import file_system
-from cir_vectorizer.sources.spelling import NamedFile
+from cir_vectorizer.sources.spelling import NamedFile, RemoteNamedFile
 from cir_vectorizer.sources.web import Web
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Schemes of URLs, besides http(s) and the table's own, that a cell may hold; others could reach a private network."""
+
+_WITHOUT_SCHEME = re.compile(r"\s*//[a-z0-9-]+(\.[a-z0-9-]+)+/", re.IGNORECASE)
+"""The start of a URL as pages write it, to be read under the page's own scheme."""
 
 
 class Places:
@@ -56,6 +60,8 @@ class Places:
             return InlinePicture(content), path or _inline(content)[1]
         if isinstance(cell, str) and re.match(r"\s*(data:|[a-z][a-z0-9+.-]+://)", cell, re.IGNORECASE):
             cell = cell.strip()  # blanks around the name of a file may belong to it
+        elif isinstance(cell, str) and _WITHOUT_SCHEME.match(cell) and not os.path.lexists(cell):
+            cell = f"https:{cell.strip()}"
         if isinstance(cell, bytes) or (isinstance(cell, str) and re.match("data:", cell, re.IGNORECASE)):
             return _inline(cell)
         if not isinstance(cell, str) or not cell:
@@ -79,11 +85,13 @@ class Places:
         if self._kind == "file":
             return NamedFile(self._base, path)
         inner = posixpath.normpath(path.lstrip("/"))
-        if inner.startswith("../"):
+        if inner.startswith("../") or ".." in re.split(r"[/\\]", unquote(inner)):
             raise ImageError(
                 "path", "leads out of the table's folder, which a table from elsewhere may not; correct it"
             )
-        return _remote(f"{self._base.rstrip('/')}/{quote(inner) if self._kind in ('http', 'https') else inner}")
+        fs, folder = _file_system(self._base.rstrip("/"))
+        location = without_credentials(self._base.rstrip("/"))
+        return RemoteNamedFile(fs, folder, location, inner, web=self._kind in ("http", "https"))
 
 
 def key_of(cell: Any) -> str | None:
@@ -108,8 +116,11 @@ def _inline(content: bytes | str) -> tuple[InlinePicture, str]:
 
 
 def _remote(url: str) -> RemoteFile:
+    return RemoteFile(*_file_system(url), without_credentials(url))
+
+
+def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
     try:
-        fs, path = file_system(url)
+        return file_system(url)
     except SourceError as error:
         raise ImageError("url", str(error)) from error
-    return RemoteFile(fs, path, without_credentials(url))

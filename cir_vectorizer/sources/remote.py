@@ -65,6 +65,26 @@ class RemoteFolder:
         self._root = path.rstrip("/")
         self._web = get_protocol(url) in ("http", "https")
 
+    @property
+    def nothing(self) -> str:
+        if self._web:
+            links = (
+                "no link"
+                if not self.skipped
+                else f"none of {self.skipped:,} links"
+                if self.skipped > 1
+                else "not the one link"
+            )
+            return (
+                f"{self.name} was read as a web page that lists files, and {links} to a place below it ends like a picture's "
+                "file (.jpg, .png, …); give the address of a page that lists them, or of a table that names them (with "
+                "--format if it is not recognised)"
+            )
+        return (
+            f"{self.name} was read as a folder, in which no picture was found: {self._globs.none_of(self.skipped)}; check "
+            "the address, or say with --format which kind of table it is"
+        )
+
     def count(self) -> None:
         return None
 
@@ -123,7 +143,7 @@ class RemoteFolder:
         files: dict[str, dict[str, Any]] = {}
         folders = set()
         place = posixpath.join(self._root, folder) if folder else self._root
-        for info in self._fs.ls(f"{place}/" if self._web else place, detail=True):
+        for info in self._ls(place, is_root=not folder):
             path = info["name"].rstrip("/").removeprefix(f"{self._root}/")
             last = posixpath.basename(path)
             if posixpath.dirname(path) != folder or not last or last.startswith((".", "?")):
@@ -133,6 +153,15 @@ class RemoteFolder:
             else:
                 files[path] = info
         return files, sorted(folders)
+
+    def _ls(self, place: str, is_root: bool) -> list[dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = self._fs.ls(f"{place}/" if self._web else place, detail=True)
+        except FileNotFoundError:
+            if not self._web or not is_root:
+                raise
+            found = self._fs.ls(place, detail=True)  # some pages have no address with a slash at the end
+        return found
 
 
 class RemoteTable:

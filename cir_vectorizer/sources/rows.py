@@ -3,8 +3,9 @@
 A row is a dictionary of JSON values by column. In place of a malformed row comes a `Failure`, and reading goes on; a
 problem with the whole file is a `SourceError`. Both name the file and the row.
 
-    .csv, .tsv        the first row names the columns; unnamed columns are left out, duplicate names are an error; the
-                      separator may also be a semicolon, a tab or a bar (see `separated`)
+    .csv, .tsv        the first row names the columns, without blanks around their names; unnamed columns are left out;
+                      of columns with one name the first is read; the separator may also be a semicolon, a tab or a bar
+                      (see `separated`)
     .jsonl, .ndjson   one object per line
     .json             a list of objects, loaded at once
     .parquet          times become ISO 8601, decimals become numbers, bytes stay; a gzipped file is loaded at once
@@ -12,10 +13,8 @@ problem with the whole file is a `SourceError`. Both name the file and the row.
 If the first row of a .csv or .tsv file holds a web address or a picture's name (as in CC3M), it is a row like the
 others, and the columns are called 1, 2, and so on.
 
-A table that is only read for its texts (captions for training) is read leniently (`strict=False`): column names are
-stripped, JSON rows need not be objects, and numbers may have any size.
-
-Not handled: encodings other than UTF-8.
+A table that is only read for its texts (captions for training) is read leniently (`strict=False`): JSON rows need not be
+objects, and numbers may have any size.
 """
 
 import datetime
@@ -27,18 +26,18 @@ import json
 import math
 import posixpath
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.identity import EXACT
 from cir_vectorizer.redaction import cause
 from cir_vectorizer.sources.base import Failure, is_picture
 from cir_vectorizer.sources.separated import Broken, opened, split
+from cir_vectorizer.sources.text import Opened, TableText, is_undecoded, reading
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Suffixes of tables; each may be followed by .gz."""
@@ -46,6 +45,7 @@ _ZIPPED = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_UNDECODED = "is neither UTF-8 nor Windows-1252; save the table as UTF-8"
 _SAMPLED = 1000
 """Number of rows of JSON that tell the names of the columns."""
 _INT64 = 2**63
@@ -53,7 +53,6 @@ _PARQUET_BATCH, _COLUMN_BATCH = 256, 2**16
 """Rows of a parquet file that are read at once: fewer for whole rows, which may hold pictures, than for one column."""
 
 Row = dict[str, Any]
-Opened = Callable[[], IO[bytes]]
 
 
 def table_suffix(name: str) -> str | None:
@@ -95,10 +94,11 @@ class Rows:
     def __init__(self, name: str, suffix: str, opened: Opened, strict: bool = True) -> None:
         self._name = name
         self._opened = opened
-        self._zipped = suffix.endswith(_ZIPPED)
         self._kind = suffix.removesuffix(_ZIPPED)
         self._strict = strict
         self._separator = _SEPARATORS.get(self._kind)
+        self._text = TableText(name)
+        self._twice: list[str] = []
         self.headless = False
         """True if the first row of the text that was read last is no header."""
         self.decimal_comma = False
@@ -175,10 +175,20 @@ class Rows:
         unit = "row" if self._strict or self._kind == ".parquet" else "line" if self._kind in _LINES else "item"
         return f"{self._name}, {unit} {number:,}"
 
-    @contextmanager
-    def _reading(self) -> Iterator[IO[bytes]]:
-        with reading(self._name, self._opened, self._zipped) as stream:
-            yield stream
+    @property
+    def kind(self) -> str:
+        """The table's format in sentences: csv, jsonl, …"""
+        return self._kind[1:]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about the table as a whole, when it was read last."""
+        twice = [f"{self._name} has several columns named {name!r}; the first of them is read" for name in self._twice]
+        return [*self._text.notes, *twice]
+
+    def _reading(self) -> AbstractContextManager[IO[bytes]]:
+        self._text = TableText(self._name)
+        return reading(self._name, self._opened)
 
     def _failure(self, number: int, sentence: str) -> tuple[int, Failure]:
         return number, Failure(self.place(number), "row", sentence)
@@ -187,27 +197,28 @@ class Rows:
 
     def _cells(self, stream: IO[bytes]) -> tuple[list[str], Iterator[tuple[int, list[str] | Broken]]]:
         """Return the names of the columns, and an iterator over each row's cells with the number of its last line."""
-        lines = _universal(text_lines(stream, self._name))
+        lines = self._text.lines(stream)
         if not self._strict:
             lines = (line.replace("\0", " ") for line in lines)
-        separator, number, lines = opened(lines, self._separator or ",")
-        self.decimal_comma = separator != ","
-        rows = split(lines, separator, number)
+        table = opened(lines, self._separator or ",")
+        self.decimal_comma = table.separator != ","
+        rows = split(table.lines, table.separator, table.number, table.spaced)
         number, header = next(rows, (1, []))
         if isinstance(header, Broken):
             raise SourceError(f"{self._name}, line {number:,}, which names the columns, {header}")
         self.headless = any(_ADDRESS.match(name.strip()) or is_picture(name.strip()) for name in header)
         if self.headless:
             return [str(number) for number, _ in enumerate(header, start=1)], chain([(number, header)], rows)
-        if not self._strict:
-            return [name.strip() for name in header], rows
-        if twice := {name for name in header if name and header.count(name) > 1}:
-            raise SourceError(f"{self._name} has two columns named {min(twice)!r}; rename one")
-        return header, rows
+        if any(map(is_undecoded, header)):
+            raise SourceError(f"{self._name}, line {number:,}, which names the columns, {_UNDECODED}")
+        names = [name.strip() for name in header]
+        self._twice = sorted({name for name in names if name and names.count(name) > 1})
+        return names, rows
 
     def _csv_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, Row | Failure]]:
         header, rows = self._cells(stream)
         width, strict, number = len(header), self._strict, 0
+        backwards = not strict or bool(self._twice)  # if columns share a name, the first one wins
         for line, cells in rows:
             number = number + 1 if strict else line
             if cells.__class__ is Broken:
@@ -216,11 +227,13 @@ class Rows:
                 columns = "1 column" if width == 1 else f"{width} columns"
                 sentence = f"has {len(cells)} cells for {columns}; put quotes around cells that hold the separator"
                 yield self._failure(number, sentence)
-            elif strict:
-                yield number, {name: cell for name, cell in zip(header, cells, strict=False) if name}
-            else:
+            elif self._text.undecoded and any(map(is_undecoded, cells)):
+                yield self._failure(number, _UNDECODED)
+            elif backwards:
                 pairs = list(zip(header, cells, strict=False))
-                yield number, dict(reversed(pairs))  # if two columns share a name, the first one wins
+                yield number, {name: cell for name, cell in reversed(pairs) if name or not strict}
+            else:
+                yield number, {name: cell for name, cell in zip(header, cells, strict=False) if name}
 
     # --- json ---
 
@@ -232,11 +245,14 @@ class Rows:
                 return
             texts = ((number, json.dumps(value)) for number, value in values)
         else:
-            lines = _universal(text_lines(stream, self._name))
+            lines = self._text.lines(stream)
             texts = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
             if self._strict:
                 texts = ((row, line) for row, (_, line) in enumerate(texts, start=1))
         for number, text in texts:
+            if self._text.undecoded and is_undecoded(text):
+                yield self._failure(number, _UNDECODED)
+                continue
             try:
                 value = self._parsed(text)
             except (ValueError, RecursionError) as error:
@@ -248,8 +264,11 @@ class Rows:
                 yield self._failure(number, 'is no JSON object; write {"image": …, …}')
 
     def _json_list(self, stream: IO[bytes]) -> list[Any]:
+        text = "".join(self._text.lines(stream))
+        if self._text.undecoded:
+            raise SourceError(f"{self._name} {_UNDECODED}")
         try:
-            found = json.loads("".join(text_lines(stream, self._name)))
+            found = json.loads(text)
         except json.JSONDecodeError as error:
             problem = f"is not valid JSON ({error.msg}, column {error.colno})"
             raise SourceError(f"{self._name}, line {error.lineno:,} {problem}; correct it") from error
@@ -294,52 +313,15 @@ class Rows:
                 f"{self._name} needs pyarrow to be read; run: pip install pyarrow, or pip install 'cir-vectorizer[train]'"
             ) from error
         try:
-            yield pq.ParquetFile(io.BytesIO(stream.read()) if self._zipped else stream)
+            yield pq.ParquetFile(io.BytesIO(stream.read()) if isinstance(stream, gzip.GzipFile) else stream)
         except pa.ArrowException as error:
             raise SourceError(f"{self._name} is no parquet file or damaged ({cause(error)}); write it again") from error
-
-
-@contextmanager
-def reading(name: str, opened: Opened, zipped: bool = False) -> Iterator[IO[bytes]]:
-    """Open a file, decompress it if `zipped`, and turn errors while it is read into a `SourceError`."""
-    try:
-        with opened() as stream:
-            yield cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if zipped else stream
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"{name} is damaged or not gzipped ({cause(error)}); fetch or pack it again") from error
-    except OSError as error:
-        raise SourceError(f"{name} cannot be read ({cause(error)}); check the file") from error
-
-
-def text_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file with their line ends, without a byte order mark.
-
-    Raises:
-        SourceError: a line is not UTF-8.
-    """
-    for number, line in enumerate(stream, start=1):
-        try:
-            yield line.decode() if number > 1 else line.decode().removeprefix("\ufeff")
-        except UnicodeDecodeError as error:
-            raise SourceError(
-                f"{name}, line {number:,}: not UTF-8 (byte 0x{line[error.start]:02x}); a file that is not UTF-8 cannot be "
-                "read, so save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8` (or `-f UTF-16`)"
-            ) from error
 
 
 def json_kind(value: Any) -> str:
     """Return the kind of a JSON value in words, for the middle of a sentence."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
     return names.get(type(value), "a number" if isinstance(value, float) else "null")
-
-
-def _universal(lines: Iterable[str]) -> Iterator[str]:
-    """Split lines at single carriage returns, the line ends of some old programs."""
-    for line in lines:
-        if "\r" in line and ("\r" in line[:-2] or line.endswith("\r")):
-            yield from io.StringIO(line, newline="")
-        else:
-            yield line
 
 
 def _batch_rows(batch: Any) -> Iterator[Row | Exception]:

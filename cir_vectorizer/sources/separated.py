@@ -7,13 +7,19 @@ reading goes on with the next line. At most `MOST_WITHIN` characters are kept fo
     a.jpg,24" screen,10             a.jpg | 24" screen | 10
     a.jpg,"24" screen, flat",10     a.jpg | 24" screen, flat | 10
     a.jpg,"the \\"best\\" hat",10     a.jpg | the "best" hat | 10
+    a.jpg, "red, blue", 10          a.jpg | red, blue | 10
+    "a.jpg,""red, blue"",10";;      a.jpg | red, blue | 10
+    a.jpg,red,10;;;                 a.jpg | red | 10
     a.jpg,"red,10                   broken
+
+The last two forms come from spreadsheets that expect another separator; they are told by the first rows.
 """
 
 import csv
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 
@@ -21,6 +27,7 @@ MOST_WITHIN = 2**22
 """Largest number of characters of a row's lines behind the first one."""
 _SEPARATORS = (",", ";", "\t", "|")
 _EXCEL = re.compile(r'"?sep=([^\w"])"?[,;]*\s*', re.IGNORECASE)
+_WRAPPED = re.compile(r'"((?:[^"]|"")*)"[,;]*\s*')
 _PEEKED = 10
 _FIELD_SIZE = 2**27
 
@@ -29,32 +36,65 @@ class Broken(str):
     """Sentence that stands in place of a row's cells and says why they cannot be read."""
 
 
-def opened(lines: Iterator[str], usual: str) -> tuple[str, int, Iterator[str]]:
-    """Return a table's separator, the number of lines before its header, and the lines from there on.
+@dataclass(frozen=True)
+class Opened:
+    """A table's text from its header on.
+
+    Attributes:
+        number: number of the lines before the header.
+        spaced: True if blanks behind separators do not belong to the cells.
+    """
+
+    separator: str
+    number: int
+    lines: Iterator[str]
+    spaced: bool = False
+
+
+def opened(lines: Iterator[str], usual: str) -> Opened:
+    """Find a table's separator and its header.
 
     The separator is the one that Excel's first line `sep=;` names. Else it is the first one, beginning with `usual`, that
     splits the first two rows into equal numbers of cells, or the most frequent one of the first row.
     """
     first = list(islice(lines, _PEEKED))
     if first and (named := _EXCEL.fullmatch(first[0])):
-        return named[1], 1, chain(first[1:], lines)
-    rows = [line for line in first if line.strip()][:2]
-    return _separator(rows, usual), 0, chain(first, lines)
+        return Opened(named[1], 1, chain(first[1:], lines))
+    rows = [line for line in first if line.strip()]
+    lines = chain(first, lines)
+    if len(rows) > 1 and all(map(_WRAPPED.fullmatch, rows)) and all(map(_separates, map(_unwrapped, rows))):
+        lines, rows = map(_unwrapped, lines), [*map(_unwrapped, rows)]
+    tail = next(
+        (mark for mark in ";," if rows and all(row.rstrip().endswith(2 * mark) for row in rows[1:] or rows)), ""
+    )
+    separator = _separator([row.rstrip().rstrip(tail) if tail else row for row in rows[:2]], usual)
+    if not rows or separator not in rows[0]:
+        return Opened(separator, 0, lines)
+    if tail not in ("", separator):
+        lines = (line.rstrip().rstrip(tail) + "\n" for line in lines)
+    names = rows[0].split(separator)[1:]
+    quoted = re.compile(rf'{re.escape(separator)} +"')
+    return Opened(separator, 0, lines, spaced=all(name[:1] == " " for name in names) or any(map(quoted.search, rows)))
 
 
-def split(lines: Iterator[str], separator: str, number: int = 0) -> Iterator[tuple[int, list[str] | Broken]]:
+def split(
+    lines: Iterator[str], separator: str, number: int = 0, spaced: bool = False
+) -> Iterator[tuple[int, list[str] | Broken]]:
     """Yield the cells of each row that is not blank, with the number of the row's last line.
 
     Args:
         lines: lines with their ends; the first row tells how many cells a row has.
         number: number of the last line before these.
+        spaced: blanks behind separators do not belong to the cells.
     """
     csv.field_size_limit(_FIELD_SIZE)
     waiting: deque[str] = deque()
     held: list[str] = []
     width = 0
     while True:
-        reader = csv.reader(_remembered(lines, waiting, held), delimiter=separator, strict=True)
+        reader = csv.reader(
+            _remembered(lines, waiting, held), delimiter=separator, strict=True, skipinitialspace=spaced
+        )
         row: list[str] | Broken
         try:
             for cells in reader:
@@ -158,6 +198,16 @@ def _by_hand(line: str, separator: str, width: int) -> list[str] | None:
 def _cell(separator: str) -> re.Pattern[str]:
     mark = re.escape(separator)
     return re.compile(rf'"((?:[^"]|"(?!{mark}|$))*)"(?={mark}|$)|([^{mark}]*)')
+
+
+def _separates(row: str) -> bool:
+    return any(mark in row for mark in _SEPARATORS)
+
+
+def _unwrapped(line: str) -> str:
+    """Return the row that a spreadsheet took for a single cell."""
+    found = _WRAPPED.fullmatch(line)
+    return line if found is None else found[1].replace('""', '"') + "\n"
 
 
 def _separator(rows: Sequence[str], usual: str) -> str:

@@ -1,5 +1,5 @@
-"""Files that a table names in another spelling than the folder has: Unicode's normal forms, backslashes, a leading
-slash, and blanks around the name."""
+"""Files that a table names in another spelling than their folder has: Unicode's normal forms, backslashes, a leading
+slash, blanks or quotes around the name, and (at a URL) %20 for a blank."""
 
 import os
 import re
@@ -7,14 +7,17 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, unquote
 
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.redaction import printable
 from cir_vectorizer.sources.base import Stamp
-from cir_vectorizer.sources.pictures import LocalFile
+from cir_vectorizer.sources.pictures import LocalFile, RemoteFile
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 _T = TypeVar("_T")
 
@@ -51,9 +54,47 @@ class NamedFile(LocalFile):
             return work()
 
 
+class RemoteNamedFile(RemoteFile):
+    """A file beside a remote table by the name that the table gives it: of exactly that name, else of another spelling.
+
+    Args:
+        path: path of the table's folder within the file system.
+        location: URL of the folder without credentials.
+        name: normalised path of the file below the folder, as the table has it.
+        web: True for a web server, which takes names quoted.
+    """
+
+    def __init__(self, fs: "AbstractFileSystem", path: str, location: str, name: str, web: bool) -> None:
+        self._places = [f"/{quote(each) if web else each}" for each in _remote_spellings(name, web)]
+        self._base, self._shown = path, location
+        super().__init__(fs, path + self._places[0], location + self._places[0])
+
+    def _call(self, work: Callable[[], Any]) -> Any:
+        """Return the result of a request; while there is no such file, ask for its name in the next spelling."""
+        while True:
+            try:
+                return super()._call(work)
+            except FileNotFoundError:
+                if len(self._places) == 1:
+                    raise
+                del self._places[0]
+                self._path, self.location = self._base + self._places[0], self._shown + self._places[0]
+
+
+def _remote_spellings(name: str, web: bool) -> list[str]:
+    """Return a file's name, and other spellings of it that the file may have, each once."""
+    parts = (part.strip() for part in name.strip().strip("\"'").replace("\\", "/").split("/"))
+    plain = "/".join(part for part in parts if part not in ("", "."))
+    texts = [name, plain, *([unquote(plain)] if web else [])]
+    return list(
+        dict.fromkeys([*texts, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD") for text in texts)])
+    )
+
+
 def _spellings(base: str, name: str) -> Iterator[str]:
     """Yield the paths of existing files that have the name in another spelling."""
-    for text in dict.fromkeys((name, name.replace("\\", "/"))):
+    plain = name.replace("\\", "/")
+    for text in dict.fromkeys((name, plain, plain.strip().strip("\"'"))):
         places = dict.fromkeys(("/", base) if text.strip().startswith("/") else (base,))
         for place in places:
             if (found := _walk(place, text)) is not None:

@@ -21,7 +21,7 @@ from cir_vectorizer.sources.cells import Pictures, by_product, image_column, mor
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.places import Places, key_of
 from cir_vectorizer.sources.rows import Row, Rows
-from cir_vectorizer.sources.types import NONE, ColumnTypes
+from cir_vectorizer.sources.types import ColumnTypes, is_filled
 from cir_vectorizer.sources.web import Web
 
 
@@ -85,7 +85,7 @@ class TableSource:
         web: Web,
         image_column: str | None = None,
         id_column: str | None = None,
-        pictures: Pictures = "first",
+        pictures: Pictures | None = None,
         text_columns: Sequence[str] = (),
     ) -> None:
         self.name = file.name
@@ -104,7 +104,8 @@ class TableSource:
         self._id = self._column("--id-column", id_column, columns)
         for name in text_columns:
             self._check_text_column(name, columns)
-        self._pictures = pictures
+        self._pictures = pictures or "first"
+        self._by_default = pictures is None
         product = product_column(columns, self._image)
         self._product = product if self._id in (None, product) else None
         if self._id and pictures == "each":
@@ -135,7 +136,7 @@ class TableSource:
                 keys.append(version_of(str(entry.id)))
                 numbers.append(number)
         if seen.unread is not None and not seen.readable:
-            raise SourceError(f"no row of {self.name} can be read: the first one {seen.unread.sentence}")
+            raise self._unreadable(seen.unread)
         self._types, self._type_notes, self._whole_ids = seen.types, seen.types.decide(), seen.whole_ids
         self._check_unique(np.frombuffer(keys, np.uint64), np.frombuffer(numbers, np.uint64))
         return count
@@ -152,13 +153,21 @@ class TableSource:
                 f"the first row of {self.name} names no columns, so they are called 1, 2, …; the pictures are in "
                 f"{self._image}"
             )
-        if self._more_named:
+        if self._more_named and self._by_default:
             rows = "1 row" if self._more_named == 1 else f"{self._more_named:,} rows"
             notes.append(
                 f"in {rows} of {self.name} several pictures are named, and only the first is indexed; give --pictures each "
                 "for an object of each"
             )
-        return [*notes, *self._type_notes]
+        return [*self._rows.notes, *notes, *self._type_notes]
+
+    @property
+    def nothing(self) -> str:
+        columns = self._rows.columns()
+        return (
+            f"{self.name} was read as {self._rows.kind}, which has no rows below the names of its columns "
+            f"({_listed(columns)}); check that its export came to an end"
+        )
 
     def still_has(self, location: str) -> bool:
         return False
@@ -191,13 +200,14 @@ class TableSource:
 
     def _typing(self, seen: "_Seen") -> Iterator[tuple[int, Row | Failure]]:
         """Yield all rows, and note in `seen` what they are like."""
+        apart = (self._image, self._id)
         for number, row in self._rows:
             if isinstance(row, Failure):
                 seen.unread = seen.unread or row
             else:
                 seen.readable = True
                 if self._rows.untyped:
-                    seen.types.see(number, row, apart=self._id)
+                    seen.types.see(number, row, apart)
                     cell = row.get(self._id) if self._id else None
                     seen.whole_ids = seen.whole_ids and (cell in (None, "") or _small(whole_number(cell)))
             yield number, row
@@ -263,27 +273,20 @@ class TableSource:
             if id_ is None and (known := key_of(cell)) is not None:
                 id_ = _picture_id(product, known)
             return Failure(place, error.reason, f"holds a picture that {error}", id_, of_id)
-        columns = {
-            column: value
-            for column, content in row.items()
-            if column != self._image and (value := self._value(column, content, whole)) != ""
-        }
+        if self._rows.untyped:
+            columns = self._types.typed(row, apart=self._image)
+        else:
+            columns = {column: value for column, value in row.items() if column != self._image and value != ""}
+        if self._id:
+            columns[self._id] = self._id_value(row[self._id], whole)
         name = without_user(cell) if isinstance(cell, str) and not picture.held else place
         return Item(_picture_id(product, key) if id_ is None else id_, picture, name, columns, number=of_id)
-
-    def _value(self, column: str, cell: Any, number: int | None) -> Any:
-        """Return a cell as the payload has it; "" if it is empty."""
-        if column == self._id:
-            return self._id_value(cell, number)
-        if not self._rows.untyped:
-            return cell
-        value = self._types.typed(column, cell)
-        return "" if value is None else value
 
     def _filled(self, row: Row, column: str) -> Any:
         """Return the value of a column; None if the cell is empty."""
         value = row.get(column)
-        return None if value == "" or (self._rows.untyped and isinstance(value, str) and value in NONE) else value
+        empty = not is_filled(value) if self._rows.untyped and isinstance(value, str) else value == ""
+        return None if empty else value
 
     def _id_value(self, value: Any, number: int | None) -> Any:
         """Return an id for the payload: the same value for all spellings of a whole number, else the cell as it is."""
@@ -291,7 +294,12 @@ class TableSource:
             return value
         return number if self._whole_ids or not isinstance(value, str) else str(number)
 
+    def _unreadable(self, first: Failure) -> SourceError:
+        return SourceError(f"no row of {self.name} can be read: the first one {first.sentence}")
+
     def _column(self, option: str, name: str | None, columns: Sequence[str]) -> str | None:
+        if name is not None and name.strip() in columns:
+            return name if name in columns else name.strip()
         if name is not None and name not in columns and name not in (columns := self._rows.columns(name)):
             raise SourceError(f"{self.name} has no column {name!r}; {option} is one of: {_listed(columns)}")
         return name
@@ -313,8 +321,21 @@ class TableSource:
         named = next((column for column, cell in sample.items() if is_url(cell) or is_picture(cell)), None)
         if named is not None:
             return named
+        if not columns:
+            first = next((row for _, row in self._rows), None)
+            if isinstance(first, Failure):
+                raise self._unreadable(first)
+            raise SourceError(
+                f"{self.name} was read as {self._rows.kind}, which is empty; check that its export came to an end"
+            )
+        if self._rows.untyped and len(columns) == 1:
+            raise SourceError(
+                f"{self.name} has one column, {columns[0]!r}, which does not name pictures; if its cells are separated, do it "
+                "with commas, semicolons, tabs or bars, or name the separator in a first line such as sep=^"
+            )
         raise SourceError(
-            f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)}"
+            f"{self.name} has no column that is clearly the picture's; give --image-column, one of: {_listed(columns)} (it was "
+            f"read as {self._rows.kind}; --format reads it as another)"
         )
 
 

@@ -8,7 +8,7 @@ from cir_vectorizer.sync.dry_run import DryRun, dry_run
 from cir_vectorizer.sync.prune import PruneRefused
 from cir_vectorizer.sync.reembed import SwitchRefused, must_reembed, reembed
 from cir_vectorizer.sync.report import Report
-from cir_vectorizer.sync.run import BATCH_SIZE, RunOptions, may_reembed, sync
+from cir_vectorizer.sync.run import BATCH_SIZE, RunOptions, sync
 from cir_vectorizer.sync.texts import TextsRefused
 from cir_vectorizer.sync.watch import watch
 
@@ -21,7 +21,6 @@ __all__ = [
     "SwitchRefused",
     "TextsRefused",
     "dry_run",
-    "may_reembed",
     "must_reembed",
     "reembed",
     "sync",

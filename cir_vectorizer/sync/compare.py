@@ -82,13 +82,18 @@ class Candidate:
     def adopted(self) -> bool:
         """True if another source, or another program, had written the object."""
         if self.known is None:
-            return self.fresh.source_id != ""
+            return self._taken_over
         return self.known.owner not in ("", self.fresh.owner)
 
     @property
     def change(self) -> Change:
         """The change if the picture must be encoded."""
-        return "added" if self.known is None and not self.fresh.source_id else "picture"
+        return "added" if self.known is None and not self._taken_over else "picture"
+
+    @property
+    def _taken_over(self) -> bool:
+        """True if the source takes over an object of another program."""
+        return self.fresh.source_id != "" and self.fresh.owner != ""
 
 
 Outcome = Decision | Candidate | Failure

@@ -10,10 +10,10 @@ from cir_vectorizer.sources.base import Failure, Source
 from cir_vectorizer.sync.compare import Candidate, Comparer, Decision, Known, Outcome, owner_digest
 from cir_vectorizer.sync.encode import FAR_WORKERS, read
 from cir_vectorizer.sync.prune import PruneRefused, check, leaving
-from cir_vectorizer.sync.reembed import beside, must_reembed, with_texts
+from cir_vectorizer.sync.reembed import beside, check_switch, must_reembed, with_texts
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.respelled import Respelled
-from cir_vectorizer.sync.run import compare_all, prepare
+from cir_vectorizer.sync.run import compare_all, notes_on, prepare
 from cir_vectorizer.sync.take_over import theirs_of
 from cir_vectorizer.sync.texts import Texts, check_texts, question, texts_of
 
@@ -74,6 +74,7 @@ def dry_run(
     check_texts(create, take_over)
     asked: str | None = None
     if reembed and (old := must_reembed(collection, model)) is not None:
+        check_switch(source, collection)
         create = with_texts(collection, old, create)
         asked = question(collection, old, Texts(create.text_columns))
         collection = beside(collection, model)
@@ -101,10 +102,10 @@ def dry_run(
                 else:
                     _note(made, outcome)
     report.skipped = source.skipped
-    report.notes = [*source.notes, *([asked] if asked and not yes else [])]
+    report.notes = [*notes_on(source, nothing=not report.total), *([asked] if asked and not yes else [])]
     if prune and comparer.known is not None:
         try:
-            check(source, comparer.known, hidden, yes)
+            check(source, comparer.known, report.total, hidden, yes)
             for _, record in leaving(source, collection, comparer.known):
                 report.removed += 1
                 made.say(f"remove   {record.path}")

@@ -193,14 +193,14 @@ def read(candidate: Candidate, limits: Limits) -> Decision | Failure | tuple[Can
     item, known = candidate.item, candidate.known
     try:
         if not candidate.stamped and (stamp := item.picture.stamp()) is not None:
-            fresh = replace(candidate.fresh, size=stamp.size, mtime_ns=stamp.version)
+            fresh = replace(candidate.fresh, path=item.picture.location, size=stamp.size, mtime_ns=stamp.version)
             candidate = replace(candidate, fresh=fresh, stamped=True)
             if (decision := settled(candidate)) is not None:
                 return decision
         content = item.picture.read(limits)
     except (ImageError, OSError, ValueError) as error:
         return unreadable(item, error)
-    fresh = replace(candidate.fresh, sha256=hashlib.sha256(content).hexdigest())
+    fresh = replace(candidate.fresh, path=item.picture.location, sha256=hashlib.sha256(content).hexdigest())
     if not candidate.stamped:
         fresh = replace(fresh, size=len(content))
     if known is not None and (known.sha256, known.fingerprint) == (fresh.sha256, fresh.fingerprint):
@@ -225,7 +225,9 @@ def decode(candidate: Candidate, encoder: Preparer) -> Decision | Failure:
     except ServiceError:  # the service is gone for all pictures
         raise
     except Exception as error:  # one picture must not end the run
-        sentence = f"could not be prepared ({type(error).__name__}: {error}); report this"
+        sentence = (
+            f"could not be prepared ({type(error).__name__}: {error}); please report it as a fault of cir-vectorizer"
+        )
         return Failure(item.name, "internal", sentence, item.id)
     return Decision(item, candidate.change, candidate.fresh, prepared, candidate.adopted, candidate.text)
 

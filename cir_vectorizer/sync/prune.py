@@ -2,7 +2,7 @@
 
 An object belongs to the source that last named it, which its record holds. Only objects of this source that existed
 when the run began are removed: none of another source, and none that another run wrote meanwhile. Nothing is removed
-if part of the source could not be listed.
+if part of the source could not be listed, or if it lists nothing at all.
 """
 
 import itertools
@@ -45,9 +45,9 @@ def prune(
         yes: remove them even if they are more than `MOST_REMOVED`.
 
     Raises:
-        PruneRefused: part of the source could not be listed, or more than `MOST_REMOVED` would be removed.
+        PruneRefused: as for `check`.
     """
-    check(source, known, hidden, yes)
+    check(source, known, report.total, hidden, yes)
     for page in pages(leaving(source, collection, known)):
         known_again = collection.records([id_ for id_, _ in page])
         still = [id_ for id_, record in page if known_again.get(id_) == record]
@@ -56,14 +56,20 @@ def prune(
         on_progress(report)
 
 
-def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> None:
+def check(source: Source, known: Known, listed: int, hidden: list[Failure], yes: bool) -> None:
     """Check that pruning would not remove too much.
 
+    Args:
+        listed: number of the source's entries.
+
     Raises:
-        PruneRefused: as for `prune`.
+        PruneRefused: the source lists nothing, part of it could not be listed, or more than `MOST_REMOVED` would be removed.
     """
+    if known.left and not listed:
+        raise PruneRefused(f"nothing was removed: {nothing_left(source)}")
     if known.left and hidden:
-        remedy = _BY_ID if all(failure.reason == "missing" for failure in hidden) else ""
+        by_id = all(failure.reason == "missing" for failure in hidden)
+        remedy = _BY_ID if by_id else "; correct it and run again"
         raise PruneRefused(
             f"nothing was removed: part of {source.name} could not be listed ({hidden[0]}), so {known.left:,} objects "
             f"that were not seen may still have their pictures{remedy}"
@@ -71,9 +77,13 @@ def check(source: Source, known: Known, hidden: list[Failure], yes: bool) -> Non
     if known.left > MOST_REMOVED * known.owned and not yes:
         raise PruneRefused(
             f"nothing was removed: {known.left:,} of the {known.owned:,} objects from {source.name} have left it, more "
-            f"than {MOST_REMOVED:.0%}; check that the source is whole (a folder that is not mounted is empty), then "
-            "give --yes"
+            f"than {MOST_REMOVED:.0%}; check that the source is whole, then give --yes"
         )
+
+
+def nothing_left(source: Source) -> str:
+    """Return the sentence that says why an empty source removes no objects, not even with --yes."""
+    return f"{source.nothing}; an empty source never removes its objects, so if they shall go, delete the collection"
 
 
 def leaving(source: Source, collection: Collection, known: Known) -> Iterator[tuple[Id, SyncRecord]]:

@@ -96,9 +96,13 @@ class RayDecoders:
                 _knock(address)
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", **cores)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-                where = "this machine" if address == "local" else address
+                if address == "local":
+                    raise ModelError(
+                        f"Ray cannot be started here ({_said(error)}); name a cluster with --ray-address"
+                    ) from error
+                given = "--ray-address" if self._address else "RAY_ADDRESS"
                 raise ModelError(
-                    f"no Ray answers at {where} ({_said(error)}); start it, or correct --ray-address"
+                    f"no Ray answers at {address} ({_said(error)}); start it, or correct {given}"
                 ) from error
             self._started = True
         return self

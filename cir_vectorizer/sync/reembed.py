@@ -16,7 +16,7 @@ from cir_vectorizer.errors import CollectionError, SourceError
 from cir_vectorizer.sources.base import Source
 from cir_vectorizer.sync import respelled
 from cir_vectorizer.sync.compare import Comparer, Known, owner_digest
-from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, pages
+from cir_vectorizer.sync.prune import MOST_REMOVED, PruneRefused, nothing_left, pages
 from cir_vectorizer.sync.report import Report
 from cir_vectorizer.sync.run import RunOptions, sync
 from cir_vectorizer.sync.texts import Texts, TextsRefused, question, texts_of
@@ -38,14 +38,47 @@ class SwitchRefused(SourceError):
 
 
 def must_reembed(collection: Collection, model: ModelRecord) -> Info | None:
-    """Return the state of a collection that another backbone filled; None if there is none, or this model filled it."""
+    """Return the state of a collection that another backbone filled, or another program with pictures; None for others."""
     info = collection.info()
-    return None if info is None or info.fingerprint is None or model.made(info.fingerprint) else info
+    if info is None:
+        return None
+    must = bool(info.pictures) if info.fingerprint is None else not model.made(info.fingerprint)
+    return info if must else None
 
 
 def beside(collection: Collection, model: ModelRecord) -> Collection:
     """Return the new collection, NAME_FINGERPRINT with the fingerprint's first 8 digits, which will take over."""
-    return collection.beside(f"{collection.address.collection}_{model.fingerprint[:8]}")
+    name, info = f"{collection.address.collection}_{model.fingerprint[:8]}", collection.info()
+    return collection.twin(name) if info is not None and info.pictures else collection.beside(name)
+
+
+def check_switch(source: Source, collection: Collection) -> None:
+    """Check that a switch loses nothing.
+
+    Raises:
+        CollectionError: the collection has tenants, or another program made it and the source is not the collection.
+    """
+    if collection.options.tenant is not None:
+        raise CollectionError(
+            f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
+            "into a collection of its own"
+        )
+    info = collection.info()
+    if info is not None and info.pictures and source.name != str(collection.address):
+        raise CollectionError(
+            f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), so a collection with new "
+            "vectors can only be made from itself; give its address as SOURCE too, or another --to"
+        )
+    if info is not None and info.pictures and info.blends_text:
+        raise CollectionError(
+            f"{collection.address} has vectors that blend texts with pictures, and sync makes them of pictures alone; give "
+            "another --to"
+        )
+    if info is not None and info.picture_column is not None and not info.pictures:
+        raise CollectionError(
+            f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
+            f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
+        )
 
 
 def reembed(
@@ -67,7 +100,7 @@ def reembed(
     Raises:
         SwitchRefused: objects would be lost; the report lists them.
         TextsRefused: as for `sync`.
-        CollectionError: the collection has tenants; or as for `sync`.
+        CollectionError: as for `check_switch` and `sync`.
         PruneRefused: with `prune`, more than a fifth of the source's objects would be left behind.
         SourceError, ModelError: as for `sync`; run again to resume.
     """
@@ -77,21 +110,7 @@ def reembed(
     _finish_switch(collection, model)
     if (info := must_reembed(collection, model)) is None:
         return sync(source, collection, vectorizer, **options)
-    if collection.options.tenant is not None:
-        raise CollectionError(
-            f"{collection.address} holds other tenants too, which --reembed would switch with this one; sync this tenant "
-            "into a collection of its own"
-        )
-    if info.pictures:
-        raise CollectionError(
-            f"{collection.address} holds the pictures themselves ({', '.join(info.pictures)}), and a switch would drop them; "
-            "sync from it into a new collection instead: give its address as SOURCE and another --to"
-        )
-    if info.picture_column is not None:
-        raise CollectionError(
-            f"{collection.address} was made by another program, and --reembed would lose what only that program knows; "
-            f"sync {collection.address} with --image-column {info.picture_column} into a new collection"
-        )
+    check_switch(source, collection)
     create = with_texts(collection, info, options.get("create") or CreateOptions())
     if not yes and (asked := question(collection, info, Texts(create.text_columns))) is not None:
         raise TextsRefused(asked)
@@ -99,7 +118,7 @@ def reembed(
     _move_respelled(source, collection, model, report)
     other = beside(collection, model)
     sync(source, other, vectorizer, **options)
-    report.complete = False
+    listed, report.complete = report.total, False
     owner = owner_digest(options.get("source_name") or source.identity) if options.get("prune") else None
     for _ in range(_ROUNDS):
         missing = _missing(collection, other, owner, {failure.id for failure in report.failed})
@@ -112,7 +131,7 @@ def reembed(
         finally:
             _add(report, rest)
     report.complete = True
-    _check_left_behind(source, missing, report, yes)
+    _check_left_behind(source, listed, missing, report, yes)
     lost = missing.failed + len(missing.wanted)
     if lost and not yes:
         raise SwitchRefused(
@@ -181,8 +200,10 @@ def _missing(old: Collection, new: Collection, owner: str | None, failed: set[Id
     return missing
 
 
-def _check_left_behind(source: Source, missing: _Missing, report: Report, yes: bool) -> None:
+def _check_left_behind(source: Source, listed: int, missing: _Missing, report: Report, yes: bool) -> None:
     left, hidden = missing.left_behind, [failure for failure in report.failed if failure.hides_entries]
+    if left and not listed:
+        raise PruneRefused(f"{left:,} objects would be left behind: {nothing_left(source)}")
     if left and hidden:
         raise PruneRefused(
             f"{left:,} objects would be left behind, but part of {source.name} could not be listed ({hidden[0]}); "

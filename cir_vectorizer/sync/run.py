@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from cir_vectorizer.collections import Collection, CreateOptions, Id, Info, ModelRecord, Point, Vector, ensure
+from cir_vectorizer.collections import (
+    Collection,
+    CreateOptions,
+    Id,
+    Info,
+    ModelRecord,
+    Point,
+    Vector,
+    ensure,
+    may_reembed,
+)
 from cir_vectorizer.errors import BackboneMismatch, CollectionError, PartialWriteError
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.sources.base import Failure, Source
@@ -123,6 +133,7 @@ def sync(
         raise TextsRefused(asked)
     if texts.columns != info.text_columns:
         collection.add_texts(texts.columns)
+    about_new = [f"the new collection has a second vector: {collection.about_texts()}"] if new else []
     theirs = theirs_of(collection, info, take_over)
     settle = partial(respelled.move, collection, report)
     owner = owner_digest(source_name or source.identity)
@@ -146,19 +157,16 @@ def sync(
         run.close()
         report.skipped = source.skipped
         report.foreign = theirs.left if theirs is not None else 0
-        report.notes = [*source.notes, *run.notes(texts)]
-        if new:
-            report.notes.append(f"the new collection has a second vector: {collection.about_texts()}")
+        nothing = report.complete and not report.total
+        report.notes = [*notes_on(source, nothing), *about_new, *run.notes(texts)]
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report
 
 
-def may_reembed(collection: Collection) -> bool:
-    """Tell whether `reembed` can switch a collection: sync filled it, and it has no tenants and holds no pictures."""
-    info = collection.info()
-    filled = info is not None and info.fingerprint is not None and not info.pictures
-    return filled and collection.options.tenant is None
+def notes_on(source: Source, nothing: bool) -> list[str]:
+    """Return the sentences about a listing as a whole, with one that says so if nothing was found."""
+    return [*source.notes, *([source.nothing] if nothing else [])]
 
 
 def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -> Info:
@@ -166,7 +174,7 @@ def prepare(collection: Collection, model: ModelRecord, create: CreateOptions) -
     try:
         return ensure(collection, model, create)
     except BackboneMismatch as error:
-        if not may_reembed(collection):
+        if not may_reembed(collection, collection.info()):
             raise
         raise BackboneMismatch(f"{error}, or give --reembed to embed everything again") from error
 

@@ -344,11 +344,16 @@ def test_a_server_that_keeps_no_note_has_it_in_the_records(shop, tiny, monkeypat
 
 
 @embedded
-def test_an_adopted_collection_is_copied_but_not_embedded_anew(shop, tiny, tmp_path):
+def test_an_adopted_collection_is_copied_but_not_embedded_anew(shop, tiny, clip_folder, tmp_path):
     shop.fill(shop.vectors(tiny), by_url=False)
     assert shop.doctor("--adopt")["adoption"]["level"] == "ok"
     copied = shop.run("sync", shop.collection, "--to", f"{shop.collection}2", "--report", tmp_path / "copied.json")
     assert copied.stdout.startswith("added 12"), copied.output
+    other = ("--to", shop.collection, "--model", clip_folder)
+    refused = shop.run("sync", shop.folder, *other, "--report", tmp_path / "refused.json")
+    assert "name another collection, or use the model that made it" in refused.output
+    assert "--reembed" not in refused.output
+    assert "sync into a new collection" in shop.run("doctor", *other).output
 
 
 @embedded

@@ -139,11 +139,12 @@ class TestTheContainer:
                 filled, ModelRecord("mine", "f" * 64, model.dim), service_url=running.url, service_key="right"
             )
         assert problems(wrong) == ["service key"]
-        assert "--service-key" in wrong["service key"].sentence
+        sentence = wrong["service key"].sentence
+        assert sentence.endswith("it got no valid key; give one with --service-key or CIR_API_KEY")
         assert worst(right.values()) == "ok"
         assert right["service model"].sentence.startswith("serves tiny@")
         assert problems(other) == ["backbone", "service model"]
-        assert "start it with --model mine" in other["service model"].sentence
+        assert "have it serve mine" in other["service model"].sentence
 
     def test_whose_address_is_none(self, filled, model):
         assert problems(findings(filled, model, service_url="localhost")) == ["service"]
@@ -207,7 +208,7 @@ class TestTheCommand:
     def test_warnings_alone_give_status_3_and_json_has_the_same_findings(self, tmp_path):
         result = self.doctor("--to", f"qdrant:{tmp_path}/none/shop", "--json")
         assert result.exit_code == 3
-        answer = json.loads(result.output)
+        answer = json.loads(result.stdout)
         assert answer["level"] == "warning"
         assert [each["level"] for each in answer["findings"]] == ["ok", "warning"]
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cir_vectorizer.cli import main
 from cir_vectorizer.collections import Ask, CreateOptions, ModelRecord, note_former, open_collection
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.doctor.examination import Examination
@@ -86,6 +88,18 @@ def goes_on(shop, source, tiny, caplog, **options):
     assert len(notes(caplog)) == 1
 
 
+def gets_texts(shop, source, tiny):
+    """Check that texts are added to the collection without encoding a picture."""
+    texts = CreateOptions(text_columns=("colour", "category"))
+    report = run(source, shop, tiny, id_column="id", create=texts, yes=True)
+    assert (report.encoded, report.texts, counts(report)["failed"]) == (0, 6, 0)
+    points = shop.get([id_ for id_, _ in shop.scan()])
+    wanted = tiny.embed_texts([f"{each.payload['colour']}, {each.payload['category']}" for each in points])
+    assert np.abs(np.stack([each.text_vector for each in points]) - wanted).max() < 1e-5
+    found = find(Search.read({"image": source.parent / "pictures" / "1.png"}, limit=3), shop, tiny)
+    assert found.hits[0].payload["id"] == 101
+
+
 def test_a_model_folder_composes_as_it_did_and_gives_one_note(old, caplog):
     with caplog.at_level(logging.WARNING):
         model = load(str(old / "model"), "cpu")
@@ -118,6 +132,7 @@ def test_a_model_folder_of_other_weights_is_still_refused(old):
 def test_an_embedded_collection_goes_on(old, tiny, caplog):
     shop = open_collection(f"qdrant:{old}/index/shop")
     goes_on(shop, old / "shop.csv", tiny, caplog)
+    gets_texts(shop, old / "shop.csv", tiny)
     shop.close()
 
 
@@ -127,6 +142,21 @@ def test_doctor_finds_nothing_wrong_with_it(old, tiny):
     found = [*examination.fit(shop.info()), *examination.norms(shop.info(), tiny.mean_image_norm)]
     assert [finding for finding in found if finding.level != "ok"] == []
     shop.close()
+
+
+def test_a_folder_and_a_collection_that_were_brought_up_to_date_at_different_times_fit(old):
+    """A synced collection has the present fingerprint, and a model folder of the release the former one."""
+    place, model = f"qdrant:{old}/index/shop", ["--model", str(old / "model")]
+    for command in (
+        ["sync", str(old / "shop.csv"), "--to", place, "--id-column", "id"],
+        ["sync", str(old / "shop.csv"), "--to", place, "--id-column", "id", "--dry-run"],
+        ["doctor", "--to", place],
+        ["search", "--in", place, "--image", str(old / "pictures" / "1.png"), "--text", "is red", "--json"],
+    ):
+        for _ in range(2):
+            result = CliRunner().invoke(main, [*command, *model])
+            assert result.exit_code == 0, result.output
+            assert "changed 0, unchanged 6" in result.output or command[0] != "sync"
 
 
 def test_a_collection_of_another_model_is_still_refused(old, tiny):
@@ -151,6 +181,7 @@ def test_a_collection_of_a_qdrant_server_goes_on(old, qdrant_server, tiny, caplo
     database = Database("qdrant", qdrant_server)
     shop = open_collection(database.address("ShopOf010"), options=database.options())
     goes_on(shop, old / "shop.csv", tiny, caplog)
+    gets_texts(shop, old / "shop.csv", tiny)
     shop.drop()
     shop.close()
 
@@ -169,5 +200,7 @@ def test_a_collection_of_a_weaviate_server_goes_on(old, request, weaviate_server
         assert f"/m/tiny@{FORMER[:12]}" in schema
         picture = base64_of((old / "pictures" / "1.png").read_bytes())
         assert len(shop.search(ComposedQuery.parse({"image": picture, "text": "is red"}), Ask(3))) == 3
+    else:
+        gets_texts(shop, old / "shop.csv", tiny)
     shop.drop()
     shop.close()

@@ -256,7 +256,7 @@ class TestServers:
         with servers.qdrant(tmp_path, "") as server:
             address = f"qdrant://{server.host}:{server.port}/shop"
             options = OpenOptions(grpc=grpc, grpc_port=server.grpc_port)
-            with pytest.raises(CollectionError, match="an API key is needed; give --api-key or set QDRANT_API_KEY"):
+            with pytest.raises(CollectionError, match="an API key is needed; set QDRANT_API_KEY"):
                 open_collection(address, options=options).info()
             with pytest.raises(CollectionError, match="the API key was refused") as caught:
                 open_collection(address, "WRONG", options).info()
@@ -303,7 +303,9 @@ class TestWhenItDoesNotWork:
     @pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
     def test_a_wrong_key_is_a_sentence_without_the_key(self, fake_qdrant):
         fake_qdrant.answers = [(403, {"status": {"error": "forbidden"}})]
-        with pytest.raises(CollectionError, match="the API key was refused; give --api-key") as caught:
+        with pytest.raises(
+            CollectionError, match="the API key was refused; correct QDRANT_API_KEY, or the key given"
+        ) as caught:
             open_collection(fake_qdrant.address, "SECRET").info()
         assert "SECRET" not in str(caught.value)
         assert fake_qdrant.seen[0] == ("GET", "/collections/shop/exists", "SECRET")

@@ -324,10 +324,11 @@ class TestSheets:
         assert result.exit_code == 2
         assert ".png or .html" in result.output
 
-    def test_a_place_that_cannot_be_written_is_a_sentence(self, shop, tmp_path):
+    def test_a_folder_that_does_not_exist_is_told_before_the_search(self, shop, tmp_path):
         result = search(shop, "--text", "a hat", "--sheet", tmp_path / "no" / "sheet.png")
-        assert result.exit_code == 1
-        assert "cannot be written" in result.output
+        assert result.exit_code == 2
+        assert f"the sheet's folder {tmp_path}/no does not exist" in result.stderr
+        assert not result.stdout
 
 
 @pytest.mark.parametrize(
@@ -395,3 +396,20 @@ def test_help_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_nothing_found_is_said_with_its_cause(shop):
+    text = ("--model", "tiny", "--text", "a hat")
+    column = "Note: group_by: none of the 4 objects looked at has a value in column 'brand'; check the column's name\n"
+    for more, said in (
+        (("--filter", "price<5"), "Nothing found: no object meets the filter.\n"),
+        (("--page", 3), "Nothing found after the first 20 results.\n"),
+        (("--group-by", "brand"), f"{column}Nothing found.\n"),
+    ):
+        assert search(shop, *text, *more).stderr == said
+
+
+def test_a_url_is_no_file(shop):
+    result = search(shop, "--model", "tiny", "--image", "https://shop.example/hat.jpg")
+    assert result.exit_code == 2
+    assert "is a URL; download the picture, and give its file" in result.stderr

@@ -182,7 +182,7 @@ class TestReading:
             ({"query": {"text": "x"}, "like": [{"id": i} for i in range(17)]}, "like"),
             ({"query": {"text": "x"}, "limit": 0}, "limit: is below 1"),
             ({"query": {"text": "x"}, "offset": -1}, "offset: is below 0"),
-            ({"query": {"text": "x"}, "offset": 9_999}, "offset: and limit together are over 10,000"),
+            ({"query": {"text": "x"}, "offset": 9_999}, "offset: is, together with limit, over 10,000"),
             ({"query": {"image": [1.0]}, "hybrid": True}, "hybrid: looks for the words of the text"),
             ({"query": {"text": "x"}, "group_by": ""}, "group_by: '' is no column's name"),
             ({"query": {"text": "x"}, "where": "a<<b"}, "filter: at letter"),

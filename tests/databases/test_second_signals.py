@@ -18,7 +18,7 @@ from cir_vectorizer.collections.rescoring import Background, Words, combined, re
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import parse_filter
-from tests.support.databases import EVERY, QDRANT, SERVERS, WEAVIATE, database_of, every, uid
+from tests.support.databases import EVERY, SERVERS, WEAVIATE, database_of, every, uid
 
 DIM, COUNT = 32, 600
 MODEL = ModelRecord("my-model", "a1" * 32, DIM)
@@ -366,17 +366,6 @@ class TestOldServers:
         ):
             shop.search(SHOP.near(0), Ask(diversity=0.5))
 
-    def test_fused_searches_name_the_version_they_need(self, database, monkeypatch):
-        shop = fill(database.open("Old"))
-        monkeypatch.setattr(shop, "_read_version", lambda: "1.13.6")
-        if database.kind == "weaviate":
-            assert len(shop.search(SHOP.near(0), Ask(texts=SHARE))) == 10
-            return
-        with pytest.raises(
-            CollectionError, match=r"server 1\.13\.6, and a search by pictures and texts needs 1\.14 or later"
-        ):
-            shop.search(SHOP.near(0), Ask(texts=SHARE))
-
 
 @pytest.mark.live
 def test_all_databases_give_the_same_top_ten(request, tmp_path):
@@ -400,17 +389,3 @@ def test_all_databases_give_the_same_top_ten(request, tmp_path):
     finally:
         for database in databases:
             database.close()
-
-
-@every(QDRANT[:1])
-def test_the_embedded_mode_agrees_with_its_own_formula(database):
-    """The server's formula, evaluated by the local client, gives what the plugin computes in the embedded mode."""
-    from cir_vectorizer_qdrant import scoring
-
-    shop = fill(database.open("Formula"))
-    vector = SHOP.near(0)
-    arguments = scoring.fused(vector.tolist(), SHARE, Ask(), shop._schema)
-    found = shop._call(lambda client: client.query_points(shop._name, **arguments, limit=10, with_payload=True).points)
-    hits = shop.search(vector, Ask(texts=SHARE))
-    assert [each.score for each in found] == pytest.approx([hit.score for hit in hits], abs=CLOSE)
-    assert [each.id for each in found] == [hit.id for hit in hits]

@@ -1,15 +1,24 @@
 """Texts as a second vector of an object, in each database: made, added, kept by every write, and never the default."""
 
+import json
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
+from qdrant_client import models
+from qdrant_client.http.exceptions import UnexpectedResponse
+from weaviate.exceptions import WeaviateBaseError
 
-from cir_vectorizer.collections import TEXT_VECTOR, Ask, CreateOptions, Point, ensure
+import cir_vectorizer_qdrant
+import cir_vectorizer_weaviate
+from cir_vectorizer.collections import TEXT_VECTOR, Ask, CreateOptions, Point, ensure, open_collection
+from cir_vectorizer.collections.base import Note
 from cir_vectorizer.collections.stored import resolve
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery
-from tests.support.databases import FRONT, MODEL, ONE_OF_EACH, RECORD, every, uid, unit
+from cir_vectorizer_weaviate.schema import description
+from tests.support.databases import FRONT, MODEL, ONE_OF_EACH, QDRANT, RECORD, WEAVIATE, every, uid, unit
 
 TEXTS = CreateOptions(text_columns=("title",))
 SIDE, UP = unit(0, 1, 0, 0), unit(0, 0, 1, 0)
@@ -131,8 +140,6 @@ class TestStorage:
 
 def configured(shop, database):
     """Return how the server keeps the vector of the texts."""
-    import httpx
-
     if database.kind == "weaviate":
         found = httpx.get(f"{database.server.url}/v1/schema/{shop._name}").json()
         return found["vectorConfig"][TEXT_VECTOR]
@@ -145,3 +152,123 @@ def test_the_name_is_not_for_pictures(database):
     shop = database.open(using=TEXT_VECTOR)
     with pytest.raises(CollectionError, match="the texts"):
         ensure(shop, MODEL)
+
+
+@every(QDRANT)
+class TestQdrantsOwnClient:
+    @pytest.mark.parametrize("using", [None, "photo"])
+    def test_a_search_goes_on_and_an_object_is_a_reference(self, database, using):
+        shop = database.open(using=using)
+        ensure(shop, MODEL)
+        shop.upsert([with_text(0, FRONT, None), with_text(1, SIDE, None)])
+        shop.add_texts(["title"])
+        shop.upsert([with_text(0, FRONT, SIDE), with_text(1, SIDE, FRONT)])
+        client, name = shop._connection.client, shop.address.collection
+        found = client.query_points(name, FRONT.tolist(), using=using, limit=1).points
+        assert str(found[0].id) == uid(0)
+        query = cir_vectorizer_qdrant.composed(image_id=uid(0), client=client, collection=name, text="is red")
+        np.testing.assert_allclose(query.object["image"]["vector"], FRONT, atol=1e-6)
+        assert ("using='photo'" in shop.about_texts()) == (using is not None)
+
+    def test_another_vector_is_still_ambiguous(self, database):
+        shop = database.open(using="photo")
+        ensure(shop, MODEL, TEXTS)
+        client, name = shop._connection.client, shop.address.collection
+        config = models.DenseVectorConfig(size=4, distance=models.Distance.COSINE)
+        client.create_vector_name(name, "back", models.DenseVectorNameConfig(dense=config))
+        with pytest.raises(CollectionError, match="has the vectors photo, back; name one with --using"):
+            again(shop, using=None).info()
+
+
+@every(WEAVIATE)
+class TestWeaviatesOwnClient:
+    @pytest.mark.parametrize("using", [None, "photo"])
+    def test_a_search_and_a_write_must_name_the_vector_and_an_object_is_a_reference(self, database, using):
+        named = using or "default"
+        shop = database.open(using=using)
+        ensure(shop, MODEL)
+        shop.upsert([with_text(0, FRONT, None), with_text(1, SIDE, None)])
+        client = shop._connection.client.collections.use(shop._name)
+        near = FRONT.tolist()
+        assert len(client.query.near_vector(near, limit=2).objects) == 2
+        shop.add_texts(["title"])
+        shop.upsert([with_text(0, FRONT, SIDE), with_text(1, SIDE, FRONT)])
+        for refused in (
+            lambda: client.query.near_vector(near, limit=1),
+            lambda: client.query.hybrid("red", vector=near, limit=1),
+            lambda: client.query.near_object(uid(0), limit=1),
+            lambda: client.data.insert({}, vector=near),
+        ):
+            with pytest.raises(WeaviateBaseError):
+                refused()
+        for search in (
+            lambda: client.query.near_vector(near, limit=1, target_vector=named),
+            lambda: client.query.hybrid(None, vector=near, alpha=1, limit=1, target_vector=named),
+            lambda: client.query.near_object(uid(0), limit=1, target_vector=named),
+        ):
+            assert [str(each.uuid) for each in search().objects] == [uid(0)]
+        client.data.insert({}, vector={named: near})
+        query = json.loads(cir_vectorizer_weaviate.composed(image_id=uid(0), collection=client, text="is red"))
+        np.testing.assert_allclose(query["image"]["vector"], FRONT, atol=1e-6)
+        said = shop.about_texts()
+        assert f"target_vector='{named}'" in said
+        assert f"vector={{'{named}': …}}" in said
+
+    def test_vectors_without_a_name_take_none_beside_them(self, database):
+        shop = database.open()
+        note = description(Note.of(MODEL, CreateOptions()))
+        schema = {
+            "class": shop._name,
+            "vectorizer": "none",
+            "vectorIndexConfig": {"distance": "cosine"},
+            "properties": [{"name": "_cir", "dataType": ["text"], "description": note}],
+        }
+        httpx.post(f"{database.server.url}/v1/schema", json=schema).raise_for_status()
+        ensure(shop, MODEL)
+        shop.upsert([with_text(0, FRONT, None)])
+        for refused in (shop.about_texts, lambda: shop.add_texts(["title"])):
+            with pytest.raises(CollectionError, match="have no name, and Weaviate's client writes no second one"):
+                refused()
+        assert shop.info().text_columns == ()
+        np.testing.assert_allclose(stored(shop).vector, FRONT, atol=1e-6)
+
+    def test_all_tenants_get_the_vector(self, database):
+        one = database.open(tenant="one")
+        two = again(one, tenant="two")
+        for shop in (one, two):
+            ensure(shop, MODEL)
+            shop.upsert([with_text(0, FRONT, None)])
+        assert "for all tenants" in one.about_texts()
+        one.add_texts(["title"])
+        one.upsert([with_text(0)])
+        assert two.info().text_columns == ("title",)
+        assert stored(two).text_vector is None
+        assert_same(stored(two).vector, FRONT)
+        assert_same(stored(one).text_vector, SIDE)
+
+
+@pytest.mark.parametrize("status", [404, "UNIMPLEMENTED"])
+def test_a_qdrant_server_that_adds_no_vector_is_told(tmp_path, monkeypatch, status):
+    """A fake refusal, since no such server runs here."""
+    shop = open_collection(f"qdrant:{tmp_path}/index/shop")
+    ensure(shop, MODEL)
+
+    def refuse(*arguments):
+        raise UnexpectedResponse(404, "Not Found", b"", httpx.Headers())
+
+    monkeypatch.setattr(shop._connection.client, "create_vector_name", refuse)
+    monkeypatch.setattr("cir_vectorizer_qdrant.collection.status_of", lambda error: status)
+    with pytest.raises(CollectionError, match=r"older than 1.18, .* sync into a new collection \(give another --to\)"):
+        shop.add_texts(["title"])
+    assert shop.info().text_columns == ()
+    shop.close()
+
+
+def test_a_collection_without_a_note_can_keep_no_columns(tmp_path):
+    shop = open_collection(f"qdrant:{tmp_path}/index/shop")
+    config = models.VectorParams(size=4, distance=models.Distance.COSINE)
+    shop._call(lambda client: client.create_collection("shop", vectors_config=config))
+    for refused in (shop.about_texts, lambda: shop.add_texts(["title"])):
+        with pytest.raises(CollectionError, match="keeps no note of its columns of texts"):
+            refused()
+    shop.close()

@@ -12,6 +12,7 @@ from weaviate.classes.query import Filter
 
 from cir_vectorizer.client import Client
 from cir_vectorizer.collections import (
+    ANY_VECTOR,
     Ask,
     CreateOptions,
     ModelRecord,
@@ -256,6 +257,7 @@ class TestCollectionsOfOtherPrograms:
             ensure(shop, MODEL)
         with pytest.raises(CollectionError, match=r"has the vectors .*; name one with --using"):
             database.again(shop, using=None).info()
+        assert database.again(shop, using=ANY_VECTOR).info().vectors
 
     def test_vectors_that_are_longer_than_1_are_read_with_length_1(self, database, client):
         shop = database.open()
@@ -448,7 +450,7 @@ class TestWhenItDoesNotWork:
         monkeypatch.setenv("AUTHENTICATION_APIKEY_USERS", "me")
         with servers.weaviate(tmp_path, f"{service.with_key(KEY)}/m/tiny", anonymous=False) as server:
             address, options = f"weaviate://{server.host}:{server.port}/Shop", OpenOptions(grpc_port=server.grpc_port)
-            with pytest.raises(CollectionError, match="an API key is needed; give --api-key or set WEAVIATE_API_KEY"):
+            with pytest.raises(CollectionError, match="an API key is needed; set WEAVIATE_API_KEY"):
                 open_collection(address, options=options).info()
             with pytest.raises(CollectionError, match="the API key was refused") as caught:
                 open_collection(address, "WRONG", options).info()

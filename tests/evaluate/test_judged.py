@@ -16,6 +16,7 @@ from qdrant_client import QdrantClient, models
 import cir_vectorizer
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import Ask, CreateOptions, open_collection
+from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate.judged.judging import Searching, judge
 from cir_vectorizer.evaluate.judged.reading import JudgedQuery, read_judged
 from cir_vectorizer.models import set_defaults
@@ -64,7 +65,8 @@ class Shop:
         """Run the command on judged queries: objects, or texts for lines that are none."""
         texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
         (self.folder / file).write_text("\n".join(texts), encoding="utf-8")
-        given = ["--file", self.folder / file, "--in", self.address, "--device", "cpu", *arguments]
+        model = [] if "--model" in arguments else ["--model", "tiny"]
+        given = ["--file", self.folder / file, "--in", self.address, "--device", "cpu", *model, *arguments]
         return CliRunner().invoke(main, ["evaluate", "queries", *map(str, given)])
 
     def report(self, lines, *arguments):
@@ -420,3 +422,21 @@ def test_every_database_gives_the_same_figures(shop, tiny, database, by):
     expected = shop.report(lines, "--composer", "sum", *column)["rows"][0]["figures"]
     for name, figure in found.rows[0].figures.items():
         assert figure.value == pytest.approx(expected[name]["value"], abs=1e-9), name
+
+
+def test_a_column_that_no_object_has_is_named_with_the_columns_there_are(shop, tiny, database):
+    collection = database.open("Judged")
+    sync(open_source(shop.folder / "catalog.csv"), collection, tiny)
+    path = shop.folder / "column.jsonl"
+    path.write_text(json.dumps({"text": "a red hat", "relevant": ["S-red"]}))
+    queries, _ = read_judged(path, by_column=True)
+    with pytest.raises(SourceError) as refused:
+        judge(queries, collection, {"tiny": tiny}, searching=Searching(id_column="skuu"))
+    assert "has a value in column 'skuu'; give --id-column one of these: number, sku" in str(refused.value)
+
+
+def test_a_folder_that_takes_no_report_is_refused_before_the_work(shop, tmp_path):
+    (tmp_path / "file").touch()
+    result = shop.run(["no judged query"], "--out", tmp_path / "file" / "report")
+    assert result.exit_code == 1
+    assert f"because {tmp_path}/file is a file; give another --out" in result.stderr

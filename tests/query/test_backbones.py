@@ -385,7 +385,7 @@ class TestForeignFolders:
 
 
 def test_an_unknown_device_is_a_sentence():
-    with pytest.raises(ModelError, match="try --device cpu"):
+    with pytest.raises(ModelError, match="try the device cpu"):
         pick_device("cuda:99")
 
 

@@ -14,7 +14,7 @@ from tests.support.indexing import draw
 @pytest.mark.parametrize(
     ("where", "values", "note"),
     [
-        ("x<11", ["15.00 USD", "9.50 USD"], "holds text such as '15.00 USD', and < compares numbers; correct the table's cells"),
+        ("x<11", ["15.00 USD", "9.50 USD"], "holds text such as '15.00 USD', and < compares numbers; compare with =, or have the table's cells"),
         ("x>=11", [True, False], "holds true and false, and >= compares numbers"),
         ("x=red", [10, 11], "holds numbers such as 10, which never equals the text 'red'"),
         ('x="38"', [38, 40], "which never equals the text '38'; write a value like that, without quotes"),

@@ -472,7 +472,7 @@ class TestHeif:
 
 
 class TestJpegWithoutItsEnd:
-    """A JPEG without its end marker is read if no pixel is missing."""
+    """A JPEG without its end is read if no more than its last row of blocks is missing."""
 
     @pytest.fixture(params=[{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str)
     def jpeg(self, request: pytest.FixtureRequest) -> bytes:
@@ -485,7 +485,19 @@ class TestJpegWithoutItsEnd:
     def test_is_read(self, jpeg: bytes, tail: bytes) -> None:
         assert open_image(jpeg[:-2] + tail).tobytes() == open_image(jpeg).tobytes()
 
-    @pytest.mark.parametrize("part", [0.5, 0.84, 0.99])
+    @pytest.mark.parametrize("turn", [1, 6])
+    @pytest.mark.parametrize("missing", [3, 20, 200])
+    def test_is_read_if_pixels_of_the_last_row_of_blocks_are_missing(self, missing: int, turn: int) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+        stream, exif = BytesIO(), Image.Exif()
+        exif[0x0112] = turn
+        Image.fromarray(noise).save(stream, "JPEG", exif=exif)
+        whole, cut = (np.asarray(open_image(data)) for data in (stream.getvalue(), stream.getvalue()[:-missing]))
+        there = (slice(0, 79), slice(None)) if turn == 1 else (slice(None), slice(17, None))
+        assert (whole[there] == cut[there]).all()
+        assert (whole != cut).any()
+
+    @pytest.mark.parametrize("part", [0.5, 0.75])
     def test_is_refused_if_pixels_are_missing(self, jpeg: bytes, part: float) -> None:
         with pytest.raises(ImageError, match="is a cut short, damaged or oddly coded JPEG file") as refused:
             open_image(jpeg[: int(len(jpeg) * part)])

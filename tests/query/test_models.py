@@ -86,7 +86,7 @@ class TestParts:
 
     def test_an_unknown_part_is_named(self):
         with pytest.raises(
-            ModelError, match="model 'tiny' has no part 'magic'; its composers with weights are lincir, com"
+            ModelError, match="model 'tiny' has no part 'magic'; name one of its composers with weights: lincir, com"
         ):
             load("tiny", "cpu", parts=("magic",))
 

@@ -130,3 +130,10 @@ def test_the_health_check_tells_a_ready_service_from_none(service):
     assert "Traceback" not in check("tcp://10.96.0.12:8000").stderr  # of a Kubernetes Service called cir
     nobody = check(9)
     assert (nobody.returncode, nobody.stderr[:10]) == (1, "not ready:")
+
+
+def test_the_pinned_client_of_qdrant_fits_the_server_of_the_compose_file():
+    versions = pytest.importorskip("qdrant_client.common.version_check", reason="qdrant-client is not installed")
+    image = yaml.safe_load(interpolated(COMPOSE[0]))["services"]["qdrant"]["image"]
+    (client,) = re.findall(r"^qdrant-client==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert versions.is_compatible(client, image.partition(":v")[2])

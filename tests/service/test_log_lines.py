@@ -1,4 +1,4 @@
-"""Log lines of requests: a refusal's sentence, and what was cut from a text, since databases pass neither on."""
+"""Log lines of requests: a refusal's sentence, and what was cut from a text; databases pass neither on."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ def cut(service: Running, door: str) -> float:
     return next((float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name)), 0.0)
 
 
-def test_a_text_that_a_database_sends_too_long_is_counted_and_logged(service, lines):
+def test_a_text_that_is_too_long_is_counted_and_logged_at_each_door(service, lines):
     query = {"image": RED, "text": LONG}
     inputs = [
         {"data": LONG, "data_type": "text", "model": "tiny"},
@@ -69,6 +69,10 @@ def test_a_text_that_a_database_sends_too_long_is_counted_and_logged(service, li
         ("weaviate", "/vectorize", {"texts": [LONG, "red"]}, 1),
         ("weaviate", "/vectorize", {"texts": [json.dumps(query)]}, 1),
         ("qdrant", "/qdrant", {"inputs": inputs, "inference": "search"}, 2),
+        ("rest", "/v1/compose", {"queries": [query, {"text": "red"}]}, 1),
+        ("rest", "/v1/embed", {"texts": ["red", LONG]}, 1),
+        ("rest", "/v1/embeddings", {"input": [LONG, LONG]}, 2),
+        ("rest", "/v1/explain", {"query": query}, 1),
     ):
         before = cut(service, door)
         answer, line = logged(service, lines, path, body)

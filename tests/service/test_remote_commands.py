@@ -207,9 +207,7 @@ class TestSearch:
             assert command(*asked, "--model", name).exit_code == 0
         result = command(*asked, "--model", "other")
         assert result.exit_code == 1
-        assert result.stderr.startswith(
-            "error: the service has no model 'other'; give --model with one that it has: tiny"
-        )
+        assert result.stderr.startswith("error: the service has no model 'other'; name one that it has: tiny")
 
     @pytest.mark.parametrize(
         ("more", "status", "sentence"),
@@ -223,6 +221,12 @@ class TestSearch:
         result = command("search", "--in", to, "--text", "a hat", "--service", service.url, *more)
         assert result.exit_code == status
         assert sentence in result.stderr
+
+    def test_a_wrong_path_in_the_address_is_a_sentence(self, command, service, searched):
+        asked = ["search", "--in", f"qdrant:{searched}/index/shop", "--text", "a", "--service"]
+        result = command(*asked, f"{service.url}/docs/")
+        assert result.exit_code == 1
+        assert result.stderr == "error: the service has nothing at /docs/v1/models; check the path of its address\n"
 
     def test_a_wrong_key_is_a_sentence(self, command, service, searched, monkeypatch):
         monkeypatch.setenv("CIR_API_KEY", "wrong")

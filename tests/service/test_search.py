@@ -215,7 +215,7 @@ class TestSearch:
             ({"query": {"text": "x"}, "filter": "price<<5"}, "filter: at letter 7"),
             ({"query": {"text": "x"}, "limit": 0}, "limit"),
             ({"query": {"text": "x"}, "limit": 1001}, "limit: is over this service's 1,000"),
-            ({"query": {"text": "x"}, "offset": 9995}, "offset: and limit together are over 10,000"),
+            ({"query": {"text": "x"}, "offset": 9995}, "offset: is, together with limit, over 10,000"),
             ({"query": {"image": RED}, "hybrid": True}, "hybrid: looks for the words of the text"),
             ({"query": {"text": "x"}, "collection": "other"}, "no collection 'other' is searched here; there is shop"),
             ({"query": {"text": "x"}, "page": 2}, "page: is not a field"),
@@ -276,7 +276,7 @@ class TestSearch:
 
     def test_without_a_collection_it_says_how_to_get_one(self):
         with serving() as running:
-            assert "start it with --collection ADDRESS" in sentence(
+            assert "the service's operator adds one by --collection ADDRESS" in sentence(
                 running.post("/v1/search", {"query": {"text": "x"}}), 400
             )
             assert running.client.get("/v1/collections").json() == {"collections": []}
@@ -307,8 +307,8 @@ class TestCollections:
         collection = open_collection(f"qdrant:{tmp_path}/index/later")
         with serving(collections={"later": [collection]}) as running:
             (described,) = running.client.get("/v1/collections").json()["collections"]
-            assert "run cir-vectorizer sync" in described["problem"]
-            assert "run cir-vectorizer sync" in sentence(running.post("/v1/search", {"query": {"text": "x"}}), 400)
+            assert "cir-vectorizer sync makes it" in described["problem"]
+            assert "cir-vectorizer sync makes it" in sentence(running.post("/v1/search", {"query": {"text": "x"}}), 400)
             sync(open_source(tmp_path), collection, tiny())
             assert len(found(running.post("/v1/search", {"query": {"text": "x"}}))) == 1
 
@@ -602,7 +602,7 @@ class TestThumbnails:
             sentence(thumbnail(running, shop.ids[colour], timeout=5), 404)
         (shop.folder / "green.png").unlink()
         said = sentence(thumbnail(running, shop.ids["green"]), 404)
-        assert "cannot be read on this machine" in said
+        assert "that the service cannot read" in said
         assert str(shop.folder) not in said
 
     def test_a_record_that_names_another_file_shows_nothing(self, own_shop):
@@ -671,7 +671,7 @@ class TestServe:
             (["shop"], "does not say which database"),
             (["magic://host/shop"], "no plugin is installed for magic:"),
             (["qdrant:./a/shop", "qdrant:./b/shop"], "two collections would be called 'shop'"),
-            (["qdrant:./a/my shop"], "'my shop' cannot be a name here"),
+            (["qdrant:./a/my shop"], "collection 'my shop' cannot have this name here"),
         ],
     )
     def test_an_address_that_makes_no_sense_ends_it_with_a_sentence(self, given, says):

@@ -43,6 +43,8 @@ def test_words_for_nothing_in_a_column_of_text_are_said(tmp_path):
         (["10", "2024-01-05", "11"], [10, "2024-01-05", 11], "row 2 '2024-01-05'"),
         (["10115", "80331", "01067"], ["10115", "80331", "01067"], "stays text, which < and > do not find: row 3 '01067' is a code"),
         (["1.5", "2.5", "5 USD", "5 EUR", "3.5", "4.5"], [1.5, 2.5, "5 USD", "5 EUR", 3.5, 4.5], "row 3 '5 USD', row 4 '5 EUR'"),
+        (["10", "#VALUE!", "11"], [10, "#VALUE!", 11], "row 2 '#VALUE!'"),
+        (["1,299", "15", "350"], ["1,299", 15, 350], "1 cell stays text, so filters for numbers do not find it: row 1 '1,299'"),
         (["5 USD", "6 USD", "7 EUR"], ["5 USD", "6 USD", "7 EUR"], "several currencies (row 1 '5 USD', row 3 '7 EUR')"),
     ],
 )  # fmt: skip
@@ -66,6 +68,13 @@ def test_odd_cells_change_no_column_and_are_named(tmp_path, cells, values, note)
         (["-5 USD", "5 usd", "n/a"], [-5, 5, None], "USD"),
         (["1 234,50 kr", "99 kr"], [1234.5, 99], "KR"),
         (["CHF 1'234.50", "CHF 99"], [1234.5, 99], "CHF"),
+        (["EUR 15,00", "EUR 1.299,00", "EUR 3"], [15, 1299, 3], "EUR"),
+        (["€ 12,50", "€ 1.299"], [12.5, 1299], "€"),
+        (["10 EUR", "12 €", "9"], [10, 12, 9], "EUR"),
+        (["$15.00 USD", "$1,016.50 USD"], [15, 1016.5], "USD"),
+        (["15.-", "CHF 20.–", "CHF 9.50"], [15, 20, 9.5], "CHF"),
+        (["Rs. 1,50,000", "Rs. 999"], [150000, 999], "RS."),
+        (["10%", "12.5 %", "7"], [10, 12.5, 7], "%"),
     ],
 )
 def test_prices_in_one_currency_are_numbers(tmp_path, cells, values, currency):
@@ -81,6 +90,16 @@ def test_prices_in_one_currency_are_numbers(tmp_path, cells, values, currency):
         (["1,234.50", "9"], [1234.5, 9]),
         (["38", "M"], ["38", "M"]),
         (["36,38", "40,42"], ["36,38", "40,42"]),
+        (["15,00", "3,50", "7"], [15.0, 3.5, 7.0]),
+        (["1.299,00", "15,50", "1.299"], [1299.0, 15.5, 1299.0]),
+        (["1,299.00", "15.50", "1,299"], [1299.0, 15.5, 1299.0]),
+        (["1.299", "15", "3"], [1.299, 15.0, 3.0]),
+        (["+10", "-5"], [10, -5]),
+        ([".5", "0.75", "-.25"], [0.5, 0.75, -0.25]),
+        (["15,-", "20,--"], [15, 20]),
+        (["10", "  ", " N/A", "11"], [10, None, None, 11]),
+        (["TRUE ", " false"], [True, False]),
+        (["yes", "no"], ["yes", "no"]),
         (["100 % cotton", "3-pack"], ["100 % cotton", "3-pack"]),
         (["2024-01-05", "12.12.2024"], ["2024-01-05", "12.12.2024"]),
         (["1e400", "2"], ["1e400", "2"]),
@@ -89,6 +108,20 @@ def test_prices_in_one_currency_are_numbers(tmp_path, cells, values, currency):
 )
 def test_other_columns_are_what_they_look_like(tmp_path, cells, values):
     assert read(tmp_path, cells) == (values, [])
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1.299,00", "15", "1.299"], [1299.0, 15.0, 1299.0]),
+        (["12,99", "1.299"], [12.99, 1299.0]),
+        (["12.99", "1,299"], [12.99, 1299.0]),
+        (["1.299", "15"], [1.299, 15.0]),
+        (["1,299", "15"], [1.299, 15.0]),
+    ],
+)
+def test_a_cell_that_shows_the_mark_before_decimals_shows_it_for_its_column(tmp_path, cells, values):
+    assert read(tmp_path, cells, separator=";") == (values, [])
 
 
 def test_the_report_names_the_odd_cells(photos, shop, tiny):

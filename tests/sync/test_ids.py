@@ -21,7 +21,8 @@ BIG = 9007199254740993
 
 
 @pytest.mark.parametrize(
-    "value", [101, 101.0, "101", "101.0", "101.00", " 101 ", "\t101.0\n", np.int64(101), np.float32(101)]
+    "value",
+    [101, 101.0, "101", "101.0", "101.00", " 101 ", "\t101.0\n", "\u00a0101\u3000", np.int64(101), np.float32(101)],
 )
 def test_a_whole_number_is_one_id_in_every_spelling(value):
     assert (whole_number(value), id_text(value)) == (101, "101")

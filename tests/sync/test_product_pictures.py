@@ -106,8 +106,29 @@ def test_a_file_that_has_the_cell_as_its_name_is_one_picture(folder):
     assert names(written(folder / "t.csv", ["image"], ["b.jpg, c.jpg"])) == ["b.jpg, c.jpg"]
 
 
-def test_empty_lists_are_rows_without_a_picture(folder):
-    path = written(folder / "t.csv", ["image"], ["[]"], ["c.jpg"])
+@pytest.mark.parametrize(
+    ("cell", "pictures"),
+    [
+        ("a.jpg,", ["a.jpg"]),
+        ("a.jpg,,b.jpg, ", ["a.jpg", "b.jpg"]),
+        ("a.jpg, a.jpg", ["a.jpg"]),
+        ('["a.jpg", "a.jpg", null]', ["a.jpg"]),
+        ("('a.jpg', 'b.jpg')", ["a.jpg", "b.jpg"]),
+        ("https://x.example/1 https://x.example/1", ["https://x.example/1"]),
+    ],
+)
+def test_a_picture_that_a_cell_names_twice_is_one(cell, pictures):
+    assert pictures_of(cell) == pictures
+
+
+def test_a_url_without_its_scheme_is_read_over_https_unless_it_is_a_file(folder):
+    [item] = open_source(written(folder / "t.csv", ["image"], ["//cdn.example/shop/a.jpg"])).items()
+    assert item.picture.location == "https://cdn.example/shop/a.jpg"
+
+
+@pytest.mark.parametrize("cell", ["[]", "[None]", "[nan]", '[""]', "  ", "no_selection", "N/A"])
+def test_empty_lists_and_words_for_nothing_are_rows_without_a_picture(folder, cell):
+    path = written(folder / "t.csv", ["image"], [cell], ["c.jpg"])
     assert listed(path)[0].endswith("t.csv, row 1 has no picture in column 'image'; fill it, or drop the row")
 
 
@@ -170,6 +191,14 @@ def test_equal_ids_are_refused_with_the_option_that_allows_them(folder):
     with pytest.raises(SourceError, match="make the ids unique, or give --pictures each if they hold several pictures"):
         open_source(path, id_column="sku").count()
     assert names(path, id_column="sku", pictures="each") == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_who_chose_the_first_picture_is_not_told_of_the_others(folder):
+    path = written(folder / "t.csv", ["sku", "image"], ["1", "a.jpg, b.jpg"])
+    for chosen, notes in ((None, 1), ("first", 0), ("each", 0)):
+        source = open_source(path, id_column="sku", pictures=chosen)
+        assert source.count() == (2 if chosen == "each" else 1)
+        assert len(source.notes) == notes
 
 
 def test_the_option_is_for_tables_only(folder):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.collections import ModelRecord, Point
@@ -215,6 +216,28 @@ class TestACollectionAsTheSource:
         result = CliRunner().invoke(main, ["sync", copy, "--to", copy, *arguments])
         assert result.exit_code == 1
         assert "is the collection to write to as well; give another --to, or --reembed" in result.output
+
+    def test_which_of_its_vectors_does_not_matter(self, photos, shop, tmp_path, monkeypatch):
+        monkeypatch.chdir(photos)
+        vectors = {name: models.VectorParams(size=4, distance=models.Distance.COSINE) for name in ("front", "back")}
+        client = QdrantClient(path=str(tmp_path / "theirs"))
+        client.create_collection("two", vectors_config=vectors)
+        client.upsert("two", [models.PointStruct(id=7, vector={"front": [1.0, 0, 0, 0]}, payload={"file": "a.jpg"})])
+        client.close()
+        shop.close()
+        for i, to in enumerate((f"qdrant:{tmp_path}/theirs/copy", str(shop.address))):
+            arguments = [
+                "--to",
+                to,
+                "--image-column",
+                "file",
+                "--model",
+                "tiny",
+                "--report",
+                str(tmp_path / f"{i}.json"),
+            ]
+            result = CliRunner().invoke(main, ["sync", f"qdrant:{tmp_path}/theirs/two", *arguments])
+            assert (result.exit_code, "added 1" in result.output) == (0, True), result.output
 
     def test_a_collection_can_be_embedded_anew_from_itself(self, photos, shop, tiny, clip_folder, tmp_path):
         run(photos, shop, tiny)

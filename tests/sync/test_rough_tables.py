@@ -43,6 +43,18 @@ SHOP = {"a.jpg": {"colour": "red", "price": 10}, "b.jpg": {"colour": "blue", "pr
         ("Excel's first line, quoted", '"sep=|"\nimage|colour|price\na.jpg|red|10\nb.jpg|blue|12\n'),
         ("Excel's first line that names the usual one", "SEP=,\nimage,colour,price\na.jpg,red,10\nb.jpg,blue,12\n"),
         ("blank lines before the header", "\n\nimage;colour;price\n\na.jpg;red;10\nb.jpg;blue;12\n"),
+        ("semicolons behind rows with commas", "image,colour,price\na.jpg,red,10;;;\nb.jpg,blue,12;;;\n"),
+        ("semicolons behind all lines with commas", "image,colour,price;;\na.jpg,red,10;;\nb.jpg,blue,12;;\n"),
+        ("commas behind rows with semicolons", "image;colour;price,,\na.jpg;red;10,,\nb.jpg;blue;12,,\n"),
+        ("rows as single cells", '"image,colour,price"\n"a.jpg,""red"",10"\n"b.jpg,blue,12"\n'),
+        ("rows as single cells, and separators", '"image,colour,price";;\n"a.jpg,red,10";;\n"b.jpg,blue,12";;\n'),
+        ("blanks behind separators", "image, colour, price\na.jpg, red, 10\nb.jpg, blue, 12\n"),
+        ("an unnamed column", "image,colour,,price\na.jpg,red,,10\nb.jpg,blue,,12\n"),
+        ("blanks before quotes", 'image,"colour",price\na.jpg, "red", 10\nb.jpg, "blue", "12"\n'),
+        (
+            "Excel's first line that names a separator of its own",
+            "sep=^\nimage^colour^price\na.jpg^red^10\nb.jpg^blue^12\n",
+        ),
         ("old line ends", "image;colour;price\ra.jpg;red;10\rb.jpg;blue;12\r"),
     ],
 )
@@ -98,6 +110,21 @@ def test_quotes_and_backslashes_hurt_no_other_row(tmp_path, row, title):
     assert titles == {"0.jpg": "before", **own, "b.jpg": "after", "c.jpg": 'said "so"', "d.jpg": "two\nlines"}
     assert all(failure.startswith("row 2 has ") for failure in failures)
     assert len(failures) == (title is None)
+
+
+def test_separators_within_quotes_behind_a_blank_stay_in_their_cell(tmp_path):
+    rows, failures = listed(
+        tmp_path / "shop.csv", 'image, colour\na.jpg, "red, blue"\nb.jpg, "a ""good"" hat"\nc.jpg,x;;\n'
+    )
+    assert rows == {"a.jpg": {"colour": "red, blue"}, "b.jpg": {"colour": 'a "good" hat'}, "c.jpg": {"colour": "x;;"}}
+    assert failures == []
+
+
+def test_an_unknown_separator_is_told_with_the_remedy(tmp_path):
+    with pytest.raises(
+        SourceError, match=r"one column, 'image\^price', .* name the separator in a first line such as sep=\^"
+    ):
+        listed(tmp_path / "shop.csv", "image^price\na.jpg^10\n")
 
 
 def test_mysql_escapes_quotes_and_writes_backslash_n_for_nothing(tmp_path):
@@ -198,7 +225,7 @@ def test_a_column_that_only_a_late_row_has_can_be_named(tmp_path):
         ("shop.csv", "image\na.jpg,red\nb.jpg,blue\n", "the first one has 2 cells for 1 column; put quotes"),
         ("shop.csv", 'image,colour\n"a.jpg,red\n', "the first one has a quote .* that does not close; close it"),
         ("shop.csv", 'image,"colour\na.jpg,red\n', "line 1, which names the columns, has a quote"),
-        ("shop.jsonl", "{image: 1}\n{image: 2}\n", "no column that is clearly the picture's"),
+        ("shop.jsonl", "{image: 1}\n{image: 2}\n", "the first one is not valid JSON"),
     ],
 )
 def test_a_table_is_refused_only_if_no_row_can_be_read(tmp_path, name, content, problem):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from qdrant_client import QdrantClient, models
 
 from cir_vectorizer.cli import main
+from cir_vectorizer.errors import ModelError
 from cir_vectorizer.models import read_record
 from cir_vectorizer_trainer.phi.curves import plot
 from cir_vectorizer_trainer.phi.picture_index import embeddings_of_pictures
@@ -100,3 +102,14 @@ def test_a_place_without_pictures_is_a_sentence(table, tmp_path):
     result = train(*arguments, "--picture-index", tmp_path / "empty")
     assert result.exit_code == 1
     assert "correct --picture-index" in result.output or "no picture" in result.output
+
+
+def test_a_collection_with_several_vectors_is_refused(tmp_path, tiny):
+    vectors = {name: models.VectorParams(size=tiny.dim, distance=models.Distance.COSINE) for name in ("back", "front")}
+    client = QdrantClient(path=str(tmp_path / "index"))
+    client.create_collection("shop", vectors_config=vectors)
+    client.close()
+    with pytest.raises(
+        ModelError, match="has the vectors back, front, and --picture-index takes a collection with one"
+    ):
+        embeddings_of_pictures(f"qdrant:{tmp_path / 'index'}/shop", tiny)

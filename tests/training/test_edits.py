@@ -295,7 +295,7 @@ def test_rough_captions_give_edits_of_their_attributes():
 def test_captions_without_anything_to_swap_are_refused(tmp_path):
     result, out = make(tmp_path, ["a lone sentence", "quite another text"])
     assert result.exit_code == 1
-    assert "name columns of attributes with --attributes" in result.output
+    assert "name columns of the captions' table with --attributes" in result.output
     assert not out.exists()
 
 
@@ -304,25 +304,41 @@ def test_a_table_of_edits_is_read_as_it_was_written(tmp_path, edits, suffix):
     out = tmp_path / "new" / f"edits.{suffix}"
     some = [*edits[:200], Edit('a "red" dress, plain', "blue", "a blue dress", "two", "…", "plain")]
     assert write_edits(some, out) == 201
-    assert list(read_edits(out)) == some
+    assert list(read_edits(out, print)) == some
 
 
 def test_a_table_of_somebody_else_needs_three_columns(tmp_path):
     table = tmp_path / "llm.csv"
     table.write_text("target,words,reference,id\nA Blue Dress,In BLUE,A red $ dress,1\nA mug,,A mug,2\n")
-    first, second = read_edits(table)
+    first, second = read_edits(table, print)
     assert first == Edit("a red dress", "in blue", "a blue dress", "table", "in blue")
     assert second.kind == "empty"
     table.write_text("reference,target\na,b\n")
     with pytest.raises(
         SourceError, match="has no column 'words'; a table of edits has the columns reference, words, target"
     ):
-        list(read_edits(table))
+        list(read_edits(table, print))
     table.write_text("reference,words,target\na,b,\n")
-    with pytest.raises(SourceError, match="row 1: 'target' is empty"):
-        list(read_edits(table))
+    with pytest.raises(SourceError, match=r"no row of .* is an edit; the first one: .*row 1: 'target' is empty"):
+        list(read_edits(table, print))
     with pytest.raises(SourceError, match="must end in one of"):
         write_edits([], tmp_path / "edits.parquet")
+
+
+def test_rows_that_are_no_edits_are_left_out_and_named(tmp_path):
+    table = tmp_path / "llm.csv"
+    bad = ['"x,y,z', "a,b,", ",b,c", "a,b,c,d", *["a,b,"] * 4]
+    rows = ["reference,words,target", "a red dress,in blue,a blue dress", *bad, "a mug,bigger,a big mug"]
+    table.write_text("\n".join(rows))
+    told = []
+    assert [edit.words for edit in read_edits(table, told.append)] == ["in blue", "bigger"]
+    assert told[0].startswith(f'left out: {table}, row 2 has a quote (") that does not close')
+    assert told[1] == f"left out: {table}, row 3: 'target' is empty; an edit needs both captions"
+    assert told[-1] == f"left out: 3 more rows of {table}"
+    lines = ['{"reference": "a", "words": "b", "target": 5}', '{"reference": "a", "words": "b", "target": "c"}']
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    assert len(list(read_edits(tmp_path / "x.jsonl", told.append))) == 1
+    assert "row 1: 'target' is no text; write it as text" in told[-1]
 
 
 def test_a_pair_of_captions_gives_its_own_caption_as_target():

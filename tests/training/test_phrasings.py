@@ -24,7 +24,7 @@ def test_a_customers_phrasings_replace_or_extend_ours(tmp_path):
     path.write_text(json.dumps(theirs))
     result, out = make(tmp_path, demo_captions(800), "--phrasings", path, "--count", 200)
     assert result.exit_code == 0, result.output
-    words = [edit.words for edit in read_edits(out) if edit.kind == "replace"]
+    words = [edit.words for edit in read_edits(out, print) if edit.kind == "replace"]
     assert words
     assert all(text.startswith("dip it in ") for text in words)
     theirs["en"]["extend"] = True

@@ -1,5 +1,6 @@
 """`cir-vectorizer train-compodiff`: pictures, texts and triplets in, a composer out, in runs that can be stopped."""
 
+import functools
 import json
 import math
 import random
@@ -7,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,6 +107,21 @@ def test_training_lowers_the_loss_and_writes_a_model_that_composes_beside_its_ot
     assert abs(np.linalg.norm(model.compose([query]).vectors) - 1) < 1e-5
 
 
+def test_pictures_in_the_own_network_need_the_option_that_the_sentence_names(shop, tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(SimpleHTTPRequestHandler, directory=str(shop)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    rows = [f"http://127.0.0.1:{server.server_port}/{i}.png,a hat number {i}" for i in range(4)]
+    (shop / "web.csv").write_text("\n".join(["image,caption", *rows]))
+    arguments = ("train-compodiff", "--pairs", shop / "web.csv", "--out", tmp_path / "model", "--steps", 1, *SMALL)
+    try:
+        refused, allowed = invoke(*arguments), invoke(*arguments, "--prior-steps", 1, "--private-urls")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "or give --private-urls if your own network is meant" in refused.output
+    assert allowed.exit_code == 0, allowed.output
+
+
 def test_a_stopped_command_is_saved_and_goes_on_without_reading_a_picture_again(shop, tmp_path):
     out = tmp_path / "model"
     arguments = ["train-compodiff", "--pairs", shop / "shop.csv", "--triplets", shop / "triplets.csv", "--out", out,
@@ -189,7 +207,7 @@ def test_resume_refuses_another_last_step_where_the_learning_rate_falls_towards_
     assert train_on(shop, falling, "--prior-steps", 1, "--steps", 3).exit_code == 0
     result = train_on(shop, falling, "--prior-steps", 1, "--steps", 5, "--resume")
     assert result.exit_code == 1
-    assert "falls to zero at step 4, and 6 steps were asked for in all; go on with 4" in result.output
+    assert "falls to zero at step 4, and 6 steps were asked for in all; give --steps 3, or train anew" in result.output
     assert train_on(shop, constant, "--prior-steps", 1, "--steps", 3, "--constant-lr").exit_code == 0
     result = train_on(shop, constant, "--prior-steps", 1, "--steps", 5, "--constant-lr", "--resume")
     assert result.exit_code == 0, result.output
@@ -470,5 +488,5 @@ def test_tasks_without_examples_leave_their_share_to_the_others():
 def test_a_loss_that_is_lost_ends_the_run_with_a_sentence():
     data = synthetic()
     data.embeddings[3] = torch.inf
-    with pytest.raises(ModelError, match="lower learning rate"):
+    with pytest.raises(ModelError, match="a lower --lr"):
         last(trainer_of(data).run(5, 100))

@@ -170,7 +170,10 @@ def test_the_learning_rate_falls_along_a_cosine_unless_another_schedule_is_asked
     again = train("--edits", table, "--out", out, "--steps", 3, "--resume")
     assert again.exit_code == 0, again.output
     asked = train("--edits", table, "--out", out, "--steps", 4, "--schedule", "cosine", "--resume")
-    assert "learning rate falls to zero at step 3, and 4 steps were asked for; go on with 3" in asked.output
+    assert (
+        "learning rate falls to zero at step 3, and 4 steps were asked for; give --steps 3, or train anew"
+        in asked.output
+    )
 
 
 def test_from_scratch_leaves_the_weights_of_the_model_out(table, tmp_path, tiny):

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from cir_vectorizer.errors import ModelError, first_line
 
+_ANEW = "train anew with --overwrite in place of --resume"
+
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a state to `path`; an older state there is replaced only when the new one is complete.
@@ -41,7 +43,7 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # truncated archives and foreign pickles raise many kinds
-        raise ModelError(f"{path} cannot be read ({first_line(error)}); train anew with --overwrite") from error
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); {_ANEW}") from error
     return state
 
 
@@ -66,11 +68,13 @@ def check_same_run(
     if "material" not in state:
         raise ModelError(
             "the run was saved by release 0.1.0, which did not record everything that a run depends on, so it cannot "
-            "be resumed; train anew with --overwrite in place of --resume"
+            f"be resumed; {_ANEW}"
         )
     for name, here in material.items():
         if (saved := state["material"].get(name)) != here:
-            raise ModelError(f"the saved run {refusals[name].format(saved=saved, here=here)}")
+            raise ModelError(
+                f"the saved run {refusals[name].format(saved=saved, here=here)}, or train into another --out without --resume"
+            )
     for name, here in hyperparameters.items():
         if (saved := state["settings"][name]) != here:
             raise ModelError(f"the saved run had {name.replace('_', '-')} {saved}, not {here}; resume with that value")

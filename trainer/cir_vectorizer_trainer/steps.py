@@ -26,5 +26,5 @@ def check_finite(loss: float, step: int) -> None:
     """
     if not math.isfinite(loss):
         raise ModelError(
-            f"the loss is {loss} at step {step + 1:,}; train anew with --overwrite and a lower learning rate"
+            f"the loss is {loss} at step {step + 1:,}; train anew with --overwrite (without --resume) and a lower --lr"
         )

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, echo_json, fail_with_sentence, with_options
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODEL_OPTION,
+    echo_json,
+    fail_with_sentence,
+    say_if_toy,
+    with_options,
+)
+from cir_vectorizer.cli.evaluate.showing import check_out, counting, show
 
 if TYPE_CHECKING:
     from cir_vectorizer.evaluate.benchmarks.base import Benchmark
@@ -139,11 +147,16 @@ def evaluate_benchmark(
     extras.require("models", "a model", "give --rankings FILE to score a ranking made elsewhere")
     if submission is not None and len(composers) != 1:
         raise click.UsageError("--submission is the ranking of one composer; give one --composer")
+    if submission is not None and not submission.absolute().parent.is_dir():
+        raise click.UsageError(
+            f"the submission's folder {submission.parent} does not exist; make it, or give another --submission"
+        )
+    check_out(out)
+    say_if_toy()
     benchmark = read(data, split)
     if submission is None:
         benchmark.check_answered()
 
-    from cir_vectorizer.cli.evaluate.showing import counting, show
     from cir_vectorizer.evaluate.benchmarks.running import report, run
     from cir_vectorizer.models import load
 

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODELS_OPTION, collection_option, database_options, needs
-from cir_vectorizer.cli.evaluate.showing import show
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODELS_OPTION,
+    collection_option,
+    database_options,
+    needs,
+    say_if_toy,
+)
+from cir_vectorizer.cli.evaluate.showing import check_out, show
 
 if TYPE_CHECKING:
     from cir_vectorizer.collections import Collection
@@ -70,6 +77,8 @@ def catalog(
         raise click.UsageError("--captions and --attributes say the same; give one of them")
     if apply:
         _check_own(models)
+    check_out(out)
+    say_if_toy()
     named = tuple(dict.fromkeys(filter(None, (each.strip() for each in (attributes or "").split(",")))))
     asking = Asking(named, captions, queries, objects, language, seed)
     collection = open_collection(address, api_key, OpenOptions(using, tenant, grpc, grpc_port))

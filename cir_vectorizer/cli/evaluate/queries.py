@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODELS_OPTION, collection_option, database_options, needs
+from cir_vectorizer.cli.common import (
+    DEVICE_OPTION,
+    MODELS_OPTION,
+    collection_option,
+    database_options,
+    needs,
+    say_if_toy,
+)
+from cir_vectorizer.cli.evaluate.showing import check_out, counting, show
 
 
 @click.command(short_help="Judge composers by your own queries with known answers.")
@@ -77,12 +85,13 @@ def queries(
     A picture is a file, relative to the judged queries, or {"id": …} of an object. Ids are the collection's own, or
     values of --id-column. Queries of one group are wordings of one wish.
     """
-    from cir_vectorizer.cli.evaluate.showing import counting, show
     from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
     from cir_vectorizer.evaluate.judged.judging import Searching, judge
     from cir_vectorizer.evaluate.judged.reading import read_judged
     from cir_vectorizer.models import load
 
+    check_out(out)
+    say_if_toy()
     place = parse_address(address)
     searching = Searching(limit, not approximate, id_column, text_weight, strength)
     judged, problems = read_judged(file, id_column is not None)

@@ -1,5 +1,6 @@
 """Output of the commands that end in a report: its files, its answer and main table in the terminal; and their progress."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +40,25 @@ def show(report: "Report", out: Path | None = None, as_json: bool = False) -> No
         _print(report)
     if out is not None:
         click.echo(f"Report: {out / 'report.html'}", err=True)
+
+
+def check_out(folder: Path | None) -> None:
+    """Check, before the work is done, that a report can be written into a folder, which need not exist yet.
+
+    Raises:
+        SourceError: it cannot.
+    """
+    from cir_vectorizer.errors import SourceError
+
+    if folder is None:
+        return
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
+    if not there.is_dir():
+        raise SourceError(f"no report can be written into {folder}, because {there} is a file; give another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SourceError(
+            f"no report can be written into {folder}, because you may not write into {there}; give another --out"
+        )
 
 
 def _print(report: "Report") -> None:

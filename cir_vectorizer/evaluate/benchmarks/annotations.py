@@ -9,11 +9,12 @@ from typing import Any
 from cir_vectorizer.errors import SourceError, first_line
 
 
-def find(root: Path, *places: str) -> Path:
+def find(root: Path, *places: str, split: bool = True) -> Path:
     """Return the first of some files or folders under `root` that exists.
 
     Args:
         places: paths relative to `root`, the official one first; a `..` is understood.
+        split: False if the benchmark has no splits.
 
     Raises:
         SourceError: there is none.
@@ -22,9 +23,8 @@ def find(root: Path, *places: str) -> Path:
         return found
     if not root.is_dir():
         raise SourceError(f"--data {root} is no folder; give the folder of the downloaded dataset")
-    raise SourceError(
-        f"{root / places[0]} is missing; give --data the dataset's folder as it was downloaded, and --split one of its splits"
-    )
+    splits = ", and --split one of its splits" if split else ""
+    raise SourceError(f"{root / places[0]} is missing; give --data the dataset's folder as it was downloaded{splits}")
 
 
 def first(root: Path, *places: str) -> Path | None:

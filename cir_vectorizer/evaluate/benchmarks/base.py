@@ -170,7 +170,7 @@ def by_query(task: Task, lists: Mapping[str, Any], source: Path) -> list[Any]:
     names = {query.name for query in task.queries}
     if unknown := [name for name in lists if name not in names]:
         raise SourceError(
-            f"{source}: query {unknown[0]} is not in this split{_more(unknown)}; choose the file's --split"
+            f"{source}: query {unknown[0]} is not in this split{_more(unknown)}; score it with the annotations that it was made for"
         )
     if left := [query.name for query in task.queries if query.name not in lists]:
         raise SourceError(f"{source} leaves out query {left[0]}{_more(left)}; rank all {len(names):,} queries")
@@ -202,7 +202,7 @@ def by_task(tasks: Sequence[Task], content: Any, source: Path) -> dict[str, list
             )
         if len(lists) > len(queries):
             problem = f"has {len(lists):,} rankings, but this split has {len(queries):,} queries"
-            raise SourceError(f"{source}: {name} {problem}; choose the file's --split")
+            raise SourceError(f"{source}: {name} {problem}; score it with the annotations that it was made for")
     return content
 
 

@@ -52,7 +52,7 @@ def read(root: Path, split: str = "val") -> Benchmark:
         if path := first(root, f"genecis/{name}.json", f"{name}.json"):
             tasks.append(Task(name, tuple(_query(i, row, boxes) for i, row in enumerate(read_records(path))), KS))
     if not tasks:
-        find(root, "genecis/change_object.json")
+        find(root, "genecis/change_object.json", split=False)
     whole = len(tasks) == len(TASKS)
     return Benchmark(
         title="GeneCIS",

@@ -36,7 +36,8 @@ from cir_vectorizer.evaluate.benchmarks.base import (
 )
 from cir_vectorizer.evaluate.report import Published
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sources.rows import reading, table_rows, text_lines
+from cir_vectorizer.sources.rows import table_rows
+from cir_vectorizer.sources.text import reading, text_lines
 
 KS = (1, 5, 10, 50)
 QUERIES, INDEX = "pinpoint_licensed.parquet", "index_signatures.txt"
@@ -54,7 +55,7 @@ def read(root: Path) -> Benchmark:
     Raises:
         SourceError: a file is missing, damaged or of another dataset, or pyarrow is not installed.
     """
-    path = find(root, QUERIES)
+    path = find(root, QUERIES, split=False)
     listing = first(root, INDEX)
     gallery = () if listing is None else _signatures(listing)
     queries = tuple(_queries(path))

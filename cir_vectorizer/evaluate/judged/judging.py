@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, SyncRecord, check, values_at
+from cir_vectorizer.collections import (
+    RECORD_KEY,
+    Ask,
+    Collection,
+    Hit,
+    Id,
+    Info,
+    ModelRecord,
+    SyncRecord,
+    Vector,
+    check,
+    values_at,
+)
 from cir_vectorizer.collections.rescoring import STRENGTH
 from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.collections.stored import read_id, resolve
@@ -135,6 +147,8 @@ def judge(
     infos = [check(collection, ModelRecord.of(each.vectorizer)) for each in contenders]
     asked = frozenset().union(*(each.keys for each in queries))
     objects = _objects(asked, collection, contenders[0].vectorizer.dim, searching)
+    if not objects:
+        _check_column(searching, collection, contenders[0].vectorizer.dim)
     kept, lost = known_only(queries, frozenset(objects))
     left_out: list[str] = []
 
@@ -163,7 +177,6 @@ def _objects(keys: frozenset[Key], collection: Collection, dim: int, searching: 
     """Return the ids of the objects that the collection has, by their keys."""
     found: dict[Key, Id] = {}
     ordered = sorted(keys)
-    anywhere = np.eye(1, dim, dtype=np.float32)[0]
     for start in range(0, len(ordered), _BATCH):
         batch = ordered[start : start + _BATCH]
         if searching.column is None:
@@ -172,8 +185,31 @@ def _objects(keys: frozenset[Key], collection: Collection, dim: int, searching: 
             continue
         held = Condition(searching.column, "in", tuple(bare_value(key) for key in batch))
         ask = Ask(2 * len(batch), (held,), group_by=searching.id_column, exact=searching.exact)  # 7 and "7" are two
-        found |= {searching.key(hit): hit.id for hit in collection.search(anywhere, ask)}
+        found |= {searching.key(hit): hit.id for hit in collection.search(_anywhere(dim), ask)}
     return {key: found[key] for key in ordered if key in found}
+
+
+def _check_column(searching: Searching, collection: Collection, dim: int) -> None:
+    """Check that some objects have a value in the id column, if there is one.
+
+    Raises:
+        SourceError: none of those looked at has a value.
+    """
+    if searching.column is None:
+        return
+    payloads = [hit.payload for hit in collection.search(_anywhere(dim), Ask(_BATCH))]
+    if all(values_at(payload, searching.column) == [None] for payload in payloads):
+        columns = sorted({name for payload in payloads for name in payload} - {RECORD_KEY})
+        raise SourceError(
+            f"no object of {collection.address} that was looked at ({len(payloads)}) has a value in column "
+            f"{searching.id_column!r}; give --id-column one of these: {', '.join(columns) or 'none'}"
+        )
+
+
+def _anywhere(dim: int) -> Vector:
+    vector = np.zeros(dim, dtype=np.float32)
+    vector[0] = 1
+    return vector
 
 
 def _search(

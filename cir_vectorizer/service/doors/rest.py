@@ -32,7 +32,7 @@ from cir_vectorizer.service.doors.requests import (
 )
 from cir_vectorizer.service.http.problems import naming, vectors_of
 from cir_vectorizer.service.names import Target
-from cir_vectorizer.service.state import Service
+from cir_vectorizer.service.state import Service, note
 
 
 class ComposeBody(ModelBody):
@@ -84,16 +84,17 @@ def router(service: Service) -> APIRouter:
 
 
 def _handler(
-    service: Service, work: Callable[[Service, bytes], Awaitable[Response]]
+    service: Service, work: Callable[[Service, Request, bytes], Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
-        return await service.answer(request, lambda body: work(service, body), (Lane.SEARCH,))
+        return await service.answer(request, lambda body: work(service, request, body), (Lane.SEARCH,))
 
     return handle
 
 
-async def _compose(service: Service, body: bytes) -> Response:
+async def _compose(service: Service, request: Request, body: bytes) -> Response:
     target, works = await service.engine.host(_read_compose, service, body)
+    note(request, works)
     found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("queries", i))
     vectors = [answer.vector for answer in found]
     content = {
@@ -122,8 +123,9 @@ def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
     return service.engine.vectorizers[target.model].plan(parsed)
 
 
-async def _embed(service: Service, body: bytes) -> Response:
+async def _embed(service: Service, request: Request, body: bytes) -> Response:
     target, texts, images = await service.engine.host(_read_embed, service, body)
+    note(request, texts)
     count = len(texts)
     answers = await service.engine.run([*texts, *images], Lane.SEARCH)
     found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
@@ -152,8 +154,9 @@ def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list
     return target, texts, images
 
 
-async def _embeddings(service: Service, body: bytes) -> Response:
+async def _embeddings(service: Service, request: Request, body: bytes) -> Response:
     asked, target, works = await service.engine.host(_read_embeddings, service, body)
+    note(request, works)
     found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("input", i))
     data = [
         {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
@@ -195,7 +198,7 @@ def _written(answer: Answer, encoding: str) -> Any:
     return answer.vector
 
 
-async def _explain(service: Service, body: bytes) -> Response:
+async def _explain(service: Service, request: Request, body: bytes) -> Response:
     asked, target, query = await service.engine.host(_read_explain, service, body)
     model, ids = target.model, any(ref.id is not None for ref in query.image)
     if asked.model is None and (ids or asked.collection is not None):
@@ -206,12 +209,15 @@ async def _explain(service: Service, body: bytes) -> Response:
     async with service.explaining if urls else contextlib.nullcontext():
         with naming("query"):
             query = await service.engine.with_bytes(query)
-        content = await _explained(service, model, query, asked.words)
+        content = await _explained(service, request, model, query, asked.words)
     return await service.json(content)
 
 
-async def _explained(service: Service, model: str, query: ComposedQuery, count: int) -> dict[str, Any]:
+async def _explained(
+    service: Service, request: Request, model: str, query: ComposedQuery, count: int
+) -> dict[str, Any]:
     works, parts = await service.engine.host(_works_of_parts, service.engine.vectorizers[model], query)
+    note(request, works[:1])
     answers = await service.engine.run(works, Lane.SEARCH)
     whole = vectors_of(answers[:1], lambda error, _: error.at("query"))[0].vector
     moves = []

@@ -34,7 +34,7 @@ from cir_vectorizer.service.doors.requests import (
 from cir_vectorizer.service.http.limits import deadline, until_gone
 from cir_vectorizer.service.http.problems import RefusedError, naming, refusal, vectors_of
 from cir_vectorizer.service.page.thumbnails import DEFAULT_SIDE, MEDIA_TYPE, SIDES, is_web, side_for
-from cir_vectorizer.service.state import Service
+from cir_vectorizer.service.state import Service, note
 
 MOST_DRAWN = 256
 """Most requests for thumbnails that are handled at once; more are rejected."""
@@ -80,7 +80,7 @@ def router(service: Service) -> APIRouter:
         return await service.json({"collections": await until_gone(request, described, seconds)})
 
     async def search(request: Request) -> Response:
-        return await service.answer(request, lambda body: _search(service, body), (Lane.SEARCH,))
+        return await service.answer(request, lambda body: _search(service, request, body), (Lane.SEARCH,))
 
     async def thumbnail(request: Request) -> Response:
         nonlocal drawing
@@ -99,7 +99,7 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-async def _search(service: Service, body: bytes) -> Response:
+async def _search(service: Service, request: Request, body: bytes) -> Response:
     asked = await service.engine.host(_read, service, body)
     served = service.collection(asked.body.collection)
     match = await service.match(served, asked.model)
@@ -108,6 +108,7 @@ async def _search(service: Service, body: bytes) -> Response:
         search = await served.call("get", lambda collection: search.resolved(collection, match.info))
     search.texts_weigh(match.info)  # refuses before anything is composed
     parts, works = await service.engine.host(_works, service, match.model, search)
+    note(request, works)
     answers = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.at(parts[i]))
     vectors = [answer.vector for answer in answers]
     vector = search.blend(vectors)
@@ -246,7 +247,9 @@ async def _place(service: Service, served: ServedCollection, id_: Id) -> str:
     if place is None:
         sentence = f"collection {served.name!r} has no object {id_} that sync wrote"
         if not column_known:
-            sentence += "; if another program did, start the service with --picture-column"
+            sentence += (
+                "; if another program did, the service's operator names its column of pictures by --picture-column"
+            )
         raise RefusedError(404, "thumbnail", sentence)
     return place
 

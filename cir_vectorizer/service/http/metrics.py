@@ -40,7 +40,7 @@ class Metrics:
         self._rejected = Counter("cir_rejected", "Requests refused.", ["reason"], registry=self.registry)
         self._cut = Counter(
             "cir_cut_texts",
-            "Texts of a database's requests that were longer than the model reads.",
+            "Texts that were longer than the model reads.",
             ["door"],
             registry=self.registry,
         )
@@ -66,7 +66,7 @@ class Metrics:
         self._rejected.labels(reason).inc()
 
     def noted(self, door: str, count: int) -> None:
-        """Count texts of a database's requests that were cut."""
+        """Count texts of a request that were cut."""
         self._cut.labels(door).inc(count)
 
     def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:

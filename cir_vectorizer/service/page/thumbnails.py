@@ -104,7 +104,9 @@ class Thumbnails:
 
     async def _fetched(self, url: str) -> bytes:
         if self._fetch is None:
-            raise _gone("has its picture at a URL, and URLs are not fetched here; start the service with --allow-urls")
+            raise _gone(
+                "has its picture at a URL, and URLs are not fetched here; the service's operator allows it by --allow-urls"
+            )
         try:
             return await self._fetch(url)
         except CirError as error:
@@ -143,7 +145,9 @@ def _content(path: str, limits: Limits, size: int | None = None) -> bytes:
                 return b""
             return b"" if size is not None and status.st_size != size else file.read(status.st_size + 1)
     except (OSError, ValueError) as error:
-        raise _gone("has a picture that cannot be read on this machine; serve where it is") from error
+        raise _gone(
+            "has a picture that the service cannot read; its operator runs it where the pictures are"
+        ) from error
 
 
 def _at_once(path: str, flags: int) -> int:
@@ -164,7 +168,7 @@ def _drawn(data: bytes, side: int, limits: Limits) -> bytes:
 
 
 def _changed() -> RefusedError:
-    return _gone("has a picture that changed since sync read it; run cir-vectorizer sync again")
+    return _gone("has a picture that changed since sync read it; the next cir-vectorizer sync mends that")
 
 
 def _gone(what: str) -> RefusedError:

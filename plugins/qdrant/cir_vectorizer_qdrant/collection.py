@@ -22,7 +22,6 @@ from cir_vectorizer.collections import (
     Scored,
     Signal,
     SyncRecord,
-    TextShare,
     Vector,
 )
 from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, lengths_of
@@ -149,7 +148,7 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
     def search(self, query: Vector | ComposedQuery, ask: Ask = Ask()) -> list[Hit]:
         self._check_ask(query, ask)
         if ask.texts is not None and not isinstance(query, ComposedQuery):
-            return self._search_texts(query, ask, ask.texts)
+            return rescored(self, query, Words(), ask)
         if ask.diversity:
             self._needs((1, 15), "diversity")
         asked: Any
@@ -166,15 +165,6 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
         arguments = searching.by_vector(asked, ask, self._schema, self._embedded)
         found = self._call(lambda client: searching.run(client, self._name, arguments, ask), attempts)
         return [objects.read_hit(each) for each in found]
-
-    def _search_texts(self, vector: Vector, ask: Ask, share: TextShare) -> list[Hit]:
-        if self._embedded or ask.group_by is not None:
-            return rescored(self, vector, Words(), ask)
-        self._needs((1, 14), "a search by pictures and texts")
-        schema = self._schema
-        arguments = scoring.fused(objects.numbers(vector), share, ask, schema)
-        found = self._call(lambda client: searching.run(client, self._name, arguments, ask))
-        return [scoring.read_fused(each, vector, schema) for each in found]
 
     def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
         self._check_signals((*rankings, *signals))
@@ -267,8 +257,8 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
                 "sync into a new collection (give another --to), or update the server"
             ) from error
 
-    def about_texts(self) -> str:
-        if using := self._schema.using:
+    def _clients_with_texts(self, schema: Schema) -> str:
+        if using := schema.using:
             return f"Qdrant's own clients search the picture's vector with using={using!r}, as before"
         return "Qdrant's own clients search the picture's vector unless they name another (using=…), as before"
 

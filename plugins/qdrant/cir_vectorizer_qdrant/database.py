@@ -33,7 +33,6 @@ QDRANT = Database(
     container_setting="QDRANT__INFERENCE__ADDRESS",
     lacks=(
         Lack((1, 10), "problem", "the query interface, so no search works"),
-        Lack((1, 14), "warning", "formulas, so no search scores pictures and texts together"),
         Lack((1, 15), "warning", "maximal marginal relevance, so --diversity is refused"),
         Lack((1, 16), "warning", "metadata of collections, so only the records in the objects tell the model"),
     ),

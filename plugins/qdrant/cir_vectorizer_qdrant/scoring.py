@@ -1,4 +1,9 @@
-"""Searches in Qdrant with a second score: the fused score of picture and text, and cosines of candidates to several vectors."""
+"""Candidates of a search in Qdrant, and their cosines to several vectors.
+
+A formula of Qdrant's could fuse cosines to pictures and texts in one request (`fusing.py` has it for stock clients). But each
+cosine in it needs both rankings anew, so that it takes longer than the two requests here: the rankings, and the cosines that
+they leave open.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +12,7 @@ import numpy as np
 from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 
-from cir_vectorizer.collections import TEXT_VECTOR, Ask, Hit, Id, Scored, Signal, TextShare, Vector
+from cir_vectorizer.collections import TEXT_VECTOR, Ask, Id, Scored, Signal
 from cir_vectorizer_qdrant import objects, searching
 from cir_vectorizer_qdrant.connection import TIMEOUT_S
 from cir_vectorizer_qdrant.schema import Schema
@@ -16,54 +21,6 @@ EXACT = models.SearchParams(exact=True)
 """Compares with the full vectors, not with quantised ones."""
 
 Cosines = dict[Id, float]
-
-
-def fused(vector: list[float], share: TextShare, ask: Ask, schema: Schema) -> searching.Arguments:
-    """Return the arguments of a search by the fused score of picture and text.
-
-    The first objects by picture and by text are compared with both: an object that only one of the two rankings holds has
-    both cosines.
-    """
-    names = (schema.using, TEXT_VECTOR)
-    found = searching.by_vector(vector, ask, schema, embedded=False)
-    first = [models.Prefetch(query=vector, using=name, limit=ask.pool, params=found["search_params"]) for name in names]
-    both = [
-        models.Prefetch(prefetch=first, query=vector, using=name, limit=2 * ask.pool, params=EXACT) for name in names
-    ]
-    return {
-        "prefetch": both,
-        "query": formula(share),
-        "query_filter": found["query_filter"],
-        "with_vectors": list(names),
-    }
-
-
-def formula(share: TextShare) -> models.FormulaQuery:
-    """Return the fused score of the cosines to the picture, `$score[0]`, and to the text, `$score[1]` (see `TextShare`)."""
-    wordless = models.Filter(must_not=[models.HasVectorCondition(has_vector=TEXT_VECTOR)])
-    weight = share.weight
-    stand_in = models.SumExpression(sum=[models.MultExpression(mult=[share.slope, "$score[0]"]), share.offset])
-    return models.FormulaQuery(
-        formula=models.SumExpression(
-            sum=[
-                models.MultExpression(mult=[1 - weight, "$score[0]"]),
-                models.MultExpression(mult=[weight, "$score[1]"]),
-                models.MultExpression(mult=[weight, wordless, stand_in]),
-            ]
-        ),
-        defaults={"$score[0]": 0.0, "$score[1]": 0.0},
-    )
-
-
-def read_fused(found: models.ScoredPoint, vector: Vector, schema: Schema) -> Hit:
-    """Convert a result of `fused` to a hit, with the cosines to the picture and to the text as signals."""
-    vectors = objects.read_vectors(found)
-    cosines = {
-        name: float(vectors[key] @ vector)
-        for name, key in (("picture", schema.using), ("text", TEXT_VECTOR))
-        if key in vectors
-    }
-    return Hit(objects.id_of(found), found.score, found.payload or {}, cosines)
 
 
 def rankings(

@@ -86,7 +86,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         try:
             self._call(make)
         except CollectionError as error:
-            if not _exists_already(error):
+            if not exists_already(error):
                 raise
             self._call(make)
         self._known = None
@@ -193,7 +193,8 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         if count > schema.exact_cutoff:
             raise CollectionError(
                 f"{self.address} holds {count:,} objects, and Weaviate's exact search takes at most "
-                f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index"
+                f"{schema.exact_cutoff:,}; raise flat_search_cutoff of the collection, or search its index "
+                "(evaluate queries: --approximate)"
             )
         return filters or everywhere()
 
@@ -230,7 +231,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         check_written(failed, len(points))
 
     def _update(self, point: Point, schema: Schema) -> None:
-        found = objects.properties(point.payload, schema)
+        found = objects.merged(point.payload, schema)
         vector = objects.to_vector(point, schema)
         self._on(lambda remote: remote.data.update(str(point.id), properties=found, vector=vector))
 
@@ -284,12 +285,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             self._call(lambda client: client.collections.use(name).config.add_property(record))
 
     def _add_text_vector(self, schema: Schema) -> None:
-        using = schema.using
-        if using is None:
-            raise CollectionError(
-                f"the vectors of {self.address} have no name, and Weaviate keeps no second one beside such a vector; sync "
-                "into a new collection: give another --to"
-            )
+        using = self._named(schema)
 
         def add(client: WeaviateClient) -> None:
             config = client.collections.use(schema.name).config
@@ -298,13 +294,22 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         if not schema.texts:
             self._call(add)
 
-    def about_texts(self) -> str:
-        named = self._schema.using or UNNAMED
+    def _clients_with_texts(self, schema: Schema) -> str:
+        named = self._named(schema)
         return (
             f"with a second vector, Weaviate's own clients must name the picture's vector in every search "
             f"(target_vector={named!r}) and in every write (vector={{{named!r}: …}}), else Weaviate refuses them"
-            + ("; the vector is added for all tenants of the collection" if self._schema.tenants else "")
+            + ("; the vector is added for all tenants of the collection" if schema.tenants else "")
         )
+
+    def _named(self, schema: Schema) -> str:
+        """Return the name of the picture's vector, without which Weaviate's client writes no second one."""
+        if schema.using is None:
+            raise CollectionError(
+                f"the vectors of {self.address} have no name, and Weaviate's client writes no second one beside such a "
+                "vector; sync into a new collection: give another --to"
+            )
+        return schema.using
 
     def _behind(self, client: WeaviateClient, name: str) -> str | None:
         return aliases.behind(client, name)
@@ -320,6 +325,11 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             client.alias.delete(alias_name=self._name)
         client.collections.delete(real)
 
+    def twin(self, name: str) -> Collection:
+        from cir_vectorizer_weaviate.twin import Twin  # a class derived from this one
+
+        return Twin(self, name)
+
     def take_over(self, other: Collection) -> None:
         if self.options.tenant is not None:
             raise CollectionError(
@@ -333,7 +343,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
         Retries if another process adds the same properties at the same time.
         """
-        return persist(lambda: self._with_columns(payloads), _exists_already, ATTEMPTS)
+        return persist(lambda: self._with_columns(payloads), exists_already, ATTEMPTS)
 
     def _with_columns(self, payloads: list[Payload]) -> Schema:
         schema = self._schema
@@ -408,7 +418,7 @@ def _indexed(path: tuple[str, ...], schema: Schema) -> bool:
     return schema.note is not None and path in map(parse_column, schema.note.indexed)
 
 
-def _exists_already(error: BaseException) -> bool:
+def exists_already(error: BaseException) -> bool:
     """Tell whether the server refused to create something because another process had just created it."""
     return error.__cause__ is not None and "already exists" in said_by(error.__cause__)
 

@@ -69,6 +69,12 @@ def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
     return found
 
 
+def merged(payload: Payload, schema: Schema) -> dict[str, Any]:
+    """Return the properties to change in an object of another program; stored columns stay if the payload has none."""
+    found = properties(payload, schema)
+    return found if payload.keys() - {RECORD_KEY} else {RECORD_KEY: found[RECORD_KEY]}
+
+
 def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:
     """Return an object's payload: the values of properties that other programs made, overlaid with our stored columns."""
     record = record_in(properties)

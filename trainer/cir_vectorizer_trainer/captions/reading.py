@@ -16,7 +16,8 @@ from typing import Any
 from cir_vectorizer.errors import CaptionError, SourceError
 from cir_vectorizer.markup import without_markup
 from cir_vectorizer.sources.base import Failure
-from cir_vectorizer.sources.rows import Rows, json_kind, reading, table_rows, table_suffix, text_lines
+from cir_vectorizer.sources.rows import Rows, json_kind, table_rows, table_suffix
+from cir_vectorizer.sources.text import reading, text_lines
 from cir_vectorizer_trainer.captions.store import MANY, CaptionStore
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -38,6 +39,7 @@ class CaptionSet:
         duplicates: number of those that repeat an earlier one.
         unread: number of rows that cannot be read, which do not count as captions.
         first_unread: a sentence about the first of them.
+        notes: sentences about tables as a whole.
     """
 
     captions: Sequence[str]
@@ -46,13 +48,15 @@ class CaptionSet:
     duplicates: int
     unread: int = 0
     first_unread: str = ""
+    notes: Sequence[str] = ()
 
     def summary(self) -> str:
-        """Return the counts in words, with a sentence about rows that cannot be read if there are any."""
+        """Return the counts in words, with sentences about rows that cannot be read and about tables."""
         unread = f" {_count(self.unread, 'row')} cannot be read; the first: {self.first_unread}." if self.unread else ""
         return (
             f"{_count(len(self.captions), 'caption')} out of {self.read:,} read: "
             f"left out {self.blank:,} blank and {_count(self.duplicates, 'duplicate')}.{unread}"
+            + "".join(f" Note: {note}." for note in self.notes)
         )
 
 
@@ -70,6 +74,7 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
     """
     read = blank = unread = 0
     first_unread = ""
+    notes: list[str] = []
 
     def failed(failure: Failure) -> None:
         nonlocal unread, first_unread
@@ -79,7 +84,7 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
     def cleaned() -> Iterator[str]:
         nonlocal read, blank
         for source in sources:
-            for raw in _captions_of(source, column, failed):
+            for raw in _captions_of(source, column, failed, notes):
                 read += 1
                 caption = clean(raw)
                 blank += not caption
@@ -102,7 +107,7 @@ def read_captions(sources: Sequence[str], column: str | None = None) -> CaptionS
             "or a table (.csv, .tsv, .jsonl, .json, .parquet) with a column of captions"
         )
     captions = unique if len(unique) > MANY else list(unique)
-    return CaptionSet(captions, read, blank, read - blank - len(unique), unread, first_unread)
+    return CaptionSet(captions, read, blank, read - blank - len(unique), unread, first_unread, tuple(notes))
 
 
 def clean(text: str) -> str:
@@ -115,12 +120,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _captions_of(source: str, column: str | None, failed: Callable[[Failure], None]) -> Iterator[str]:
+def _captions_of(source: str, column: str | None, failed: Callable[[Failure], None], notes: list[str]) -> Iterator[str]:
     try:
         if source == STDIN:
             yield from text_lines(sys.stdin.buffer, "standard input")
         elif table_suffix(source) is not None:
-            yield from _from_table(table_rows(Path(source), strict=False), source, column, failed)
+            rows = table_rows(Path(source), strict=False)
+            yield from _from_table(rows, source, column, failed)
+            notes += rows.notes
         else:
             yield from _from_text(Path(source), source)
     except SourceError as error:
@@ -129,7 +136,6 @@ def _captions_of(source: str, column: str | None, failed: Callable[[Failure], No
 
 def _from_text(path: Path, source: str) -> Iterator[str]:
     name = path.name.lower()
-    zipped = name.endswith(".gz")
     if not name.removesuffix(".gz").endswith(".txt"):
         raise CaptionError(
             f"{source} is not a kind of file that captions are read from; its name must end in one of "
@@ -139,7 +145,7 @@ def _from_text(path: Path, source: str) -> Iterator[str]:
         raise CaptionError(f"{source} is a folder; name the caption files in it")
     if not path.exists():
         raise CaptionError(f"{source} does not exist; check the path")
-    with reading(source, lambda: path.open("rb"), zipped) as stream:
+    with reading(source, lambda: path.open("rb")) as stream:
         yield from text_lines(stream, source)
 
 

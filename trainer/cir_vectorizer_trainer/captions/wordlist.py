@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError, SourceError
-from cir_vectorizer.sources.rows import reading, text_lines
+from cir_vectorizer.sources.text import reading, text_lines
 from cir_vectorizer_trainer.captions.keywords import TOKEN, Tagger, prepare
 from cir_vectorizer_trainer.captions.titles import KEYWORD, NEVER
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, fail_with_sentence, needs
+from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, PRIVATE_URLS_OPTION, fail_with_sentence, needs
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer_trainer.output import kept_beside, output_options
 
@@ -97,6 +97,7 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> li
 )
 @click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True)
 @click.option("--half", is_flag=True, help="Write the weights in half precision: a file of half the size.")
+@PRIVATE_URLS_OPTION
 @output_options
 @DEVICE_OPTION
 @needs("train")
@@ -104,7 +105,8 @@ def train_compodiff(
     pairs: Path | None, triplets: Path | None, pair_columns: list[str], triplet_columns: list[str], folder: Path,
     model: str, text_model: str | None, prior_steps: int | None, steps: int, batch_size: int, draws: int,
     rows_per_text: int, lr: float | None, constant_lr: bool, noise_strength: float | None, masks: int, depth: int | None, heads: int | None,
-    head_dim: int | None, seed: int, half: bool, resume: bool, overwrite: bool, device: str | None,
+    head_dim: int | None, seed: int, half: bool, private_urls: bool, resume: bool, overwrite: bool,
+    device: str | None,
 ) -> None:  # fmt: skip
     """Train CompoDiff for a model's picture space and write a model folder, with the model's other composers.
 
@@ -121,6 +123,7 @@ def train_compodiff(
     if not steps and not prior_steps:
         raise SourceError("--steps 0 trains stage 1 alone; say with --prior-steps how long")
     from cir_vectorizer import models
+    from cir_vectorizer.sources import Web
     from cir_vectorizer_trainer.compodiff.folder import STATE_FILE, Folder, Sizes, default_lr, new_network, noise_scale
     from cir_vectorizer_trainer.compodiff.frozen import assemble
     from cir_vectorizer_trainer.compodiff.tables import Tables
@@ -128,7 +131,7 @@ def train_compodiff(
     from cir_vectorizer_trainer.progress import say_result, say_resumed
 
     beside = kept_beside(folder, "compodiff", STATE_FILE, model, resume, overwrite)
-    tables = Tables()
+    tables = Tables(Web(private_urls))
     if pairs:
         tables.read_pairs(pairs, pair_columns)
     if triplets:
@@ -192,6 +195,8 @@ def make_triplets(table: Path, out: Path, columns: list[str], image_column: str 
         f"{len(catalog.images):,} products with {', '.join(catalog.columns)}; {catalog.left_out:,} rows left out",
         err=True,
     )
+    for note in catalog.notes:
+        click.echo(f"Note: {note}", err=True)
     if catalog.ignored:
         ignored = ", ".join(f"{name} ({kind})" for name, kind in catalog.ignored.items())
         click.echo(f"Not taken for attributes: {ignored}; to use them, name all attributes with --columns", err=True)
@@ -249,3 +254,5 @@ def _report(tables: "Tables") -> None:
         click.echo(f"left out: {failure}", err=True)
     if tables.failed > _SHOWN_FAILURES:
         click.echo(f"left out: {tables.failed - _SHOWN_FAILURES:,} more", err=True)
+    for note in tables.notes:
+        click.echo(f"Note: {note}", err=True)

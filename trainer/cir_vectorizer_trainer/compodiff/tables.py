@@ -41,6 +41,7 @@ class Tables:
         triplets: (reference, text, target) numbers, one array each.
         failures: the first `MOST_FAILURES` rows and pictures that cannot be used.
         failed: number of all of them.
+        notes: sentences about tables as a whole.
     """
 
     def __init__(self, web: Web | None = None) -> None:
@@ -50,6 +51,7 @@ class Tables:
         self.triplets = (array("i"), array("i"), array("i"))
         self.failures: list[Failure] = []
         self.failed = 0
+        self.notes: list[str] = []
         self._web = web or Web()
         self._picture_numbers: dict[str, int] = {}
         self._text_numbers = {"": 0}
@@ -109,6 +111,7 @@ class Tables:
                 at = list(roles).index("text")
                 for text in numbers[at]:
                     yield [*(each[0] for each in numbers[:at]), text, *(each[0] for each in numbers[at + 1 :])]
+        self.notes += rows.notes
 
     def _numbers(self, place: str, row: Row, columns: dict[str, str], places: Places) -> list[list[int]] | None:
         """Return the numbers for each role; if a cell cannot be used, note a failure and return None."""

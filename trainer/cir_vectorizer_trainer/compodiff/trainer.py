@@ -31,7 +31,7 @@ MOST_VALIDATION = 512
 """Largest number of validation examples of a task."""
 VALIDATION_DRAWS = 4
 """Number of times at which each of them is noised."""
-_REFUSALS = {"data": "belongs to other pairs, triplets, models or sizes of the network; give those, or start anew"}
+_REFUSALS = {"data": "belongs to other pairs, triplets, models or sizes of the network; give those"}
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class CompoDiffTrainer:
         if self.step and self.hyperparameters.decay != "constant" and self.total not in (None, prior_steps + steps):
             raise ModelError(
                 f"the saved run's learning rate falls to zero at step {self.total:,}, and {prior_steps + steps:,} steps "
-                f"were asked for in all; go on with {self.total:,}, or train anew with --overwrite"
+                f"were asked for in all; give --steps {self.total - prior_steps}, or train anew with --overwrite in place of --resume"
             )
 
     def _stage(self, step: int) -> Stage:

@@ -24,11 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer.sources.amounts import is_number
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.cells import IMAGE_COLUMNS
 from cir_vectorizer.sources.pictures import is_url
 from cir_vectorizer.sources.rows import Rows, table_rows
-from cir_vectorizer.sources.types import NONE, is_number
+from cir_vectorizer.sources.types import NONE
 from cir_vectorizer_trainer.captions.reading import clean
 from cir_vectorizer_trainer.compodiff.tables import choose_columns
 from cir_vectorizer_trainer.writing import write_table
@@ -81,6 +82,7 @@ class Catalog:
         codes: (products, attributes) index of each product's value.
         left_out: number of rows without a picture, or damaged.
         ignored: kind of values by column, for columns that were not taken for attributes because of it.
+        notes: sentences about the table as a whole.
     """
 
     columns: list[str]
@@ -89,6 +91,7 @@ class Catalog:
     codes: npt.NDArray[np.int32]
     left_out: int
     ignored: dict[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @classmethod
     def read(cls, path: Path, columns: Sequence[str] = (), image_column: str | None = None) -> "Catalog":
@@ -147,7 +150,7 @@ class Catalog:
             codes = {name: codes[name] for name in repeats if name not in ignored}
         table = np.array([codes[name] for name in codes], np.int32).reshape(len(codes), len(images)).T
         known_values = [list(values[name]) for name in codes]
-        return cls(list(codes), images, known_values, np.ascontiguousarray(table), left_out, ignored)
+        return cls(list(codes), images, known_values, np.ascontiguousarray(table), left_out, ignored, rows.notes)
 
 
 def _value(cell: Any) -> str:

@@ -137,7 +137,11 @@ def named_kinds(
                 if isinstance(cell := row.get(name), str) and (value := prepare(cell)) not in UNKNOWN:
                     counts[value] += 1
     if missing := [name for name in columns if name not in there]:
-        has = f"the tables' columns are {', '.join(there)}" if there else "no file of captions is a table"
+        has = (
+            f"the tables' columns are {', '.join(there)}"
+            if there
+            else "no file of captions is a table, so leave the option out"
+        )
         raise SourceError(f"no column {missing[0]!r} for --attributes; {has}")
     values_of = _Values(phrasings)
     owners: dict[str, tuple[int, str]] = {}

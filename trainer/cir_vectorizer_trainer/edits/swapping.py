@@ -90,8 +90,8 @@ class EditMaker:
         ]
         if not self._changing:
             raise NoEditError(
-                "no words of the captions take each other's place, so no edit can be made; name columns of attributes with "
-                "--attributes, or give more captions"
+                "no words of the captions take each other's place, so no edit can be made; name columns of the captions' table "
+                "with --attributes, or give more captions"
             )
         self._plain = _plain_value(kinds, phrasings)
         patterns = [] if self._plain is None else list(kinds[self._plain[0]].values)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -322,7 +323,8 @@ def _edits(
     from cir_vectorizer_trainer.edits.table import read_edits
 
     if tables:
-        edits = list(dict.fromkeys(edit for table in tables for edit in read_edits(table)))
+        tell = partial(click.echo, err=True)
+        edits = list(dict.fromkeys(edit for table in tables for edit in read_edits(table, tell)))
         if not edits:
             raise CaptionError(f"{' and '.join(map(str, tables))} holds no edit; give a table with rows")
         return edits, kinds_of_edits(edits, making)

@@ -111,10 +111,9 @@ class EditTrainer(Training):
     weights_key = "learning"
     refusals: ClassVar[Mapping[str, str]] = {
         **REFUSALS,
-        "judge": "was judged by other captions or pictures; give the same --phrasings, --language and --picture-index, or "
-        "another --out",
-        "groups": "told captions apart by other words; give the same --phrasings and --language, or another --out",
-        "edits": "belongs to other edits, or to another order of them; give those, or another --out",
+        "judge": "was judged by other captions or pictures; give the same --phrasings, --language and --picture-index",
+        "groups": "told captions apart by other words; give the same --phrasings and --language",
+        "edits": "belongs to other edits, or to another order of them; give those",
     }
 
     def __init__(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cir_vectorizer.backbones import Backbone
-from cir_vectorizer.collections import ModelRecord, SyncRecord, check, open_collection
+from cir_vectorizer.collections import ANY_VECTOR, ModelRecord, OpenOptions, SyncRecord, check, open_collection
 from cir_vectorizer.errors import ImageError, ModelError
 from cir_vectorizer.models.vectorizer import Vectorizer
 from cir_vectorizer.pictures.images import open_image
@@ -27,7 +27,7 @@ def embeddings_of_pictures(place: str, model: Vectorizer) -> Tensor:
 
     Raises:
         AddressError, CollectionError, SourceError: the place cannot be opened or read, or has another model's vectors.
-        ModelError: it holds no picture.
+        ModelError: it holds no picture, or several vectors an object.
     """
     folder = Path(place)
     found = _stored(place, model) if ":" in place and not folder.is_dir() else _encoded(folder, model.backbone)
@@ -38,9 +38,14 @@ def embeddings_of_pictures(place: str, model: Vectorizer) -> Tensor:
 
 def _stored(place: str, model: Vectorizer) -> Tensor:
     """Read embeddings from a collection; a vector without a known length gets the backbone's mean length."""
-    collection = open_collection(place)
+    collection = open_collection(place, options=OpenOptions(ANY_VECTOR))
     try:
-        check(collection, ModelRecord.of(model))
+        info = check(collection, ModelRecord.of(model))
+        if len(info.vectors) > 1:
+            raise ModelError(
+                f"{place} has the vectors {', '.join(info.vectors)}, and --picture-index takes a collection with one; give "
+                "another, or a folder of its pictures"
+            )
         ids = [id_ for id_, _ in collection.scan()]
         drawn = random.Random(0).sample(ids, min(len(ids), MOST_PICTURES))
         points = [point for at in range(0, len(drawn), _BATCH) for point in collection.get(drawn[at : at + _BATCH])]

@@ -35,14 +35,13 @@ SAVE_EVERY_S = 300.0
 FETCH_EVERY = 10
 """Steps between two fetches of the loss from a GPU, and between two questions whether several processes should stop."""
 REFUSALS = {
-    "objective": "learns by objective {saved}, not {here}; resume with that one, or give another --out",
-    "backbone": "was trained over another text encoder; give its model, or another --out",
-    "captions": "belongs to other captions; give those, or another --out",
-    "order": "belongs to the same captions in another order, so other ones were held out; give them in that order, or "
-    "another --out",
-    "start": "started from other weights; give the same --model (and --from-scratch, if it was given), or another --out",
+    "objective": "learns by objective {saved}, not {here}; give that one",
+    "backbone": "was trained over another text encoder; give its model",
+    "captions": "belongs to other captions; give those",
+    "order": "belongs to the same captions in another order, so other ones were held out; give them in that order",
+    "start": "started from other weights; give the same --model (and --from-scratch, if it was given)",
     "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger and give the same "
-    "--keywords, or give another --out",
+    "--keywords",
 }
 """Error sentences for a saved run that cannot be resumed, by the part of its material that differs."""
 
@@ -120,7 +119,7 @@ class Training(ABC):
         if self.loop.schedule != "constant" and self.total not in (None, steps):
             raise ModelError(
                 f"the saved run's learning rate falls to zero at step {self.total:,}, and {steps:,} steps were asked for; "
-                f"go on with {self.total:,}, or train anew with --overwrite"
+                f"give --steps {self.total}, or train anew with --overwrite in place of --resume"
             )
         self.total = steps
         if not self.history:

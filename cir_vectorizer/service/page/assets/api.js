@@ -14,7 +14,7 @@ export async function ask(path, body, signal) {
     answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The service does not answer; check that it is running, and try again.");
+    throw new Error("The service does not answer; try again later, or tell its operator.");
   }
   const content = await answer.text().then(parsed).catch(() => ({}));
   if (!answer.ok) throw new Error(content.error || `The service answered ${answer.status}.`);

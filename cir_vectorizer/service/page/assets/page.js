@@ -428,7 +428,7 @@ function greet() {
   if (!here) {
     $("missing").replaceChildren(
       element("strong", {}, "No collection is searched here yet."),
-      element("span", {}, "You can still compose queries: you see what the picture became and the vector to search with. To see results, start the service with the collection that sync filled:"),
+      element("span", {}, "You can still compose queries: you see what the picture became and the vector to search with. To see results, the operator starts the service with the collection that sync filled:"),
       element("code", {}, "cir-vectorizer serve --collection qdrant://localhost:6333/shop"),
     );
   } else if (here.problem) {
