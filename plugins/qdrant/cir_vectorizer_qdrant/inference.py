@@ -136,7 +136,11 @@ def refused_points(error: Exception, points: Iterable[models.PointStruct]) -> li
             their named vectors.
     """
     named = digests_in(said_by(error))
-    return [point.id for point in points if not named.isdisjoint(map(_digest, _inputs(point.vector)))]
+    return [_id(point) for point in points if not named.isdisjoint(map(_digest, _inputs(point.vector)))]
+
+
+def _id(point: models.PointStruct) -> Id:
+    return point.id if isinstance(point.id, int) else str(point.id)
 
 
 def _inputs(vector: Any) -> list[Any]:

@@ -89,7 +89,8 @@ class Twin(WeaviateCollection):
 
 
 def _joined(found: DataObject[Any, Any], point: Point, schema: Schema) -> DataObject[Any, Any]:
-    vectors: Any = {name: each for name, each in found.vector.items() if name != (schema.using or "default")}
+    held: Any = found.vector or {}
+    vectors: Any = {name: each for name, each in held.items() if name != (schema.using or "default")}
     if (new := objects.to_vector(point, schema)) is not None:
         vectors = {**vectors, **new} if isinstance(new, dict) else new
     properties = {**found.properties, **objects.merged(point.payload, schema)}
