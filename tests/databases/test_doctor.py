@@ -178,7 +178,7 @@ def fake_old_server(version):
 
 @pytest.mark.parametrize(
     ("scheme", "version", "needed", "missing"),
-    [("qdrant", "1.7.4", "1.16", "no search works"), ("weaviate", "1.19.0", "1.32", "nothing works")],
+    [("qdrant", "1.7.4", "1.16", "no search works"), ("weaviate", "1.19.0", "1.37", "nothing works")],
 )
 def test_an_old_server_is_told_by_its_version_and_what_it_lacks(scheme, version, needed, missing, model):
     with fake_old_server(version) as place:

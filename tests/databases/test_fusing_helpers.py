@@ -100,7 +100,7 @@ def test_the_server_has_the_query_and_the_words_composed(qdrant_server, tiny, gr
                 for i, row in enumerate(rows)
             ]
             await client.upsert(name, points, wait=True)
-            query = await composed(client=client, text="a dress", composer="text", model="tiny")
+            query = await composed(client=client, text="a dress", model="tiny/text")
             arguments = composed_query(query, text_weight=0.3, unwanted=["lace"], penalty=0.5)
             return (await client.query_points(name, **arguments, limit=10)).points
         finally:

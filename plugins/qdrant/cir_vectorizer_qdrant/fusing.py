@@ -105,7 +105,7 @@ def _query(query: models.InferenceObject | Numbers) -> Any:
 
 def _words(words: str | Numbers, model: str) -> Any:
     if isinstance(words, str):
-        return models.InferenceObject(object={"text": words, "composer": "text"}, model=model)
+        return models.Document(text=words, model=model)
     return _numbers(words)
 
 
