@@ -51,7 +51,7 @@ def search(
         model: the model that composes the query, or a name for `load`. Give a loaded one if there are many searches.
         options: the fields of `cir_vectorizer.collections.searching.Search`: `like`, `unlike`, `where` (a filter as text),
             `limit`, `offset`, `hybrid`, `group_by`, `include_reference`, `text_weight`, `strength`, `diversity`,
-            `min_score`.
+            `min_score`, `exact`.
 
     Returns:
         The hits, nearest first, as a sequence; also with `notes` and the query's `vector`, (dim,).

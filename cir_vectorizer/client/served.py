@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from cir_vectorizer.client.conversation import Errors, Vectors
 from cir_vectorizer.client.http import Client
 from cir_vectorizer.client.names import find_model, pinned
 from cir_vectorizer.errors import ImageError, ServiceError
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.takes import Takes
 from cir_vectorizer.query.wire import Composed, Query
 
@@ -43,13 +46,27 @@ class ServedModel:
         self.dim = int(entry["dim"])
         self.precision = str(entry.get("precision") or "float32")
         self.takes = {str(each["name"]): Takes.from_json(each.get("takes", {})) for each in entry.get("composers", ())}
+        self._composer = composer
         self.default_composer = composer or str(entry["default_composer"])
         self._asked = pinned(name or self.name, self.fingerprint)
         self._client = client
 
     def compose(self, queries: Sequence[Query]) -> Composed:
-        """Return the unit vectors of composed queries, (n, dim), and notes; exceptions as in `Client.compose`."""
-        return self._client.compose(queries, model=self._asked)
+        """Return the unit vectors of composed queries, (n, dim), and notes; exceptions as in `Client.compose`.
+
+        Queries that name the composer "text", as words that score results do, never reach the composer in the model's name.
+        """
+        texts = [i for i, each in enumerate(queries) if isinstance(each, ComposedQuery) and each.composer == "text"]
+        if not texts or not self._composer:
+            return self._client.compose(queries, model=self._asked)
+        others = [i for i in range(len(queries)) if i not in texts]
+        made = [
+            self._client.compose([queries[i] for i in at], model=model)
+            for at, model in ((others, self._asked), (texts, pinned(self.name, self.fingerprint)))
+        ]
+        order = np.argsort([*others, *texts])
+        notes = [said for each in made for said in each.notes]
+        return Composed(np.concatenate([each.vectors for each in made])[order], [notes[i] for i in order])
 
     def embed_picture(self, content: bytes) -> Vectors:
         """Return the unnormalised (dim,) embedding of an encoded picture.

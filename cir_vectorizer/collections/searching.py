@@ -185,9 +185,10 @@ class Search:
         for field in ("like", "unlike"):
             for i, ref in enumerate(getattr(self, field)):
                 parts[f"{field}.{i}"] = self._alone(ref, vectorizer)
+        plain = "text" if "text" in vectorizer.takes else None  # named, since a served model's name may name another
         for field, texts in (("negative_text", self._unwanted), ("must_text", self._wanted)):
             for i, text in enumerate(texts):
-                parts[f"{field}.{i}"] = ComposedQuery(text=text)
+                parts[f"{field}.{i}"] = ComposedQuery(text=text, composer=plain)
         return parts
 
     @property

@@ -150,6 +150,19 @@ class TestSearch:
             ["--image", "0.png", "--image", "1.png", "--text", "in white", "--composer", "sum"],
             ["--image", "2.png", "--text", "in white", "--composer", "lincir", "--option", "keep=0.7"],
             ["--image", "2.png", "--like", "3.png", "--unlike", "4.png"],
+            ["--text", "a hat", "--negative-text", "red", "--negative-text", "blue", "--must-text", "a bag"],
+            [
+                "--image",
+                "1.png",
+                "--text",
+                "a hat",
+                "--composer",
+                "image",
+                "--negative-text",
+                "red",
+                "--min-score",
+                "0",
+            ],
         ],
     )
     def test_finds_what_a_local_model_finds(self, command, service, searched, monkeypatch, query):
@@ -163,6 +176,20 @@ class TestSearch:
         assert [hit["id"] for hit in theirs] == [hit["id"] for hit in mine]
         assert [hit["payload"] for hit in theirs] == [hit["payload"] for hit in mine]
         np.testing.assert_allclose([hit["score"] for hit in theirs], [hit["score"] for hit in mine], atol=1e-5)
+
+    def test_words_that_score_results_are_plain_texts_whatever_composer_the_models_name_includes(
+        self, command, service, searched
+    ):
+        asked = ["search", "--in", f"qdrant:{searched}/index/shop", "--image", searched / "0.png", "--text", "in white"]
+        asked += ["--negative-text", "red", "--must-text", "a hat", "--json"]
+        local = command(*asked, "--model", "tiny", "--composer", "compodiff", "--option", "steps=2")
+        for name in ("tiny/compodiff", "compodiff"):
+            remote = command(*asked, "--service", service.url, "--model", name, "--option", "steps=2")
+            assert remote.exit_code == 0, remote.output
+            mine, theirs = ([json.loads(line) for line in each.stdout.splitlines()] for each in (local, remote))
+            signals = {hit["id"]: hit["signals"] for hit in theirs}
+            for hit in mine:
+                assert signals[hit["id"]] == pytest.approx(hit["signals"], abs=1e-5)
 
     def test_an_id_is_a_reference_too(self, command, service, searched):
         to = f"qdrant:{searched}/index/shop"
