@@ -299,6 +299,7 @@ def unwanted(arguments: argparse.Namespace, folder: str) -> None:
             runs.append(shop.found(asker, others, kind))
             heads = "no words | search" if must else "no words | composer alone | search"
             print(f"  {asker.name:20} {heads}   {' | '.join(f'{counted(others, rows)[1]:.3f}' for rows in runs)}")
+    shop.collection.close()
 
 
 def drawn_askers(edit_aware: str | None) -> tuple[Vectorizer, list[Asker]]:
@@ -352,7 +353,9 @@ def texts(arguments: argparse.Namespace, folder: str) -> None:
         rows = [row for row, line in enumerate(lines) if line]
         vectors[rows] = embedded(tiny, [lines[row] for row in rows])
         print(f"Drawn shop, {name}, {QUERIES} queries to choose on and {QUERIES} others:")
-        weigh(Shop(raw, vectors, tiny, f"{folder}/{name.split()[0]}"), askers, choosing, reported)
+        shop = Shop(raw, vectors, tiny, f"{folder}/{name.split()[0]}")
+        weigh(shop, askers, choosing, reported)
+        shop.collection.close()
 
 
 def real(arguments: argparse.Namespace, folder: str) -> None:
@@ -397,6 +400,7 @@ def real(arguments: argparse.Namespace, folder: str) -> None:
             print(
                 f"    found, search - composer alone: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]", flush=True
             )
+    shop.collection.close()
 
 
 PARTS: Mapping[str, Callable[[argparse.Namespace, str], None]] = {"unwanted": unwanted, "texts": texts, "real": real}

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from qdrant_client import QdrantClient
 
-from cir_vectorizer_qdrant import composed
+from cir_vectorizer_qdrant import composed, composed_query
 
 
 @click.command()
@@ -19,8 +19,20 @@ from cir_vectorizer_qdrant import composed
 @click.option("--like", help="… or the id of an object whose picture is the reference.")
 @click.option("--text", required=True, help="What should be different.")
 @click.option("--model", default="lincir", show_default=True, help="Name of a model in the container's /v1/models.")
+@click.option("--text-weight", default=0.0, show_default=True, help="Weight of the texts of `sync --text-column`.")
+@click.option("--unwanted", multiple=True, help="What results should not show; repeatable.")
 @click.option("--limit", default=5, show_default=True)
-def main(url: str, collection: str, image: Path | None, like: str | None, text: str, model: str, limit: int) -> None:
+def main(
+    url: str,
+    collection: str,
+    image: Path | None,
+    like: str | None,
+    text: str,
+    model: str,
+    text_weight: float,
+    unwanted: tuple[str, ...],
+    limit: int,
+) -> None:
     """Print the objects that look like the picture, changed as TEXT says."""
     client = QdrantClient(url=url, cloud_inference=True, timeout=30)
     if like is not None:
@@ -28,7 +40,8 @@ def main(url: str, collection: str, image: Path | None, like: str | None, text: 
         query = composed(image_id=id_, client=client, collection=collection, text=text, model=model)
     else:
         query = composed(image=image, text=text, model=model)
-    for hit in client.query_points(collection, query=query, limit=limit).points:
+    arguments = composed_query(query, text_weight=text_weight, unwanted=unwanted)
+    for hit in client.query_points(collection, **arguments, limit=limit).points:
         click.echo(f"{hit.score:.4f}  {hit.id}")
 
 

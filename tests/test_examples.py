@@ -53,9 +53,12 @@ def test_qdrant(qdrant_server, dress):
     url = ("--url", qdrant_server.url, "--collection", NAME, "--text", "is red")
     by_file = example("qdrant_composed_search.py", *url, "--image", dress)
     by_id = example("qdrant_composed_search.py", *url, "--like", 5)
+    without = example("qdrant_composed_search.py", *url, "--image", dress, "--unwanted", "lace", "--limit", 8)
     client.delete_collection(NAME)
     assert len(by_file) == len(by_id) == 5
     assert by_file[0][1] == by_id[0][1]
+    assert len(without) == 8
+    assert without[0][0] != by_file[0][0]
 
 
 @pytest.mark.live

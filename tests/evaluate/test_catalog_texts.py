@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,10 +108,9 @@ class TestTheWeightOfTexts:
 
 
 class TestChoosing:
-    def bench(self, texts, seed=0):
+    def bench(self, texts):
         """Objects whose pictures say nothing about the one right answer of each query, and these texts."""
-        random = np.random.default_rng(seed)
-        pictures = random.normal(size=(60, 8)).astype(np.float32)
+        pictures = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
         objects = Objects(range(60), pictures, [None] * 60, [{}] * 60, [""] * 60, 60, texts)
         wanted = np.eye(60, dtype=np.bool_)[:40]
         answers = Answers(wanted, np.arange(40) + 20, np.arange(60), np.arange(40) + 20)
@@ -121,20 +121,17 @@ class TestChoosing:
         return {each.text_weight: each for each in weighed(plain, vectors, bench, today)}
 
     def test_without_evidence_the_usual_weight_stays(self):
-        random = np.random.default_rng(1)
-        bench = self.bench(random.normal(size=(60, 8)).astype(np.float32))
-        assert set(self.weights(bench, random.normal(size=(40, 8)).astype(np.float32))) == {0.0, TEXT_WEIGHT}
+        bench = self.bench(None)
+        same = Bench(replace(bench.objects, texts=bench.objects.vectors), bench.answers)
+        asked = np.random.default_rng(1).normal(size=(40, 8)).astype(np.float32)
+        assert set(self.weights(same, asked)) == {0.0, TEXT_WEIGHT}
 
     def test_texts_that_tell_all_get_the_nearest_weight_that_is_not_surely_worse(self):
-        random = np.random.default_rng(1)
         texts = np.concatenate([np.eye(40), np.full((20, 40), 0.1)]).astype(np.float32)
         asked = texts[:40]
-        objects = self.bench(None).objects
-        pictures = np.pad(random.normal(size=(60, 8)), ((0, 0), (0, 32))).astype(np.float32)
-        bench = Bench(
-            Objects(objects.ids, pictures, objects.norms, objects.columns, objects.pictures, 60, texts),
-            Answers(np.eye(60, dtype=np.bool_)[:40], np.arange(40) + 20, np.arange(60), np.arange(40) + 20),
-        )
+        bench = self.bench(None)
+        pictures = np.pad(bench.objects.vectors, ((0, 0), (0, 32)))
+        bench = Bench(replace(bench.objects, vectors=pictures, texts=texts), bench.answers)
         found = self.weights(bench, asked)
         assert len(found) == 2
         (weight,) = set(found) - {0.0}

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import open_collection
+from cir_vectorizer.collections import CreateOptions, open_collection
 from cir_vectorizer.errors import ModelError
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
-from tests.support.indexing import counts, draw, only
+from tests.support.indexing import counts, draw, only, table
 
 pytest.importorskip("ray", reason="ray is not installed (pip install 'cir-vectorizer[ray]')")
 pytestmark = pytest.mark.slow
@@ -69,6 +69,32 @@ def test_two_runs_give_the_same_collection_and_report_as_the_plain_engine(tmp_pa
         assert (report.added, report.changed, report.encoded, len(report.failed)) == (1, 1, 2, 2)
     plain.close()
     by_ray.close()
+
+
+def test_texts_are_embedded_by_the_actors(photos, tmp_path, tiny, monkeypatch):
+    rows = [{"image": name, "title": f"{name} in red"} for name in ("a.jpg", "b.png", "c.webp")]
+    shop = open_collection(f"qdrant:{tmp_path}/index/shop")
+    titles = CreateOptions(text_columns=("title",))
+
+    def index():
+        source = open_source(str(table(photos / "catalog.jsonl", rows)))
+        report = sync(source, shop, tiny, batch_size=2, create=titles, yes=True, decoders=decoders)
+        found = shop.get([id_ for id_, _ in shop.scan()])
+        wanted = [texts.get(each.payload["title"]) for each in found]
+        assert np.abs(np.stack([each.text_vector for each in found]) - np.stack(wanted)).max() <= 1e-5
+        return report.encoded, report.texts, len(report.failed)
+
+    new = "a blue one"
+    titles_seen = [*(row["title"] for row in rows), new]
+    texts = dict(zip(titles_seen, tiny.embed_texts(titles_seen), strict=True))
+    sync(open_source(str(table(photos / "catalog.jsonl", rows[:1]))), shop, tiny)
+    monkeypatch.setattr(type(tiny), "run", None)  # only the actors embed
+    with RayDecoders(tiny, device="cpu", batch_size=2) as decoders:
+        assert index() == (2, 3, 0)
+        rows[1]["title"] = new
+        assert index() == (0, 1, 0)
+        assert index() == (0, 0, 0)
+    shop.close()
 
 
 def test_the_command_starts_a_ray_of_this_machine(photos, tmp_path):

@@ -82,7 +82,7 @@ class Bench:
 
     def __init__(self, objects: Objects, answers: Answers) -> None:
         self.objects = objects
-        self._answers = answers
+        self.answers = answers
 
     def score(self, vectors: Vectors) -> float:
         """Return the mean score of query vectors. (queries, dim)"""
@@ -98,13 +98,13 @@ class Bench:
             mixes: linear functions of one array for each part; the length of a query's vector does not change its ranking.
             with_texts: the similarities of the first part to the texts are one more array.
         """
-        values = np.empty((len(mixes), len(self._answers.references)))
-        for rows in blocks(len(self._answers.references), len(self.objects)):
+        values = np.empty((len(mixes), len(self.answers.references)))
+        for rows in blocks(len(self.answers.references), len(self.objects)):
             similarities = [part[rows] @ self.objects.vectors.T for part in parts]
             if with_texts:
                 similarities.append(self.objects.said(parts[0][rows], similarities[0]))
-            wanted = self._answers.wanted[rows][:, self._answers.group]
-            references = self._answers.references[rows]
+            wanted = self.answers.wanted[rows][:, self.answers.group]
+            references = self.answers.references[rows]
             own = np.arange(len(references)), references
             wanted[own] = False
             for number, mix in enumerate(mixes):

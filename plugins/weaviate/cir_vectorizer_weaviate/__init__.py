@@ -11,6 +11,7 @@ with warnings.catch_warnings():  # the client's import switches on Python's warn
 
 from cir_vectorizer_weaviate.collection import WeaviateCollection  # noqa: E402
 from cir_vectorizer_weaviate.database import WEAVIATE  # noqa: E402
+from cir_vectorizer_weaviate.fusing import composed_targets  # noqa: E402
 from cir_vectorizer_weaviate.inference import composed  # noqa: E402
 
-__all__ = ["WEAVIATE", "WeaviateCollection", "composed"]
+__all__ = ["WEAVIATE", "WeaviateCollection", "composed", "composed_targets"]
