@@ -261,7 +261,7 @@ class TestSecondScore:
         assert 0 < len(objects(shop, "--text", "a hat", "--min-score", 0)) < 4
         result = search(shop, "--text", "a hat", "--min-score", 50)
         assert (result.exit_code, result.stdout) == (0, "")
-        assert "Nothing found: no object meets the filter and --min-score" in result.stderr
+        assert "Nothing found: no object meets --min-score." in result.stderr
         assert "Note: min_score: the nearest object has " in result.stderr
 
     @pytest.mark.parametrize("suffix", ["png", "html"])

@@ -22,7 +22,7 @@ PACKAGES = (
 OTHERS = {
     "examples/": "Searches with the stock clients, and the demo: a drawn shop, its model and its page of results.",
     "benchmarks/": "One script for each figure that the documents state.",
-    "docs/": "Documents for users: commands, models, filters, the container, both methods.",
+    "docs/": "Documents for users: commands, models, filters, signals, the container, both methods.",
     "docker/": "The container's image and a Kubernetes example.",
     "tests/": "Tests in folders by subject; `support/` holds their helpers, `data/` their inputs.",
 }
