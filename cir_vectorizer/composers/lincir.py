@@ -73,7 +73,7 @@ class _Reading:
     Attributes:
         adapted: whether prompts are read with the adapter.
         subtracted: whether rows 1 and 2 are the prompt with the negative text and the one without text.
-        said: whether row 0 says the negative text too, and row 1 is the same prompt without it.
+        said: whether row 0 says the negative text too, row 1 is the same prompt without it, and row 2 the negative text.
         turn: as `_turn` returns it; below 0, the last row is the bare text.
     """
 
@@ -83,8 +83,8 @@ class _Reading:
     turn: float
 
     def encoders(self, rows: int) -> list[bool]:
-        """Return for each row whether the adapter reads it; the bare text is always read by the frozen tower."""
-        prompts = rows - (self.turn < 0)
+        """Return for each row whether the adapter reads it; bare texts are always read by the frozen tower."""
+        prompts = rows - self.said - (self.turn < 0)
         return [self.adapted] * prompts + [False] * (rows - prompts)
 
 
@@ -97,7 +97,9 @@ class LinCIR(Composer):
     A model may have an adapter of its text tower, learnt from edits of texts. Then queries with pictures are read with
     it, and a negative text becomes words of the prompt ("…, not striped") unless `options.weights.negative` asks for
     the subtraction. From the unit vector q of the prompt without the negative text to p of the one with it, the query then
-    goes on by `NEGATIVE_STEP` of the way: p + `NEGATIVE_STEP` · (p − q). `options.adapter` of false leaves the adapter out.
+    goes on by `NEGATIVE_STEP` of the way: p + `NEGATIVE_STEP` · (p − q). But it stays q if p is not farther from the negative
+    text's own vector than q is: then the picture shows nothing of the kind, and the adapter would read the words as wanted
+    (`benchmarks/negative_text.py`). `options.adapter` of false leaves the adapter out.
     Queries without pictures never pass through it.
 
     `options.keep` of 0.5 changes nothing. Above 0.5 the vector turns towards the pictures' mean embedding, which it
@@ -152,7 +154,11 @@ class LinCIR(Composer):
         said = bool(negative) and not subtracted
         rows, notes = [], []
         if said:
-            rows += [self._row_with_negative(query, text, negative), self._row(query, text)]
+            rows += [
+                self._row_with_negative(query, text, negative),
+                self._row(query, text),
+                self.text.tokenizer.row(negative),
+            ]
             if rows[0].cut:
                 notes.append(cut_note("text and negative_text", self.text.tokenizer))
         else:
@@ -210,7 +216,9 @@ class LinCIR(Composer):
                 weight = NEGATIVE_WEIGHT if weights is None or weights.negative is None else weights.negative
                 vector = vector - weight * (mine[1] - mine[2])
             elif plan.own.said:
-                vector = vector + NEGATIVE_STEP * (vector - mine[1])
+                without, unwanted = mine[1:3]
+                away = (vector - without) @ unwanted < 0
+                vector = vector + NEGATIVE_STEP * (vector - without) if away else without
             if turn := plan.own.turn:
                 vector = torch.lerp(F.normalize(vector, dim=-1), picture if turn > 0 else mine[-1], abs(turn))
             vectors.append(vector)
