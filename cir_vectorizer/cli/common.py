@@ -36,6 +36,10 @@ PICTURE_COLUMN_OPTION = click.option(
 PRIVATE_URLS_OPTION = click.option(
     "--private-urls", is_flag=True, help="Also fetch pictures from addresses of your own network."
 )
+TEXT_WEIGHT_OPTION = click.option(
+    "--text-weight", type=click.FloatRange(0, 1),
+    help="Weight of the objects' texts beside their pictures.  [default: the collection's own, else 0.3]",
+)  # fmt: skip
 DEVICE_OPTION = click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best one present]")
 
 

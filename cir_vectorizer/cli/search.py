@@ -17,6 +17,7 @@ from cir_vectorizer.cli.common import (
     PICTURE_COLUMN_OPTION,
     PRIVATE_URLS_OPTION,
     SERVICE_OPTION,
+    TEXT_WEIGHT_OPTION,
     check_model_is_possible,
     collection_option,
     database_options,
@@ -67,11 +68,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--include-reference", is_flag=True, help="Keep the objects of --id, --like and --unlike in the results.")
 @click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")
 @click.option("--group-by", metavar="COLUMN", help="Only the best object for each value of this column.")
-@click.option(
-    "--text-weight",
-    type=click.FloatRange(0, 1),
-    help="Weight of the objects' texts beside their pictures.  [default: the collection's own, else 0.3]",
-)
+@TEXT_WEIGHT_OPTION
 @click.option(
     "--strength",
     type=click.FloatRange(0, 10),

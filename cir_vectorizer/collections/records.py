@@ -1,6 +1,6 @@
 """Data of a collection: objects to write, objects found, and the records that sync keeps of objects and models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
@@ -250,3 +250,15 @@ def values_at(payload: Mapping[str, Any], column: tuple[str, ...]) -> list[Any]:
     for part in column:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value if isinstance(value, list) else [value]
+
+
+def best_of_groups(hits: Iterable[Hit], column: tuple[str, ...], most: int) -> list[Hit]:
+    """Return the first hit for each text or whole number in a column, at most `most`."""
+    best: dict[tuple[type, str | int], Hit] = {}
+    for hit in hits:
+        for value in values_at(hit.payload, column):
+            if isinstance(value, str | int) and not isinstance(value, bool):
+                best.setdefault((type(value), value), hit)
+        if len(best) >= most:
+            break
+    return list(best.values())[:most]

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections.protocol import Ask, Collection, Signal, TextShare
-from cir_vectorizer.collections.records import Hit, Vector, values_at
+from cir_vectorizer.collections.records import Hit, Vector, best_of_groups
 from cir_vectorizer.query.filters import parse_column
 
 STRENGTH = 2.0
@@ -169,7 +169,8 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     if ask.group_by is None:
         return list(hits(order[ask.offset : ask.offset + ask.limit]))
     pages = (hits(order[at : at + PAGE]) for at in range(0, len(order), PAGE))
-    return _best_of_groups(chain.from_iterable(pages), ask.group_by, ask)
+    end = ask.offset + ask.limit
+    return best_of_groups(chain.from_iterable(pages), parse_column(ask.group_by), end)[ask.offset :]
 
 
 def combined(base: Floats, unwanted: Floats, wanted: Floats, strength: float) -> Floats:
@@ -191,19 +192,6 @@ def scaled(cosines: Floats, low: Floats, flat: float = 0.0) -> Floats:
     """
     spread = cosines.max(axis=0) - low
     return np.where(spread > 0, np.clip((cosines - low) / np.where(spread > 0, spread, 1), 0, 1), flat)
-
-
-def _best_of_groups(hits: Iterator[Hit], group_by: str, ask: Ask) -> list[Hit]:
-    """Return the asked page of the best hits for each text or whole number in a column."""
-    column, end = parse_column(group_by), ask.offset + ask.limit
-    best: dict[tuple[type, object], Hit] = {}
-    for hit in hits:
-        for value in values_at(hit.payload, column):
-            if isinstance(value, str | int) and not isinstance(value, bool):
-                best.setdefault((type(value), value), hit)
-        if len(best) >= end:
-            break
-    return list(best.values())[ask.offset : end]
 
 
 def _usual(cosines: npt.NDArray[np.float32]) -> tuple[float, float]:

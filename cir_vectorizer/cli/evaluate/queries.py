@@ -7,6 +7,7 @@ import click
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODELS_OPTION,
+    TEXT_WEIGHT_OPTION,
     collection_option,
     database_options,
     needs,
@@ -40,11 +41,7 @@ from cir_vectorizer.cli.evaluate.showing import check_out, counting, show
 @click.option(
     "--approximate", is_flag=True, help="Search through the collection's index, as applications do, not exactly."
 )
-@click.option(
-    "--text-weight",
-    type=click.FloatRange(0, 1),
-    help="Weight of the objects' texts beside their pictures.  [default: the collection's own, else 0.3]",
-)
+@TEXT_WEIGHT_OPTION
 @click.option(
     "--strength",
     type=click.FloatRange(0, 10),

@@ -6,7 +6,7 @@ from typing import Any
 from weaviate.classes.query import HybridFusion, HybridVector, MetadataQuery
 from weaviate.collections import Collection
 
-from cir_vectorizer.collections import Ask, Hit, Payload, values_at
+from cir_vectorizer.collections import Ask, Hit, records
 from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import objects, words
 from cir_vectorizer_weaviate.schema import Schema
@@ -77,20 +77,12 @@ def best_of_groups(page: Callable[[int], list[Hit]], group_by: str, limit: int, 
     Args:
         page: returns the first hits, given their number.
     """
-    column = parse_column(group_by)
-    window = max(FIRST_WINDOW, 2 * (offset + limit))
+    column, end = parse_column(group_by), offset + limit
+    window = max(FIRST_WINDOW, 2 * end)
     while True:
         window = min(window, MOST_RESULTS)
         hits = page(window)
-        best: dict[tuple[type, str | int], Hit] = {}
-        for hit in hits:
-            for value in _group_values(hit.payload, column):
-                best.setdefault((type(value), value), hit)
-        if len(best) >= offset + limit or len(hits) < window or window == MOST_RESULTS:
-            return list(best.values())[offset : offset + limit]
+        best = records.best_of_groups(hits, column, end)
+        if len(best) == end or len(hits) < window or window == MOST_RESULTS:
+            return best[offset:]
         window *= 4
-
-
-def _group_values(payload: Payload, column: tuple[str, ...]) -> list[str | int]:
-    values = values_at(payload, column)
-    return [each for each in values if isinstance(each, str | int) and not isinstance(each, bool)]
