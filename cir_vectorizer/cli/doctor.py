@@ -71,7 +71,6 @@ def doctor(
     from cir_vectorizer.collections import OpenOptions, open_collection
     from cir_vectorizer.doctor import examine, worst
 
-    say_if_toy()
     findings = []
     opening = OpenOptions(using, tenant, grpc, grpc_port, picture_column)
     loaded = functools.cache(lambda: _load(model))
@@ -80,6 +79,7 @@ def doctor(
         extras.require("models", "--adopt")
         adoption = _adoption(loaded(), private_urls)
     with contextlib.closing(open_collection(address, api_key, opening)) as collection:
+        say_if_toy()
         record, mean_norm = _model(model, loaded)
         for finding in examine(collection, record, mean_norm, service, service_key, _composing(loaded), adoption):
             findings.append(finding)

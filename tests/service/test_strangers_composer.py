@@ -163,12 +163,14 @@ def test_what_is_no_composer_is_named(tmp_path: Path, value: str, says: str):
 
 
 @pytest.mark.browser
-def test_the_page_shows_the_fields_that_it_takes(service, browser):
-    tab = Tab(browser)
-    page: Any = tab.open(service)
-    page.select_option("#composer", "lincir")
-    assert page.is_visible("#negative")
-    page.select_option("#composer", "tint")
-    assert not page.is_visible("#negative")
-    assert page.is_visible("#text")
-    assert tab.errors == []
+def test_the_page_shows_the_fields_that_it_takes(service, model, browser):
+    with serving(vectorizers={"tiny": model}) as without_collection:
+        for running, searches in ((service, True), (without_collection, False)):
+            tab = Tab(browser)
+            page: Any = tab.open(running)
+            page.select_option("#composer", "lincir")
+            assert page.is_visible("#negative")
+            page.select_option("#composer", "tint")
+            assert page.is_visible("#negative") == searches  # a search scores its results by the words
+            assert page.is_visible("#text")
+            assert tab.errors == []
