@@ -167,7 +167,8 @@ def test_the_page_shows_the_fields_that_it_takes(service, model, browser):
     with serving(vectorizers={"tiny": model}) as without_collection:
         for running, searches in ((service, True), (without_collection, False)):
             tab = Tab(browser)
-            page: Any = tab.open(running)
+            page: Any = tab.page
+            page.goto(f"{running.url}/")
             page.select_option("#composer", "lincir")
             assert page.is_visible("#negative")
             page.select_option("#composer", "tint")
