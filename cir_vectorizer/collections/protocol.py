@@ -12,7 +12,7 @@ from cir_vectorizer.query.filters import Filter
 ANY_VECTOR = "*"
 """Value of `using` for who reads no vectors."""
 LEAST_CANDIDATES, CANDIDATES_PER_HIT = 500, 50
-LEAST_POOL, POOL_PER_HIT = 30, 3
+LEAST_POOL, POOL_PER_HIT = 50, 5
 LEAST_VARIED, VARIED_PER_HIT = 100, 10
 MAX_RESULTS = 10_000
 """Largest sum of `offset` and `limit`, and largest number of candidates: Weaviate's limit."""

@@ -4,7 +4,6 @@ Not handled: tenants (in Qdrant, use a payload column and a filter), multivector
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -182,11 +181,7 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
                 return self._call(lambda client: scoring.compare_embedded(client, self._name, asked, schema))
             return run([scoring.comparison(signal, ids, schema) for signal, ids in asked])
 
-        if self._embedded:
-            return scoring.scored(rankings, run(searches), signals, compare)
-        with ThreadPoolExecutor(len(searches)) as pool:  # the server runs the searches of one batch one after the other
-            tops = [found for one in pool.map(lambda search: run([search]), searches) for found in one]
-        return scoring.scored(rankings, tops, signals, compare)
+        return scoring.scored(rankings, run(searches), signals, compare)
 
     def delete(self, ids: Sequence[Id]) -> None:
         selector = models.PointIdsList(points=list(ids))
