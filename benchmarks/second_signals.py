@@ -116,7 +116,7 @@ class Shop:
         said = vectors @ self.texts.T
         for row, vector in enumerate(vectors):
             share = self.background.share(vector, text_weight)
-            said[row, ~self.has_text] = share.slope * pictures[row, ~self.has_text] + share.offset
+            said[row, ~self.has_text] = share.stand_in(pictures[row, ~self.has_text])
         return (1 - text_weight) * pictures + text_weight * said
 
     def found(self, asker: Asker, asked: Asked, kind: str = "", **options: Any) -> Rows:

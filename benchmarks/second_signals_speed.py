@@ -89,7 +89,7 @@ class Shop:
         """Return the ids of the ten best objects by the fused score."""
         share = background.share(vector, WEIGHT)
         pictures = self.pictures @ vector
-        texts = np.where(self.has_text, self.texts @ vector, share.slope * pictures + share.offset)
+        texts = np.where(self.has_text, self.texts @ vector, share.stand_in(pictures))
         return {uid(int(i)) for i in np.argsort(-((1 - WEIGHT) * pictures + WEIGHT * texts))[:10]}
 
 

@@ -37,6 +37,7 @@ from cir_vectorizer.collections.records import (
     SyncRecord,
     Vector,
     picture_cell,
+    single_values,
     texts,
     values_at,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "picture_cell",
     "same_collection",
     "same_place",
+    "single_values",
     "texts",
     "values_at",
 ]

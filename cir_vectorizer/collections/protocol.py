@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.records import Hit, Id, Info, Maker, ModelRecord, Payload, Point, SyncRecord, Vector
@@ -65,6 +67,11 @@ class TextShare:
     weight: float
     slope: float = 1.0
     offset: float = 0.0
+
+    def stand_in(self, pictures: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return what stands for the cosines to missing texts, from the cosines to the pictures; any shape."""
+        stand_in: npt.NDArray[Any] = self.slope * pictures + self.offset
+        return stand_in
 
 
 @dataclass(frozen=True)

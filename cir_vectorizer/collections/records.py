@@ -217,18 +217,19 @@ def texts(payload: Mapping[str, Any]) -> Iterator[str]:
     """Yield all texts in the user's columns, nested ones too and without HTML, for the keyword side of a hybrid search."""
     for key, value in payload.items():
         if key != RECORD_KEY:
-            yield from _texts_in(value)
+            yield from (without_markup(each) for each in single_values(value) if isinstance(each, str))
 
 
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield without_markup(value)
-    elif isinstance(value, Mapping):
+def single_values(value: Any) -> Iterator[Any]:
+    """Yield the values in lists and groups of columns, nested ones too; a single value is the only one."""
+    if isinstance(value, Mapping):
         for each in value.values():
-            yield from _texts_in(each)
+            yield from single_values(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from _texts_in(each)
+            yield from single_values(each)
+    else:
+        yield value
 
 
 def picture_cell(payload: Mapping[str, Any], column: str) -> Any:

@@ -136,18 +136,20 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     if share:
         shares = [share, *(background.share(each, weight) for each in vectors[1:])]
         pictures, texts = cosines[..., 0], cosines[..., 1]
-        stand_in = np.array([each.slope for each in shares]) * pictures + np.array([each.offset for each in shares])
+        stand_in = np.stack([each.stand_in(pictures[:, i]) for i, each in enumerate(shares)], axis=1)
         texts = np.where(np.isnan(texts), stand_in, texts)
         fused = (1 - weight) * pictures + weight * texts
     else:
         fused = cosines[..., 0]
-    usual = np.array([background.usual(each, weight)[0] for each in vectors])
     base, end = fused[:, 0], 1 + len(words.unwanted)
-    unwanted = scaled(fused[:, 1:end], usual[1:end])
-    wanted = scaled(fused[:, end:], fused[:, end:].min(axis=0), flat=1.0)
-    scores = combined(base - usual[0], unwanted, wanted, words.strength) if words else base
-    # in a small collection many candidates lie below the mean: they score 0, but the words order them too
-    behind = combined(base - base.min(), unwanted, wanted, words.strength)
+    scores = behind = base
+    if words:
+        usual = np.array([background.usual(each, weight)[0] for each in vectors])
+        unwanted = scaled(fused[:, 1:end], usual[1:end])
+        wanted = scaled(fused[:, end:], fused[:, end:].min(axis=0), flat=1.0)
+        scores = combined(base - usual[0], unwanted, wanted, words.strength)
+        # in a small collection many candidates lie below the mean: they score 0, but the words order them too
+        behind = combined(base - base.min(), unwanted, wanted, words.strength)
     order = [int(i) for i in np.lexsort((-behind, -scores)) if base[i] >= least]
 
     def hits(lot: Sequence[int]) -> Iterator[Hit]:

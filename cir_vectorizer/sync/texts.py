@@ -6,11 +6,11 @@ that are new or changed.
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cir_vectorizer.collections import TEXT_VECTOR, Collection, CreateOptions, Info, Vector, values_at
+from cir_vectorizer.collections import TEXT_VECTOR, Collection, CreateOptions, Info, Vector, single_values, values_at
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.markup import without_markup
 from cir_vectorizer.query.filters import parse_column
@@ -46,7 +46,7 @@ class Texts:
         parts: list[str] = []
         for column, path in self._paths.items():
             for value in values_at(columns, (column,) if column in columns else path):
-                parts += _parts(value)
+                parts += filter(None, map(_part, single_values(value)))
         text = ", ".join(parts)
         self.found = self.found or bool(text)
         return text
@@ -109,18 +109,10 @@ def _path(column: str) -> tuple[str, ...]:
         return (column,)
 
 
-def _parts(value: Any) -> Iterator[str]:
-    """Yield the texts in a value; numbers become texts, truth values are left out."""
+def _part(value: Any) -> str:
+    """Return a single value as text; a number becomes one, a truth value does not."""
     if isinstance(value, str):
-        text = " ".join(without_markup(value).split())
-        if text:
-            yield text.encode("utf-8", "replace").decode()
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
-            yield str(int(value)) if value == int(value) else str(value)
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _parts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _parts(each)
+        return " ".join(without_markup(value).split()).encode("utf-8", "replace").decode()
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(int(value)) if value == int(value) else str(value)
+    return ""

@@ -13,7 +13,7 @@ from weaviate.exceptions import WeaviateBaseError
 import cir_vectorizer_qdrant
 import cir_vectorizer_weaviate
 from cir_vectorizer.collections import TEXT_VECTOR, Ask, CreateOptions, Point, ensure, open_collection
-from cir_vectorizer.collections.base import Note
+from cir_vectorizer.collections.note import Note
 from cir_vectorizer.collections.stored import resolve
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery

@@ -74,8 +74,7 @@ class Objects:
         cosines: Floats = vectors @ self.texts.T
         lacking = ~self.having_text
         for row, vector in enumerate(vectors if lacking.any() else ()):
-            share = self._background.share(vector, 1.0)
-            cosines[row, lacking] = share.slope * pictures[row, lacking] + share.offset
+            cosines[row, lacking] = self._background.share(vector, 1.0).stand_in(pictures[row, lacking])
         return cosines
 
     @cached_property

@@ -24,8 +24,9 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, lengths_of
+from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Page, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
+from cir_vectorizer.collections.note import Note
 from cir_vectorizer.collections.rescoring import Words, rescored
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer.query import ComposedQuery

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from qdrant_client import models
 
-from cir_vectorizer.collections import TEXT_VECTOR, TextShare, Vector
+from cir_vectorizer.collections import TEXT_VECTOR, TextShare
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer_qdrant.inference import DEFAULT_MODEL
+from cir_vectorizer_qdrant.objects import numbers
 
 CANDIDATES = 500
 """Usual number of objects of each ranking that the formula scores."""
@@ -100,14 +101,10 @@ def _fused(share: TextShare, at: int) -> models.SumExpression:
 
 
 def _query(query: models.InferenceObject | Numbers) -> Any:
-    return query if isinstance(query, models.InferenceObject) else _numbers(query)
+    return query if isinstance(query, models.InferenceObject) else numbers(query)
 
 
 def _words(words: str | Numbers, model: str) -> Any:
     if isinstance(words, str):
         return models.Document(text=words, model=model)
-    return _numbers(words)
-
-
-def _numbers(vector: Numbers | Vector) -> list[float]:
-    return [float(x) for x in vector]
+    return numbers(words)

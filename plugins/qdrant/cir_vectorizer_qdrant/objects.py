@@ -1,6 +1,6 @@
 """Conversion of points and payloads to Qdrant's points, and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,7 @@ def _to_vector(point: Point, schema: Schema) -> list[float] | models.Image:
     return models.Image(image=picture, model=schema.model or DEFAULT_MODEL)
 
 
-def numbers(vector: Vector) -> list[float]:
+def numbers(vector: Iterable[Any]) -> list[float]:
     """Return a vector as a list."""
     return [float(x) for x in vector]
 

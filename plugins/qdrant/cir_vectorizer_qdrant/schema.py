@@ -6,7 +6,8 @@ from typing import Any
 from qdrant_client import models
 
 from cir_vectorizer.collections import TEXT_VECTOR, Address, CreateOptions, ModelRecord
-from cir_vectorizer.collections.base import Note, choose_vector, pictures_of
+from cir_vectorizer.collections.base import choose_vector, pictures_of
+from cir_vectorizer.collections.note import Note
 from cir_vectorizer_qdrant import words
 
 

@@ -31,8 +31,9 @@ from cir_vectorizer.collections import (
     SyncRecord,
     Vector,
 )
-from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Note, Page, check_written, lengths_of
+from cir_vectorizer.collections.base import SAMPLE, BaseCollection, Page, check_written, lengths_of
 from cir_vectorizer.collections.connection import ATTEMPTS, SEARCH_ATTEMPTS
+from cir_vectorizer.collections.note import Note
 from cir_vectorizer.collections.rescoring import Words, rescored
 from cir_vectorizer.collections.retry import persist
 from cir_vectorizer.errors import CollectionError

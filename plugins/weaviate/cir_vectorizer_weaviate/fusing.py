@@ -9,6 +9,7 @@ from weaviate.classes.query import TargetVectors
 
 from cir_vectorizer.collections import TEXT_VECTOR
 from cir_vectorizer.errors import QueryError
+from cir_vectorizer_weaviate.objects import numbers
 from cir_vectorizer_weaviate.schema import UNNAMED
 
 
@@ -38,8 +39,8 @@ def composed_targets(
     """
     if not 0 <= text_weight <= 1:
         raise QueryError("text_weight", f"is {text_weight:g}, which is not from 0 to 1; correct it")
-    numbers = [float(x) for x in vector]
+    query = numbers(vector)
     return {
-        "near_vector": {using: numbers, TEXT_VECTOR: numbers},
+        "near_vector": {using: query, TEXT_VECTOR: query},
         "target_vector": TargetVectors.manual_weights({using: 1 - text_weight, TEXT_VECTOR: text_weight}),
     }

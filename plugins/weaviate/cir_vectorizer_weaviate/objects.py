@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -52,7 +52,7 @@ def to_vector(point: Point, schema: Schema) -> list[float] | dict[str, list[floa
     return (made if schema.using is not None else made.get(UNNAMED)) or None
 
 
-def numbers(vector: Vector) -> list[float]:
+def numbers(vector: Iterable[Any]) -> list[float]:
     """Return a vector as a list."""
     return [float(x) for x in vector]
 

@@ -22,7 +22,8 @@ from weaviate.classes.config import Configure, DataType, Property, VectorDistanc
 from weaviate.collections.classes.config import _CollectionConfig
 
 from cir_vectorizer.collections import RECORD_KEY, TEXT_VECTOR, Address, CreateOptions, Maker, ModelRecord
-from cir_vectorizer.collections.base import Note, choose_vector, pictures_of
+from cir_vectorizer.collections.base import choose_vector, pictures_of
+from cir_vectorizer.collections.note import Note
 from cir_vectorizer.errors import AddressError, CollectionError
 from cir_vectorizer.redaction import without_user
 from cir_vectorizer_weaviate import words

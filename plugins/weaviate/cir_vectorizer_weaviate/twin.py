@@ -14,7 +14,7 @@ from weaviate.collections.classes.config import CollectionConfig
 from weaviate.collections.classes.types import _PhoneNumber
 
 from cir_vectorizer.collections import RECORD_KEY, CreateOptions, ModelRecord, Point
-from cir_vectorizer.collections.base import Note
+from cir_vectorizer.collections.note import Note
 from cir_vectorizer.errors import CollectionError
 from cir_vectorizer_weaviate import objects
 from cir_vectorizer_weaviate.collection import WeaviateCollection, exists_already
