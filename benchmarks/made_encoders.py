@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import open_clip
+import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
@@ -44,6 +47,7 @@ TEXTS = [
 """Twenty texts in six languages and a line of Japanese, one of them empty, one longer than any context."""
 
 WIDTH = 64
+UNKNOWN = "<unk>"
 
 
 def _unigram(special: list[str], prefix: list[str], suffix: list[str]) -> Tokenizer:
@@ -51,7 +55,7 @@ def _unigram(special: list[str], prefix: list[str], suffix: list[str]) -> Tokeni
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=600, special_tokens=special, unk_token="<unk>", show_progress=False)
+    trainer = trainers.UnigramTrainer(vocab_size=600, special_tokens=special, unk_token=UNKNOWN, show_progress=False)
     return _trained(tokenizer, trainer, prefix, suffix)
 
 
@@ -67,7 +71,7 @@ def _bytes(special: list[str], prefix: list[str], suffix: list[str]) -> Tokenize
 
 
 def _pieces(special: list[str], prefix: list[str], suffix: list[str]) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -87,27 +91,27 @@ def _trained(tokenizer: Tokenizer, trainer: Any, prefix: list[str], suffix: list
 _Made = tuple[Callable[[list[str], list[str], list[str]], Tokenizer], list[str], list[str], list[str], dict[str, str]]
 
 TOKENIZERS: dict[str, _Made] = {
-    "siglip": (_unigram, ["<unk>", "</s>"], [], ["</s>"], {"pad_token": "</s>", "eos_token": "</s>"}),
+    "siglip": (_unigram, [UNKNOWN, "</s>"], [], ["</s>"], {"pad_token": "</s>", "eos_token": "</s>", "unk_token": UNKNOWN}),
     "gemma": (
-        _bytes, ["<pad>", "<eos>", "<bos>", "<unk>"], [], ["<eos>"],
+        _bytes, ["<pad>", "<eos>", "<bos>", UNKNOWN], [], ["<eos>"],
         {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"},
     ),
-    "mt5": (_unigram, ["<pad>", "</s>", "<unk>"], [], ["</s>"], {"pad_token": "<pad>", "eos_token": "</s>"}),
+    "mt5": (_unigram, ["<pad>", "</s>", UNKNOWN], [], ["</s>"], {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": UNKNOWN}),
     "roberta": (
-        _bytes, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], ["<s>"], ["</s>"],
+        _bytes, ["<s>", "<pad>", "</s>", UNKNOWN, "<mask>"], ["<s>"], ["</s>"],
         {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "sep_token": "</s>", "cls_token": "<s>"},
     ),
     "xlm": (
-        _unigram, ["<s>", "<pad>", "</s>", "<unk>"], ["<s>"], ["</s>"],
+        _unigram, ["<s>", "<pad>", "</s>", UNKNOWN], ["<s>"], ["</s>"],
         {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "sep_token": "</s>", "cls_token": "<s>"},
     ),
     "nllb": (
-        _unigram, ["<s>", "<pad>", "</s>", "<unk>", "eng_Latn"], ["eng_Latn"], ["</s>"],
+        _unigram, ["<s>", "<pad>", "</s>", UNKNOWN, "eng_Latn"], ["eng_Latn"], ["</s>"],
         {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"},
     ),
     "bert": (
-        _pieces, ["[PAD]", "[UNK]", "[CLS]", "[SEP]"], ["[CLS]"], ["[SEP]"],
-        {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
+        _pieces, ["[PAD]", UNKNOWN, "[CLS]", "[SEP]"], ["[CLS]"], ["[SEP]"],
+        {"pad_token": "[PAD]", "unk_token": UNKNOWN, "cls_token": "[CLS]", "sep_token": "[SEP]"},
     ),
 }  # fmt: skip
 """Tokenizers by kind: how it is made, its special tokens, those before and after a text, and their names."""
@@ -117,8 +121,7 @@ def write_tokenizer(kind: str, folder: Path) -> int:
     """Write a tokenizer's files into `folder`; return the number of its ids."""
     make, special, prefix, suffix, names = TOKENIZERS[kind]
     made = make(special, prefix, suffix)
-    unknown = {"unk_token": "<unk>"} if "<unk>" in special and kind != "roberta" else {}
-    PreTrainedTokenizerFast(tokenizer_object=made, **{**unknown, **names}).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
     return int(made.get_vocab_size())
 
 
@@ -169,3 +172,81 @@ def fill_hub(cache: Path, names: list[str]) -> None:
             small_config(kind, vocabulary, width).save_pretrained(snapshot)
         else:
             (snapshot / "config.json").write_text(json.dumps({"model_type": "bert"}))
+
+
+_SIGLIP = {
+    "context_length": 64, "hf_tokenizer_name": "made", "tokenizer_kwargs": {"clean": "canonicalize"},
+    "no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
+}  # fmt: skip
+OPEN_CLIP: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "clip": (None, {"context_length": 77, "vocab_size": 49408}),
+    "pe": (None, {"context_length": 32, "vocab_size": 49408}),
+    "mobileclip": (None, {"context_length": 77, "vocab_size": 49408, "no_causal_mask": True}),
+    "coca": (None, {"context_length": 76, "vocab_size": 49408, "embed_cls": True, "output_tokens": True}),
+    "siglip": ("siglip", _SIGLIP),
+    "siglip-16": ("siglip", {**_SIGLIP, "context_length": 16, "proj_type": "none"}),
+    "siglip2": ("gemma", {**_SIGLIP, "act_kwargs": {"approximate": "tanh"}}),
+    "clipa": (
+        "bert",
+        {
+            "context_length": 32, "hf_tokenizer_name": "made", "tokenizer_kwargs": {"strip_sep_token": True},
+            "pool_type": "last", "no_causal_mask": True,
+        },
+    ),
+    "worldwide": ("xlm", {"context_length": 77, "hf_tokenizer_name": "made", "pool_type": "eos", "eos_id": 2}),
+    "worldwide-mt5": (
+        "mt5",
+        {
+            "context_length": 77, "hf_tokenizer_name": "made", "pool_type": "eos", "eos_id": 1,
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+        },
+    ),
+    "roberta": ("roberta", {"hf_model_name": "made", "hf_tokenizer_name": "made", "hf_pooler_type": "mean_pooler"}),
+    "xlm-roberta": ("xlm", {"hf_model_name": "made", "hf_tokenizer_name": "made", "hf_proj_type": "mlp"}),
+    "mt5": ("mt5", {"hf_model_name": "made", "hf_tokenizer_name": "made", "hf_pooler_type": "mean_pooler"}),
+    "bert": ("bert", {"hf_model_name": "made", "hf_tokenizer_name": "made", "hf_proj_type": "linear"}),
+    "nllb": (
+        "nllb",
+        {
+            "hf_model_name": "made", "hf_tokenizer_name": "made", "hf_proj_type": "linear",
+            "hf_pooler_type": "cls_pooler",
+        },
+    ),
+}  # fmt: skip
+"""Kinds of text towers in open_clip: kind of the tokenizer (None for CLIP's) and the config of the tower."""
+
+
+def write_open_clip(kind: str, folder: Path, side: int = 32) -> Path:
+    """Write a small open_clip model at random weights into `folder`, as open_clip writes one for the hub."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer, text = OPEN_CLIP[kind]
+    sizes = {"width": WIDTH, "heads": 4, "layers": 2}
+    if tokenizer:
+        vocabulary = write_tokenizer(tokenizer, folder)
+        if "hf_model_name" in text:
+            sizes = {}
+            small_config(tokenizer, vocabulary).save_pretrained(folder)
+        else:
+            sizes["vocab_size"] = vocabulary
+    config: dict[str, Any] = {
+        "embed_dim": WIDTH if text.get("proj_type") == "none" or kind in ("roberta", "mt5") else 48,
+        "vision_cfg": {"image_size": side, "layers": 2, "width": 64, "patch_size": 8},
+        "text_cfg": {**sizes, **text},
+        "custom_text": kind not in ("clip", "worldwide"),
+    }
+    if kind == "coca":
+        config["vision_cfg"]["output_tokens"] = True
+        config["multimodal_cfg"] = {"context_length": 76, "width": WIDTH, "heads": 4, "layers": 1}
+    whole = {"model_cfg": config, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(whole))
+    torch.manual_seed(0)
+    save_file(library_model(folder).state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def library_model(folder: Path) -> Any:
+    """Return open_clip's own model of a folder that `write_open_clip` wrote."""
+    text = open_clip.get_model_config(f"local-dir:{folder}")["text_cfg"]
+    if "hf_model_name" in text:
+        text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
+    return open_clip.create_model(f"local-dir:{folder}", pretrained_text=False, text_cfg=text).eval()

@@ -28,7 +28,6 @@ from PIL import Image
 
 from benchmarks.made_encoders import TEXTS, fill_hub
 from cir_vectorizer.backbones import BackboneSpec, load_backbone
-from cir_vectorizer.backbones.open_clip import OpenClipTowers
 from cir_vectorizer.errors import ModelError, first_line
 
 SMALLEST = [

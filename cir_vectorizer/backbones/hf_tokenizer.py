@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -117,20 +118,17 @@ def read_tokenizer(name: str, read: Callable[[], Any]) -> Any:
     """
     try:
         return read()
-    except ImportError as error:
-        raise ModelError(
-            f"the tokenizer of {name!r} needs a library that is not installed ({first_line(error)}); "
-            "`pip install sentencepiece protobuf` brings the usual ones"
-        ) from error
     except Exception as error:  # missing and damaged files raise many types
-        if "sentencepiece" in str(error).lower():
+        folder = Path(name)
+        needs_library = any(folder.glob("*.model")) and find_spec("sentencepiece") is None
+        if needs_library or isinstance(error, ImportError):
             raise ModelError(
-                f"the tokenizer of {name!r} is a SentencePiece model, which needs a library: "
+                f"the tokenizer of {name!r} is a SentencePiece model, and the library that reads it is missing; "
                 "`pip install sentencepiece protobuf`"
             ) from error
         remedy = (
             "put the tokenizer files that belong to the model into its folder"
-            if Path(name).is_dir()
+            if folder.is_dir()
             else "give a folder that holds them, or a hub name and a network"
         )
         raise ModelError(f"the tokenizer of {name!r} cannot be read ({first_line(error)}); {remedy}") from error
