@@ -215,7 +215,9 @@ def test_a_model_folder_keeps_the_adapter_beside_phi(tiny, saved):
 
 def test_a_model_folder_without_an_adapter_has_the_format_of_before(tiny, tmp_path):
     phi = tiny.composers["lincir"].phi
-    models.save(tmp_path, tiny.backbone, {"lincir": ({"prompt": "a photo of $ that {text}"}, lambda path: save_phi(path, phi))})
+    models.save(
+        tmp_path, tiny.backbone, {"lincir": ({"prompt": "a photo of $ that {text}"}, lambda path: save_phi(path, phi))}
+    )
     assert read_record(tmp_path)["format"] == 2
     query = {"image": vector(tiny, 1), "text": "is red", "composer": "lincir"}
     np.testing.assert_array_equal(load(str(tmp_path), "cpu").compose([query]).vectors, tiny.compose([query]).vectors)

@@ -1,6 +1,7 @@
 """Prompts by language: the query's `language`, the model's own, and the record that holds them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +70,10 @@ class TestQueries:
         said = one(tiny, **pictures, text="in rot", template="ein Foto von $1 und $2, {text}")
         assert same(one(tiny, **pictures, text="in rot", language="de"), said)
         own = {"text": "in rot", "template": "{text}: $"}
-        assert same(one(tiny, **pictures, **own, language="de"), one(tiny, **pictures, text="in rot", template="{text}: $1 und $2"))
+        assert same(
+            one(tiny, **pictures, **own, language="de"),
+            one(tiny, **pictures, text="in rot", template="{text}: $1 und $2"),
+        )
 
     def test_an_own_template_replaces_the_prompt(self, tiny):
         own = {"text": "in rot", "template": "{text} $"}
@@ -94,7 +98,9 @@ class TestQueries:
             ("tr", "kirmizi", "kirmizi, gestreift değil"),
         ):
             image = ({"vector": picture(tiny)},)
-            query = ComposedQuery.parse({"image": image, "text": text, "negative_text": "gestreift", "language": language})
+            query = ComposedQuery.parse(
+                {"image": image, "text": text, "negative_text": "gestreift", "language": language}
+            )
             said = ComposedQuery.parse({"image": image, "text": row, "language": language})
             assert composer.prepare(query).rows[0] == composer.prepare(said).rows[0]
 
@@ -173,9 +179,15 @@ class TestRecords:
         ("record", "sentence"),
         [
             ({"prompt": "no marker {text}"}, r"prompts\.en\.prompt: has no \$"),
-            ({"prompts": {"de": {"prompt_without_text": "Foto $ {text}"}}}, r"prompts\.de\.prompt_without_text: has {text}"),
+            (
+                {"prompts": {"de": {"prompt_without_text": "Foto $ {text}"}}},
+                r"prompts\.de\.prompt_without_text: has {text}",
+            ),
             ({"prompts": {"sw": {"prompt": "picha ya $, {text}"}}}, r"prompts\.sw\.prompt_without_text: "),
-            ({"prompts": {"de": {"promt": "Foto $"}}}, r"prompts\.de\.promt: is no part of a prompt; they are prompt, "),
+            (
+                {"prompts": {"de": {"promt": "Foto $"}}},
+                r"prompts\.de\.promt: is no part of a prompt; they are prompt, ",
+            ),
             ({"prompts": {"de": {"negative": "{text} ohne"}}}, r"prompts\.de\.negative: is '{text} ohne'; write "),
             ({"prompts": {"de": {"join": 3}}}, r"prompts\.de\.join: "),
             ({"language": "sw"}, r"language: is 'sw', and there are no prompts of it"),
@@ -215,3 +227,7 @@ class TestOurs:
     def test_the_composer_says_that_it_reads_a_language(self):
         assert LinCIR.takes.reads("language")
         assert LinCIR.takes.picture_alone
+
+    def test_the_document_lists_them(self):
+        document = (Path(__file__).parents[2] / "docs" / "lincir.md").read_text(encoding="utf-8")
+        assert ", ".join(f"`{tag}`" for tag in sorted(OURS)) + "." in document
