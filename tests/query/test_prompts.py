@@ -10,6 +10,7 @@ from cir_vectorizer import models
 from cir_vectorizer.composers.lincir import LinCIR, save_phi
 from cir_vectorizer.composers.prompts import ENGLISH, OURS, Prompts, known_tag
 from cir_vectorizer.errors import CheckpointError, ModelError, QueryError
+from cir_vectorizer.evaluate.judged.reading import read_judged
 from cir_vectorizer.models import Vectorizer, load, read_record, set_defaults
 from cir_vectorizer.query import ComposedQuery, read_text
 from tests.support.adapters import learnt, with_adapter
@@ -136,6 +137,11 @@ class TestQueries:
         text = '{"text": "red", "language": "de"}'
         assert read_text(text) == text
         assert read_text('{"text": "rot", "language": "de", "negative_text": "Logo"}').language == "de"
+
+    def test_a_judged_query_names_it_as_every_query_does(self, tmp_path):
+        (tmp_path / "judged.jsonl").write_text(json.dumps({"text": "rot", "language": "de", "relevant": [1]}))
+        (judged,), problems = read_judged(tmp_path / "judged.jsonl")
+        assert (judged.query.language, problems) == ("de", [])
 
 
 class TestRecords:

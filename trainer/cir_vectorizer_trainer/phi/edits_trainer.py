@@ -60,9 +60,9 @@ class EditHyperparameters:
         validation_share: part of the reference captions whose edits, at most 2,048, are held out to choose the best
             weights: those that do best on probes made of them (see `judging`).
         dropout: Φ's dropout while it learns.
-        language: BCP 47 tag of the prompts' language; English if we have no prompts in it.
         smoothing: share, in a target, of the mean embedding of captions that hold the same values.
         adapt_text_tower: whether the adapter learns; without it Φ alone does.
+        language: BCP 47 tag of the prompts' language; English if we have no prompts in it.
     """
 
     batch_size: int = 128
