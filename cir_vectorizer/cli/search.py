@@ -56,6 +56,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--mask", metavar="FILE|BOX", help="Where the picture may change: white in a picture, or left,top,right,bottom."
 )
 @click.option("--template", help="Prompt with $ (or $1, $2, …) for pictures and {text} for the text.")
+@click.option("--language", metavar="TAG", help="Language of the prompt: de, fr, ja, ….  [default: the model's own]")
 @click.option("--composer", metavar="NAME", help="How picture and words become one vector.")
 @click.option(
     "--option",
@@ -183,6 +184,7 @@ def _read(
     must_text: tuple[str, ...],
     mask: str | None,
     template: str | None,
+    language: str | None,
     composer: str | None,
     options: tuple[str, ...],
     like: tuple[str, ...],
@@ -210,6 +212,7 @@ def _read(
         "must_text": list(must_text) or None,
         "mask": None if mask is None else _mask(mask),
         "template": template,
+        "language": language,
         "composer": composer,
         "options": _options(options),
     }
