@@ -63,6 +63,10 @@ class ClipTokenizer:
         text: str = self._bpe.decode(ids)
         return text.strip()
 
+    def cut(self, text: str) -> str:
+        tokens = self.encode(text, self._room)
+        return self.decode(tokens.ids) if tokens.cut else text
+
     def row(self, text: str) -> TokenRow:
         tokens = self.encode(text, self._room)
         return TokenRow((self.start_id, *tokens.ids, self.end_id), cut=tokens.cut)

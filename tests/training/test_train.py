@@ -242,11 +242,12 @@ def test_masked_rows_hold_their_markers_and_long_captions_keep_one(tiny):
 
 def test_the_default_noise_is_the_published_one_in_any_unit(tiny):
     trainer = PhiTrainer(tiny.backbone, captions(50), BuiltinTagger(), Hyperparameters())
-    assert trainer.noise_scale == pytest.approx(1)
-    double = PhiTrainer(
-        tiny.backbone, captions(50), BuiltinTagger(), Hyperparameters(noise_strength=2 * trainer.published_strength)
-    )
-    assert double.noise_scale == pytest.approx(2)
+    assert trainer.noise.scale == 1
+    assert trainer.noise.to_record() == {"kind": "published", "sigma": 1.0}
+    doubled = Hyperparameters(noise_strength=2 * trainer.noise.strength)
+    double = PhiTrainer(tiny.backbone, captions(50), BuiltinTagger(), doubled)
+    assert double.noise.scale == pytest.approx(2)
+    assert double.noise.to_record() == {"kind": "relative", "sigma": doubled.noise_strength}
     drawn = add_noise(torch.zeros(20_000, 16), 2.0, torch.Generator().manual_seed(0))
     assert drawn.std(dim=1).max() < 2 * 1.9
     assert drawn.pow(2).mean().sqrt().item() == pytest.approx(2 / 3**0.5, rel=0.02)

@@ -175,13 +175,9 @@ def make_examples(captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger,
     Args:
         seed: draws the word that is masked in a caption without keywords, with the caption.
     """
-    originals: list[TokenRow] = []
-    texts: list[str] = []
-    for caption in captions:
-        text = prepare(caption)
-        row = tokenizer.row(text)
-        originals.append(row)
-        texts.append(tokenizer.decode(row.ids[1:-1]) if row.cut else text)
+    prepared = [prepare(caption) for caption in captions]
+    originals = [tokenizer.row(text) for text in prepared]
+    texts = [tokenizer.cut(text) if row.cut else text for text, row in zip(prepared, originals, strict=True)]
     bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), tokenizer)
     examples = []
     for original, text, found in zip(originals, texts, all_keyword_spans(texts, tagger), strict=True):
