@@ -11,7 +11,7 @@ import math
 import random
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,7 +39,7 @@ from cir_vectorizer_trainer.phi.examples import Examples, order_of_pass
 from cir_vectorizer_trainer.phi.forgetting import Blend, blended, choose, general_judge
 from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
 from cir_vectorizer_trainer.phi.loop import DEFAULTS, LoopSettings
-from cir_vectorizer_trainer.phi.loss import Noise, add_noise, self_masking_loss
+from cir_vectorizer_trainer.phi.loss import Noise, add_noise, has_form_of_clip, self_masking_loss
 from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start, optimizer_of
 from cir_vectorizer_trainer.state import weights_of, write_state
 
@@ -153,6 +153,8 @@ class EditTrainer(Training):
         share = len(self.anchors) / max(1, len(training) + len(self.anchors))
         self.anchor_size = math.ceil(share * hyperparameters.batch_size)
         noise = Noise.of(backbone.text, self.examples.embeddings[:MEASURED], hyperparameters.noise_strength)
+        weights = hyperparameters.weights
+        self.weights = weights if has_form_of_clip(backbone.text) else weights.for_unit(noise.unit)
         with torch.random.fork_rng():
             torch.manual_seed(hyperparameters.seed)
             phi = Phi(backbone.dim, backbone.text.facts.width) if start is None else copy.deepcopy(start.phi)
@@ -200,7 +202,7 @@ class EditTrainer(Training):
             record["adapter"] = self.adapter.settings.to_record()
         record["training"] = {
             "objective": OBJECTIVE,
-            **self.hyperparameters.to_record(),
+            **replace(self.hyperparameters, weights=self.weights).to_record(),
             "edits": len(self.examples),
             "validation_edits": len(self.validation),
             "captions_without_edit": len(self.captions_without_edit),
@@ -247,7 +249,7 @@ class EditTrainer(Training):
 
     def loss(self, picked: Sequence[int], anchors: Sequence[int] = ()) -> Tensor:
         """Return the loss of some edits, by index, and of some captions without edit; draws noise and dropout."""
-        weights = self.hyperparameters.weights
+        weights = self.weights
         batch = self.examples.batch(picked)
         pseudo_tokens = self.phi(add_noise(batch.references, self.noise.scale))
         loss = edits_loss(self.split(self.reader()), pseudo_tokens, batch, weights)
@@ -287,7 +289,7 @@ class EditTrainer(Training):
         for start in range(0, len(self.validation), size):
             batch = self.validation.batch(range(start, min(start + size, len(self.validation))))
             noised = add_noise(batch.references, self.noise.scale, generator)
-            loss = edits_loss(reader, self.phi(noised), batch, self.hyperparameters.weights)
+            loss = edits_loss(reader, self.phi(noised), batch, self.weights)
             total += len(batch.prompts) * loss.item()
         return total / len(self.validation)
 

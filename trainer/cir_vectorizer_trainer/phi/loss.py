@@ -45,7 +45,7 @@ class Noise:
             asked: the strength to use; the default if None.
         """
         unit = embeddings.norm(dim=-1).mean().item() / math.sqrt(text.dim)
-        if asked is None and _has_form_of_clip(text):
+        if asked is None and has_form_of_clip(text):
             return cls("published", 1.0, unit)
         return cls("relative", NOISE_STRENGTH if asked is None else asked, unit)
 
@@ -71,7 +71,7 @@ class Noise:
         return f"noise {self.strength:.3g} x mean ‖e‖/√dim (published: {published:.3g})"
 
 
-def _has_form_of_clip(text: TextEncoder) -> bool:
+def has_form_of_clip(text: TextEncoder) -> bool:
     """Tell whether a text tower is causal and read at the end token, with CLIP's vocabulary and context."""
     facts = text.facts
     sizes = facts.context_length, text.tokenizer.vocab_size

@@ -8,7 +8,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -173,7 +173,6 @@ class Training(ABC):
         return {
             "material": self.material,
             "settings": self._settings,
-            "noise": self.noise.to_record(),
             "step": self.step,
             "history": [asdict(entry) for entry in self.history],
             "best_validation": asdict(self.best_validation) if self.best_validation else None,
@@ -193,8 +192,6 @@ class Training(ABC):
         """
         saved = {**asdict(LoopSettings()), **state.get("settings", {})}  # states were once saved without these
         check_same_run({**state, "settings": saved}, self.material, self.refusals, self._settings)
-        if "noise" not in state and saved["noise_strength"] is None:  # saved when each tower had the published noise
-            self.noise = replace(self.noise, kind="published", sigma=1.0)
         self.learning.load_state_dict(state[self.weights_key])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.total = state["step"], state["best"], state.get("total")
