@@ -19,7 +19,7 @@ from benchmarks.train_phi import PlainRecipe, differences
 from cir_vectorizer.cli import main
 from cir_vectorizer.errors import CaptionError, ModelError
 from cir_vectorizer.models import load, read_record
-from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
+from cir_vectorizer_trainer.captions.keywords import BuiltinTagger, prepare
 from cir_vectorizer_trainer.phi.examples import make_examples
 from cir_vectorizer_trainer.phi.loss import add_noise, self_masking_loss
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
@@ -238,6 +238,13 @@ def test_masked_rows_hold_their_markers_and_long_captions_keep_one(tiny):
         assert all(example.masked.ids[at] == tiny.backbone.text.facts.marker_id for at, _ in example.masked.slots)
         assert len(example.original.ids) <= 77
         assert len(example.masked.ids) <= 77
+
+
+def test_clip_reads_captions_in_lower_case_as_published(tiny):
+    texts = ["A Red DRESS with long Sleeves", "It IS there", "MEN'S t-shirt, $ 5 <PERSON>", "It Is " * 80]
+    lower = [prepare(text) for text in texts]
+    made = [make_examples(each, tiny.backbone.text.tokenizer, BuiltinTagger(), 0) for each in (texts, lower)]
+    assert made[0] == made[1]
 
 
 def test_the_default_noise_is_the_published_one_in_any_unit(tiny):

@@ -21,6 +21,7 @@ from cir_vectorizer_trainer.captions.lexicon import kind_of
 from cir_vectorizer_trainer.captions.titles import KEYWORD, KEYWORD_TAGS, NEVER, is_title, tag_sizes, tag_title
 
 MARKER = "$"
+_PERSON = re.compile("<person>", re.IGNORECASE)
 
 Span = tuple[int, int]
 
@@ -38,7 +39,7 @@ _LINK = r"(?:[的和与與及]|(?<![ぁ-ゟ])(?:から|まで|より|など|[の
 
 
 def _word(letters: str) -> str:
-    return rf"{letters}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){letters})*(?:(?<=s)['’](?=\s))?"
+    return rf"{letters}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){letters})*(?:(?<=[sS])['’](?=\s))?"
 
 
 _TOKEN = re.compile(rf"({_word(f'{_LETTER}+')})|\S")
@@ -61,9 +62,14 @@ _OBJECTS = frozenset({"det", "quantity", "this", "possessive", "pron"})
 _EDGES = frozenset({"", "mark"})
 
 
+def in_own_case(caption: str) -> str:
+    """Return a caption in the form that is trained on: no "$", `<person>` as person, whitespace collapsed."""
+    return " ".join(_PERSON.sub("person", caption.replace(MARKER, "")).split())
+
+
 def prepare(caption: str) -> str:
-    """Return a caption in the form that is trained on: lower case, no "$", `<person>` as person, whitespace collapsed."""
-    return " ".join(caption.lower().replace(MARKER, "").replace("<person>", "person").split())
+    """Return a caption in the form whose words are tagged and swapped: as `in_own_case`, and in lower case."""
+    return in_own_case(caption).lower()
 
 
 class Tagger(Protocol):
@@ -290,7 +296,7 @@ def all_keyword_spans(
     """Yield the character offsets (start, end) of each prepared caption's keyword runs, in order and disjoint.
 
     Args:
-        captions: prepared by `prepare`; read at most one batch of the tagger ahead.
+        captions: prepared by `prepare` or `in_own_case`; read at most one batch of the tagger ahead.
         rng: draws one space-separated word of a caption without keywords, to be masked instead, but none tagged
             `NEVER`; if None, or if the caption has no such word, there are no spans.
     """
@@ -300,7 +306,7 @@ def all_keyword_spans(
         for caption in captions:
             tokens = tokens_of(caption)
             queue.append((caption, tokens))
-            yield [token[0] for token in tokens]
+            yield [token[0].lower() for token in tokens]
 
     for tags in tagger.tag(rows()):
         caption, tokens = queue.popleft()
