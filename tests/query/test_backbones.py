@@ -81,7 +81,7 @@ def test_what_stands_before_a_pseudo_token_may_be_read_once_for_all_rows(tiny, c
         ids = torch.tensor([row.ids + (facts.end_id,) * (77 - len(row.ids)) for row in rows])
         slots = torch.tensor([(n, at, i) for n, row in enumerate(rows) for at, i in row.slots])
         embeddings = backbone._towers.embed_tokens(ids).index_put((slots[:, 0], slots[:, 1]), plain[slots[:, 2]])
-        padded = backbone._towers.encode_tokens(embeddings, torch.tensor([len(row.ids) - 1 for row in rows]))
+        padded = backbone._towers.encode_tokens(embeddings, ids, torch.tensor([len(row.ids) - 1 for row in rows]))
         direction = torch.randn(padded.shape, generator=torch.Generator().manual_seed(1)) / len(padded)
         for embedded in (encoded, one_by_one, padded):
             (embedded * direction).sum().backward()
