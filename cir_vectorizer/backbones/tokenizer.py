@@ -44,6 +44,10 @@ class RowTokenizer(ABC):
     def encode(self, text: str, limit: int) -> Tokens:
         """Tokenise `text` without the ids around a row, at most `limit` ids."""
 
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text that these ids spell."""
+
     def cut(self, text: str) -> str:
         tokens = self.encode(text, self._room)
         return self.decode(tokens.ids) if tokens.cut else text

@@ -39,4 +39,4 @@ def _vocabulary(tokenizer: Tokenizer) -> tuple[Tensor, list[str]]:
         if len(word) > 2 and word.isascii() and word.isalpha() and tokenizer.encode(word, 2).ids == (number,):
             ids.append(number)
             words.append(word)
-    return torch.tensor(ids), words
+    return torch.tensor(ids, dtype=torch.long), words
