@@ -10,6 +10,7 @@ from typing import Any
 
 import open_clip
 import torch
+import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
@@ -250,3 +251,44 @@ def library_model(folder: Path) -> Any:
     if "hf_model_name" in text:
         text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
     return open_clip.create_model(f"local-dir:{folder}", pretrained_text=False, text_cfg=text).eval()
+
+
+_SMALL = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 2 * WIDTH}
+_VISION = {**_SMALL, "image_size": 32, "patch_size": 8}
+TRANSFORMERS = {
+    "metaclip_2": "xlm",
+    "siglip": "siglip",
+    "siglip2": "gemma",
+    "chinese_clip": "bert",
+    "altclip": "xlm",
+    "vision-text-dual-encoder": "xlm",
+}
+"""Kinds of models of the transformers library, by `model_type`, with the kind of their tokenizer."""
+
+
+def write_transformers(kind: str, folder: Path) -> Path:
+    """Write a small model of the transformers library at random weights into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = {"vocab_size": write_tokenizer(TRANSFORMERS[kind], folder)}
+    if kind == "vision-text-dual-encoder":
+        encoder = small_config("xlm", ids["vocab_size"])
+        config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(
+            transformers.ViTConfig(**_VISION), encoder, projection_dim=48
+        )
+    else:
+        cls = transformers.AutoConfig.for_model(kind).__class__
+        text = {
+            "metaclip_2": {**_SMALL, **ids, "max_position_embeddings": 77, "eos_token_id": 2, "pad_token_id": 1},
+            "siglip": {**_SMALL, **ids, "max_position_embeddings": 64, "projection_size": WIDTH},
+            "siglip2": {**_SMALL, **ids, "max_position_embeddings": 64, "projection_size": WIDTH},
+            "chinese_clip": {**_SMALL, **ids, "max_position_embeddings": 128, "pad_token_id": 0},
+            "altclip": {**_SMALL, **ids, "max_position_embeddings": 130, "pad_token_id": 1, "project_dim": 40},
+        }[kind]
+        vision = {**_SMALL, "num_patches": 16, "patch_size": 8} if kind == "siglip2" else _VISION
+        config = cls(text_config=text, vision_config=vision, projection_dim=48)
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    half = [0.5, 0.5, 0.5]
+    preprocessing = {"size": {"height": 32, "width": 32}, "image_mean": half, "image_std": half, "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder

@@ -55,7 +55,7 @@ class HFTokenizer(RowTokenizer):
             raise ModelError(f"a context of {context_length} tokens leaves no room for text; choose another model")
         self.pad_id: int = tokenizer.pad_token_id
         self.pads_left: bool = tokenizer.padding_side == "left"
-        self.vocab_size: int = len(tokenizer)
+        self.vocab_size: int = tokenizer.vocab_size  # without tokens that were added and no text becomes
         marker = tokenizer.unk_token_id
         if marker is None or marker == self.pad_id:
             marker = self._ids(_SAMPLE)[0]
@@ -140,7 +140,7 @@ def check_vocabulary(name: str, tokenizer: HFTokenizer, rows: int) -> None:
     Raises:
         ModelError: says both numbers.
     """
-    if tokenizer.vocab_size > rows:
+    if max(tokenizer.vocab_size, tokenizer.pad_id + 1, *(i + 1 for i in tokenizer.before + tokenizer.after)) > rows:
         raise ModelError(
             f"the tokenizer of {name!r} has {tokenizer.vocab_size} ids, and the model has {rows} token embeddings; put the "
             "tokenizer files that belong to the model into its folder"

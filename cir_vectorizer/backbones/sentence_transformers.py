@@ -94,7 +94,7 @@ def _text_part(name: str, model: Any, pictures: Any) -> TextPart:
     kinds = [type(part).__name__ for part in parts]
     if len(parts) < 2 or not isinstance(parts[0], Transformer) or not isinstance(parts[1], Pooling):
         raise ModelError(f"{name!r} consists of {', '.join(kinds)}; a transformer and a pooling must come first")
-    mode = parts[1].get_pooling_mode_str()
+    mode = str(parts[1].pooling_mode)
     if mode not in _POOLINGS:
         raise ModelError(f"{name!r} pools by {mode}, and only {', '.join(_POOLINGS)} are known; choose another model")
     pool = parts[1]

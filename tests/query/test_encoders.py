@@ -1,14 +1,29 @@
 """Text encoders of every kind: our rows give the vectors of the library's own tower."""
 
+import json
 import pickle
 from contextlib import contextmanager
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+from transformers import AutoModel, AutoTokenizer
+from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
-from benchmarks.made_encoders import OPEN_CLIP, TEXTS, library_model, write_open_clip
+from benchmarks.made_encoders import (
+    OPEN_CLIP,
+    TEXTS,
+    TRANSFORMERS,
+    library_model,
+    small_config,
+    write_open_clip,
+    write_tokenizer,
+    write_transformers,
+)
 from cir_vectorizer.backbones import BackboneSpec, load_backbone
 from cir_vectorizer.errors import ModelError
 from cir_vectorizer.models import load
@@ -24,14 +39,14 @@ def folders(tmp_path_factory):
 
 
 @contextmanager
-def replaced(module, rows, pseudo_tokens):
-    """Let an embedding module give pseudo-tokens at the slots of the rows that it reads next."""
+def replaced(module, rows, pseudo_tokens, shift=(0,) * 9):
+    """Let an embedding module give pseudo-tokens at the slots of the rows that it reads next, `shift` places later."""
 
     def put(_module, _inputs, embeddings):
         embeddings = embeddings.clone()
         for n, row in enumerate(rows):
             for at, which in row.slots:
-                embeddings[n, at] = pseudo_tokens[which]
+                embeddings[n, shift[n] + at] = pseudo_tokens[which]
         return embeddings
 
     handle = module.register_forward_hook(put)
@@ -40,7 +55,9 @@ def replaced(module, rows, pseudo_tokens):
 
 
 def padded(rows, facts):
-    return torch.tensor([row.ids + (facts.pad_id,) * (facts.context_length - len(row.ids)) for row in rows])
+    padding = [(facts.pad_id,) * (facts.context_length - len(row.ids)) for row in rows]
+    pairs = zip(padding, (row.ids for row in rows), strict=True)
+    return torch.tensor([pads + ids if facts.pads_left else ids + pads for pads, ids in pairs])
 
 
 @torch.no_grad()
@@ -73,6 +90,99 @@ def test_a_batch_of_mixed_lengths_gives_what_each_row_gives_alone(folders, kind)
     rows = [text.tokenizer.row(each) for each in TEXTS]
     alone = torch.cat([text.encode_text([row]) for row in rows])
     torch.testing.assert_close(text.encode_text(rows), alone, atol=1e-5, rtol=1e-5)
+
+
+def attention(kind, ids, facts):
+    """Return the attention mask that the library's tokenizer gives; SigLIP's gives none."""
+    return {} if kind.startswith("siglip") else {"attention_mask": (ids != facts.pad_id).long()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_transformers_texts_pictures_and_pseudo_tokens(tmp_path, kind):
+    folder = write_transformers(kind, tmp_path / kind)
+    backbone, library = load(str(folder), "cpu").backbone, AutoModel.from_pretrained(folder).eval()
+    text = backbone.text
+    rows = [text.tokenizer.row(each) for each in TEXTS]
+    tokenizer, length = AutoTokenizer.from_pretrained(folder), text.facts.context_length
+    ids = tokenizer(TEXTS, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    assert torch.equal(padded(rows, text.facts), ids)
+    theirs = library.get_text_features(ids, **attention(kind, ids, text.facts)).pooler_output
+    torch.testing.assert_close(text.encode_text(rows), theirs, atol=1e-5, rtol=1e-5)
+    marked = [text.tokenizer.marked_row(PIECES), *rows[:3]]
+    pseudo = torch.randn(2, text.facts.width, generator=torch.Generator().manual_seed(0)) * 0.05
+    ids = padded(marked, text.facts)
+    shift = [length - len(row.ids) if text.facts.pads_left else 0 for row in marked]
+    with replaced(library.text_model.get_input_embeddings(), marked, pseudo, shift):
+        theirs = library.get_text_features(ids, **attention(kind, ids, text.facts)).pooler_output
+    torch.testing.assert_close(text.encode_text(marked, pseudo), theirs, atol=1e-5, rtol=1e-5)
+    picture = Image.effect_noise((50, 40), 90).convert("RGB")
+    pixels = backbone.preprocess(picture)[None]
+    asked = {"pixel_values": pixels}
+    if kind == "siglip2":
+        patches = convert_image_to_patches(pixels[0], 8)
+        asked = {
+            "pixel_values": patches[None],
+            "pixel_attention_mask": torch.ones(1, len(patches)),
+            "spatial_shapes": torch.tensor([[4, 4]]),
+        }
+    torch.testing.assert_close(backbone.encode_images(pixels), library.get_image_features(**asked).pooler_output)
+    assert (backbone.dim, len(backbone.text.fingerprint)) == (theirs.shape[1], 64)
+
+
+def test_padding_stands_where_the_tokenizer_puts_it(tmp_path):
+    folder = write_transformers("siglip2", tmp_path / "siglip2")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    vectors = {}
+    for side in ("left", "right"):
+        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": side}))
+        text = load(str(folder), "cpu").backbone.text
+        assert text.facts.pads_left == (side == "left")
+        vectors[side] = text.encode_text([text.tokenizer.row("blue")])
+    assert not torch.allclose(vectors["left"], vectors["right"])
+
+
+class TestTextEncoderBesidePictures:
+    """A sentence-transformers text encoder in the space of another model's pictures."""
+
+    @pytest.fixture(scope="class")
+    def saved(self, tmp_path_factory, st_clip_folder):
+        """Return folders of a multilingual text encoder and of the CLIP whose space it is in."""
+        root = tmp_path_factory.mktemp("multilingual")
+        inner = root / "inner"
+        small_config("xlm", write_tokenizer("xlm", inner))
+        AutoModel.from_config(small_config("xlm", len(AutoTokenizer.from_pretrained(inner)))).save_pretrained(inner)
+        torch.manual_seed(0)
+        parts = [
+            Transformer(str(inner), max_seq_length=32),
+            Pooling(64, "mean"),
+            Dense(64, 24, bias=False, activation_function=torch.nn.Tanh()),
+        ]
+        SentenceTransformer(modules=parts, device="cpu").save(str(root / "texts"))
+        return root / "texts", st_clip_folder
+
+    def test_texts_are_the_librarys(self, saved):
+        texts, clip = saved
+        model = load(f"sentence-transformers:{texts},pictures={clip}", "cpu")
+        theirs = SentenceTransformer(str(texts), device="cpu").encode(TEXTS, convert_to_tensor=True)
+        text = model.backbone.text
+        ours = text.encode_text([text.tokenizer.row(each) for each in TEXTS])
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        assert text.facts.context_length == 32
+        picture = Image.effect_noise((50, 40), 90).convert("RGB")
+        alone = load(str(clip), "cpu")
+        np.testing.assert_allclose(model.embed_images([picture]), alone.embed_images([picture]), atol=1e-5)
+        assert model.backbone.fingerprint == alone.backbone.fingerprint
+
+    def test_pictures_must_be_named_and_fit(self, saved):
+        texts, clip = saved
+        for text, words in (
+            (f"sentence-transformers:{texts}", "reads texts only; add pictures=NAME"),
+            (f"sentence-transformers:{texts},pictures={texts}", "encodes no pictures"),
+            (f"sentence-transformers:{clip},pictures={clip}", "encodes pictures itself"),
+        ):
+            with pytest.raises(ModelError, match=words):
+                load(text, "cpu")
 
 
 @pytest.mark.parametrize("kind", ["siglip", "roberta", "worldwide", "coca"])
