@@ -244,8 +244,7 @@ def train(
         trainer.total = None  # nobody asked for this schedule, so it follows the new number of steps
     click.echo(
         f"backbone {loaded.backbone.spec} on {loaded.backbone.device}; keywords by {tagger.name}; "
-        f"{count:,} {unit} to train on, {held_out:,} held out; "
-        f"{trainer.noise.sentence()}",
+        f"{count:,} {unit} to train on, {held_out:,} held out; {trainer.noise.sentence()}",
         err=True,
     )
 
