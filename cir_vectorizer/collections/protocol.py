@@ -1,9 +1,10 @@
 """The protocol of a collection: the options to open and create one, the form of a search, and its methods."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections.addresses import Address
@@ -73,6 +74,13 @@ class TextShare:
         stand_in: npt.NDArray[Any] = self.slope * pictures + self.offset
         return stand_in
 
+    def fused(self, cosines: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the scores, (…,), for cosines to picture and text, (…, 2); NaN for a missing text."""
+        pictures, texts = cosines[..., 0], cosines[..., 1]
+        texts = np.where(np.isnan(texts), self.stand_in(pictures), texts)
+        scores: npt.NDArray[Any] = (1 - self.weight) * pictures + self.weight * texts
+        return scores
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -83,11 +91,18 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A candidate of a search with its cosine to each signal; None where it has no such vector."""
+class Candidates:
+    """Candidates of a search, with their cosines to signals.
 
-    id: Id
-    cosines: tuple[float | None, ...]
+    Attributes:
+        ids: each candidate once, in any order.
+        cosines: (candidates, signals); NaN where an object has no such vector.
+        payloads: payloads of some of them, which came in the same answer.
+    """
+
+    ids: Sequence[Id]
+    cosines: npt.NDArray[np.float64]
+    payloads: Mapping[Id, Payload] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,7 +243,9 @@ class Collection(Protocol):
             QueryError: the database cannot filter or group by a column.
         """
 
-    def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
+    def score(
+        self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int, shown: int = 0
+    ) -> Candidates:
         """Return the candidates of a search, which are the nearest objects of each ranking, with their cosines.
 
         Args:
@@ -236,9 +253,8 @@ class Collection(Protocol):
             signals: signals to compare every candidate with, whichever ranking found it.
             ask: its `where`, `without` and `exact` apply; the rest is ignored.
             candidates: number of objects to take from each ranking.
-
-        Returns:
-            Each candidate once, in any order.
+            shown: if above 0, only this number of the best by `ask.texts` will be shown, and the signals are the query by
+                picture and by text. Their payloads come along where this takes no more requests.
         """
 
     def sample(self, count: int) -> list[Point]:

@@ -209,25 +209,26 @@ class TestScored:
             "picture": SHOP.candidates(vector, None, 40, ALL),
             "text": np.argsort(-np.where(SHOP.has_text, SHOP.texts @ vector, -np.inf))[:40],
         }
-        assert {row_of(each.id) for each in found} == {int(i) for each in of for i in firsts[each]}
-        assert len({each.id for each in found}) == len(found)
-        for each in found:
-            row = row_of(each.id)
+        assert {row_of(id_) for id_ in found.ids} == {int(i) for each in of for i in firsts[each]}
+        assert len(set(found.ids)) == len(found.ids)
+        for id_, cosines in zip(found.ids, found.cosines, strict=True):
+            row = row_of(id_)
             pictures = [SHOP.pictures[row] @ one for one in (vector, words)]
-            texts = [SHOP.texts[row] @ one if SHOP.has_text[row] else None for one in (vector, words)]
-            for cosine, wanted in zip(each.cosines, (pictures[0], texts[0], pictures[1], texts[1]), strict=True):
-                assert (cosine is None) == (wanted is None)
-                assert cosine is None or cosine == pytest.approx(wanted, abs=CLOSE)
+            texts = [SHOP.texts[row] @ one if SHOP.has_text[row] else np.nan for one in (vector, words)]
+            wanted = pictures[0], texts[0], pictures[1], texts[1]
+            assert list(cosines) == pytest.approx(wanted, abs=CLOSE, nan_ok=True)
 
     def test_filter_and_left_out_objects(self, shop):
         vector = SHOP.near(7)
         ask = Ask(where=parse_filter("colour=red"), without=(uid(5), uid(10)), exact=True)
         found = shop.score([Signal(vector)], [Signal(vector)], ask, 200)
-        assert {row_of(each.id) for each in found} == {i for i in range(0, COUNT, 5) if i not in (5, 10)}
+        assert {row_of(id_) for id_ in found.ids} == {i for i in range(0, COUNT, 5) if i not in (5, 10)}
 
     def test_a_filter_that_nothing_meets(self, shop):
         ask = Ask(where=parse_filter("colour=none"))
-        assert shop.score([Signal(SHOP.near(1)), Signal(SHOP.near(1), "text")], [Signal(SHOP.near(2))], ask, 50) == []
+        rankings = [Signal(SHOP.near(1)), Signal(SHOP.near(1), "text")]
+        assert shop.score(rankings, [Signal(SHOP.near(2))], ask, 50).ids == []
+        assert shop.search(SHOP.near(1), replace(ask, texts=SHARE)) == []
 
     @pytest.mark.parametrize("share", [None, SHARE], ids=["pictures", "texts"])
     def test_words_score_again_as_in_numpy(self, shop, share):
@@ -303,11 +304,12 @@ def test_cosines_of_quantised_vectors_are_true(database, quantization):
     shop = fill(database.open("Quantised"), quantization)
     vector, words = SHOP.near(3), SHOP.near(4)
     signals = [Signal(each, side) for each in (vector, words) for side in ("picture", "text")]
-    for each in shop.score([Signal(vector), Signal(vector, "text")], signals, Ask(), 60):
-        row = row_of(each.id)
+    found = shop.score([Signal(vector), Signal(vector, "text")], signals, Ask(), 60)
+    for id_, cosines in zip(found.ids, found.cosines, strict=True):
+        row = row_of(id_)
         expected = [side[row] @ one for one in (vector, words) for side in (SHOP.pictures, SHOP.texts)]
-        for cosine, wanted in zip(each.cosines, expected, strict=True):
-            assert cosine is None or cosine == pytest.approx(wanted, abs=CLOSE)
+        there = ~np.isnan(cosines)
+        assert cosines[there] == pytest.approx(np.array(expected)[there], abs=CLOSE)
     hits = shop.search(vector, Ask(texts=SHARE))
     scores = SHOP.fused(vector, SHARE)
     assert [hit.score for hit in hits] == pytest.approx([scores[row_of(hit.id)] for hit in hits], abs=CLOSE)
@@ -320,7 +322,7 @@ def test_tenants_have_scores_of_their_own(database):
     two = database.again(one, tenant="two")
     two.create(MODEL)
     two.upsert(SHOP.points[:9])
-    assert len(two.score([Signal(SHOP.near(0))], [Signal(SHOP.near(1), "text")], Ask(), 50)) == 9
+    assert len(two.score([Signal(SHOP.near(0))], [Signal(SHOP.near(1), "text")], Ask(), 50).ids) == 9
     assert {row_of(hit.id) for hit in two.search(SHOP.near(0), Ask(50, texts=SHARE))} == set(range(9))
     assert len(two.sample(50)) == 9
 
@@ -340,7 +342,7 @@ class TestWithoutTexts:
                 CollectionError, match=r"have no vector of a text; run cir-vectorizer sync with --text-column"
             ):
                 search()
-        assert len(shop.score([Signal(vector)], [Signal(vector)], Ask(), 10)) == 10
+        assert len(shop.score([Signal(vector)], [Signal(vector)], Ask(), 10).ids) == 10
         assert [point.text_vector for point in shop.sample(3)] == [None] * 3
 
     def test_words_score_again_without_texts(self, database):
