@@ -7,6 +7,7 @@ import pytest
 
 from cir_vectorizer.collections import (
     RECORD_KEY,
+    TEXT_VECTOR,
     Ask,
     CreateOptions,
     ModelRecord,
@@ -18,6 +19,8 @@ from cir_vectorizer.collections.rescoring import Background, Words, combined, re
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import parse_filter
+from cir_vectorizer_weaviate import scoring
+from cir_vectorizer_weaviate.schema import UNNAMED, Schema
 from tests.support.databases import EVERY, SERVERS, WEAVIATE, database_of, every, uid
 
 DIM, COUNT = 32, 600
@@ -313,6 +316,73 @@ def test_cosines_of_quantised_vectors_are_true(database, quantization):
     hits = shop.search(vector, Ask(texts=SHARE))
     scores = SHOP.fused(vector, SHARE)
     assert [hit.score for hit in hits] == pytest.approx([scores[row_of(hit.id)] for hit in hits], abs=CLOSE)
+
+
+@every(WEAVIATE)
+class TestMarks:
+    """In Weaviate, objects with a text are marked, so that the others can be searched alone."""
+
+    def fused(self, shop):
+        """Check that fused searches find the best objects; return how they asked the server."""
+        asked = []
+        with pytest.MonkeyPatch.context() as patch:
+            nearest = scoring.nearest
+
+            def noted(remote, vector, target, *rest):
+                asked.append(target if isinstance(target, str) else "both")
+                return nearest(remote, vector, target, *rest)
+
+            patch.setattr(scoring, "nearest", noted)
+            for seed in range(4):
+                vector = SHOP.near(seed)
+                scores = SHOP.fused(vector, SHARE)
+                same(shop.search(vector, Ask(texts=SHARE)), scores, top(scores, np.arange(COUNT)))
+        return asked
+
+    def test_one_search_by_both_vectors_and_one_among_objects_without_text(self, database):
+        asked = self.fused(fill(database.open("Marked")))
+        assert sorted(asked) == ["both"] * 4 + [UNNAMED] * 4
+
+    def test_objects_that_an_older_release_wrote_are_found(self, database, monkeypatch):
+        shop = database.open("Mixed")
+        shop.create(MODEL, CreateOptions(text_columns=("title",)))
+        with monkeypatch.context() as patch:
+            patch.setattr(Schema, "marks_texts", False)
+            shop.upsert(SHOP.points[::2])
+        shop.upsert(SHOP.points[1::2])
+        assert TEXT_VECTOR in self.fused(shop)
+
+    def test_a_collection_of_an_older_release_is_searched_by_each_vector(self, database, monkeypatch):
+        shop = database.open("Older")
+        shop.create(MODEL)
+        monkeypatch.setattr(Schema, "marks_texts", True)
+        shop.add_texts(["title"])  # no mark is added
+        monkeypatch.undo()
+        shop.upsert(SHOP.points)
+        assert sorted(self.fused(shop)) == [TEXT_VECTOR] * 4 + [UNNAMED] * 4
+
+    def test_marks_follow_the_texts(self, database):
+        shop = database.open("Following")
+        shop.create(MODEL)
+        shop.upsert([replace(point, text_vector=None) for point in SHOP.points])
+        shop.add_texts(["title"])
+        texts = {point.id: point.text_vector for point in SHOP.points}
+        wrong = dict.fromkeys(texts, SHOP.texts[1])
+        payloads = {point.id: point.payload for point in SHOP.points}
+        for some in (wrong, texts):
+            shop.replace_payload(payloads, some)
+        shop.replace_payload(payloads)
+        assert "both" in (asked := self.fused(shop))
+        assert TEXT_VECTOR not in asked
+
+    def test_pages_and_filters(self, database):
+        shop = fill(database.open("Pages"))
+        vector = SHOP.near(3)
+        scores = SHOP.fused(vector, SHARE)
+        red = np.array([i for i in range(COUNT) if SHOP.payloads[i]["colour"] == "red"])
+        for offset in (0, 20, 100):
+            ask = Ask(20, parse_filter("colour=red"), offset=offset, texts=SHARE)
+            same(shop.search(vector, ask), scores, top(scores, red, 20, offset))
 
 
 @every(WEAVIATE)

@@ -2,7 +2,7 @@
 
 A formula of Qdrant's could fuse cosines to pictures and texts in one request (`fusing.py` has it for stock clients). But each
 cosine in it needs both rankings anew, so that it takes longer than the two requests here: the rankings, and the cosines that
-they leave open.
+they leave open, with the payloads of the objects that will probably be shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from cir_vectorizer_qdrant.schema import Schema
 EXACT = models.SearchParams(exact=True)
 """Compares with the full vectors, not with quantised ones."""
 
-SPARE = 15
+SPARE = 8
 """Payloads that are read beside those of the objects that will probably be shown."""
 
 Cosines = dict[Id, float]
@@ -43,12 +43,15 @@ def rankings(
     searches = []
     for signal in signals:
         found = searching.by_vector(signal.vector.tolist(), plain, schema, embedded)
+        params = found.get("search_params")
+        if params is not None:  # less than the usual 100, since the best are among the first of so many candidates
+            params.hnsw_ef = candidates
         searches.append(
             models.QueryRequest(
                 query=found["query"],
                 using=_name(signal, schema),
                 filter=found["query_filter"],
-                params=found.get("search_params"),
+                params=params,
                 limit=candidates,
             )
         )
