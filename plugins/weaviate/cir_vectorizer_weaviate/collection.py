@@ -59,6 +59,8 @@ from cir_vectorizer_weaviate.writing import write
 
 PAGE = 1000
 """Objects in each page of a scan, look-up or removal."""
+Asked = tuple[Vector, Any, int, Any]
+"""Vector, target, limit and filter of a search."""
 _T = TypeVar("_T")
 
 
@@ -183,21 +185,20 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         def nearest(vector: Vector, target: Any, limit: int, where: Any) -> list[scoring.Found]:
             return self._on(lambda remote: scoring.nearest(remote, vector, target, limit, where, names, shows))
 
-        def run(searches: Sequence[tuple[Vector, Any, int, Any]]) -> list[list[scoring.Found]]:
-            with ThreadPoolExecutor(len(searches)) as pool:
-                return list(pool.map(nearest, *zip(*searches, strict=True)))
+        def run(first: Asked, *others: Asked) -> list[list[scoring.Found]]:
+            with ThreadPoolExecutor(1) as pool:
+                waiting = [pool.submit(nearest, *each) for each in others]
+                return [nearest(*first), *(each.result() for each in waiting)]
 
         if shown and ask.texts is not None and schema.marks_texts:
             vector, limit = rankings[0].vector, min(candidates, scoring.depth(shown))
             with_text, without = run(
-                [
-                    (vector, scoring.both(ask.texts.weight, schema), limit, filters),
-                    (vector, schema.using, shown, without_text(filters)),
-                ]
+                (vector, scoring.both(ask.texts.weight, schema), limit, filters),
+                (vector, schema.using, shown, without_text(filters)),
             )
             if not any(TEXT_VECTOR in each.vectors for each in without):  # else an older release wrote some
                 return scoring.scored([*with_text, *without], signals, schema, ask, shown)
-        found = run([(each.vector, scoring.target(each, schema), candidates, filters) for each in rankings])
+        found = run(*((each.vector, scoring.target(each, schema), candidates, filters) for each in rankings))
         return scoring.scored(chain.from_iterable(found), signals, schema, ask, shown)
 
     def _filters(self, ask: Ask) -> Any:

@@ -92,7 +92,7 @@ def nearest(
             )
             for each in found
         ]
-    return [_read(each) for each in run(request).results]
+    return [_read(each, properties) for each in run(request).results]
 
 
 def scored(found: Iterable[Found], signals: Sequence[Signal], schema: Schema, ask: Ask, shown: int) -> Candidates:
@@ -114,9 +114,10 @@ def scored(found: Iterable[Found], signals: Sequence[Signal], schema: Schema, as
     return Candidates([each.id for each in unique], cosines, payloads)
 
 
-def _read(found: Any) -> Found:
-    made = {each.name: each.vector_bytes for each in found.metadata.vectors}
-    if found.metadata.vector_bytes:
-        made[UNNAMED] = found.metadata.vector_bytes
-    fields = found.properties.non_ref_props.fields
-    return Found(found.metadata.id, made, {name: fields[name].text_value for name in fields})
+def _read(found: Any, properties: Sequence[str]) -> Found:
+    metadata = found.metadata
+    made = {each.name: each.vector_bytes for each in metadata.vectors}
+    if metadata.vector_bytes:
+        made[UNNAMED] = metadata.vector_bytes
+    fields = found.properties.non_ref_props.fields if properties else {}
+    return Found(metadata.id, made, {name: fields[name].text_value for name in properties if name in fields})
