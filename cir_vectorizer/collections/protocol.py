@@ -1,6 +1,7 @@
 """The protocol of a collection: the options to open and create one, the form of a search, and its methods."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.records import Hit, Id, Info, Maker, ModelRecord, Payload, Point, SyncRecord, Vector
+from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter
 
@@ -105,6 +107,40 @@ class Candidates:
     payloads: Mapping[Id, Payload] = field(default_factory=dict)
 
 
+NOT_WITH_HYBRID = ("text_weight", "diversity", "min_score", "must_text")
+NOT_WITH_DIVERSITY = ("text_weight", "negative_text", "must_text", "group_by")
+
+
+def check_options(given: Container[str]) -> None:
+    """Check that the options of a search go together.
+
+    Args:
+        given: names of the options that a search has.
+
+    Raises:
+        QueryError: two of them do not go together.
+    """
+    for field in NOT_WITH_HYBRID:
+        if "hybrid" in given and field in given:
+            raise QueryError(field, "needs scores, and hybrid fuses rankings without any; leave one of the two out")
+    for field in NOT_WITH_DIVERSITY:
+        if "diversity" in given and field in given:
+            raise QueryError(
+                "diversity", f"is chosen by the database, which knows nothing of {field}; leave one of the two out"
+            )
+
+
+def check_range(field: str, value: float, most: float) -> None:
+    """Check that a number lies between 0 and `most`.
+
+    Raises:
+        QueryError: it does not.
+    """
+    if not 0 <= value <= most:
+        wanted = "at least 0" if math.isinf(most) else f"from 0 to {most:g}"
+        raise QueryError(field, f"is {value:g}, which is not {wanted}; correct it")
+
+
 @dataclass(frozen=True)
 class Ask:
     """The options of a search beside the query itself.
@@ -124,6 +160,9 @@ class Ask:
             `text`. Only for a vector, without keywords.
         diversity: from 0 to 1; above 0, the database picks hits that differ from each other (maximal marginal relevance
             by the pictures' vectors). Only for a vector, without keywords, texts and grouping.
+
+    Raises:
+        QueryError: two options do not go together.
     """
 
     limit: int = 10
@@ -136,6 +175,15 @@ class Ask:
     without: tuple[Id, ...] = ()
     texts: TextShare | None = None
     diversity: float = 0.0
+
+    def __post_init__(self) -> None:
+        options = {
+            "hybrid": self.text is not None,
+            "text_weight": self.texts is not None,
+            "diversity": self.diversity > 0,
+            "group_by": self.group_by is not None,
+        }
+        check_options([name for name, given in options.items() if given])
 
     @property
     def candidates(self) -> int:

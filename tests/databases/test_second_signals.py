@@ -184,20 +184,34 @@ class TestFused:
         assert set(hits[0].signals) == {"picture"}
 
     @pytest.mark.parametrize(
-        ("query", "ask", "says"),
+        ("ask", "says"),
         [
-            (None, Ask(texts=SHARE, text="red"), "text_weight: does not go together with hybrid"),
-            (ComposedQuery(text="red"), Ask(texts=SHARE), "text_weight: needs the query's vector"),
-            (None, Ask(diversity=0.5, text="red"), "diversity: does not go together with hybrid"),
-            (None, Ask(diversity=0.5, texts=SHARE), "diversity: does not go together with text_weight"),
-            (None, Ask(diversity=0.5, group_by="colour"), "diversity: does not go together with group_by"),
-            (ComposedQuery(text="red"), Ask(diversity=0.5), "diversity: needs the query's vector"),
+            (Ask(texts=SHARE), "text_weight: needs the query's vector"),
+            (Ask(diversity=0.5), "diversity: needs the query's vector"),
         ],
     )
-    def test_options_that_exclude_each_other_are_refused(self, shop, query, ask, says):
+    def test_a_query_that_is_not_composed_is_refused(self, shop, ask, says):
         with pytest.raises(QueryError) as caught:
-            shop.search(SHOP.near(0) if query is None else query, ask)
+            shop.search(ComposedQuery(text="red"), ask)
         assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"texts": SHARE, "text": "red"}, "text_weight: needs scores, and hybrid"),
+        ({"diversity": 0.5, "text": "red"}, "diversity: needs scores, and hybrid"),
+        (
+            {"diversity": 0.5, "texts": SHARE},
+            "diversity: is chosen by the database, which knows nothing of text_weight",
+        ),
+        ({"diversity": 0.5, "group_by": "colour"}, "which knows nothing of group_by"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(options, says):
+    with pytest.raises(QueryError) as caught:
+        Ask(**options)
+    assert says in str(caught.value)
 
 
 @shops()
