@@ -120,17 +120,17 @@ def check_options(given: Container[str]) -> None:
     Raises:
         QueryError: two of them do not go together.
     """
-    for field in NOT_WITH_HYBRID:
-        if "hybrid" in given and field in given:
-            raise QueryError(field, "needs scores, and hybrid fuses rankings without any; leave one of the two out")
-    for field in NOT_WITH_DIVERSITY:
-        if "diversity" in given and field in given:
+    for name in NOT_WITH_HYBRID:
+        if "hybrid" in given and name in given:
+            raise QueryError(name, "needs scores, and hybrid fuses rankings without any; leave one of the two out")
+    for name in NOT_WITH_DIVERSITY:
+        if "diversity" in given and name in given:
             raise QueryError(
-                "diversity", f"is chosen by the database, which knows nothing of {field}; leave one of the two out"
+                "diversity", f"is chosen by the database, which knows nothing of {name}; leave one of the two out"
             )
 
 
-def check_range(field: str, value: float, most: float) -> None:
+def check_range(name: str, value: float, most: float) -> None:
     """Check that a number lies between 0 and `most`.
 
     Raises:
