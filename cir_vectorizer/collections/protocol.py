@@ -138,7 +138,7 @@ def check_range(name: str, value: float, most: float) -> None:
     """
     if not 0 <= value <= most:
         wanted = "at least 0" if math.isinf(most) else f"from 0 to {most:g}"
-        raise QueryError(field, f"is {value:g}, which is not {wanted}; correct it")
+        raise QueryError(name, f"is {value:g}, which is not {wanted}; correct it")
 
 
 @dataclass(frozen=True)
