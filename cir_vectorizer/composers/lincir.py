@@ -20,12 +20,13 @@ from cir_vectorizer.backbones.adapter import PREFIX, Adapter, AdapterSettings
 from cir_vectorizer.backbones.text import RowTooLong
 from cir_vectorizer.composers.base import Composer, Plan, cut_note, encode_rows, mean_direction
 from cir_vectorizer.composers.checkpoints import read_weights
-from cir_vectorizer.composers.prompts import Prompts, Wording
+from cir_vectorizer.composers.prompts import ENGLISH, Prompts, Wording
 from cir_vectorizer.composers.words import nearest_words
 from cir_vectorizer.errors import CheckpointError, QueryError
 from cir_vectorizer.query import TEXT_SLOT, ComposedQuery, check_template
 from cir_vectorizer.query.takes import Takes
 
+PROMPT = ENGLISH.prompt
 PIC2WORD_PROMPT = "a photo of $ , {text}"
 NEGATIVE_WEIGHT = 0.5
 NEGATIVE_STEP = 0.5
