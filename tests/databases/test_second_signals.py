@@ -1,6 +1,7 @@
 """Searches with a second score in every database, against the same searches in numpy: the top 10 is the same everywhere."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -388,6 +389,22 @@ class TestMarks:
         shop.replace_payload(payloads)
         assert "both" in (asked := self.fused(shop))
         assert TEXT_VECTOR not in asked
+
+    def test_a_client_without_its_private_parts_answers_alike(self, database):
+        shop = fill(database.open("Public"))
+        schema, vector = shop._schema, SHOP.near(0)
+
+        def public(remote):
+            return SimpleNamespace(query=SimpleNamespace(near_vector=remote.query.near_vector))
+
+        def found(wrapped):
+            return shop._on(
+                lambda remote: scoring.nearest(
+                    wrapped(remote), vector, scoring.both(0.3, schema), 15, None, [UNNAMED, TEXT_VECTOR], schema.shown
+                )
+            )
+
+        assert found(public) == found(lambda remote: remote)
 
     def test_pages_and_filters(self, database):
         shop = fill(database.open("Pages"))
