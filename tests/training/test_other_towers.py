@@ -14,9 +14,11 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.models import Vectorizer, load, read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger, all_keyword_spans, prepare
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.probes import Probe
 from cir_vectorizer_trainer.phi.edits_loss import UNIT, EditWeights
 from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer
 from cir_vectorizer_trainer.phi.examples import make_examples
+from cir_vectorizer_trainer.phi.judging import NOISES, Judge
 from cir_vectorizer_trainer.phi.loss import NOISE_STRENGTH, Noise
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.state import weights_of
@@ -124,6 +126,23 @@ def test_only_towers_of_clips_form_get_the_published_noise(made: Kinds, kind: st
         assert noise.to_record() == {"kind": "relative", "sigma": NOISE_STRENGTH}
         assert noise.scale == pytest.approx(NOISE_STRENGTH * 3, rel=0.05)
     assert Noise.of(text, 10 * embeddings).strength == pytest.approx(noise.strength / (10 if kind == "clip" else 1))
+
+
+def test_held_out_queries_are_noised_in_the_unit_of_the_embeddings(made: Kinds) -> None:
+    backbone = made("siglip").backbone
+    judge = Judge(backbone, [Probe(edit, None, None) for edit in edits()])
+    references = judge.embeddings[judge._references]
+    seen: list[torch.Tensor] = []
+
+    def phi(inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs)
+        return torch.zeros(len(inputs), backbone.text.facts.width)
+
+    judge.figures(backbone.text, phi)
+    length = judge.embeddings.norm(dim=1).mean().item()
+    for noise, inputs in zip(NOISES, seen, strict=True):
+        drawn = (inputs - references).norm(dim=1).mean().item()
+        assert drawn == pytest.approx(noise * NOISE_STRENGTH * length / 2, rel=0.2)
 
 
 def test_weights_of_squared_errors_follow_the_length_of_the_embeddings() -> None:
