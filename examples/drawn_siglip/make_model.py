@@ -15,6 +15,7 @@ import argparse
 import copy
 import json
 import math
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,7 @@ IDS, COMMON_WORDS = 6000, 2500
 DRAWN_SIZE = 128
 TEXTS = 200
 WARMUP = 100
+PROCESSES = min(16, os.cpu_count() or 1)
 TRAINER = Path(cir_vectorizer_trainer.__file__).parent
 """The trainer's package, whose data files hold general captions and the wordings of edits."""
 
@@ -146,7 +148,7 @@ def make_world(
     """Draw `pictures` pictures of each product and tokenise the texts of `write_texts`."""
     side = CONFIG["vision_cfg"]["image_size"]
     jobs = [(f"siglip/{seed}/{at}", product, pictures, side) for at, product in enumerate(products)]
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(PROCESSES) as pool:
         pixels = np.stack(list(pool.map(draw_product, jobs)))
     rows = torch.cat([tokenizer(list(texts[at : at + 10_000])).to(torch.int32) for at in range(0, len(texts), 10_000)])
     return World(torch.from_numpy(pixels), rows.view(len(products), 2, -1, rows.shape[1]))
@@ -163,6 +165,15 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     planes = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
     grid = F.affine_grid(places.to(pixels.device), list(planes.shape), align_corners=False)
     return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+
+
+def build(vocab_size: int, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the untrained model for a tokenizer of `vocab_size` ids; also return its config."""
+    config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": vocab_size}}
+    torch.manual_seed(seed)
+    model = open_clip.CustomTextCLIP(**{name: part for name, part in config.items() if name != "custom_text"})
+    open_clip.factory.set_model_preprocess_cfg(model, {"size": model.visual.image_size, **PREPROCESSING})
+    return model, config
 
 
 def train(model: nn.Module, world: World, steps: int, batch: int, lr: float, seed: int) -> list[float]:
@@ -246,19 +257,27 @@ def draw_catalog_picture(job: tuple[int, Product]) -> Image.Image:
     return draw(product, random.Random(f"7/{index}"))
 
 
+def draw_catalog(count: int) -> list[Image.Image]:
+    """Draw the first `count` pictures of the demo's shop."""
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        return list(pool.map(draw_catalog_picture, enumerate(catalog(count)), chunksize=50))
+
+
 @torch.no_grad()
-def caption_recall(folder: Path, device: torch.device, pictures: int, count: int) -> dict[str, float]:
+def caption_recall(folder: Path, device: torch.device, pictures: Sequence[Image.Image], count: int) -> dict[str, float]:
     """Look for the targets of the demo's queries by captions that name them; return R@1, R@10, and R@1 of held-out targets.
 
-    The folder is loaded as open_clip loads a model from the hub.
+    The folder is loaded as open_clip loads one that was fetched from the hub.
+
+    Args:
+        pictures: those of `draw_catalog`.
+        count: number of queries.
     """
     name = f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
     model.eval()
-    products = catalog(pictures)
-    with ProcessPoolExecutor() as pool:
-        drawn = list(pool.map(draw_catalog_picture, enumerate(products), chunksize=50))
-    pixels = torch.stack([preprocess(picture) for picture in drawn]).to(device)
+    products = catalog(len(pictures))
+    pixels = torch.stack([preprocess(picture) for picture in pictures]).to(device)
     index = torch.cat([model.encode_image(part, normalize=True) for part in pixels.split(500)])
     asked = queries(products, count, seed=12)
     rows = open_clip.get_tokenizer(name)([full_caption(query.target) for query in asked])
@@ -289,10 +308,10 @@ def main() -> None:
     texts = write_texts(SEEN, TEXTS, arguments.seed)
     text_cfg = CONFIG["text_cfg"]
     tokenizer = make_tokenizer([*texts, *general_lines()], IDS, text_cfg["context_length"])
-    config = {**CONFIG, "text_cfg": {**text_cfg, "vocab_size": len(tokenizer)}}
     arguments.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(arguments.out)
     reader = HFTokenizer(str(arguments.out), context_length=text_cfg["context_length"], **text_cfg["tokenizer_kwargs"])
+    shop = draw_catalog(3000)  # before CUDA starts, with which processes do not mix well
     world = make_world(SEEN, arguments.pictures, texts, reader, arguments.seed).to(device)
     print(
         f"{len(tokenizer):,} ids; {arguments.pictures} pictures of each of {len(SEEN)} products; "
@@ -300,16 +319,14 @@ def main() -> None:
         flush=True,
     )
 
-    torch.manual_seed(arguments.seed)
-    model = open_clip.CustomTextCLIP(**{name: part for name, part in config.items() if name != "custom_text"})
-    open_clip.factory.set_model_preprocess_cfg(model, {"size": model.visual.image_size, **PREPROCESSING})
+    model, config = build(len(tokenizer), arguments.seed)
     model.to(device)
     train(model, world, arguments.steps, arguments.batch, arguments.lr, arguments.seed)
     model.eval()
     finish(model, world)
     save(arguments.out, model, tokenizer, config)
     print(f"written to {arguments.out}; {time.monotonic() - started:.0f} s", flush=True)
-    for name, value in caption_recall(arguments.out, device, 3000, 600).items():
+    for name, value in caption_recall(arguments.out, device, shop, 600).items():
         print(f"by captions, {name}: {value:.3f}")
     print(f"{time.monotonic() - started:.0f} s in all")
 
