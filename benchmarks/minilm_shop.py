@@ -184,7 +184,7 @@ def main() -> None:
     weights = cached(arguments.cache, "pictures", recipe, embedded.stem, identity(learnt)).with_suffix(".safetensors")
     if not weights.is_file():
         trained = train_pictures(learnt, read_table(embedded), arguments.steps, torch.device(arguments.device))
-        save_file(trained.state_dict(), weights)
+        save_file({name: tensor.half() for name, tensor in trained.state_dict().items()}, weights)
         print(f"image tower trained, {time.monotonic() - began:.0f} s so far: {weights}", flush=True)
     if arguments.until == "pictures":
         return
