@@ -102,7 +102,7 @@ def parts_of_steps(published: PhiTrainer, edited: EditTrainer, steps: int) -> Ta
 
     def edited_loss() -> torch.Tensor:
         tokens = edited.phi(add_noise(batch.references, 1.0))
-        return edits_loss(edited.reader(), tokens, batch, edited.hyperparameters.weights)
+        return edits_loss(edited.reader(), tokens, batch, edited.weights)
 
     @torch.no_grad()
     def encode() -> None:

@@ -98,6 +98,10 @@ class Tokenizer(Protocol):
         """Return the text that these ids spell."""
         ...
 
+    def cut(self, text: str) -> str:
+        """Return a text as far as a row can hold it."""
+        ...
+
     def row(self, text: str) -> TokenRow:
         """Build the row of token ids of a plain text, cut to the context length."""
         ...

@@ -44,6 +44,14 @@ class RowTokenizer(ABC):
     def encode(self, text: str, limit: int) -> Tokens:
         """Tokenise `text` without the ids around a row, at most `limit` ids."""
 
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text that these ids spell."""
+
+    def cut(self, text: str) -> str:
+        tokens = self.encode(text, self._room)
+        return self.decode(tokens.ids) if tokens.cut else text
+
     def row(self, text: str) -> TokenRow:
         tokens = self.encode(text, self._room)
         return TokenRow((*self.before, *tokens.ids, *self.after), cut=tokens.cut)

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from cir_vectorizer.backbones import TextEncoder, Tokenizer
 
+_MOST_WORDS = 50_000
+
 
 def nearest_words(encoder: TextEncoder, pseudo_tokens: Tensor, count: int) -> list[list[tuple[str, float]]]:
     """Return the words whose embeddings are nearest to each of (k, width) pseudo-tokens: (word, cosine), nearest first."""
@@ -24,11 +26,17 @@ def nearest_words(encoder: TextEncoder, pseudo_tokens: Tensor, count: int) -> li
 
 @lru_cache(maxsize=8)
 def _vocabulary(tokenizer: Tokenizer) -> tuple[Tensor, list[str]]:
-    """Return the tokens that are whole words of three or more English letters; the first call takes seconds."""
-    ids, words = [], []
+    """Return the tokens that are whole words of three or more English letters; the first call takes seconds.
+
+    Of a large vocabulary, in which common words come first, they are the first `_MOST_WORDS`.
+    """
+    ids: list[int] = []
+    words: list[str] = []
     for number in range(tokenizer.vocab_size):
+        if len(ids) == _MOST_WORDS:
+            break
         word = tokenizer.decode([number])
         if len(word) > 2 and word.isascii() and word.isalpha() and tokenizer.encode(word, 2).ids == (number,):
             ids.append(number)
             words.append(word)
-    return torch.tensor(ids), words
+    return torch.tensor(ids, dtype=torch.long), words

@@ -19,7 +19,7 @@ from benchmarks.train_phi import PlainRecipe, differences
 from cir_vectorizer.cli import main
 from cir_vectorizer.errors import CaptionError, ModelError
 from cir_vectorizer.models import load, read_record
-from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
+from cir_vectorizer_trainer.captions.keywords import BuiltinTagger, prepare
 from cir_vectorizer_trainer.phi.examples import make_examples
 from cir_vectorizer_trainer.phi.loss import add_noise, self_masking_loss
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
@@ -240,13 +240,21 @@ def test_masked_rows_hold_their_markers_and_long_captions_keep_one(tiny):
         assert len(example.masked.ids) <= 77
 
 
+def test_clip_reads_captions_in_lower_case_as_published(tiny):
+    texts = ["A Red DRESS with long Sleeves", "It IS there", "MEN'S t-shirt, $ 5 <PERSON>", "It Is " * 80]
+    lower = [prepare(text) for text in texts]
+    made = [make_examples(each, tiny.backbone.text.tokenizer, BuiltinTagger(), 0) for each in (texts, lower)]
+    assert made[0] == made[1]
+
+
 def test_the_default_noise_is_the_published_one_in_any_unit(tiny):
     trainer = PhiTrainer(tiny.backbone, captions(50), BuiltinTagger(), Hyperparameters())
-    assert trainer.noise_scale == pytest.approx(1)
-    double = PhiTrainer(
-        tiny.backbone, captions(50), BuiltinTagger(), Hyperparameters(noise_strength=2 * trainer.published_strength)
-    )
-    assert double.noise_scale == pytest.approx(2)
+    assert trainer.noise.scale == 1
+    assert trainer.noise.to_record() == {"kind": "published", "sigma": 1.0}
+    doubled = Hyperparameters(noise_strength=2 * trainer.noise.strength)
+    double = PhiTrainer(tiny.backbone, captions(50), BuiltinTagger(), doubled)
+    assert double.noise.scale == pytest.approx(2)
+    assert double.noise.to_record() == {"kind": "relative", "sigma": doubled.noise_strength}
     drawn = add_noise(torch.zeros(20_000, 16), 2.0, torch.Generator().manual_seed(0))
     assert drawn.std(dim=1).max() < 2 * 1.9
     assert drawn.pow(2).mean().sqrt().item() == pytest.approx(2 / 3**0.5, rel=0.02)

@@ -21,19 +21,34 @@ from cir_vectorizer_trainer.captions.lexicon import kind_of
 from cir_vectorizer_trainer.captions.titles import KEYWORD, KEYWORD_TAGS, NEVER, is_title, tag_sizes, tag_title
 
 MARKER = "$"
+_PERSON = re.compile("<person>", re.IGNORECASE)
 
 Span = tuple[int, int]
 
 _BREAKING = (
-    "!-/:-@\\[-`{-~¡-©«-±´¶-¸»¿×÷\u2000-\u200b\u200e-\u206f\u20a0-\u20cf\u2190-\u2bff\u2e00-\u2e7f\u3000-\u3004"
+    "!-/:-@\\[-`{-~¡-©«-±´¶-¸»¿×÷،؛؟۔।॥\u2000-\u200b\u200e-\u206f\u20a0-\u20cf\u2190-\u2bff\u2e00-\u2e7f\u3000-\u3004"
     "\u3008-\u3020\u3030\ufe00-\ufe1f\ufe30-\ufe6f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufffc\ufffd"
     "\U0001f000-\U0001faff\U000e0000-\U000e007f"
 )
 """Punctuation, symbols and emoji: each is a token of its own and ends a run. All other characters, accents and CJK
 included, form words."""
-_LETTERS = rf"[^\s{_BREAKING}]+"
-TOKEN = re.compile(rf"({_LETTERS}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){_LETTERS})*(?:(?<=s)['’](?=\s))?)|\S")
-"""A token; group 1 is set if it is a word and not a mark."""
+_LETTER = rf"[^\s{_BREAKING}]"
+_UNSPACED = re.compile(r"[ぁ-ヿ㐀-鿿豈-﫿]")
+_LINK = r"(?:[的和与與及]|(?<![ぁ-ゟ])(?:から|まで|より|など|[のとでにをはがも])(?![ぁ-ゟ]))"
+"""A linking word of Chinese or Japanese; one of Japanese stands alone among other characters than hiragana."""
+
+
+def _word(letters: str) -> str:
+    return rf"{letters}(?:(?:[-'’&‐‑]|(?<=\d)[.,/](?=\d)){letters})*(?:(?<=[sS])['’](?=\s))?"
+
+
+_TOKEN = re.compile(rf"({_word(f'{_LETTER}+')})|\S")
+_UNSPACED_TOKEN = re.compile(rf"({_LINK}|{_word(f'(?:(?!{_LINK}){_LETTER})+')})|\S")
+
+
+def tokens_of(text: str) -> list[re.Match[str]]:
+    """Return the words and marks of a text with their places; group 1 is set if it is a word and not a mark."""
+    return list((_UNSPACED_TOKEN if _UNSPACED.search(text) else _TOKEN).finditer(text))
 
 
 _FIXED = {
@@ -47,9 +62,14 @@ _OBJECTS = frozenset({"det", "quantity", "this", "possessive", "pron"})
 _EDGES = frozenset({"", "mark"})
 
 
+def in_own_case(caption: str) -> str:
+    """Return a caption in the form that is trained on: no "$", `<person>` as person, whitespace collapsed."""
+    return " ".join(_PERSON.sub("person", caption.replace(MARKER, "")).split())
+
+
 def prepare(caption: str) -> str:
-    """Return a caption in the form that is trained on: lower case, no "$", `<person>` as person, whitespace collapsed."""
-    return " ".join(caption.lower().replace(MARKER, "").replace("<person>", "person").split())
+    """Return a caption in the form whose words are tagged and swapped: as `in_own_case`, and in lower case."""
+    return in_own_case(caption).lower()
 
 
 class Tagger(Protocol):
@@ -59,6 +79,10 @@ class Tagger(Protocol):
     def name(self) -> str:
         """Name of this tagger in a training record, for example `builtin`, `builtin:titles` or
         `spacy:en_core_web_sm`."""
+
+    @property
+    def english(self) -> bool:
+        """False if it tags captions of another language."""
 
     def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         """Yield the universal POS tags of each row of lower-case words and punctuation marks, as long as the row.
@@ -84,30 +108,30 @@ class BuiltinTagger:
         captions: the captions to tag; a sample of them decides on the rules. If they are product titles, those without
             the small words of a sentence follow the rules of `titles`. If they are not English, all words are nouns
             except their `linking_words`. Without captions the rules are those for English sentences.
+        english: whether the captions are English; told by their words if None.
     """
 
-    def __init__(self, captions: Sequence[str] = ()) -> None:
+    def __init__(self, captions: Sequence[str] = (), english: bool | None = None) -> None:
         step = max(1, len(captions) // SAMPLE)
         sample = (prepare(captions[at]) for at in range(0, len(captions), step))
-        rows = [row for caption in sample if (row := [token[0] for token in TOKEN.finditer(caption)])]
+        rows = [row for caption in sample if (row := [token[0] for token in tokens_of(caption)])]
         sentences = sum(not is_title(row) or "VERB" in _english(row) for row in rows)
         self._titles = sentences < SENTENCES * len(rows)
-        self._linking = linking_words(rows)
+        self._linking = linking_words(rows, english)
 
     @property
     def english(self) -> bool:
-        """False if the captions are of another language."""
-        return not self._linking
+        return self._linking is None
 
     @property
     def name(self) -> str:
-        if self._linking:
+        if self._linking is not None:
             digest = PartsDigest(*sorted(self._linking)).hexdigest()[:8]
-            return f"builtin:{','.join(self._linking[:3])}:{digest}"
+            return f"builtin:{','.join(self._linking[:3]) or 'none'}:{digest}"
         return "builtin:titles" if self._titles else "builtin"
 
     def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
-        if self._linking:
+        if self._linking is not None:
             linking = frozenset(self._linking)
             for row in rows:
                 yield tag_sizes(row, [_foreign(word, linking) for word in row])
@@ -214,6 +238,8 @@ class SpacyTagger:
         nlp: the loaded pipeline, without parser and entity recogniser.
     """
 
+    english = True
+
     def __init__(self, model: str, nlp: Any) -> None:
         self._model = model
         self._nlp = nlp
@@ -236,12 +262,15 @@ class SpacyTagger:
 _SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")
 
 
-def best_tagger(captions: Sequence[str] = ()) -> Tagger:
+def best_tagger(captions: Sequence[str] = (), english: bool | None = None) -> Tagger:
     """Return the tagger for `captions`.
 
     spaCy's smallest installed English model tags English ones, as in the published code, else the built-in tagger.
+
+    Args:
+        english: whether the captions are English; told by their words if None.
     """
-    builtin = BuiltinTagger(captions)
+    builtin = BuiltinTagger(captions, english)
     if not builtin.english or find_spec("spacy") is None:
         return builtin
     import spacy
@@ -267,7 +296,7 @@ def all_keyword_spans(
     """Yield the character offsets (start, end) of each prepared caption's keyword runs, in order and disjoint.
 
     Args:
-        captions: prepared by `prepare`; read at most one batch of the tagger ahead.
+        captions: prepared by `prepare` or `in_own_case`; read at most one batch of the tagger ahead.
         rng: draws one space-separated word of a caption without keywords, to be masked instead, but none tagged
             `NEVER`; if None, or if the caption has no such word, there are no spans.
     """
@@ -275,9 +304,9 @@ def all_keyword_spans(
 
     def rows() -> Iterator[list[str]]:
         for caption in captions:
-            tokens = list(TOKEN.finditer(caption))
+            tokens = tokens_of(caption)
             queue.append((caption, tokens))
-            yield [token[0] for token in tokens]
+            yield [token[0].lower() for token in tokens]
 
     for tags in tagger.tag(rows()):
         caption, tokens = queue.popleft()

@@ -1,10 +1,11 @@
-"""Linking words of captions that are not English: "mit", "und", "de", "avec", "z", "için".
+"""Linking words of captions that are not English: "mit", "und", "de", "avec", "z", "için", "の".
 
 The built-in lexicon is English. In other languages the words between the keywords are told from the keywords by their
-frequency and by the words around them; a short list backs the commonest languages.
+frequency and by the words around them; a short list backs the commonest languages, of which few captions are enough.
 
-Not handled: captions of several languages, where English ones keep all of them English; and writing without spaces, in
-which a run from one space or mark to the next is one keyword.
+Not handled: captions of several languages, where English ones keep all of them English; endings and articles that are
+written together with a word; and writing without spaces other than Chinese and Japanese, such as Thai, in which a run from
+one space or mark to the next is one keyword.
 """
 
 import math
@@ -24,11 +25,15 @@ _COMMON = frozenset(
     "mit und aus für von vom zu zum zur im in am an auf bei ohne oder über unter ist sind der die das den dem des sich als "
     "a met en van voor zonder op het uit bij och med av till från utan på som og til fra uden uten för "
     # French, Italian, Spanish, Portuguese
-    "avec et de du des d la le les l à au aux en pour sans sur dans par est con e di del della dei delle da dal il lo gli "
+    "avec et de du des d la le les à au aux en pour sans sur dans par est con e di del della dei delle da dal il lo gli "
     "per senza su nel nella y el los las al para sin por com do das na no sem em "
     # Polish, Czech, Turkish, Russian
-    "z ze i w we na do dla bez od po oraz u o s se v k ke ve ile için veya и с со для без на в из от по под или".split()
+    "z ze i w we na do dla bez od po oraz u o s se v k ke ve ile için veya и с со для без на в из от по под или "
+    # Arabic, Hindi, Chinese, Japanese
+    "من في مع على إلى و أو بدون عن ذو ذات के का की और में से को पर साथ लिए या वाला वाली वाले बिना "
+    "的 和 与 與 及 の と で に を は が も から まで より など".split()
 )
+_LATIN = re.compile(r"[a-z\u00df-\u024f]")
 _JOINED = re.compile(r"[\d'’&.,/‐‑-]")
 """Characters of words that are no single plain word: "l'herbe", "t-shirt"."""
 _MOST_LETTERS, _LEAST_TIMES = 4, 50
@@ -36,7 +41,7 @@ _LEAST_SHARE, _LEAST_LISTED = 0.02, 0.005
 _MOST_FIRST, _MOST_LAST, _LEAST_SPREAD = 0.1, 0.01, 0.6
 
 
-def linking_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def linking_words(rows: Sequence[Sequence[str]], english: bool | None = None) -> tuple[str, ...] | None:
     """Return the words that link keywords in captions of another language, the most frequent first.
 
     Listed ones are those in one caption of 200. Any other word of up to four letters is one if it is in one caption
@@ -45,14 +50,16 @@ def linking_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
     Args:
         rows: words and marks of each caption.
+        english: whether the captions are English; told by their words if None.
 
     Returns:
-        () if the captions are English, or if no word of two letters or more is found.
+        None if the captions are English, as they also seem to be if most of their words are in Latin letters and no
+        linking word of two letters or more is found.
     """
     words = [[word for word in row if word[0].isalpha()] for row in rows]
     times = Counter(word for row in words for word in row)
-    if _english(times):
-        return ()
+    if _english(times) if english is None else english:
+        return None
     captions = Counter(word for row in words for word in set(row))
     first = Counter(row[0] for row in words if row)
     last = Counter(word for row in rows for word, after in pairwise([*row, ""]) if not after[:1].isalnum())
@@ -82,8 +89,9 @@ def linking_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
         for word in candidates
         if word in _COMMON or _entropy(before[word]) >= _LEAST_SPREAD * min(chance, math.log2(times[word]))
     ]
-    if all(len(word) == 1 for word in found):  # the sizes "s" and "l", brands such as "W"
-        return ()
+    latin = sum(count for word, count in times.items() if _LATIN.match(word))
+    if english is None and 2 * latin >= times.total() and all(len(word) == 1 for word in found):
+        return None  # the sizes "s" and "l", brands such as "W"
     return tuple(sorted(found, key=lambda word: (-times[word], word)))
 
 

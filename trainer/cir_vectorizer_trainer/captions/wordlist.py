@@ -15,7 +15,7 @@ from pathlib import Path
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError, SourceError
 from cir_vectorizer.sources.text import reading, text_lines
-from cir_vectorizer_trainer.captions.keywords import TOKEN, Tagger, prepare
+from cir_vectorizer_trainer.captions.keywords import Tagger, prepare, tokens_of
 from cir_vectorizer_trainer.captions.titles import KEYWORD, NEVER
 
 Phrase = tuple[str, ...]
@@ -40,6 +40,10 @@ class ListedTagger:
     def name(self) -> str:
         parts = (part for phrase, tag in sorted(self.phrases.items()) for part in (" ".join(phrase), tag))
         return f"{self.tagger.name}+keywords:{PartsDigest(*parts).hexdigest()[:8]}"
+
+    @property
+    def english(self) -> bool:
+        return self.tagger.english
 
     def tag(self, rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         lengths: dict[str, list[int]] = {}
@@ -70,7 +74,7 @@ def read_word_list(path: Path) -> dict[Phrase, str]:
                 text = prepare(line)
                 if not text:
                     continue
-                tokens = list(TOKEN.finditer(text.removeprefix("-")))
+                tokens = tokens_of(text.removeprefix("-"))
                 if not any(token[1] for token in tokens):
                     raise CaptionError(
                         f"{path}, line {number:,}: {text!r} has no word; write a phrase, or remove the line"

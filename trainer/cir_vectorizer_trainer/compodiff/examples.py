@@ -50,7 +50,7 @@ class Data:
 
     Attributes:
         embeddings: (p, dim) unnormalised picture embeddings, of whole and of masked pictures.
-        states: (m, 77, text_width) states of the different texts, or a function from (k,) indices to (k, 77, text_width).
+        states: (m, context_length, text_width) states of the different texts, or a function from (k,) indices to such states.
         empty: index of the empty text.
         pairs, triplets, masked: examples of each task; None if there are none.
         masks: (k, 64, 64) different masks, 1 where the picture may change.

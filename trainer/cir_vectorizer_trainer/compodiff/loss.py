@@ -1,6 +1,6 @@
 """Denoising loss of CompoDiff: the mean squared error of the picture embeddings that the network draws from noise.
 
-The context costs most: every layer attends to its 77 text states. So an example is noised several times while its
+The context costs most: every layer attends to all text states (77 with CLIP). So an example is noised several times while its
 context is computed once, and a text that several examples of a batch share is projected once.
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cir_vectorizer.cli.common import fail_with_sentence
-from cir_vectorizer_trainer.edits.options import column_option, making_options
+from cir_vectorizer_trainer.edits.options import column_option, language_was_given, making_options
 
 
 @click.command("make-edits", short_help="Make training edits from captions alone.")
@@ -39,14 +39,17 @@ def make_edits(
     cir-vectorizer make-edits --captions catalog.txt --out edits.csv
     cir-vectorizer make-edits --captions products.csv --column title --attributes colour,type,gender --out edits.csv
     """
+    from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
     from cir_vectorizer_trainer.captions.reading import read_captions
-    from cir_vectorizer_trainer.edits.making import MadeEdits, Making
+    from cir_vectorizer_trainer.edits.making import MadeEdits, Making, worded_in_english
     from cir_vectorizer_trainer.edits.table import write_edits
     from cir_vectorizer_trainer.writing import check_out
 
     check_out(out)
     read = read_captions(sources, column)
     click.echo(read.summary(), err=True)
+    if not language_was_given() and phrasings is None and not BuiltinTagger(read.captions).english:
+        click.echo(f"Note: {worded_in_english()}", err=True)
     making = Making(attributes, phrasings, language, known_only, count, seed)
     made = MadeEdits(read.captions, sources, making)
     for sentence in made.about_kinds():

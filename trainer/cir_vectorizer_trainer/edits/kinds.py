@@ -24,7 +24,7 @@ from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sources.base import Failure
 from cir_vectorizer.sources.rows import table_rows, table_suffix
 from cir_vectorizer.sources.types import UNKNOWN
-from cir_vectorizer_trainer.captions.keywords import TOKEN, prepare
+from cir_vectorizer_trainer.captions.keywords import prepare, tokens_of
 from cir_vectorizer_trainer.captions.lexicon import kind_of
 from cir_vectorizer_trainer.edits.phrasings import Phrasings
 
@@ -86,11 +86,6 @@ class Kind:
         if 5 * sum(surfaces[tokens] for tokens in fitting) < sum(surfaces.values()):
             fitting = list(surfaces)
         return " ".join(random.choices(fitting, [surfaces[tokens] for tokens in fitting])[0])
-
-
-def tokens_of(caption: str) -> list[re.Match[str]]:
-    """Return the words and marks of a prepared caption with their places."""
-    return list(TOKEN.finditer(caption))
 
 
 def normal(tokens: Iterable[str]) -> str:

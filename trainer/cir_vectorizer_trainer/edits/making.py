@@ -105,6 +105,15 @@ class MadeEdits:
         )
 
 
+def worded_in_english() -> str:
+    """Return a sentence for captions in another language whose edits have English words."""
+    known = ", ".join(Phrasings.languages())
+    return (
+        "the captions are not English, and edits are worded in English by default; name a language with --language "
+        f"(there are phrasings for {known}; --phrasings takes a file for others)"
+    )
+
+
 def kinds_of_edits(edits: Sequence[Edit], making: Making) -> list[Kind]:
     """Learn the kinds of values of the captions in a table of edits."""
     captions = list(dict.fromkeys(caption for edit in edits for caption in (edit.reference, edit.target)))

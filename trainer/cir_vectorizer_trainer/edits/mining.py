@@ -13,7 +13,8 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
-from cir_vectorizer_trainer.edits.kinds import MOST_TOKENS, Kind, Tokens, tokens_of
+from cir_vectorizer_trainer.captions.keywords import tokens_of
+from cir_vectorizer_trainer.edits.kinds import MOST_TOKENS, Kind, Tokens
 from cir_vectorizer_trainer.edits.phrasings import BLANK
 
 _TRIES = 8

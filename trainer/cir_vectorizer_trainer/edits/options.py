@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cir_vectorizer.cli.common import with_options
 
@@ -53,6 +54,11 @@ _OPTIONS = (
         help="Swap a value only if some caption has the resulting combination of values.",
     ),
 )
+
+
+def language_was_given() -> bool:
+    """Tell whether the running command was given --language."""
+    return click.get_current_context().get_parameter_source("language") is not ParameterSource.DEFAULT
 
 
 def making_options(command: Callable[..., Any]) -> Callable[..., Any]:

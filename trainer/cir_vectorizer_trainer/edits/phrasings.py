@@ -40,6 +40,10 @@ _FACTS = ("roles", "absent", "same", "ignored", "articles")
 _KEYS = frozenset({*_CHANGES, "two", *_FACTS, "extend"})
 
 
+class NoPhrasingsError(SourceError):
+    """Refusal of a language in which we have no phrasings."""
+
+
 @dataclass(frozen=True)
 class Said:
     """Words of a change, and their wording: the same words with each value blanked."""
@@ -89,10 +93,17 @@ class Phrasings:
                 facts = {key: entry[key] for key in _FACTS if key in entry} if entry is not None else {}
                 entry = {**facts, **theirs}
         if entry is None:
-            known = ", ".join(_languages(OURS))
-            raise SourceError(f"no phrasings for {language!r}; choose one of {known}, or give a file with --phrasings")
+            known = ", ".join(cls.languages())
+            raise NoPhrasingsError(
+                f"no phrasings for {language!r}; choose one of {known}, or give a file with --phrasings"
+            )
         _check_complete(str(path or OURS), language, entry)
         return cls(entry)
+
+    @staticmethod
+    def languages() -> list[str]:
+        """Return the languages of our phrasings."""
+        return list(_languages(OURS))
 
     def templates(self, change: str, role: str) -> tuple[str, ...]:
         """Return the templates of a kind of change ("replace", "add" or "remove") for values of a role."""

@@ -10,7 +10,7 @@ import click
 
 from cir_vectorizer.cli.common import DEVICE_OPTION, MODEL_OPTION, needs
 from cir_vectorizer.errors import CaptionError
-from cir_vectorizer_trainer.edits.options import column_option, making_options
+from cir_vectorizer_trainer.edits.options import column_option, language_was_given, making_options
 from cir_vectorizer_trainer.output import kept_beside, output_options
 from cir_vectorizer_trainer.phi.loop import LoopSettings, loop_options
 
@@ -90,7 +90,7 @@ PATIENCE = 5
     "--noise-strength",
     type=click.FloatRange(0),
     metavar="X",
-    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise]",
+    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise for CLIP's text towers, 2.8 for others]",
 )
 @click.option(
     "--patience",
@@ -195,12 +195,14 @@ def train(
     captions = read_captions(sources, column) if sources else CaptionSet([], 0, 0, 0)
     if sources:
         click.echo(captions.summary(), err=True)
+    given = language_was_given()
+    tagger = best_tagger(captions.captions, language.partition("-")[0] == "en" if given else None)
     edits: list[Edit] = []
     kinds: Sequence[Kind] = ()
     if objective != "lincir":
         making = Making(attributes, phrasings, language, known_only, seed=seed)
-        edits, kinds = _edits(captions.captions, sources, edit_tables, making, needed=bool(objective or attributes))
-    tagger = best_tagger(captions.captions)
+        fits = tagger.english or given or phrasings is not None or resume
+        edits, kinds = _edits(captions.captions, sources, edit_tables, making, fits, bool(objective or attributes))
     if phrases:
         tagger = ListedTagger(tagger, phrases)
     default_schedule = loop_settings["schedule"] is None
@@ -243,7 +245,7 @@ def train(
     click.echo(
         f"backbone {loaded.backbone.spec} on {loaded.backbone.device}; keywords by {tagger.name}; "
         f"{count:,} {unit} to train on, {held_out:,} held out; "
-        f"noise {trainer.noise_strength:.3g} x mean ‖e‖/√dim (published: {trainer.published_strength:.3g})",
+        f"{trainer.noise.sentence()}",
         err=True,
     )
 
@@ -304,7 +306,7 @@ def _check_options(objective: str | None, captions: Sequence[str], for_edits: Co
 
 
 def _edits(
-    captions: Sequence[str], sources: Sequence[str], tables: Sequence[Path], making: "Making", needed: bool
+    captions: Sequence[str], sources: Sequence[str], tables: Sequence[Path], making: "Making", fits: bool, needed: bool
 ) -> "tuple[list[Edit], Sequence[Kind]]":
     """Read edits from tables, or make them of captions where no table is given; say what was found.
 
@@ -312,13 +314,15 @@ def _edits(
         The edits, and the kinds of their captions' values.
 
     Args:
+        fits: False if the captions are in another language than the phrasings, so that no edit is made of them.
         needed: whether captions of which no edit can be made are an error; else the list is then empty.
 
     Raises:
         CaptionError: the tables hold no edit.
         SourceError: a table or the phrasings cannot be read, a column is missing, or no edit can be made.
     """
-    from cir_vectorizer_trainer.edits.making import MadeEdits, kinds_of_edits
+    from cir_vectorizer_trainer.edits.making import MadeEdits, kinds_of_edits, worded_in_english
+    from cir_vectorizer_trainer.edits.phrasings import NoPhrasingsError
     from cir_vectorizer_trainer.edits.swapping import NoEditError
     from cir_vectorizer_trainer.edits.table import read_edits
 
@@ -329,9 +333,11 @@ def _edits(
             raise CaptionError(f"{' and '.join(map(str, tables))} holds no edit; give a table with rows")
         return edits, kinds_of_edits(edits, making)
     try:
+        if not fits:
+            raise NoPhrasingsError(worded_in_english())
         made = MadeEdits(captions, sources, making)
         edits = made.drawn(LEAST_EDITS)
-    except NoEditError as error:
+    except (NoEditError, NoPhrasingsError) as error:
         if needed:
             raise
         click.echo(f"{error}\nthe captions are trained on as LinCIR publishes it", err=True)

@@ -7,7 +7,7 @@ embedding and the mean over the captions that hold the same values: titles diffe
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch.nn import functional as F
 from cir_vectorizer.backbones import TokenRow
 from cir_vectorizer_trainer.phi.examples import with_own_slots
 from cir_vectorizer_trainer.phi.processes import Reader
+
+UNIT = 0.7
+"""Mean ‖e‖/√dim in the space of the tower that the weights were chosen for."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class EditWeights:
     temperature: float = 0.1
     squared: float = 2.0
     anchor: float = 1.0
+
+    def for_unit(self, unit: float) -> "EditWeights":
+        """Return the weights that amount to these where mean ‖e‖/√dim is `unit`: squared errors grow with its square."""
+        factor = (UNIT / unit) ** 2
+        return replace(self, squared=self.squared * factor, anchor=self.anchor * factor)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import math
 import random
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,7 +39,7 @@ from cir_vectorizer_trainer.phi.examples import Examples, order_of_pass
 from cir_vectorizer_trainer.phi.forgetting import Blend, blended, choose, general_judge
 from cir_vectorizer_trainer.phi.judging import MOST_PROBES, Judge
 from cir_vectorizer_trainer.phi.loop import DEFAULTS, LoopSettings
-from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
+from cir_vectorizer_trainer.phi.loss import Noise, add_noise, has_form_of_clip, self_masking_loss
 from cir_vectorizer_trainer.phi.training import REFUSALS, STATE_FILE, Training, digest_of_start, optimizer_of
 from cir_vectorizer_trainer.state import weights_of, write_state
 
@@ -55,7 +55,7 @@ class EditHyperparameters:
 
     Attributes:
         lr: learning rate of Φ; the adapter's is `adapter_lr_ratio` times that.
-        noise_strength: as in LinCIR's training; None is the published noise.
+        noise_strength: as in LinCIR's training; None is the default for the tower.
         validation_share: part of the reference captions whose edits, at most 2,048, are held out to choose the best
             weights: those that do best on probes made of them (see `judging`).
         dropout: Φ's dropout while it learns.
@@ -152,9 +152,9 @@ class EditTrainer(Training):
         self.tagged = self.anchors
         share = len(self.anchors) / max(1, len(training) + len(self.anchors))
         self.anchor_size = math.ceil(share * hyperparameters.batch_size)
-        self.published_strength, strength, self.noise_scale = noise_strengths(
-            backbone.dim, self.examples.embeddings[:MEASURED], hyperparameters.noise_strength
-        )
+        noise = Noise.of(backbone.text, self.examples.embeddings[:MEASURED], hyperparameters.noise_strength)
+        weights = hyperparameters.weights
+        self.weights = weights if has_form_of_clip(backbone.text) else weights.for_unit(noise.unit)
         with torch.random.fork_rng():
             torch.manual_seed(hyperparameters.seed)
             phi = Phi(backbone.dim, backbone.text.facts.width) if start is None else copy.deepcopy(start.phi)
@@ -189,7 +189,7 @@ class EditTrainer(Training):
         }
         settings = hyperparameters.to_record()
         self._start_weights = weights_of(learning) if start is not None else None
-        super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), strength, loop)
+        super().__init__(backbone, tagger, settings, material, learning, optimizer, len(self.examples), noise, loop)
         if other:
             self.remarks.append("the adapter of --model has other sizes, so a new one was trained")
         count, seed = max(1, len(self.anchors)), f"{hyperparameters.seed}/anchors"
@@ -202,7 +202,7 @@ class EditTrainer(Training):
             record["adapter"] = self.adapter.settings.to_record()
         record["training"] = {
             "objective": OBJECTIVE,
-            **self.hyperparameters.to_record(),
+            **replace(self.hyperparameters, weights=self.weights).to_record(),
             "edits": len(self.examples),
             "validation_edits": len(self.validation),
             "captions_without_edit": len(self.captions_without_edit),
@@ -249,15 +249,15 @@ class EditTrainer(Training):
 
     def loss(self, picked: Sequence[int], anchors: Sequence[int] = ()) -> Tensor:
         """Return the loss of some edits, by index, and of some captions without edit; draws noise and dropout."""
-        weights = self.hyperparameters.weights
+        weights = self.weights
         batch = self.examples.batch(picked)
-        pseudo_tokens = self.phi(add_noise(batch.references, self.noise_scale))
+        pseudo_tokens = self.phi(add_noise(batch.references, self.noise.scale))
         loss = edits_loss(self.split(self.reader()), pseudo_tokens, batch, weights)
         if anchors:
             captions, reader = [self.anchors[i] for i in anchors], self.split(self.backbone.text)
             with torch.no_grad():
                 originals = reader.encode_text([example.original for example in captions])
-            noised = add_noise(originals, self.noise_scale)
+            noised = add_noise(originals, self.noise.scale)
             masked = [each.masked for each in captions]
             own = self_masking_loss(self.backbone, self.phi, masked, originals, noised, reader)
             loss = loss + weights.anchor * len(captions) / len(picked) * own
@@ -288,8 +288,8 @@ class EditTrainer(Training):
         reader, size, total = self.split(self.reader()), self.hyperparameters.batch_size, 0.0
         for start in range(0, len(self.validation), size):
             batch = self.validation.batch(range(start, min(start + size, len(self.validation))))
-            noised = add_noise(batch.references, self.noise_scale, generator)
-            loss = edits_loss(reader, self.phi(noised), batch, self.hyperparameters.weights)
+            noised = add_noise(batch.references, self.noise.scale, generator)
+            loss = edits_loss(reader, self.phi(noised), batch, self.weights)
             total += len(batch.prompts) * loss.item()
         return total / len(self.validation)
 

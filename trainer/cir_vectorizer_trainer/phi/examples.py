@@ -21,7 +21,13 @@ from torch import Tensor
 
 from cir_vectorizer.backbones import Tokenizer, TokenRow
 from cir_vectorizer.composers.lincir import PROMPT_WITHOUT_TEXT
-from cir_vectorizer_trainer.captions.keywords import Tagger, all_keyword_spans, keyword_spans, masked_pieces, prepare
+from cir_vectorizer_trainer.captions.keywords import (
+    Tagger,
+    all_keyword_spans,
+    in_own_case,
+    keyword_spans,
+    masked_pieces,
+)
 from cir_vectorizer_trainer.captions.store import MANY, LazySequence
 from cir_vectorizer_trainer.phi.processes import size
 
@@ -175,17 +181,13 @@ def make_examples(captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger,
     Args:
         seed: draws the word that is masked in a caption without keywords, with the caption.
     """
-    originals: list[TokenRow] = []
-    texts: list[str] = []
-    for caption in captions:
-        text = prepare(caption)
-        row = tokenizer.row(text)
-        originals.append(row)
-        texts.append(tokenizer.decode(row.ids[1:-1]) if row.cut else text)
+    prepared = [in_own_case(caption) for caption in captions]
+    originals = [tokenizer.row(text) for text in prepared]
+    texts = [tokenizer.cut(text) if row.cut else text for text, row in zip(prepared, originals, strict=True)]
     bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), tokenizer)
     examples = []
     for original, text, found in zip(originals, texts, all_keyword_spans(texts, tagger), strict=True):
-        spans = found or keyword_spans(text, tagger, random.Random(f"{seed}/{text}"))
+        spans = found or keyword_spans(text, tagger, random.Random(f"{seed}/{text.lower()}"))
         masked = _marked_row(masked_pieces(text, spans), tokenizer)
         examples.append(Example(original, masked if masked.slots else bare))
     return examples

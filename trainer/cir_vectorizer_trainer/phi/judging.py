@@ -3,7 +3,7 @@
 A query is the prompt of an edit, with Φ of the reference caption's noised embedding at its marker. It is searched among
 the embeddings of thousands of captions by the frozen tower: all targets, hard negatives and other held-out captions.
 Captions that hold the same values as the target are found as well as the target itself. The noise stands for the gap
-between captions and pictures. It has the published strength times 0.5, 1 and 1.5, however the training noises its captions,
+between captions and pictures. It has the default strength times 0.5, 1 and 1.5, however the training noises its captions,
 so that recipes can be compared; the three results are averaged.
 
 Where pictures are given, true pictures are searched too: from the picture that the reference caption finds first, the
@@ -24,7 +24,7 @@ from cir_vectorizer_trainer.edits.mining import grouped
 from cir_vectorizer_trainer.edits.probes import Probe
 from cir_vectorizer_trainer.phi.edits_examples import edit_prompts, embeddings_of
 from cir_vectorizer_trainer.phi.examples import with_own_slots
-from cir_vectorizer_trainer.phi.loss import add_noise
+from cir_vectorizer_trainer.phi.loss import Noise, add_noise
 
 MOST_PROBES = 600
 MOST_OTHERS = 3000
@@ -95,12 +95,9 @@ class Judge:
         if self._pictures is not None:
             references = references + self._pictures.mean(dim=0).to(gallery) - gallery.mean(dim=0)
         unit = F.normalize(gallery, dim=-1)
-        found = [
-            self._found(
-                unit, self._queries(reader, phi, add_noise(references, noise, torch.Generator().manual_seed(0)))
-            )
-            for noise in NOISES
-        ]
+        scale = Noise.of(self._backbone.text, gallery).scale
+        noised = (add_noise(references, noise * scale, torch.Generator().manual_seed(0)) for noise in NOISES)
+        found = [self._found(unit, self._queries(reader, phi, each)) for each in noised]
         figures = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
         figures["score"] = sum(figures.values()) / len(figures)
         if self._pictures is not None:

@@ -2,14 +2,80 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cir_vectorizer.backbones import Backbone, TokenRow
+from cir_vectorizer.backbones import Backbone, TextEncoder, TokenRow
 from cir_vectorizer_trainer.phi.examples import with_own_slots
 from cir_vectorizer_trainer.phi.processes import Reader
+
+NOISE_STRENGTH = 2.8
+"""Default strength where the noise is relative: √768 / 10, about the published noise's for captions in the space of
+OpenAI's ViT-L/14."""
+_CLIP_CONTEXT, _CLIP_VOCABULARY = 77, 49_408
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of a training: `scale` · u · g, where u ~ U(0, 1) is one number for each row and g ~ N(0, I).
+
+    Attributes:
+        kind: "published" if `sigma` is in the embeddings' own unit, "relative" if it is in units of mean ‖e‖/√dim.
+        sigma: deviation of g; the published noise's is 1.
+        unit: mean ‖e‖/√dim.
+    """
+
+    kind: Literal["published", "relative"]
+    sigma: float
+    unit: float
+
+    @classmethod
+    def of(cls, text: TextEncoder, embeddings: Tensor, asked: float | None = None) -> "Noise":
+        """Return the noise for an encoder's captions.
+
+        By default it is the published noise if the encoder has the form of those that it was published for, and else
+        has the strength `NOISE_STRENGTH`: other towers' embeddings are of other lengths.
+
+        Args:
+            embeddings: (n, dim), on which mean ‖e‖ is measured.
+            asked: the strength to use; the default if None.
+        """
+        unit = embeddings.norm(dim=-1).mean().item() / math.sqrt(text.dim)
+        if asked is None and has_form_of_clip(text):
+            return cls("published", 1.0, unit)
+        return cls("relative", NOISE_STRENGTH if asked is None else asked, unit)
+
+    @property
+    def scale(self) -> float:
+        """Factor of u · g."""
+        return self.sigma if self.kind == "published" else self.sigma * self.unit
+
+    @property
+    def strength(self) -> float:
+        """Scale in units of mean ‖e‖/√dim."""
+        return self.scale / self.unit
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the entry of a model's record."""
+        return {"kind": self.kind, "sigma": self.sigma}
+
+    def sentence(self) -> str:
+        """Return the noise in words."""
+        published = 1 / self.unit
+        if self.kind == "published":
+            return f"the published noise, {published:.3g} x mean ‖e‖/√dim"
+        return f"noise {self.strength:.3g} x mean ‖e‖/√dim (published: {published:.3g})"
+
+
+def has_form_of_clip(text: TextEncoder) -> bool:
+    """Tell whether a text tower is causal and read at the end token, with CLIP's vocabulary and context."""
+    facts = text.facts
+    sizes = facts.context_length, text.tokenizer.vocab_size
+    return facts.causal and facts.pooling == "end" and sizes == (_CLIP_CONTEXT, _CLIP_VOCABULARY)
 
 
 def self_masking_loss(
@@ -32,15 +98,3 @@ def add_noise(embeddings: Tensor, scale: float, generator: torch.Generator | Non
     u = torch.rand(len(embeddings), 1, generator=generator)
     g = torch.randn(embeddings.shape, generator=generator)
     return embeddings + scale * (u * g).to(embeddings.device)
-
-
-def noise_strengths(dim: int, embeddings: Tensor, asked: float | None) -> tuple[float, float, float]:
-    """Return the published noise's strength in units of mean ‖e‖/√dim, the strength to use, and its scale for `add_noise`.
-
-    Args:
-        embeddings: (n, dim), on which mean ‖e‖ is measured.
-        asked: the strength to use; the published one if None.
-    """
-    published = math.sqrt(dim) / embeddings.norm(dim=-1).mean().item()
-    strength = published if asked is None else asked
-    return published, strength, strength / published

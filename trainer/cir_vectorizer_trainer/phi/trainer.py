@@ -28,7 +28,7 @@ from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.captions.store import Picked, digest_of_order, digest_of_set
 from cir_vectorizer_trainer.phi.examples import BLOCK, KEPT_BLOCKS, Blocks, Examples, make_examples
 from cir_vectorizer_trainer.phi.loop import DEFAULTS, LoopSettings
-from cir_vectorizer_trainer.phi.loss import add_noise, noise_strengths, self_masking_loss
+from cir_vectorizer_trainer.phi.loss import Noise, add_noise, self_masking_loss
 from cir_vectorizer_trainer.phi.processes import SplitReader
 from cir_vectorizer_trainer.phi.training import STATE_FILE, Training, digest_of_start, optimizer_of
 from cir_vectorizer_trainer.progress import Progress
@@ -44,8 +44,8 @@ class Hyperparameters:
     """Hyperparameters; the defaults are the published recipe's.
 
     Attributes:
-        noise_strength: scale of the noise in units of mean ‖e‖/√dim. None is the published noise,
-            N(0, I) times U(0, 1); the run's record has its strength in this unit.
+        noise_strength: scale of the noise in units of mean ‖e‖/√dim. None is the default for the tower (`Noise.of`):
+            for CLIP's the published noise, N(0, I) times U(0, 1).
         validation_share: part of the captions, at most 2,048, that is held out to choose the best weights.
     """
 
@@ -108,9 +108,7 @@ class PhiTrainer(Training):
         self.validation = make_examples(self.validation_captions, tokenizer, tagger, hyperparameters.seed)
         self._validation_originals = self._encode([example.original for example in self.validation])
         self._originals = Blocks(self._block, None)
-        self.published_strength, strength, self.noise_scale = noise_strengths(
-            backbone.dim, self._originals[0], hyperparameters.noise_strength
-        )
+        noise = Noise.of(backbone.text, self._originals[0], hyperparameters.noise_strength)
         with torch.random.fork_rng():
             torch.manual_seed(hyperparameters.seed)
             phi = Phi(backbone.dim, backbone.text.facts.width) if start is None else copy.deepcopy(start.phi)
@@ -125,7 +123,7 @@ class PhiTrainer(Training):
             "start": digest_of_start(start),
         }
         super().__init__(
-            backbone, tagger, asdict(hyperparameters), material, self.phi, optimizer, len(self.examples), strength, loop
+            backbone, tagger, asdict(hyperparameters), material, self.phi, optimizer, len(self.examples), noise, loop
         )
 
     def save(self, folder: Path, complete: bool) -> None:
@@ -159,7 +157,7 @@ class PhiTrainer(Training):
         picked = self.picked(step)
         self.needed_soon(self.examples, self.passes, step * len(picked))
         originals = self._originals_of(picked).to(self.backbone.device)
-        noised = add_noise(originals, self.noise_scale)
+        noised = add_noise(originals, self.noise.scale)
         masked = [self.examples[i].masked for i in picked]
         return self_masking_loss(self.backbone, self.phi, masked, originals, noised, self.split(self.backbone.text))
 
@@ -168,7 +166,7 @@ class PhiTrainer(Training):
         for start in range(0, len(self.validation), size):
             rows = [example.masked for example in self.validation[start : start + size]]
             originals = self._validation_originals[start : start + len(rows)].to(self.backbone.device)
-            noised = add_noise(originals, self.noise_scale, generator)
+            noised = add_noise(originals, self.noise.scale, generator)
             loss = self_masking_loss(self.backbone, self.phi, rows, originals, noised, reader)
             total += len(rows) * loss.item()
         return total / len(self.validation)

@@ -23,6 +23,7 @@ from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.passes import Passes
 from cir_vectorizer_trainer.phi.examples import BLOCK, Examples, order_of_pass
 from cir_vectorizer_trainer.phi.loop import LoopSettings
+from cir_vectorizer_trainer.phi.loss import Noise
 from cir_vectorizer_trainer.phi.processes import Reader, SplitReader, agreed, rank, size, sum_gradients
 from cir_vectorizer_trainer.progress import OnProgress, Progress, ShouldStop, Validation, train_and_save
 from cir_vectorizer_trainer.state import check_same_run, resume_from, seed_of_step, weights_of
@@ -57,7 +58,7 @@ class Training(ABC):
         learning: the module whose weights learn.
         optimizer: of its parameters.
         count: number of examples in a pass.
-        noise_strength: scale of the noise in units of mean ‖e‖/√dim.
+        noise: added to the embeddings that Φ reads.
         loop: settings of the loop.
 
     Attributes:
@@ -80,7 +81,7 @@ class Training(ABC):
         learning: nn.Module,
         optimizer: torch.optim.Optimizer,
         count: int,
-        noise_strength: float,
+        noise: Noise,
         loop: LoopSettings,
     ) -> None:
         self.backbone = backbone
@@ -88,7 +89,7 @@ class Training(ABC):
         self.material = dict(material)
         self.learning = learning
         self.optimizer = optimizer
-        self.noise_strength = noise_strength
+        self.noise = noise
         self.patience: int | None = None
         self.remarks: list[str] = []
         self.step = 0
@@ -209,7 +210,8 @@ class Training(ABC):
             **asdict(self.loop),
             "steps": self.step,
             "complete": complete,
-            "noise_strength": self.noise_strength,
+            "noise": self.noise.to_record(),
+            "noise_strength": self.noise.strength,
             "first_validation_loss": first.loss,
             "best_validation_loss": validated.loss,
             "best_step": validated.step,
