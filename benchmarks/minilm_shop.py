@@ -13,6 +13,7 @@ trains Φ on the titles, as published and on edits, and judges both.
 import argparse
 import json
 import os
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,6 +37,7 @@ from benchmarks.products import Item, phrases
 from benchmarks.real_shop import (
     KEPT,
     LEAST,
+    PHI_SETTINGS,
     QUERIES,
     SIDE,
     batches,
@@ -52,7 +54,7 @@ from examples.demo.make_tiny import train
 
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 DIM, CONTEXT = 384, 128
-VISION = {"image_size": SIDE, "patch_size": 12, "layers": 6, "width": 256, "head_width": 64, "patch_dropout": 0.25}
+VISION = {"image_size": SIDE, "patch_size": 12, "layers": 4, "width": 192, "head_width": 48, "patch_dropout": 0.25}
 CONFIG = {
     "embed_dim": DIM,
     "vision_cfg": VISION,
@@ -64,7 +66,7 @@ CONFIG = {
         "context_length": CONTEXT,
     },
 }
-SETTINGS = {"steps": 4000, "batch": 512, "lr": 1e-3, "titles": 0.3, "seed": 0}
+SETTINGS = {"steps": 3000, "batch": 256, "lr": 1e-3, "titles": 0.3, "seed": 0}
 EXAMPLES = 2000
 """Photos and titles whose norms are measured."""
 
@@ -144,6 +146,14 @@ def write(minilm: Path, weights: Path, folder: Path) -> None:
     model.text.config.save_pretrained(folder)
 
 
+def sampled(titles: Sequence[str], count: int, folder: Path) -> tuple[list[str], Path]:
+    """Draw some of the titles, and write them to a file; return both."""
+    drawn = random.Random(SETTINGS["seed"]).sample(titles, count)
+    path = folder / f"titles-{count}.txt"
+    path.write_text("\n".join(drawn), encoding="utf-8")
+    return drawn, path
+
+
 def read_table(path: Path) -> dict[str, Tensor]:
     """Return the cached embedding of each text."""
     with np.load(path) as stored:
@@ -159,8 +169,12 @@ def main() -> None:
         "--minilm", type=Path, help="unpacked folder of all-MiniLM-L6-v2 (config.json, model.safetensors)"
     )
     parser.add_argument("--cache", type=Path, default=Path("build/minilm_shop"), help="folder for what is made")
-    parser.add_argument("--device", default="cpu", help="where the image tower is trained, as torch names it")
+    parser.add_argument("--device", default="cpu", help="where the image tower and Φ are trained, as torch names it")
     parser.add_argument("--steps", type=int, default=SETTINGS["steps"], help="steps of the image tower")
+    parser.add_argument("--titles", type=int, help="number of titles that Φ is trained on; all if left out")
+    parser.add_argument("--phi-steps", type=int, default=PHI_SETTINGS["steps"], help="steps of Φ as published")
+    parser.add_argument("--edit-steps", type=int, help="steps on edits; as many as `train` takes if left out")
+    parser.add_argument("--batch-size", type=int, help="titles, and edits, in a step; the usual numbers if left out")
     parser.add_argument("--until", choices=("texts", "pictures", "end"), default="end", help="the last stage to run")
     parser.add_argument("--queries", type=int, default=QUERIES)
     arguments = parser.parse_args()
@@ -193,9 +207,17 @@ def main() -> None:
         write(arguments.minilm, weights, folder)
     elif not folder.is_dir():
         raise SystemExit(f"{folder} is not there: say --minilm, so that it can be written")
-    titles = read_titles(arguments.data)
+    titles, captions = read_titles(arguments.data), arguments.data / "titles.txt"
+    if arguments.titles is not None:
+        titles, captions = sampled(titles, arguments.titles, arguments.cache)
+    phi = {**PHI_SETTINGS, "steps": arguments.phi_steps}
+    for_edits: list[object] = [] if arguments.edit_steps is None else ["--steps", arguments.edit_steps]
+    if arguments.batch_size is not None:
+        phi["batch_size"] = arguments.batch_size
+        for_edits += ["--batch-size", arguments.batch_size]
     spec = BackboneSpec("open_clip", str(folder))
-    judge(*trained_phi(spec, arguments.data / "titles.txt", titles, arguments.cache), shop, titles, arguments.queries)
+    trained = trained_phi(spec, captions, titles, arguments.cache, phi, for_edits, arguments.device)
+    judge(*trained, shop, titles, arguments.queries)
     print(f"{time.monotonic() - began:.0f} s in all")
 
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -221,19 +222,33 @@ def trained_clip(learnt: Sequence[Item], cache: Path) -> BackboneSpec:
     return BackboneSpec("tiny", str(clip))
 
 
-def trained_phi(spec: BackboneSpec, captions: Path, titles: Sequence[str], cache: Path) -> tuple[Path, Path]:
-    """Train Φ on titles, as published if it is not cached and then on edits; return both models' folders."""
-    backbone = load_backbone(spec, "cpu")
-    folder = cached(cache, "model", PHI_SETTINGS, backbone.text.fingerprint, *titles)
+def trained_phi(
+    spec: BackboneSpec,
+    captions: Path,
+    titles: Sequence[str],
+    cache: Path,
+    settings: Mapping[str, Any] = PHI_SETTINGS,
+    for_edits: Sequence[object] = (),
+    device: str = "cpu",
+) -> tuple[Path, Path]:
+    """Train Φ on titles, as published if it is not cached and then on edits; return both models' folders.
+
+    Args:
+        captions: file with the titles, a title a line.
+        settings: of the training as published.
+        for_edits: further options of `train` on edits.
+    """
+    backbone = load_backbone(spec, device)
+    folder = cached(cache, "model", settings, backbone.text.fingerprint, *titles)
     if not (folder / "model.json").is_file():
         began = time.monotonic()
-        chosen = Hyperparameters(**{key: value for key, value in PHI_SETTINGS.items() if key != "steps"})
-        train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), chosen), PHI_SETTINGS["steps"], folder)
+        chosen = Hyperparameters(**{key: value for key, value in settings.items() if key != "steps"})
+        train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), chosen), settings["steps"], folder)
         print(f"Φ trained on {len(titles):,} titles in {time.monotonic() - began:.0f} s", flush=True)
     edited = folder.with_name(f"{folder.name}-edits")
     shutil.rmtree(edited, ignore_errors=True)  # its settings are the command's defaults, which the cache doesn't know
     began = time.monotonic()
-    run("train", "--captions", captions, "--model", folder, "--out", edited)
+    run("train", "--captions", captions, "--model", folder, "--out", edited, "--device", device, *for_edits)
     print(f"edit-aware training in {time.monotonic() - began:.0f} s", flush=True)
     return folder, edited
 

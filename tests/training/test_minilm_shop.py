@@ -60,3 +60,11 @@ def test_the_folder_holds_both_towers_and_all_that_reads_texts(bert: Path, tmp_p
     with torch.no_grad():
         embedded = model.encode_text(HFTokenizer(str(folder), context_length=minilm_shop.CONTEXT)(TEXTS))
     torch.testing.assert_close(embedded, minilm_shop.embed_texts(bert, TEXTS), atol=1e-5, rtol=0)
+
+
+def test_a_sample_of_the_titles_is_the_same_each_time(tmp_path: Path) -> None:
+    titles = [f"red shirt {number}" for number in range(100)]
+    drawn, path = minilm_shop.sampled(titles, 10, tmp_path)
+    assert len(set(drawn)) == 10
+    assert set(drawn) < set(titles)
+    assert path.read_text().splitlines() == drawn == minilm_shop.sampled(titles, 10, tmp_path)[0]
