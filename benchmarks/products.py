@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from cir_vectorizer.evaluate.catalog.wordings import Wordings, singular
@@ -83,10 +84,11 @@ def is_held_out(item: Item) -> bool:
     return int(hashlib.sha256(item.image.name.encode()).hexdigest(), 16) % 1000 < 1000 * HELD_OUT_SHARE
 
 
-def phrase(product: Product, rng: random.Random) -> str:
-    """Describe a product by its attributes in one of several phrasings."""
+@cache
+def phrases(product: Product) -> tuple[str, ...]:
+    """Describe a product by its attributes in each of the phrasings."""
     words = {"a": str(product), "t": product.type, "c": product.colour, "g": product.gender}
-    return rng.choice(PHRASES).format(**words)
+    return tuple(phrasing.format(**words) for phrasing in PHRASES)
 
 
 def make_queries(products: Sequence[Product], count: int, seed: int) -> list[Query]:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ from benchmarks.products import (
     Query,
     is_held_out,
     make_queries,
-    phrase,
+    phrases,
     read_items,
 )
 from cir_vectorizer.backbones import BackboneSpec, load_backbone, tiny
@@ -55,7 +56,7 @@ from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.phi.training import train as train_phi
 from examples.demo.evaluate import KS, Hits, Vectors, composed_vectors, score, unit
 from examples.demo.make_tiny import CONFIG as TINY
-from examples.demo.make_tiny import NORM, normalise, rescale, train, used_tokens
+from examples.demo.make_tiny import NORM, Batches, normalise, rescale, text_encoder, train, used_tokens
 
 CONFIG = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": 96, "patch_size": 12}}
 SIDE, KEPT, LEAST = CONFIG["vision_cfg"]["image_size"], 112, 80
@@ -71,14 +72,38 @@ def _shrunk(path: Path) -> npt.NDArray[np.uint8]:
         return np.asarray(image.convert("RGB").resize((KEPT, KEPT), Image.Resampling.BICUBIC))
 
 
-def train_clip(items: Sequence[Item], path: Path) -> None:
-    """Train the small CLIP on photos, titles and attribute phrases, and write it in the format of the loader `tiny`."""
+def shrunk(items: Sequence[Item]) -> npt.NDArray[np.uint8]:
+    """Read the products' photos, `KEPT` pixels wide and high. (items, side, side, 3)"""
     with ProcessPoolExecutor() as pool:
-        pixels = np.stack(list(pool.map(_shrunk, [item.image for item in items], chunksize=64)))
+        return np.stack(list(pool.map(_shrunk, [item.image for item in items], chunksize=64)))
+
+
+def batches(items: Sequence[Item], size: int, titled: float) -> Batches:
+    """Return a function that draws photos with titles or attribute phrases, no two photos of products that look the same.
+
+    Args:
+        titled: the share of titles among the texts.
+    """
     rows_of: dict[Product, list[int]] = {}
     for row, item in enumerate(items):
         rows_of.setdefault(item.product, []).append(row)
     different = sorted(rows_of, key=str)
+
+    def draw(rng: random.Random) -> tuple[list[str], list[int]]:
+        rows = [rng.choice(rows_of[product]) for product in rng.sample(different, size)]
+        by_title = [rng.random() < titled for _ in rows]
+        texts = [
+            items[row].title if title else rng.choice(phrases(items[row].product))
+            for row, title in zip(rows, by_title, strict=True)
+        ]
+        return texts, rows
+
+    return draw
+
+
+def train_clip(items: Sequence[Item], path: Path) -> None:
+    """Train the small CLIP on photos, titles and attribute phrases, and write it in the format of the loader `tiny`."""
+    pixels = shrunk(items)
     torch.manual_seed(CLIP_SETTINGS["seed"])
     model = tiny.build(CONFIG)
     backbone = open_clip_loader.from_model(BackboneSpec("tiny", ""), model, CONFIG, torch.device("cpu"), torch.float32)
@@ -88,25 +113,16 @@ def train_clip(items: Sequence[Item], path: Path) -> None:
     def encode(rows: list[int]) -> Tensor:
         return backbone.encode_images(normalise(np.stack([_cropped(pixels[row], crops) for row in rows]), backbone))
 
-    def batch(rng: random.Random) -> tuple[list[str], list[int]]:
-        rows = [rng.choice(rows_of[product]) for product in rng.sample(different, CLIP_SETTINGS["batch"])]
-        titled = [rng.random() < CLIP_SETTINGS["titles"] for _ in rows]
-        texts = [
-            items[row].title if by_title else phrase(items[row].product, rng)
-            for row, by_title in zip(rows, titled, strict=True)
-        ]
-        return texts, rows
-
+    drawn = batches(items, CLIP_SETTINGS["batch"], CLIP_SETTINGS["titles"])
     train(
-        backbone, list(model.parameters()), model.logit_scale, encode, batch, CLIP_SETTINGS["steps"],
+        text_encoder(backbone), list(model.parameters()), model.logit_scale, encode, drawn, CLIP_SETTINGS["steps"],
         CLIP_SETTINGS["lr"], CLIP_SETTINGS["seed"],
     )  # fmt: skip
     model.requires_grad_(False)
     titles = [item.title for item in items]
     whole = np.stack([_resized(picture, 0, 0, KEPT) for picture in pixels[:2000]])
     rescale(model, backbone, normalise(whole, backbone), titles[:2000])
-    rng = random.Random(1)
-    texts = titles + [phrase(product, rng) for product in different for _ in range(30)]
+    texts = titles + [text for product in {item.product for item in items} for text in phrases(product)]
     tiny.save(path, model, CONFIG, used_tokens(backbone, texts), NORM)
 
 
@@ -181,35 +197,64 @@ def cached(folder: Path, name: str, settings: Mapping[str, object], *parts: str)
     return folder / f"{name}-{PartsDigest(json.dumps(settings, sort_keys=True), *parts).hexdigest()[:12]}"
 
 
-def prepared(data: Path, cache: Path, with_compodiff: bool) -> tuple[Vectorizer, Vectorizer, list[Item], list[str]]:
-    """Train whatever is not cached; return the edit-aware and the published model, the shop's products and the titles."""
+def split(data: Path) -> tuple[list[Item], list[Item]]:
+    """Return the products of the shop, and those to train on."""
     items = read_items(data)
     shop, learnt = ([item for item in items if is_held_out(item) == held_out] for held_out in (True, False))
     print(f"{len(items):,} products: {len(learnt):,} to train on, {len(shop):,} in the shop", flush=True)
+    return shop, learnt
+
+
+def identity(items: Sequence[Item]) -> str:
+    """Return a text that tells these products from others, for names in the cache."""
+    return "\n".join(f"{item.image.name}\t{item.title}\t{item.product}" for item in items)
+
+
+def trained_clip(learnt: Sequence[Item], cache: Path) -> BackboneSpec:
+    """Train the small CLIP if it is not cached."""
     cache.mkdir(parents=True, exist_ok=True)
     recipe = {**CLIP_SETTINGS, "config": CONFIG, "phrases": PHRASES, "share": HELD_OUT_SHARE, "crops": [KEPT, LEAST]}
-    names = "\n".join(f"{item.image.name}\t{item.title}\t{item.product}" for item in learnt)
-    clip = cached(cache, "clip", recipe, names).with_suffix(".safetensors")
+    clip = cached(cache, "clip", recipe, identity(learnt)).with_suffix(".safetensors")
     if not clip.is_file():
         began = time.monotonic()
         train_clip(learnt, clip)
         print(f"small CLIP trained in {time.monotonic() - began:.0f} s", flush=True)
-    titles = read_captions([str(data / "titles.txt")]).captions
-    backbone = load_backbone(BackboneSpec("tiny", str(clip)), "cpu")
-    folder = cached(cache, "model", PHI_SETTINGS, backbone.text.fingerprint, *titles)
+    return BackboneSpec("tiny", str(clip))
+
+
+def trained_phi(
+    spec: BackboneSpec,
+    captions: Path,
+    titles: Sequence[str],
+    cache: Path,
+    settings: Mapping[str, Any] = PHI_SETTINGS,
+    for_edits: Sequence[object] = (),
+    device: str = "cpu",
+) -> tuple[Path, Path]:
+    """Train Φ on titles, as published if it is not cached and then on edits; return both models' folders.
+
+    Args:
+        captions: file with the titles, a title a line.
+        settings: of the training as published.
+        for_edits: further options of `train` on edits.
+    """
+    backbone = load_backbone(spec, device)
+    folder = cached(cache, "model", settings, backbone.text.fingerprint, *titles)
     if not (folder / "model.json").is_file():
         began = time.monotonic()
-        chosen = Hyperparameters(**{key: value for key, value in PHI_SETTINGS.items() if key != "steps"})
-        train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), chosen), PHI_SETTINGS["steps"], folder)
+        chosen = Hyperparameters(**{key: value for key, value in settings.items() if key != "steps"})
+        train_phi(PhiTrainer(backbone, titles, BuiltinTagger(), chosen), settings["steps"], folder)
         print(f"Φ trained on {len(titles):,} titles in {time.monotonic() - began:.0f} s", flush=True)
     edited = folder.with_name(f"{folder.name}-edits")
     shutil.rmtree(edited, ignore_errors=True)  # its settings are the command's defaults, which the cache doesn't know
     began = time.monotonic()
-    run("train", "--captions", data / "titles.txt", "--model", folder, "--out", edited)
+    run("train", "--captions", captions, "--model", folder, "--out", edited, "--device", device, *for_edits)
     print(f"edit-aware training in {time.monotonic() - began:.0f} s", flush=True)
-    if with_compodiff:
-        edited = _with_compodiff(learnt, edited)
-    return load(str(edited), "cpu"), load(str(folder), "cpu"), shop, titles
+    return folder, edited
+
+
+def read_titles(data: Path) -> list[str]:
+    return list(read_captions([str(data / "titles.txt")]).captions)
 
 
 def run(*command: object) -> None:
@@ -285,6 +330,19 @@ def report(found: Mapping[str, Hits], queries: Sequence[Query], weights: Mapping
             print(f"{ours} - {theirs}, R@{k}: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
 
 
+def judge(published: Path, edited: Path, shop: Sequence[Item], titles: Sequence[str], count: int) -> None:
+    """Ask `count` composed queries of the shop, and print the report."""
+    model, products = load(str(edited), "cpu"), [item.product for item in shop]
+    raw = embed(model, shop)
+    tuned_on, queries = (make_queries(products, count, seed) for seed in (11, 12))
+    rows, weights = vectors_of(model, load(str(published), "cpu"), raw, products, queries, tuned_on, titles)
+    found = {name: score(vectors, queries, products, unit(raw)) for name, vectors in rows.items()}
+    report(found, queries, weights)
+    ceiling = found["target in words"].at[10].mean()
+    if not (ceiling >= 0.70 and math.isfinite(ceiling)):
+        print(f"the target in words finds {ceiling:.3f}: this encoder is not good enough to judge by (0.70 wanted)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with products.csv, titles.txt and photos")
@@ -293,16 +351,11 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=QUERIES)
     arguments = parser.parse_args()
     began = time.monotonic()
-    model, published, shop, titles = prepared(arguments.data, arguments.cache, arguments.compodiff)
-    products = [item.product for item in shop]
-    raw = embed(model, shop)
-    tuned_on, queries = (make_queries(products, arguments.queries, seed) for seed in (11, 12))
-    rows, weights = vectors_of(model, published, raw, products, queries, tuned_on, titles)
-    found = {name: score(vectors, queries, products, unit(raw)) for name, vectors in rows.items()}
-    report(found, queries, weights)
-    ceiling = found["target in words"].at[10].mean()
-    if not (ceiling >= 0.70 and math.isfinite(ceiling)):
-        print(f"the target in words finds {ceiling:.3f}: this small CLIP is not good enough to judge by (0.70 wanted)")
+    data, (shop, learnt), titles = arguments.data, split(arguments.data), read_titles(arguments.data)
+    published, edited = trained_phi(trained_clip(learnt, arguments.cache), data / "titles.txt", titles, arguments.cache)
+    if arguments.compodiff:
+        edited = _with_compodiff(learnt, edited)
+    judge(published, edited, shop, titles, arguments.queries)
     print(f"{time.monotonic() - began:.0f} s in all")
 
 

@@ -46,6 +46,7 @@ CONFIG = {
 NORM = 8.0
 DRAWN_SIZE = 128
 Captioner = Callable[[random.Random, int], str]
+TextEncoder = Callable[[Sequence[str]], Tensor]
 Batches = Callable[[random.Random], tuple[list[str], list[int]]]
 
 
@@ -79,7 +80,7 @@ def normalise(pixels: np.ndarray, backbone: ClipBackbone) -> Tensor:
 
 
 def train(
-    backbone: ClipBackbone,
+    texts: TextEncoder,
     parameters: Sequence[nn.Parameter],
     logit_scale: nn.Parameter,
     images: Callable[[list[int]], Tensor],
@@ -88,9 +89,10 @@ def train(
     lr: float,
     seed: int,
 ) -> None:
-    """Train `parameters` with a contrastive loss.
+    """Train `parameters` with a contrastive loss, on the device of `logit_scale`.
 
     Args:
+        texts: embeds texts.
         images: embeds the pictures in the given rows.
         batches: draws the texts of a batch and the row of each one's picture.
     """
@@ -107,15 +109,14 @@ def train(
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        texts, pictures = batches(rng)
-        rows = [backbone.text.tokenizer.row(text) for text in texts]
-        with torch.autocast("cpu", torch.bfloat16):
-            text_embeddings = backbone.text.encode_text(rows)
+        captions, pictures = batches(rng)
+        with torch.autocast(logit_scale.device.type, torch.bfloat16):
+            text_embeddings = texts(captions)
             image_embeddings = images(pictures)
         logits = (
             logit_scale.exp() * F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings, dim=-1).T
         )
-        labels = torch.arange(len(texts))
+        labels = torch.arange(len(captions), device=logits.device)
         loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         optimizer.zero_grad()
         loss.backward()
@@ -129,6 +130,11 @@ def train(
                 f"step {step:4}  loss {loss.item():.4f}  scale {logit_scale.exp().item():.1f}  {rate:.2f} s a step",
                 flush=True,
             )
+
+
+def text_encoder(backbone: ClipBackbone) -> TextEncoder:
+    """Return a function that embeds texts with the backbone's text tower."""
+    return lambda texts: backbone.text.encode_text([backbone.text.tokenizer.row(text) for text in texts])
 
 
 def batches(rows_of: dict[int, list[int]], captioner: Captioner, size: int) -> Batches:
@@ -145,8 +151,7 @@ def batches(rows_of: dict[int, list[int]], captioner: Captioner, size: int) -> B
 @torch.no_grad()
 def rescale(model: nn.Module, backbone: ClipBackbone, pictures: Tensor, texts: Sequence[str]) -> None:
     """Scale both projections in place so that the embeddings of either side are `NORM` long on average."""
-    rows = [backbone.text.tokenizer.row(text) for text in texts]
-    model.text_projection *= NORM / backbone.text.encode_text(rows).norm(dim=-1).mean()
+    model.text_projection *= NORM / text_encoder(backbone)(texts).norm(dim=-1).mean()
     model.visual.proj *= NORM / backbone.encode_images(pictures).norm(dim=-1).mean()
 
 
@@ -198,7 +203,7 @@ def main() -> None:
     scale, seed = model.logit_scale, arguments.seed
     captioner, lr = (either, 1e-3) if arguments.start else (plain, 1.5e-3)
     both = list(model.parameters())
-    train(backbone, both, scale, encode, batches(rows_of, captioner, 256), arguments.steps, lr, seed)
+    train(text_encoder(backbone), both, scale, encode, batches(rows_of, captioner, 256), arguments.steps, lr, seed)
 
     model.visual.requires_grad_(False)
     with torch.no_grad():
@@ -206,7 +211,9 @@ def main() -> None:
     text_side = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
 
     drawn = batches(rows_of, either, 320)
-    train(backbone, text_side, scale, lambda rows: embedded[rows], drawn, arguments.text_steps, 1e-3, seed)
+    train(
+        text_encoder(backbone), text_side, scale, lambda rows: embedded[rows], drawn, arguments.text_steps, 1e-3, seed
+    )  # fmt: skip
 
     model.requires_grad_(False)
     rng = random.Random(1)
