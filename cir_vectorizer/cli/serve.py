@@ -110,8 +110,6 @@ def _refused(found: "InvalidField", given: Mapping[str, Any]) -> str:
 
 def _load(settings: "Settings") -> "dict[str, Vectorizer]":
     """Load the models of `--model`, and return them by the names that they are served under."""
-    import torch
-
     from cir_vectorizer.errors import ModelError
     from cir_vectorizer.models import load
 
@@ -120,7 +118,7 @@ def _load(settings: "Settings") -> "dict[str, Vectorizer]":
         name, model = served_name(text)
         if name in vectorizers:
             raise ModelError(f"two models would be served as {name!r}; write NAME=MODEL for one of them")
-        vectorizers[name] = load(model, settings.device, getattr(torch, settings.weights))
+        vectorizers[name] = load(model, settings.device, settings.weights)
         if settings.compile:
             for composer in vectorizers[name].composers.values():
                 composer.compile()

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from cir_vectorizer.backbones import Backbone, load_backbone
+from cir_vectorizer.backbones import Backbone, load_backbone, pick_device
+from cir_vectorizer.backbones.precision import resolve
 from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.kinds import composer_kinds
@@ -29,7 +30,7 @@ from cir_vectorizer.query import Options
 def load(
     name: str,
     device: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     parts: Collection[str] | None = None,
 ) -> Vectorizer:
     """Load a model.
@@ -38,7 +39,7 @@ def load(
         name: a model folder of ours, a built-in name (`cir-vectorizer models list`), a folder of transformers,
             sentence-transformers or open_clip, or `loader:name,key=value`.
         device: for example `cuda:1`; the best available one if None.
-        dtype: precision of the backbone's weights; float32 unless on a GPU.
+        dtype: precision of the backbone's weights, as PyTorch's data type or as a name: `auto`, `float32`, …
         parts: names of the composers whose weights are loaded: None for all, `()` for none. The files of the others
             may be missing. Composers without weights are always loaded; `sum`, one of them, is the default if the
             model's own default is not loaded.
@@ -47,17 +48,19 @@ def load(
         ModelError: the model cannot be found or read; the message says where it was looked for and what to do.
         CheckpointError: a file of a part is missing or damaged.
     """
+    chosen = pick_device(device)
+    weights = resolve(dtype, chosen) if isinstance(dtype, str) else dtype
     folder = folder_of(name)
     if name in published.PUBLISHED and not has_record(folder):
         pull(name)
     if has_record(folder):
-        return _load_folder(read_folder(folder, name), device, dtype, parts)
-    backbone = load_backbone(foreign_spec(name), device, dtype)
+        return _load_folder(read_folder(folder, name), chosen, weights, parts)
+    backbone = load_backbone(foreign_spec(name), chosen, weights)
     return _assemble(name, backbone, _chosen({}, parts, name), folder, "sum", {})
 
 
 def _load_folder(
-    record: FolderRecord, device: str | None, dtype: torch.dtype, parts: Collection[str] | None
+    record: FolderRecord, device: torch.device, dtype: torch.dtype, parts: Collection[str] | None
 ) -> Vectorizer:
     folder = record.folder
     entries = _chosen(record.composers, parts, record.name)
