@@ -83,7 +83,7 @@ def plain_handler(folder: str) -> None:
         embeddings = towers.embed_tokens(ids)
         if pseudo_token is not None:
             embeddings[0, 4] = pseudo_token
-        vector: list[float] = F.normalize(towers.encode_tokens(embeddings, ids.argmax(-1)), dim=-1)[0].tolist()
+        vector: list[float] = F.normalize(towers.encode_tokens(embeddings, ids, ids.argmax(-1)), dim=-1)[0].tolist()
         return vector
 
     def embed(picture: str) -> Any:

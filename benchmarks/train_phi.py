@@ -68,7 +68,7 @@ class PlainRecipe:
         if pseudo_tokens is not None:
             at_marker = (ids == self.backbone.text.facts.marker_id).unsqueeze(-1)
             embeddings = torch.where(at_marker, pseudo_tokens.unsqueeze(1), embeddings)
-        return self.towers.encode_tokens(embeddings, (ids == self.backbone.text.facts.end_id).int().argmax(1))
+        return self.towers.encode_tokens(embeddings, ids, (ids == self.backbone.text.facts.end_id).int().argmax(1))
 
     def loss(self, originals: torch.Tensor, masked: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

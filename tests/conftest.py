@@ -64,3 +64,28 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
     CLIPModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def st_clip_folder(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of `clip_folder`, with CLIP's tokenizer, as sentence-transformers saves it."""
+    import shutil
+
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
+    from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
+
+    from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+
+    tokens = ClipTokenizer()._bpe
+    vocabulary = {
+        name.replace("<start_of_text>", "<|startoftext|>").replace("<end_of_text>", "<|endoftext|>"): i
+        for name, i in tokens.encoder.items()
+    }
+    merges = sorted(tokens.bpe_ranks, key=tokens.bpe_ranks.__getitem__)
+    source = tmp_path_factory.mktemp("st") / "clip"
+    shutil.copytree(clip_folder, source)
+    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    CLIPProcessor(CLIPImageProcessor(**sizes), CLIPTokenizer(vocab=vocabulary, merges=merges)).save_pretrained(source)
+    SentenceTransformer(modules=[Transformer(str(source))]).save(str(source.parent / "saved"))
+    return source.parent / "saved"

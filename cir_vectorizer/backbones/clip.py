@@ -1,4 +1,4 @@
-"""A CLIP of any library as a backbone: the picture encoder, with the text encoder of clip_text.py beside it."""
+"""A dual encoder of any library as a backbone: the picture encoder, with the text encoder of clip_text.py beside it."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from cir_vectorizer.backbones.base import BackboneSpec
 from cir_vectorizer.backbones.clip_text import ClipTextEncoder, TextTowers
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, encoder_fingerprint, former_fingerprint
-from cir_vectorizer.backbones.text import TextFacts
+from cir_vectorizer.backbones.text import TextFacts, Tokenizer
 from cir_vectorizer.errors import ModelError
 
 
 class Towers(TextTowers, Protocol):
-    """Calls that each CLIP library implements in its own way, on an `nn.Module`."""
+    """Calls that each library implements in its own way, on an `nn.Module`."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Encode pixels: (n, 3, height, width) -> (n, dim), projected."""
@@ -30,7 +30,7 @@ class Towers(TextTowers, Protocol):
 
 
 class ClipBackbone:
-    """A CLIP of any library; the fingerprints and the order of steps are the same for all.
+    """A dual encoder of any library; the fingerprints and the order of steps are the same for all.
 
     Args:
         spec: loader, name and options with which it was loaded.
@@ -40,6 +40,7 @@ class ClipBackbone:
         transform: RGB picture -> (3, height, width) float32.
         preprocessing: settings of `transform` as JSON values, for the fingerprint.
         mean_image_norm: mean length of unnormalised picture embeddings, if known.
+        tokenizer: builds the rows of the text tower; CLIP's if None.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ClipBackbone:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         mean_image_norm: float | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.spec = spec
         self.dim = dim
@@ -63,7 +65,7 @@ class ClipBackbone:
         self._transform = transform if ratio is None else PadThen(ratio, transform)
         self._preprocessing = preprocessing if ratio is None else {**preprocessing, "target_pad": ratio}
         self._towers: Any = towers.requires_grad_(False).eval()
-        self.text = ClipTextEncoder(spec, towers, text, dim, device, dtype)
+        self.text = ClipTextEncoder(spec, towers, text, dim, device, dtype, tokenizer)
         if dtype != torch.float32:  # compute fingerprints from the published weights, before they are rounded
             _ = self.fingerprint, self.text.fingerprint, self.former_fingerprint
         towers.to(device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The text encoder that all CLIPs share: ragged rows, pseudo-tokens and the fingerprint."""
+"""The text encoder that all backbones share: ragged rows, pseudo-tokens and the fingerprint."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cir_vectorizer.backbones.base import BackboneSpec
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, encoder_fingerprint
 from cir_vectorizer.backbones.packed import ON_CPU, ON_GPU, Pack, Piece, TextTower, packs
-from cir_vectorizer.backbones.text import LayerWeight, TextFacts, TokenRow
+from cir_vectorizer.backbones.text import LayerWeight, TextFacts, Tokenizer, TokenRow
 from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.digests import PartsDigest
 
@@ -33,16 +33,25 @@ class TextTowers(Protocol):
         """Embed ids: (n, length) -> (n, length, width), before positions are added."""
         ...
 
-    def encode_tokens(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        """Encode with the library's own tower: (n, length, width) and (n,) end positions -> (n, dim), projected."""
+    def encode_tokens(self, embeddings: Tensor, ids: Tensor, ends: Tensor) -> Tensor:
+        """Encode with the library's own tower.
+
+        Args:
+            embeddings: (n, length, width).
+            ids: (n, length), padding included, of which `embeddings` are the embeddings, except at pseudo-tokens.
+            ends: (n,), position of each row's last id.
+
+        Returns:
+            (n, dim), projected.
+        """
         ...
 
     def text_tower(self) -> TextTower | None:
         """Return the text tower in parts, for packed rows; None if its layers do not have the common form."""
         ...
 
-    def encode_states(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        """Compute all states after the last norm: (n, length, width) and (n,) end positions -> (n, length, width)."""
+    def encode_states(self, embeddings: Tensor, ids: Tensor, ends: Tensor) -> Tensor:
+        """Compute all states after the last norm, (n, length, width); arguments as of `encode_tokens`."""
         ...
 
     def text_facts(self) -> EncoderFacts:
@@ -51,14 +60,14 @@ class TextTowers(Protocol):
 
 
 class ClipTextEncoder:
-    """The text encoder of a CLIP of any library.
+    """The text encoder of a backbone of any library.
 
     Args:
         spec: spec of the backbone that it belongs to.
         towers: implements `TextTowers`; must be frozen, on `device` and in `dtype` before rows are encoded.
         facts: facts of the tower.
         dim: length of an embedding.
-        tokenizer: a tokenizer of this context length to share; a new one if None.
+        tokenizer: a tokenizer of this context length; CLIP's if None.
     """
 
     def __init__(
@@ -69,11 +78,11 @@ class ClipTextEncoder:
         dim: int,
         device: torch.device,
         dtype: torch.dtype,
-        tokenizer: ClipTokenizer | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.spec = spec
         self.facts = facts
-        self.tokenizer = tokenizer or ClipTokenizer(facts.context_length)
+        self.tokenizer: Tokenizer = tokenizer or ClipTokenizer(facts.context_length)
         self.dim = dim
         self.device = device
         self.dtype = dtype
@@ -89,6 +98,8 @@ class ClipTextEncoder:
             "row": [row.context_length, row.start_id, row.end_id, row.pad_id],
             "causal": row.causal,
             "pooling": row.pooling,
+            **({} if row.attends_padding else {"attends_padding": False}),
+            **({"pads_left": True} if row.pads_left else {}),
         }
         return encoder_fingerprint("text", self._towers.state_dict(), replace(tower, facts=facts))
 
@@ -114,19 +125,18 @@ class ClipTextEncoder:
         return embeddings
 
     def encode_states(self, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None = None) -> Tensor:
-        ids, ends = self._padded(rows, self.facts.context_length)
-        slots = [(n * ids.shape[1] + at, which) for n, row in enumerate(rows) for at, which in row.slots]
-        embeddings = self._embed(ids.flatten().tolist(), slots, pseudo_tokens)
-        states: Tensor = self._towers.encode_states(embeddings.view(*ids.shape, -1), ends)
+        padded = self._padded(rows, self.facts.context_length, pseudo_tokens)
+        states: Tensor = self._towers.encode_states(*padded)
         return states.float()
 
     def layer_weights(self) -> Mapping[str, LayerWeight]:
         layers: str = self._towers.layers
         stacked: Mapping[str, int] = self._towers.stacked
+        tables = {f"{name}.weight" for name, module in self._towers.named_modules() if isinstance(module, nn.Embedding)}
         return {
             name: LayerWeight(tensor, next((parts for end, parts in stacked.items() if name.endswith(end)), 1))
             for name, tensor in self._towers.named_parameters()
-            if name.startswith(layers) and tensor.ndim == 2
+            if name.startswith(layers) and tensor.ndim == 2 and name not in tables
         }
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> "ClipTextEncoder":
@@ -142,12 +152,25 @@ class ClipTextEncoder:
             setattr(owner, weight, tensor)  # no parameter, so that gradients flow on to what it was computed from
         return _ChangedTextEncoder(self, adapted, weights)
 
-    def _padded(self, rows: Sequence[TokenRow], length: int) -> tuple[Tensor, Tensor]:
-        """Return padded ids (n, length) and end positions (n,), on the device."""
-        pad = (self.facts.pad_id,)
-        ids = torch.tensor([row.ids + pad * (length - len(row.ids)) for row in rows])
-        ends = torch.tensor([len(row.ids) - 1 for row in rows])
-        return ids.to(self.device), ends.to(self.device)
+    def _padded(
+        self, rows: Sequence[TokenRow], length: int, pseudo_tokens: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return token embeddings (n, length, width), padded ids (n, length) and end positions (n,), on the device."""
+        ids: list[int] = []
+        ends: list[int] = []
+        slots: list[tuple[int, int]] = []
+        for row in rows:
+            padding = (self.facts.pad_id,) * (length - len(row.ids))
+            shift = len(padding) if self.facts.pads_left else 0
+            slots += [(len(ids) + shift + at, which) for at, which in row.slots]
+            ends.append(shift + len(row.ids) - 1)
+            ids += padding + row.ids if shift else row.ids + padding
+        embeddings = self._embed(ids, slots, pseudo_tokens).view(len(rows), length, -1)
+        return (
+            embeddings,
+            torch.tensor(ids, device=self.device).view(len(rows), length),
+            torch.tensor(ends).to(self.device),
+        )
 
     def _encode_packed(
         self, tower: TextTower, rows: Sequence[TokenRow], pseudo_tokens: Tensor | None
@@ -185,10 +208,7 @@ class ClipTextEncoder:
         lengths = [len(row.ids) if self.facts.rows_may_be_cut else full for row in rows]
         for group in chain.from_iterable(packs(lengths, replace(self._sizes, group=self._sizes.one_pass))):
             length = lengths[group[-1]]
-            ids, ends = self._padded([rows[i] for i in group], length)
-            slots = [(n * length + at, which) for n, i in enumerate(group) for at, which in rows[i].slots]
-            embeddings = self._embed(ids.flatten().tolist(), slots, pseudo_tokens)
-            yield group, self._towers.encode_tokens(embeddings.view(*ids.shape, -1), ends)
+            yield group, self._towers.encode_tokens(*self._padded([rows[i] for i in group], length, pseudo_tokens))
 
     def _embed(self, ids: Sequence[int], slots: Sequence[tuple[int, int]], pseudo_tokens: Tensor | None) -> Tensor:
         """Return token embeddings (len(ids), width); `slots` are (position, index) pairs of pseudo-tokens."""

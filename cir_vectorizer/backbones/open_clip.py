@@ -1,144 +1,136 @@
-"""Backbones of the open_clip library: every CLIP it can build that reads text with the CLIP tokenizer.
+"""Backbones of the open_clip library: CLIP, SigLIP, MetaCLIP 2, towers of the transformers library, CoCa and others.
+
+The name is one of open_clip's, `hf-hub:ORG/NAME`, or a folder with `open_clip_config.json`, weights and the tokenizer's
+files, as open_clip writes it for the hub.
 
 Options: `pretrained` (a tag, a local weights file, or `random` for untrained weights) and `activation`
 (`quick_gelu` or `gelu`), which is required for a local file: the file does not record it, and the wrong one
-gives wrong vectors without an error.
+gives wrong vectors without an error. A folder and a hub name bring both with them.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import open_clip
 import torch
-from open_clip.transformer import ResidualAttentionBlock
-from torch import Tensor, nn
-from torch.nn import functional as F
+from open_clip.constants import HF_CONFIG_NAME
+from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
+from torch import nn
 
 from cir_vectorizer.backbones.base import BackboneSpec
 from cir_vectorizer.backbones.clip import ClipBackbone, check_options
-from cir_vectorizer.backbones.fingerprint import EncoderFacts, module_facts
-from cir_vectorizer.backbones.packed import TextTower
-from cir_vectorizer.backbones.text import TextFacts
+from cir_vectorizer.backbones.hf_tokenizer import HFTokenizer, check_vocabulary, read_tokenizer
+from cir_vectorizer.backbones.open_clip_towers import OpenClipHFTowers, OpenClipTowers
+from cir_vectorizer.backbones.text import Pooling, TextFacts
 from cir_vectorizer.errors import CheckpointError, ModelError, first_line
 
 CLIP_VOCABULARY = 49408
-
-
-class OpenClipTowers(nn.Module):
-    """Adapter from an open_clip model to the calls of `Towers`."""
-
-    layers = "transformer."
-    stacked: ClassVar[dict[str, int]] = {".in_proj_weight": 3}
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.visual: Any = model.visual
-        text: Any = getattr(model, "text", model)  # CustomTextCLIP has its text tower in `text`
-        self.token_embedding = text.token_embedding
-        self.positional_embedding = text.positional_embedding
-        self.transformer = text.transformer
-        self.ln_final = text.ln_final
-        self.text_projection = text.text_projection
-        self.attn_mask: Tensor | None
-        self.register_buffer("attn_mask", text.attn_mask, persistent=False)
-
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        embeddings: Tensor = self.token_embedding(ids)
-        return embeddings
-
-    def encode_tokens(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        length = embeddings.shape[1]
-        hidden = embeddings + self.positional_embedding[:length]
-        mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
-        hidden = self.transformer(hidden, attn_mask=mask)
-        return self._project(hidden[torch.arange(len(ends), device=ends.device), ends])
-
-    def text_tower(self) -> TextTower | None:
-        blocks = self.transformer.resblocks
-        if any(type(block) is not ResidualAttentionBlock for block in blocks):
-            return None
-        return TextTower(self.positional_embedding, [OpenClipLayer(block) for block in blocks], self._project)
-
-    def _project(self, pooled: Tensor) -> Tensor:
-        pooled = self.ln_final(pooled)
-        projection = self.text_projection
-        projected: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
-        return projected
-
-    def encode_states(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        length = embeddings.shape[1]
-        hidden = embeddings + self.positional_embedding[:length]
-        padding = torch.arange(length, device=ends.device) > ends[:, None]
-        mask = torch.zeros(len(ends), length, length, dtype=hidden.dtype, device=hidden.device)
-        if self.attn_mask is not None:
-            mask = mask + self.attn_mask[:length, :length]
-        mask = mask.masked_fill(padding[:, None, :], float("-inf"))
-        for block in self.transformer.resblocks:
-            hidden = block(hidden, attn_mask=mask.repeat_interleave(block.attn.num_heads, 0))
-        states: Tensor = self.ln_final(hidden)
-        return states
-
-    def encode_pixels(self, pixels: Tensor) -> Tensor:
-        embeddings: Tensor = self.visual(pixels)
-        return embeddings
-
-    def picture_facts(self) -> EncoderFacts:
-        pooling = {"pooling": str(getattr(self.visual, "pool_type", "the model's own"))}
-        return EncoderFacts(("visual.",), module_facts(self.visual) | pooling)
-
-    def text_facts(self) -> EncoderFacts:
-        weights = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
-        return EncoderFacts(weights, module_facts(self.transformer))
-
-
-class OpenClipLayer:
-    """A `TextLayer` of open_clip, which keeps the weights of queries, keys and values in one tensor."""
-
-    def __init__(self, block: Any) -> None:
-        self.heads: int = block.attn.num_heads
-        self.norm = block.ln_1
-        self._block = block
-
-    def queries(self, normed: Tensor) -> Tensor:
-        attention = self._block.attn
-        return F.linear(normed, *(x[: attention.embed_dim] for x in (attention.in_proj_weight, attention.in_proj_bias)))
-
-    def keys_values(self, normed: Tensor) -> Tensor:
-        attention = self._block.attn
-        return F.linear(normed, *(x[attention.embed_dim :] for x in (attention.in_proj_weight, attention.in_proj_bias)))
-
-    def finish(self, states: Tensor, attended: Tensor) -> Tensor:
-        block = self._block
-        states = states + block.ls_1(block.attn.out_proj(attended))
-        finished: Tensor = states + block.ls_2(block.mlp(block.ln_2(states)))
-        return finished
 
 
 def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipBackbone:
     """Build the open_clip model `name`.
 
     Raises:
-        ModelError: the name or tag is unknown, the tokenizer or text tower is not CLIP's, or the activation is
-            missing or does not fit.
+        ModelError: the name or tag is unknown, the tokenizer or the config of its text tower cannot be read or fits
+            no text tower that is known here, or the activation is missing or does not fit.
         CheckpointError: a local weights file does not fit the architecture.
     """
     check_options(options, ("pretrained", "activation", "seed"), "open_clip")
-    config = open_clip.get_model_config(name)
-    if config is None:
-        raise ModelError(
-            f"open_clip knows no model {name!r}; `python -c 'import open_clip; print(open_clip.list_models())'` lists them"
-        )
-    check_clip_text(name, config)
+    source = _Source.find(name)
+    check_text_tower(name, source.config)
     pretrained = options.get("pretrained", "")
-    quick_gelu = _quick_gelu(name, config, pretrained, options.get("activation"))
+    if source.is_library_name or pretrained == "random":
+        quick_gelu = _quick_gelu(name, source.config, pretrained, options.get("activation"))
+    elif extra := sorted(options.keys() & {"pretrained", "activation", "seed"}):
+        raise ModelError(f"{name!r} brings its weights and its activation with it; leave out {extra[0]}")
+    else:
+        quick_gelu = False  # the config says it
+    tokenizer = source.tokenizer()
     if pretrained == "random":
         torch.manual_seed(int(options.get("seed", "0")))
-        model = open_clip.create_model(name, pretrained=None, force_quick_gelu=quick_gelu)
+        model = _create(source, None, quick_gelu, device)
     else:
-        model = _create(name, pretrained, quick_gelu)
-    return from_model(BackboneSpec("open_clip", name, options), model, config, device, dtype)
+        model = _create(source, pretrained or None, quick_gelu, device)
+    spec = BackboneSpec("open_clip", source.recorded_name, options)
+    return from_model(spec, model, source.config, device, dtype, source.mean_image_norm, tokenizer)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Place that a model comes from.
+
+    Attributes:
+        name: as the user gave it.
+        config: `embed_dim`, `vision_cfg`, `text_cfg`.
+        folder: the local folder, if it is one.
+        mean_image_norm: mean length of unnormalised picture embeddings, if a folder's config says it.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    folder: Path | None = None
+    mean_image_norm: float | None = None
+
+    @classmethod
+    def find(cls, name: str) -> "_Source":
+        """Raises ModelError if there is no such model."""
+        folder = Path(name.removeprefix(LOCAL_DIR_PREFIX))
+        if name.startswith(LOCAL_DIR_PREFIX) or (folder / HF_CONFIG_NAME).is_file():
+            try:
+                content = json.loads((folder / HF_CONFIG_NAME).read_text(encoding="utf-8"))
+                config = content["model_cfg"]
+                missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise ModelError(
+                    f"{folder / HF_CONFIG_NAME} cannot be read ({type(error).__name__}: {first_line(error)}); "
+                    "copy or download the whole folder again"
+                ) from error
+            if missing:
+                raise ModelError(f"{folder / HF_CONFIG_NAME} lacks model_cfg.{min(missing)}; download the folder again")
+            if (folder / "config.json").is_file() and config["text_cfg"].get("hf_model_name"):
+                config["text_cfg"]["hf_model_name"] = str(folder)
+            return cls(name, config, folder, content.get("mean_image_norm"))
+        if Path(name).is_dir():
+            raise ModelError(f"folder {name} holds no {HF_CONFIG_NAME}; point at a folder as open_clip writes it")
+        try:
+            config = open_clip.get_model_config(name)
+        except Exception as error:  # no network, no such repository, or a damaged file
+            raise ModelError(
+                f"open_clip cannot fetch the config of {name!r} ({first_line(error)}); check the name, or with no network "
+                "download the repository elsewhere and give its folder"
+            ) from error
+        if config is None:
+            raise ModelError(
+                f"open_clip knows no model {name!r}; `python -c 'import open_clip; print(open_clip.list_models())'` lists them"
+            )
+        return cls(name, config)
+
+    @property
+    def is_library_name(self) -> bool:
+        """True if the name is one of open_clip's own models, whose weights `pretrained` names."""
+        return self.folder is None and not self.name.startswith(HF_HUB_PREFIX)
+
+    @property
+    def recorded_name(self) -> str:
+        return self.name if self.folder is None else str(self.folder.resolve())
+
+    @property
+    def library_name(self) -> str:
+        """The name in the library's own form."""
+        return self.name if self.folder is None else f"{LOCAL_DIR_PREFIX}{self.folder}"
+
+    def tokenizer(self) -> HFTokenizer | None:
+        """Return the tokenizer that the config names; None for CLIP's. Raises ModelError if it cannot be read."""
+        text = self.config["text_cfg"]
+        if not text.get("hf_tokenizer_name"):
+            return None
+        read = read_tokenizer(str(self.folder or self.name), lambda: open_clip.get_tokenizer(self.library_name))
+        return HFTokenizer(
+            read.tokenizer, read.context_length, read.clean_fn, separator_becomes=0 if read.strip_sep_token else None
+        )
 
 
 def from_model(
@@ -148,48 +140,78 @@ def from_model(
     device: torch.device,
     dtype: torch.dtype,
     mean_image_norm: float | None = None,
+    tokenizer: HFTokenizer | None = None,
 ) -> ClipBackbone:
-    """Wrap an open_clip model and its config (`embed_dim`, `vision_cfg`, `text_cfg`) as a backbone."""
+    """Wrap an open_clip model and its config (`embed_dim`, `vision_cfg`, `text_cfg`) as a backbone.
+
+    Args:
+        tokenizer: the model's own; None for CLIP's.
+
+    Raises:
+        ModelError: the tokenizer does not fit the text tower.
+    """
     visual: Any = model.visual
     cfg = open_clip.transform.PreprocessCfg(**(getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size}))
     text_cfg = config["text_cfg"]
+    pooling = _pooling(text_cfg, model)
+    is_hf = bool(text_cfg.get("hf_model_name"))
+    towers = OpenClipHFTowers(model, pooling) if is_hf else OpenClipTowers(model, pooling, text_cfg.get("pad_id", 0))
+    rows, width = towers.token_table.shape
+    if tokenizer is not None:
+        check_vocabulary(spec.name, tokenizer, rows)
     text = TextFacts(
         context_length=text_cfg.get("context_length", 77),
-        width=text_cfg.get("width", 512),
-        start_id=CLIP_VOCABULARY - 2,
-        end_id=CLIP_VOCABULARY - 1,
-        pad_id=text_cfg.get("pad_id", 0),
-        marker_id=259,
-        causal=not text_cfg.get("no_causal_mask", False),
-        pooling="end",
+        width=width,
+        start_id=CLIP_VOCABULARY - 2 if tokenizer is None else next(iter(tokenizer.before), None),
+        end_id=CLIP_VOCABULARY - 1 if tokenizer is None else next(iter(tokenizer.after), None),
+        pad_id=text_cfg.get("pad_id", 0) if tokenizer is None else tokenizer.pad_id,
+        marker_id=259 if tokenizer is None else tokenizer.marker_id,
+        causal=not (is_hf or text_cfg.get("no_causal_mask", False)),
+        pooling=pooling,
+        attends_padding=not is_hf,
     )
     transform = open_clip.transform.image_transform_v2(cfg, is_train=False)
     return ClipBackbone(
-        spec, OpenClipTowers(model), text, config["embed_dim"], transform, asdict(cfg), device, dtype, mean_image_norm
+        spec, towers, text, config["embed_dim"], transform, asdict(cfg), device, dtype, mean_image_norm, tokenizer
     )
 
 
-def check_clip_text(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse a model whose text encoder is not CLIP's.
+def _pooling(text_cfg: Mapping[str, Any], model: nn.Module) -> Pooling:
+    if text_cfg.get("hf_model_name"):
+        pooler = type(model.text.pooler).__name__  # type: ignore[union-attr]
+        return "mean" if pooler == "MeanPooler" else "max" if pooler == "MaxPooler" else "first"
+    if text_cfg.get("embed_cls"):
+        return "last"
+    named: Pooling = _POOLINGS[text_cfg.get("pool_type", "argmax")]
+    return named
+
+
+_POOLINGS: Mapping[str, Pooling] = {"argmax": "end", "eos": "end", "first": "first", "last": "last"}
+
+
+def check_text_tower(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse a model whose text cannot be read.
 
     Raises:
-        ModelError: says what the model uses instead.
+        ModelError: says why.
     """
     text = config.get("text_cfg", {})
-    other = text.get("hf_tokenizer_name") or text.get("hf_model_name")
-    if not other and (text.get("tokenizer_kwargs") or text.get("vocab_size", CLIP_VOCABULARY) != CLIP_VOCABULARY):
-        other = "a vocabulary of its own"
-    if other:
-        raise ModelError(
-            f"open_clip model {name!r} reads text with {other}, not with the CLIP tokenizer; choose a CLIP such as ViT-B-32"
-        )
-    if (
-        text.get("embed_cls")
-        or text.get("pool_type", "argmax") not in ("argmax", "eos")
-        or text.get("proj_type") == "none"
+    has_tokenizer = bool(text.get("hf_tokenizer_name"))
+    if not has_tokenizer and (
+        text.get("tokenizer_kwargs") or text.get("vocab_size", CLIP_VOCABULARY) != CLIP_VOCABULARY
     ):
         raise ModelError(
-            f"open_clip model {name!r} does not pool its text at the end token as CLIP does; choose a CLIP such as ViT-B-32"
+            f"open_clip model {name!r} has a vocabulary of its own and names no tokenizer for it, so its texts cannot be "
+            "read; choose another model"
+        )
+    if text.get("tokenizer_mode"):
+        raise ModelError(
+            f"open_clip model {name!r} puts a class token after the padding (tokenizer_mode "
+            f"{text['tokenizer_mode']!r}), which is not supported; choose another model"
+        )
+    if not text.get("hf_model_name") and text.get("pool_type", "argmax") not in _POOLINGS:
+        raise ModelError(
+            f"open_clip model {name!r} does not pool its text (pool_type {text['pool_type']!r}); choose another model"
         )
 
 
@@ -232,18 +254,35 @@ def _quick_gelu(name: str, config: Mapping[str, Any], pretrained: str, activatio
     return asked
 
 
-def _create(name: str, pretrained: str, quick_gelu: bool) -> nn.Module:
+def _create(source: _Source, pretrained: str | None, quick_gelu: bool, device: torch.device) -> nn.Module:
+    """Build the model on the CPU, or on the meta device; with random weights if a library name has no `pretrained`."""
+    text = {}
+    if source.folder:  # its hf_model_name may have become this folder
+        text = {"text_cfg": {**source.config["text_cfg"], "hf_model_pretrained": False}}
+    required = pretrained is not None or not source.is_library_name
     try:
         model: nn.Module = open_clip.create_model(
-            name, pretrained=pretrained, force_quick_gelu=quick_gelu, require_pretrained=True
+            source.library_name,
+            pretrained=pretrained,
+            device=device if device.type == "meta" else "cpu",
+            force_quick_gelu=quick_gelu,
+            pretrained_text=False,
+            require_pretrained=required,
+            **text,
         )
-    except Exception as error:
-        if Path(pretrained).is_file():
+    except Exception as error:  # missing configs and files of another model raise many types
+        name = source.name
+        if pretrained and Path(pretrained).is_file():
             raise CheckpointError(
                 f"{pretrained} is no weights file of open_clip's {name!r}: {first_line(error)}; check the name and the download"
             ) from error
+        if source.folder:
+            raise CheckpointError(
+                f"the weights in {source.folder} cannot be loaded ({first_line(error)}); copy or download the whole folder again"
+            ) from error
+        fetched = f"weights {pretrained!r} of {name!r}" if pretrained else f"parts of {name!r}"
         raise ModelError(
-            f"weights {pretrained!r} of {name!r} could not be fetched ({first_line(error)}); "
-            "with no network, download the file elsewhere and pass pretrained=FILE"
+            f"{fetched} could not be fetched ({first_line(error)}); with no network, download them elsewhere and "
+            + ("pass pretrained=FILE" if pretrained else "give the folder")
         ) from error
     return model

@@ -1,7 +1,7 @@
 """Protocol of a text encoder: a tokenizer that builds whole rows, and the tower that reads them.
 
 Composers receive a text encoder and know nothing else of the tower. A composer that changes the query side wraps the
-encoder; a tower that is not CLIP's describes in its facts how it attends and pools.
+encoder; the facts of a tower say how it attends and pools.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from cir_vectorizer.backbones.base import BackboneSpec
 
-Pooling = Literal["end", "first", "last", "mean"]
+Pooling = Literal["end", "first", "last", "mean", "max"]
 """The state that becomes a text's embedding: the one at the end token, at the first or the last position of the padded
-row, or the mean over the row."""
+row, or the mean or the maximum over the row without its padding."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,24 @@ class TextFacts:
     context_length: int
     width: int
     """Width t of a token embedding, and so of a pseudo-token."""
-    start_id: int
-    end_id: int
+    start_id: int | None
+    """First id of each row; None if rows begin with their text."""
+    end_id: int | None
+    """Last id of each row; None if rows end with their text."""
     pad_id: int
     marker_id: int
     """Placeholder token at the position of a pseudo-token."""
     causal: bool
     pooling: Pooling
+    attends_padding: bool = True
+    """True if tokens attend to the padding of a row, as far as `causal` lets them."""
+    pads_left: bool = False
+    """True if padding comes before a row, not after it."""
 
     @property
     def rows_may_be_cut(self) -> bool:
-        """True if a row that stops right after its end token gives the same vector as a padded one."""
-        return self.causal and self.pooling == "end"
+        """True if a row without padding gives the same vector as a padded one."""
+        return self.pooling != "last" and (not self.attends_padding or (self.causal and self.pooling == "end"))
 
 
 @dataclass(frozen=True)

@@ -265,6 +265,14 @@ def spec_record(spec: BackboneSpec) -> dict[str, Any]:
     return {"loader": spec.loader, "name": spec.name, "options": dict(spec.options)}
 
 
+_LIBRARY_FILES = {
+    "modules.json": "sentence-transformers",
+    "open_clip_config.json": "open_clip",
+    "config.json": "transformers",
+}
+"""Files by which a folder of a library is known, and its loader; the first that is there decides."""
+
+
 def foreign_spec(name: str) -> BackboneSpec:
     """Return the backbone for a name that is neither a model folder of ours nor a built-in name.
 
@@ -273,11 +281,11 @@ def foreign_spec(name: str) -> BackboneSpec:
     """
     folder = Path(name)
     if folder.is_dir():
-        for file, loader in (("modules.json", "sentence-transformers"), ("config.json", "transformers")):
+        for file, loader in _LIBRARY_FILES.items():
             if (folder / file).is_file():
                 return BackboneSpec(loader, str(folder.resolve()))
         raise ModelError(
-            f"folder {name} holds no model: no model.json, config.json or modules.json; point at a model folder"
+            f"folder {name} holds no model: no model.json, {', '.join(_LIBRARY_FILES)}; point at a model folder"
         )
     if ":" in name:
         return BackboneSpec.parse(name)

@@ -48,6 +48,7 @@ def test_rows_cut_at_the_end_token_give_the_padded_rows_vectors(tiny, clip_folde
         cut = backbone.text.encode_text(rows)
         together = backbone._towers.encode_tokens(
             backbone._towers.embed_tokens(torch.tensor([row.ids for row in whole])),
+            torch.tensor([row.ids for row in whole]),
             torch.tensor([len(row.ids) - 1 for row in rows]),
         )
         torch.testing.assert_close(cut, together, atol=1e-5, rtol=0)
@@ -81,7 +82,7 @@ def test_what_stands_before_a_pseudo_token_may_be_read_once_for_all_rows(tiny, c
         ids = torch.tensor([row.ids + (facts.end_id,) * (77 - len(row.ids)) for row in rows])
         slots = torch.tensor([(n, at, i) for n, row in enumerate(rows) for at, i in row.slots])
         embeddings = backbone._towers.embed_tokens(ids).index_put((slots[:, 0], slots[:, 1]), plain[slots[:, 2]])
-        padded = backbone._towers.encode_tokens(embeddings, torch.tensor([len(row.ids) - 1 for row in rows]))
+        padded = backbone._towers.encode_tokens(embeddings, ids, torch.tensor([len(row.ids) - 1 for row in rows]))
         direction = torch.randn(padded.shape, generator=torch.Generator().manual_seed(1)) / len(padded)
         for embedded in (encoded, one_by_one, padded):
             (embedded * direction).sum().backward()
@@ -143,27 +144,8 @@ def test_transformers_text_and_pictures_match_the_librarys_own(clip_folder):
     assert out.logits_per_text.shape == (1, 1)
 
 
-def test_sentence_transformers_clip_gives_its_inner_model(clip_folder, tmp_path):
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Transformer
-    from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
-
-    tokens = ClipTokenizer()._bpe
-    vocabulary = {
-        name.replace("<start_of_text>", "<|startoftext|>").replace("<end_of_text>", "<|endoftext|>"): i
-        for name, i in tokens.encoder.items()
-    }
-    merges = [" ".join(pair) for pair in sorted(tokens.bpe_ranks, key=tokens.bpe_ranks.get)]
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(m.split(" ")) for m in merges])
-    source = tmp_path / "clip"
-    import shutil
-
-    shutil.copytree(clip_folder, source)
-    CLIPProcessor(
-        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), tokenizer
-    ).save_pretrained(source)
-    SentenceTransformer(modules=[Transformer(str(source))]).save(str(tmp_path / "st"))
-    inner, direct = load(str(tmp_path / "st"), "cpu"), load(str(clip_folder), "cpu")
+def test_sentence_transformers_clip_gives_its_inner_model(clip_folder, st_clip_folder):
+    inner, direct = load(str(st_clip_folder), "cpu"), load(str(clip_folder), "cpu")
     assert inner.backbone.spec.loader == "sentence-transformers"
     np.testing.assert_allclose(inner.embed_texts(["a red dress"]), direct.embed_texts(["a red dress"]), atol=1e-6)
     picture = Image.effect_noise((50, 40), 90).convert("RGB")
@@ -173,9 +155,10 @@ def test_sentence_transformers_clip_gives_its_inner_model(clip_folder, tmp_path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("open_clip:ViT-B-16-SigLIP,pretrained=random", "SigLIP"),
-        ("open_clip:xlm-roberta-base-ViT-B-32,pretrained=random", "xlm-roberta"),
-        ("open_clip:coca_ViT-B-32,pretrained=random", "end token"),
+        ("open_clip:ViT-B-16-SigLIP,pretrained=random", "tokenizer of 'ViT-B-16-SigLIP' cannot be read"),
+        ("open_clip:xlm-roberta-base-ViT-B-32,pretrained=random", "give a folder that holds them"),
+        ("open_clip:coca_base,pretrained=random", "names no tokenizer"),
+        ("open_clip:hf-hub:nobody/nothing", "cannot fetch the config"),
         ("open_clip:ViT-Q-99,pretrained=random", "no model"),
         ("open_clip:ViT-L-14,pretrained=openai", "quick_gelu"),
         ("open_clip:ViT-L-14-quickgelu,pretrained=openai,activation=gelu", "built with quick_gelu"),
@@ -214,8 +197,10 @@ def test_the_fingerprint_follows_the_weights(small_open_clip):
     ("causal", "pooling", "cut"),
     [(True, "end", True), (False, "end", False), (True, "mean", False), (True, "last", False)],
 )
-def test_a_row_is_cut_only_where_the_tower_is_causal_and_pools_at_the_end_token(tiny, causal, pooling, cut):
-    assert replace(tiny.backbone.text.facts, causal=causal, pooling=pooling).rows_may_be_cut == cut
+def test_a_row_is_cut_where_the_tower_is_causal_and_pools_at_the_end_token(tiny, causal, pooling, cut):
+    facts = replace(tiny.backbone.text.facts, causal=causal, pooling=pooling)
+    assert facts.rows_may_be_cut == cut
+    assert replace(facts, attends_padding=False).rows_may_be_cut == (pooling != "last")
 
 
 class TestRows:
