@@ -162,6 +162,11 @@ class _Task:
             return record
         from cir_vectorizer.models import load
 
+        if given.precision == "int8":
+            from cir_vectorizer.cli.int8 import check_int8
+
+            with contextlib.closing(self.opened()) as pictures:
+                check_int8(given.model, pictures)
         device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own devices
         return load(given.model, device, given.precision, parts=())
 

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         None,
         description="auto: bfloat16 weights if the processor or GPU computes in it, else float32. Or float32, bfloat16, float16, int8. float32 if not given.",
     )
+    check_pictures: Path | None = Field(
+        None, description="Folder of your pictures on which precision int8 is checked against float32, if sync did not."
+    )
 
     compile: bool = Field(False, description="Compile CompoDiff's network: a slower start, faster queries.")
 
