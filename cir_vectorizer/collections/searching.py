@@ -373,6 +373,7 @@ def find(search: Search, collection: Collection, vectorizer: "Vectorizer | Serve
     hits = resolved.run(collection, vectors, info)
     doubts = [] if hits else resolved.doubts(collection, vector, info)
     notes = resolved.notes(list(parts), composed.notes) + resolved.unheard(info) + doubts
+    notes += info.precision_notes(vectorizer.precision)
     return Found(hits, notes, vector)
 
 
