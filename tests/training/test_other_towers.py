@@ -1,5 +1,6 @@
 """Training over text towers of every kind: rows of 64 that are never cut, contexts of 16 and 32, mean pooling."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from cir_vectorizer_trainer.phi.edits_loss import UNIT, EditWeights
 from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer
 from cir_vectorizer_trainer.phi.examples import make_examples
 from cir_vectorizer_trainer.phi.judging import NOISES, Judge
-from cir_vectorizer_trainer.phi.loss import NOISE_STRENGTH, Noise
+from cir_vectorizer_trainer.phi.loss import LENGTH, Noise
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.state import weights_of
 from examples.demo.catalog import CATEGORIES, COLOURS
@@ -123,8 +124,8 @@ def test_only_towers_of_clips_form_get_the_published_noise(made: Kinds, kind: st
         assert noise.to_record() == {"kind": "published", "sigma": 1.0}
         assert noise.scale == 1
     else:
-        assert noise.to_record() == {"kind": "relative", "sigma": NOISE_STRENGTH}
-        assert noise.scale == pytest.approx(NOISE_STRENGTH * 3, rel=0.05)
+        assert noise.to_record() == {"kind": "relative", "sigma": math.sqrt(text.dim) / LENGTH}
+        assert noise.scale == pytest.approx(embeddings.norm(dim=-1).mean().item() / LENGTH)
     assert Noise.of(text, 10 * embeddings).strength == pytest.approx(noise.strength / (10 if kind == "clip" else 1))
 
 
@@ -142,7 +143,7 @@ def test_held_out_queries_are_noised_in_the_unit_of_the_embeddings(made: Kinds) 
     length = judge.embeddings.norm(dim=1).mean().item()
     for noise, inputs in zip(NOISES, seen, strict=True):
         drawn = (inputs - references).norm(dim=1).mean().item()
-        assert drawn == pytest.approx(noise * NOISE_STRENGTH * length / 2, rel=0.2)
+        assert drawn == pytest.approx(noise * length / LENGTH * math.sqrt(backbone.dim) / 2, rel=0.2)
 
 
 def test_weights_of_squared_errors_follow_the_length_of_the_embeddings() -> None:
@@ -199,7 +200,7 @@ def test_german_captions_train_over_a_multilingual_tower(tmp_path: Path) -> None
     )  # fmt: skip
     result = CliRunner().invoke(main, [*map(str, arguments)])
     assert result.exit_code == 0, result.output
-    assert "noise 2.8 x mean ‖e‖/√dim (published: " in result.output
+    assert f"noise {math.sqrt(48) / LENGTH:.3g} x mean ‖e‖/√dim (published: " in result.output
     training = read_record(tmp_path / "model")["composers"]["lincir"]["training"]
     assert training["objective"] == "edits"
     assert training["tagger"].startswith("builtin:in,mit,für:")

@@ -90,7 +90,7 @@ PATIENCE = 5
     "--noise-strength",
     type=click.FloatRange(0),
     metavar="X",
-    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise for CLIP's text towers, 2.8 for others]",
+    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise for CLIP's text towers, √dim / 10 for others]",
 )
 @click.option(
     "--patience",
