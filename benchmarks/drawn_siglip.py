@@ -48,7 +48,7 @@ def trained(model: str, folder: Path, seed: int) -> dict[str, Vectorizer]:
     for name, options in (("published", (*PUBLISHED, *TRAINING)), ("edit-aware", EDITS_TRAINING)):
         out = folder / f"{name}-{seed}"
         begun = out.exists()
-        if not begun or not read_record(out).composers["lincir"]["training"]["complete"]:
+        if not begun or not read_record(out)["composers"]["lincir"]["training"]["complete"]:
             captions = ("--captions", str(folder / "captions.txt"), "--seed", str(seed))
             cli("train", *captions, "--model", model, "--out", str(out), *options, *(["--resume"] if begun else []))
         models[name] = load(str(out), "cpu")
