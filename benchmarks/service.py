@@ -4,10 +4,11 @@
     python -m benchmarks.service overload     arrivals at 10 times the capacity for a minute, after two of warm-up
     python -m benchmarks.service replicas     one replica on one core, then two on two, each with half of the clients
 
-The model is ViT-B/32-sized with random weights, float32, on the CPU, and has a Φ. The plain handler works like the
-stock multi2vec-clip container: a lock for each request, text rows of 77 tokens, one picture for each forward pass; it
-answers a composed query with one picture and one row. Both run in separate processes with equal threads. A third
-process sends the requests, whose bodies are prepared in advance and all different. The picture cache is off, except
+The model is ViT-B/32-sized with random weights, on the CPU, and has a Φ; the service's precision is --precision, `auto` if
+not given. The plain handler works like the stock multi2vec-clip container's transformers path: float32, a lock for each
+request, its pictures and texts in one forward pass, texts padded to the longest one of the request; a second plain
+handler pads them to 77 tokens. It answers a composed query with one picture and one row. All run in separate processes
+with equal threads. Another process sends the requests, whose bodies are prepared in advance and all different. The picture cache is off, except
 for the composed queries, whose 32 pictures are cached.
 """
 
@@ -34,6 +35,14 @@ import numpy as np
 import psutil
 
 CLIENTS = 64
+CLIP = "clip"
+"""Folder of the weights and the tokenizer, as transformers saves them."""
+WANTED = {
+    "text": {"longest": 6.0, "max_length": 12.0},
+    "picture": {"longest": 3.0},
+    "composed": {"longest": 4.0, "max_length": 8.0},
+}
+"""Wanted factors beside the plain handler, by its padding of texts."""
 KNOWN_PICTURES = 32
 BOUND = 2.5
 """Seconds of searches that may wait in the overload test: the service's default."""
@@ -45,65 +54,88 @@ WORDS = "red blue green dress shirt shoes long short sleeves collar stripes dots
 
 
 def make_model(folder: Path) -> Path:
-    """Make a model folder: ViT-B/32 with random weights, and a random Φ."""
+    """Make a model folder: a ViT-B/32 of transformers with random weights in `clip`, and a random Φ."""
     import torch
+    from open_clip.tokenizer import SimpleTokenizer
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
     from cir_vectorizer.backbones import BackboneSpec, load_backbone
     from cir_vectorizer.composers.lincir import Phi, save_phi
     from cir_vectorizer.models import save
 
-    spec = BackboneSpec.parse("open_clip:ViT-B-32,pretrained=random")
-    backbone = load_backbone(spec, "cpu", torch.float32)
+    torch.manual_seed(0)
+    clip = CLIPModel(CLIPConfig())
+    clip.config.text_config.eos_token_id = 49407
+    words = SimpleTokenizer()
+    ends = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {ends.get(word, word): number for word, number in words.encoder.items()}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[*words.bpe_ranks])
+    clip.save_pretrained(folder / CLIP)
+    CLIPProcessor(CLIPImageProcessor(), tokenizer).save_pretrained(folder / CLIP)
+    backbone = load_backbone(BackboneSpec("transformers", str(folder / CLIP)), "cpu", torch.float32)
     backbone.mean_image_norm = 10.0
     phi = Phi(backbone.dim, backbone.text.facts.width)
-    save(folder, backbone, {"lincir": ({}, lambda path: save_phi(path, phi))})
+    save(folder / "model", backbone, {"lincir": ({}, lambda path: save_phi(path, phi))})
     return folder
 
 
-def plain_handler(folder: str) -> None:
-    """Serve as the stock container does, on a free port, which uvicorn prints."""
-    import open_clip
+def plain_handler(folder: Path, padding: str) -> None:
+    """Serve as the stock container's transformers path does, on a free port, which uvicorn prints.
+
+    Args:
+        padding: "longest" pads texts to the longest one of a request, "max_length" to the model's context.
+    """
     import torch
     import uvicorn
     from fastapi import FastAPI, Request
     from PIL import Image
     from starlette.concurrency import run_in_threadpool
-    from torch.nn import functional as F
+    from transformers import CLIPModel, CLIPProcessor
 
     from cir_vectorizer.models import load
 
-    vectorizer = load(folder, "cpu")
-    backbone: Any = vectorizer.backbone
-    towers, phi = backbone._towers, vectorizer.composers["lincir"].phi  # type: ignore[attr-defined]
-    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    clip = CLIPModel.from_pretrained(folder / CLIP)
+    processor = CLIPProcessor.from_pretrained(folder / CLIP)
+    composer: Any = load(str(folder / "model"), "cpu").composers["lincir"]
     lock = threading.Lock()
     app = FastAPI()
+    pseudo_token: Any = None
 
-    def encode(ids: Any, pseudo_token: Any = None) -> list[float]:
-        embeddings = towers.embed_tokens(ids)
-        if pseudo_token is not None:
-            embeddings[0, 4] = pseudo_token
-        vector: list[float] = F.normalize(towers.encode_tokens(embeddings, ids, ids.argmax(-1)), dim=-1)[0].tolist()
-        return vector
+    def put(_module: Any, _ids: Any, embeddings: Any) -> Any:
+        if pseudo_token is None:
+            return embeddings
+        return torch.cat([embeddings[:, :4], pseudo_token[None], embeddings[:, 5:]], 1)
 
-    def embed(picture: str) -> Any:
-        image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
-        return towers.encode_pixels(backbone.preprocess(image)[None])
+    clip.text_model.embeddings.token_embedding.register_forward_hook(put)
 
-    @torch.inference_mode()
+    def normed(embeddings: Any) -> list[list[float]]:
+        vectors: list[list[float]] = (embeddings / embeddings.norm(dim=-1, keepdim=True)).tolist()
+        return vectors
+
+    def read(texts: list[str]) -> Any:
+        inputs = processor(text=texts, return_tensors="pt", padding=padding, max_length=77)
+        return clip.text_projection(clip.text_model(**inputs)[1])
+
+    def see(pictures: list[str]) -> Any:
+        images = [Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB") for picture in pictures]
+        return clip.visual_projection(clip.vision_model(**processor(images=images, return_tensors="pt"))[1])
+
+    def compose(query: dict[str, Any]) -> list[float]:
+        nonlocal pseudo_token
+        pseudo_token = composer.phi(see([query["image"]]))
+        try:
+            return normed(read([f"a photo of $ that {query['text']}"]))[0]
+        finally:
+            pseudo_token = None
+
     def answer(body: dict[str, Any]) -> dict[str, Any]:
-        texts, images = [], []
+        texts, pictures = body.get("texts", []), body.get("images", [])
         with lock:
-            for text in body.get("texts", []):
-                query = json.loads(text) if text.startswith("{") else None
-                if query:
-                    texts.append(
-                        encode(tokenizer([f"a photo of $ that {query['text']}"]), phi(embed(query["image"]))[0])
-                    )
-                else:
-                    texts.append(encode(tokenizer([text])))
-            images += [F.normalize(embed(picture), dim=-1)[0].tolist() for picture in body.get("images", [])]
-        return {"textVectors": texts, "imageVectors": images}
+            composed = [compose(json.loads(text)) for text in texts if text.startswith("{")]
+            return {
+                "textVectors": composed or (normed(read(texts)) if texts else []),
+                "imageVectors": normed(see(pictures)) if pictures else [],
+            }
 
     @app.post("/vectorize")
     async def vectorize(request: Request) -> dict[str, Any]:
@@ -275,7 +307,16 @@ def process(*command: str, **environment: str) -> Iterator[tuple[subprocess.Pope
 
 def service(folder: Path, *options: str, **environment: str) -> Any:
     """Run our service with the model."""
-    command = [sys.executable, "-m", "cir_vectorizer.cli", "serve", "--model", f"bench={folder}", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "cir_vectorizer.cli",
+        "serve",
+        "--model",
+        f"bench={folder / 'model'}",
+        "--port",
+        "0",
+    ]
     return process(*command, "--drain-seconds", "0", *options, **environment)
 
 
@@ -285,26 +326,38 @@ def load(*arguments: Any) -> Any:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
 
 
-def speed(folder: Path, seconds: float) -> None:
-    """Print a table of speeds of the plain handler and the service."""
-    wanted = {"text": 6.0, "picture": 1.5, "composed": 8.0}
-    print(f"{'':10}{'':28}{'per second':>12}{'p50':>10}{'p99':>10}")
-    for kind, least in wanted.items():
+def speed(folder: Path, seconds: float, rounds: int, precision: str) -> None:
+    """Print the speeds of the plain handlers and the service, whose rounds alternate, and the medians of their ratios."""
+    import torch
+
+    from cir_vectorizer.backbones.precision import is_native, resolve
+
+    device = torch.device("cpu")
+    native = "" if is_native("bfloat16", device) else ", which is emulated here"
+    weights = str(resolve(precision, device)).removeprefix("torch.") if precision != "int8" else precision
+    print(
+        f"service: --precision {precision}, that is {weights}; bfloat16{native or ' is native here'}; load {os.getloadavg()[0]:.1f}"
+    )
+    for kind, wanted in WANTED.items():
         cache = "64" if kind == "composed" else "0"
-        with process(sys.executable, "-m", "benchmarks.service", "plain", "--folder", str(folder)) as (_, port):
-            plain = load("closed", port, kind, CLIENTS, seconds)
-        with service(folder, "--cache-mib", cache) as (_, port):
-            ours = load("closed", port, kind, CLIENTS, seconds)
-            alone = load("closed", port, kind, 1, min(seconds, 10))
-        for name, found in (
-            (f"plain handler, {CLIENTS} clients", plain),
-            (f"service, {CLIENTS} clients", ours),
-            ("service, 1 client", alone),
-        ):
-            times = f"{1000 * found['p50']:8.0f}ms{1000 * found['p99']:8.0f}ms"
-            print(f"{kind:10}{name:28}{found['per_second']:12.1f}{times}", flush=True)
-        factor = ours["per_second"] / plain["per_second"]
-        print(f"{kind:10}{factor:.1f} times the plain handler ({least:g} wanted)\n", flush=True)
+        ratios: dict[str, list[float]] = {}
+        for number in range(rounds):
+            plain = {}
+            for padding in wanted:
+                command = ["-m", "benchmarks.service", "plain", padding, "--folder", str(folder)]
+                with process(sys.executable, *command) as (_, port):
+                    plain[f"plain handler, {padding}"] = load("closed", port, kind, CLIENTS, seconds)
+            with service(folder, "--cache-mib", cache, "--precision", precision) as (_, port):
+                ours = load("closed", port, kind, CLIENTS, seconds)
+                alone = load("closed", port, kind, 1, min(seconds, 10))
+            for name, found in {**plain, f"service, {CLIENTS} clients": ours, "service, 1 client": alone}.items():
+                times = f"{1000 * found['p50']:8.0f}ms{1000 * found['p99']:8.0f}ms"
+                print(f"{number + 1} {kind:10}{name:28}{found['per_second']:12.1f} a second{times}", flush=True)
+            for padding, found in zip(wanted, plain.values(), strict=True):
+                ratios.setdefault(padding, []).append(ours["per_second"] / found["per_second"])
+        for padding, least in wanted.items():
+            factor = float(np.median(ratios[padding]))
+            print(f"{kind}: {factor:.1f} times the plain handler, {padding} ({least:g} wanted)", flush=True)
 
 
 def replicas(folder: Path, seconds: float) -> None:
@@ -365,6 +418,8 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--folder", help="model folder; a new one is made if not given")
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of speed, which alternate")
+    parser.add_argument("--precision", default="auto", help="precision of the service in speed")
     parser.add_argument("--warm", type=float, default=120, help="seconds of overload before the measurement")
     given = parser.parse_args()
     if given.what == "load":
@@ -379,12 +434,12 @@ def main() -> None:
         print(json.dumps(result))
         return
     if given.what == "plain":
-        plain_handler(given.folder)
+        plain_handler(Path(given.folder), *given.arguments)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(given.folder) if given.folder else make_model(Path(temporary) / "vit-b-32")
+        folder = Path(given.folder) if given.folder else make_model(Path(temporary))
         if given.what == "speed":
-            speed(folder, given.seconds or 20)
+            speed(folder, given.seconds or 20, given.rounds, given.precision)
         elif given.what == "replicas":
             replicas(folder, given.seconds or 20)
         else:

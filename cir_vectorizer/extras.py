@@ -38,6 +38,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "qdrant": ("qdrant_client",),
     "weaviate": ("weaviate",),
     "ray": (*_MODELS, "ray", "pyarrow"),
+    "int8": (*_MODELS, "onnx", "onnxruntime", "onnxscript"),
     "heif": (*_MODELS, "pillow_heif"),
 }
 """Modules that each extra of pyproject.toml installs, by the extra's name."""

@@ -81,6 +81,11 @@ class ClipBackbone:
         return former_fingerprint(self._towers.state_dict(), self._preprocessing)
 
     @property
+    def towers(self) -> Any:
+        """The model, with the calls of `Towers`."""
+        return self._towers
+
+    @property
     def transform(self) -> Callable[[Image.Image], Tensor]:
         return self._transform
 

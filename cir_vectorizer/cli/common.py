@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from cir_vectorizer import extras
+from cir_vectorizer.backbones.precision import PRECISIONS
 from cir_vectorizer.errors import CirError
 from cir_vectorizer.redaction import json_text
 
@@ -39,6 +40,10 @@ PRIVATE_URLS_OPTION = click.option(
 TEXT_WEIGHT_OPTION = click.option(
     "--text-weight", type=click.FloatRange(0, 1),
     help="Weight of the objects' texts beside their pictures.  [default: the collection's own, else 0.3]",
+)  # fmt: skip
+PRECISION_OPTION = click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
+    help="Of the model's weights; auto: bfloat16 if the processor or GPU computes in it, else float32.",
 )  # fmt: skip
 DEVICE_OPTION = click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best one present]")
 
@@ -96,13 +101,14 @@ def check_model_is_possible(service: str | None, device: str | None) -> None:
     """
     if service is None:
         extras.require("models", "a local model", "give --service URL to use a running one")
-    elif device is not None:
-        raise click.UsageError("--device is for a local model; leave it out with --service")
+    elif device is not None or not by_default("precision"):
+        given = "--device" if device is not None else "--precision"
+        raise click.UsageError(f"{given} is for a local model; leave it out with --service")
 
 
 def say_if_toy(service: str | None = None) -> None:
     """Say on stderr that the command falls back to the toy `tiny`, if neither a model nor a service was named."""
-    if service is None and (_by_default("model") or _by_default("models")):
+    if service is None and (by_default("model") or by_default("models")):
         click.echo(
             "No --model was given, so the toy `tiny` is used, which knows drawn products alone; for photos name a real model, "
             "for example --model lincir-vit-l, or a folder that `cir-vectorizer train` wrote.",
@@ -127,10 +133,10 @@ def served_model(url: str, model: str, retries: int = 3, seconds: float = 15.0) 
     context = click.get_current_context()
     key = os.environ.get("CIR_API_KEY")
     client = context.with_resource(Client(url, api_key=key, patience=Patience(retries, seconds)))
-    return ServedModel(client, None if _by_default("model") else model)
+    return ServedModel(client, None if by_default("model") else model)
 
 
-def _by_default(name: str) -> bool:
+def by_default(name: str) -> bool:
     """Tell whether the command has an option of this name that was not given."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT
 

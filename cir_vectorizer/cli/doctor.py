@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
 from dataclasses import asdict
@@ -23,10 +24,10 @@ from cir_vectorizer.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cir_vectorizer.collections import ModelRecord
-    from cir_vectorizer.doctor import Adoption
+    from cir_vectorizer.doctor import Adoption, Finding
     from cir_vectorizer.doctor.wiring import Compose
     from cir_vectorizer.models import Vectorizer
 
@@ -80,8 +81,9 @@ def doctor(
         adoption = _adoption(loaded(), private_urls)
     with contextlib.closing(open_collection(address, api_key, opening)) as collection:
         say_if_toy()
-        record, mean_norm = _model(model, loaded)
-        for finding in examine(collection, record, mean_norm, service, service_key, _composing(loaded), adoption):
+        record, mean_norm, encoder = _model(model, loaded)
+        found = examine(collection, record, mean_norm, service, service_key, _composing(loaded), adoption)
+        for finding in itertools.chain(encoder, found):
             findings.append(finding)
             if not as_json:
                 colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
@@ -115,10 +117,13 @@ def _adoption(model: "Vectorizer", private_urls: bool) -> "Adoption":
     return Adoption(model, Web(private_urls), os.getcwd())
 
 
-def _model(name: str, loaded: "Callable[[], Vectorizer]") -> "tuple[ModelRecord, float | None]":
-    """Return a model's record and its mean norm; the weights are loaded only if no folder records them."""
+def _model(name: str, loaded: "Callable[[], Vectorizer]") -> "tuple[ModelRecord, float | None, Iterable[Finding]]":
+    """Return a model's record, its mean norm and what is known of its encoder; the weights are loaded only if no folder records them."""
     from cir_vectorizer.collections import ModelRecord
+    from cir_vectorizer.doctor import encoder_finding
 
     if (record := recorded_model(name)) is not None:
-        return record, record.mean_image_norm
-    return ModelRecord.of(loaded()), loaded().mean_image_norm
+        languages = [entry["language"] for entry in record.composers.values() if "language" in entry]
+        return record, record.mean_image_norm, encoder_finding(record.backbone, None, *languages[:1])
+    backbone = loaded().backbone
+    return ModelRecord.of(loaded()), backbone.mean_image_norm, encoder_finding(backbone.spec, backbone.text.facts)

@@ -7,6 +7,7 @@ import click
 
 from cir_vectorizer.cli.common import echo_json, fail_with_sentence, needs
 from cir_vectorizer.models import published
+from cir_vectorizer.models.recommended import HEADINGS, RECOMMENDED
 
 
 @click.group(short_help="List, fetch, import and show models.")
@@ -16,11 +17,20 @@ def models() -> None:
 
 @models.command("list")
 def list_models() -> None:
-    """List the built-in names and whether their weights are here."""
+    """List the built-in names and whether their weights are here, and recommended encoders.
+
+    An encoder is a --model by itself, for plain searches and `sum`. `train --model` makes a Φ for it; for some, others have
+    published one, which has a built-in name or is a file for `models import`.
+    """
     click.echo(f"{'tiny':22}packaged   small CLIP and Φ of the drawn catalog")
     for name, entry in published.PUBLISHED.items():
         here = all((published.store() / name / file).is_file() for file in entry.files)
         click.echo(f"{name:22}{'fetched' if here else 'on the hub':11}{entry.about}")
+    click.echo("\nRecommended encoders:")
+    rows = [HEADINGS, *(encoder.cells() for encoder in RECOMMENDED)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @models.command()

@@ -15,6 +15,7 @@ from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODEL_OPTION,
     PICTURE_COLUMN_OPTION,
+    PRECISION_OPTION,
     PRIVATE_URLS_OPTION,
     SERVICE_OPTION,
     TEXT_WEIGHT_OPTION,
@@ -56,6 +57,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--mask", metavar="FILE|BOX", help="Where the picture may change: white in a picture, or left,top,right,bottom."
 )
 @click.option("--template", help="Prompt with $ (or $1, $2, …) for pictures and {text} for the text.")
+@click.option("--language", metavar="TAG", help="Language of the prompt: de, fr, ja, ….  [default: the model's own]")
 @click.option("--composer", metavar="NAME", help="How picture and words become one vector.")
 @click.option(
     "--option",
@@ -92,6 +94,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @PICTURE_COLUMN_OPTION
 @PRIVATE_URLS_OPTION
 @DEVICE_OPTION
+@PRECISION_OPTION
 @database_options
 @fail_with_sentence
 def search(
@@ -103,6 +106,7 @@ def search(
     picture_column: str | None,
     private_urls: bool,
     device: str | None,
+    precision: str,
     api_key: str | None,
     using: str | None,
     tenant: str | None,
@@ -135,7 +139,7 @@ def search(
 
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))
     try:
-        found = find(asked, collection, _model(model, service, device))
+        found = find(asked, collection, _model(model, service, device, precision))
         if sheet is not None:
             info = collection.info()
             picture_column = picture_column or (info.picture_column if info is not None else None)
@@ -167,12 +171,12 @@ def search(
         click.echo(f"Sheet: {sheet}", err=True)
 
 
-def _model(name: str, service: str | None, device: str | None) -> "Vectorizer | ServedModel":
+def _model(name: str, service: str | None, device: str | None, precision: str) -> "Vectorizer | ServedModel":
     if service is not None:
         return served_model(service, name)
     from cir_vectorizer.models import load
 
-    return load(name, device)
+    return load(name, device, precision)
 
 
 def _read(
@@ -183,6 +187,7 @@ def _read(
     must_text: tuple[str, ...],
     mask: str | None,
     template: str | None,
+    language: str | None,
     composer: str | None,
     options: tuple[str, ...],
     like: tuple[str, ...],
@@ -210,6 +215,7 @@ def _read(
         "must_text": list(must_text) or None,
         "mask": None if mask is None else _mask(mask),
         "template": template,
+        "language": language,
         "composer": composer,
         "options": _options(options),
     }

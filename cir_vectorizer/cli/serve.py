@@ -10,6 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -110,17 +111,20 @@ def _refused(found: "InvalidField", given: Mapping[str, Any]) -> str:
 
 def _load(settings: "Settings") -> "dict[str, Vectorizer]":
     """Load the models of `--model`, and return them by the names that they are served under."""
-    import torch
-
+    from cir_vectorizer.cli.int8 import check_int8
     from cir_vectorizer.errors import ModelError
     from cir_vectorizer.models import load
+    from cir_vectorizer.sources import open_source
 
     vectorizers: dict[str, Vectorizer] = {}
     for text in settings.model:
         name, model = served_name(text)
         if name in vectorizers:
             raise ModelError(f"two models would be served as {name!r}; write NAME=MODEL for one of them")
-        vectorizers[name] = load(model, settings.device, getattr(torch, settings.weights))
+        if settings.check_pictures is not None and settings.weights == "int8":
+            with closing(open_source(str(settings.check_pictures))) as pictures:
+                check_int8(model, pictures)
+        vectorizers[name] = load(model, settings.device, settings.weights)
         if settings.compile:
             for composer in vectorizers[name].composers.values():
                 composer.compile()

@@ -9,6 +9,7 @@ from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODEL_OPTION,
     PICTURE_COLUMN_OPTION,
+    PRECISION_OPTION,
     SERVICE_OPTION,
     collection_option,
     database_options,
@@ -100,6 +101,7 @@ from cir_vectorizer.cli.common import (
     help="Where the JSON report goes; in your folder for state (~/.local/state/cir-vectorizer) if left out.",
 )
 @DEVICE_OPTION
+@PRECISION_OPTION
 @database_options
 @click.option("--on-disk", is_flag=True, help="New collection: vectors on disk.")
 @click.option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from cir_vectorizer import extras
-from cir_vectorizer.cli.common import check_model_is_possible, recorded_model, say_if_toy, served_model
+from cir_vectorizer.cli.common import by_default, check_model_is_possible, recorded_model, say_if_toy, served_model
 from cir_vectorizer.cli.progress import progress
 from cir_vectorizer.errors import CirError
 
@@ -39,6 +39,7 @@ class SyncArguments:
     address: str
     model: str
     device: str | None
+    precision: str
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     format: str | None
@@ -107,6 +108,10 @@ def run_sync(given: SyncArguments) -> None:
         raise click.UsageError(
             "--engine ray runs the model on the cluster, and --service is a model elsewhere; give one"
         )
+    if given.vectorize == "server" and not by_default("precision"):
+        raise click.UsageError(
+            "--precision is of vectors that are made here, and --vectorize server has the server make them; give one"
+        )
     if given.text_columns and given.vectorize == "server":
         raise click.UsageError(
             "--text-column needs vectors that are made here, and --vectorize server has the server make them; give one"
@@ -157,8 +162,13 @@ class _Task:
             return record
         from cir_vectorizer.models import load
 
+        if given.precision == "int8":
+            from cir_vectorizer.cli.int8 import check_int8
+
+            with contextlib.closing(self.opened()) as pictures:
+                check_int8(given.model, pictures)
         device = "cpu" if given.engine == "ray" else given.device  # Ray's actors have their own devices
-        return load(given.model, device, parts=())
+        return load(given.model, device, given.precision, parts=())
 
     def opened(self) -> "Source":
         """Open the source; a collection on the target's server or in its directory shares the connection."""

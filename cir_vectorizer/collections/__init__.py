@@ -17,10 +17,10 @@ from cir_vectorizer.collections.opening import (
 from cir_vectorizer.collections.protocol import (
     ANY_VECTOR,
     Ask,
+    Candidates,
     Collection,
     CreateOptions,
     OpenOptions,
-    Scored,
     Signal,
     TextShare,
 )
@@ -49,6 +49,7 @@ __all__ = [
     "TEXT_VECTOR",
     "Address",
     "Ask",
+    "Candidates",
     "Collection",
     "CreateOptions",
     "Database",
@@ -61,7 +62,6 @@ __all__ = [
     "OpenOptions",
     "Payload",
     "Point",
-    "Scored",
     "Signal",
     "SyncRecord",
     "TextShare",

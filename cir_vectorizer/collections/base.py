@@ -213,26 +213,14 @@ class BaseCollection(ABC, Generic[ClientT, SchemaT]):
         return self._known
 
     def _check_ask(self, query: Any, ask: Ask) -> None:
-        """Check that the options of a search go together, and that the collection has what they need.
+        """Check that the query and the collection have what the options of a search need.
 
         Raises:
-            QueryError: two of them do not go together.
+            QueryError: the query is not composed yet.
             CollectionError: the collection has no texts.
         """
-        for field, wanted, others in (
-            ("text_weight", ask.texts is not None, {"hybrid": ask.text}),
-            (
-                "diversity",
-                ask.diversity > 0,
-                {"hybrid": ask.text, "text_weight": ask.texts, "group_by": ask.group_by},
-            ),
-        ):
-            if not wanted:
-                continue
-            for other, given in others.items():
-                if given is not None:
-                    raise QueryError(field, f"does not go together with {other}; leave one of the two out")
-            if isinstance(query, ComposedQuery):
+        for field, wanted in (("text_weight", ask.texts is not None), ("diversity", ask.diversity > 0)):
+            if wanted and isinstance(query, ComposedQuery):
                 raise QueryError(field, "needs the query's vector; compose the query first")
         if ask.texts is not None:
             self._check_texts()

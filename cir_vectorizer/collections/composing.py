@@ -28,6 +28,7 @@ class Parts(TypedDict, total=False):
     negative_text: str | Sequence[str] | None
     mask: "Picture | None"
     template: str | None
+    language: str | None
     composer: str | None
     options: Mapping[str, Any] | None
 

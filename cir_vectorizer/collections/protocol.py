@@ -1,13 +1,16 @@
 """The protocol of a collection: the options to open and create one, the form of a search, and its methods."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.collections.records import Hit, Id, Info, Maker, ModelRecord, Payload, Point, SyncRecord, Vector
+from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import Filter
 
@@ -73,6 +76,13 @@ class TextShare:
         stand_in: npt.NDArray[Any] = self.slope * pictures + self.offset
         return stand_in
 
+    def fused(self, cosines: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the scores, (…,), for cosines to picture and text, (…, 2); NaN for a missing text."""
+        pictures, texts = cosines[..., 0], cosines[..., 1]
+        texts = np.where(np.isnan(texts), self.stand_in(pictures), texts)
+        scores: npt.NDArray[Any] = (1 - self.weight) * pictures + self.weight * texts
+        return scores
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -83,11 +93,52 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A candidate of a search with its cosine to each signal; None where it has no such vector."""
+class Candidates:
+    """Candidates of a search, with their cosines to signals.
 
-    id: Id
-    cosines: tuple[float | None, ...]
+    Attributes:
+        ids: each candidate once, in any order.
+        cosines: (candidates, signals); NaN where an object has no such vector.
+        payloads: payloads of some of them, which came in the same answer.
+    """
+
+    ids: Sequence[Id]
+    cosines: npt.NDArray[np.float64]
+    payloads: Mapping[Id, Payload] = field(default_factory=dict)
+
+
+NOT_WITH_HYBRID = ("text_weight", "diversity", "min_score", "must_text")
+NOT_WITH_DIVERSITY = ("text_weight", "negative_text", "must_text", "group_by")
+
+
+def check_options(given: Container[str]) -> None:
+    """Check that the options of a search go together.
+
+    Args:
+        given: names of the options that a search has.
+
+    Raises:
+        QueryError: two of them do not go together.
+    """
+    for name in NOT_WITH_HYBRID:
+        if "hybrid" in given and name in given:
+            raise QueryError(name, "needs scores, and hybrid fuses rankings without any; leave one of the two out")
+    for name in NOT_WITH_DIVERSITY:
+        if "diversity" in given and name in given:
+            raise QueryError(
+                "diversity", f"is chosen by the database, which knows nothing of {name}; leave one of the two out"
+            )
+
+
+def check_range(name: str, value: float, most: float) -> None:
+    """Check that a number lies between 0 and `most`.
+
+    Raises:
+        QueryError: it does not.
+    """
+    if not 0 <= value <= most:
+        wanted = "at least 0" if math.isinf(most) else f"from 0 to {most:g}"
+        raise QueryError(name, f"is {value:g}, which is not {wanted}; correct it")
 
 
 @dataclass(frozen=True)
@@ -109,6 +160,9 @@ class Ask:
             `text`. Only for a vector, without keywords.
         diversity: from 0 to 1; above 0, the database picks hits that differ from each other (maximal marginal relevance
             by the pictures' vectors). Only for a vector, without keywords, texts and grouping.
+
+    Raises:
+        QueryError: two options do not go together.
     """
 
     limit: int = 10
@@ -121,6 +175,15 @@ class Ask:
     without: tuple[Id, ...] = ()
     texts: TextShare | None = None
     diversity: float = 0.0
+
+    def __post_init__(self) -> None:
+        options = {
+            "hybrid": self.text is not None,
+            "text_weight": self.texts is not None,
+            "diversity": self.diversity > 0,
+            "group_by": self.group_by is not None,
+        }
+        check_options([name for name, given in options.items() if given])
 
     @property
     def candidates(self) -> int:
@@ -228,7 +291,9 @@ class Collection(Protocol):
             QueryError: the database cannot filter or group by a column.
         """
 
-    def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
+    def score(
+        self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int, shown: int = 0
+    ) -> Candidates:
         """Return the candidates of a search, which are the nearest objects of each ranking, with their cosines.
 
         Args:
@@ -236,9 +301,8 @@ class Collection(Protocol):
             signals: signals to compare every candidate with, whichever ranking found it.
             ask: its `where`, `without` and `exact` apply; the rest is ignored.
             candidates: number of objects to take from each ranking.
-
-        Returns:
-            Each candidate once, in any order.
+            shown: if above 0, only this number of the best by `ask.texts` will be shown, and the signals are the query by
+                picture and by text. Their payloads come along where this takes no more requests.
         """
 
     def sample(self, count: int) -> list[Point]:

@@ -132,6 +132,19 @@ class Info:
             return self.distance
         return f"{self.distance} vectors of length {self.lengths[0]:.3g} to {self.lengths[1]:.3g}"
 
+    def precision_notes(self, precision: str) -> list[str]:
+        """Return a sentence if a model's precision differs so much from the collection's that results may change.
+
+        Half precision and float32 agree to a cosine of 0.999 or more; only int8 differs more.
+        """
+        differs = self.fingerprint is not None and precision != self.precision
+        if not differs or "int8" not in (precision, self.precision):
+            return []
+        return [
+            f"the collection's pictures were embedded in {self.precision}, and this model runs in {precision}, so objects "
+            f"with close scores may change places; use --precision {self.precision} here too"
+        ]
+
 
 @dataclass(frozen=True)
 class SyncRecord:

@@ -129,16 +129,15 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     vectors = (vector, *words.unwanted, *words.wanted)
     rankings = [Signal(vector)] + ([Signal(vector, "text")] if share else [])
     signals = [Signal(each, of) for each in vectors for of in (("picture", "text") if share else ("picture",))]
-    found = collection.score(rankings, signals, ask, ask.candidates if words else ask.pool)
-    if not found:
+    # without words and groups, the best by picture and text are the hits
+    shown = ask.offset + ask.limit if share and not words and ask.group_by is None else 0
+    found = collection.score(rankings, signals, ask, ask.candidates if words else ask.pool, shown)
+    if not found.ids:
         return []
-    cosines = np.array([each.cosines for each in found], dtype=np.float64).reshape(len(found), len(vectors), -1)
+    cosines = found.cosines.reshape(len(found.ids), len(vectors), -1)
     if share:
         shares = [share, *(background.share(each, weight) for each in vectors[1:])]
-        pictures, texts = cosines[..., 0], cosines[..., 1]
-        stand_in = np.stack([each.stand_in(pictures[:, i]) for i, each in enumerate(shares)], axis=1)
-        texts = np.where(np.isnan(texts), stand_in, texts)
-        fused = (1 - weight) * pictures + weight * texts
+        fused = np.stack([each.fused(cosines[:, i]) for i, each in enumerate(shares)], axis=1)
     else:
         fused = cosines[..., 0]
     base, end = fused[:, 0], 1 + len(words.unwanted)
@@ -153,10 +152,13 @@ def rescored(collection: Collection, vector: Vector, words: Words, ask: Ask, lea
     order = [int(i) for i in np.lexsort((-behind, -scores)) if base[i] >= least]
 
     def hits(lot: Sequence[int]) -> Iterator[Hit]:
-        payloads = collection.payloads([found[i].id for i in lot])
-        for i in lot:
-            if found[i].id in payloads:  # else it was removed meanwhile
-                yield Hit(found[i].id, float(scores[i]), payloads[found[i].id], signals_of(i))
+        ids = [found.ids[i] for i in lot]
+        payloads = {**found.payloads}
+        if missing := [id_ for id_ in ids if id_ not in payloads]:
+            payloads |= collection.payloads(missing)
+        for i, id_ in zip(lot, ids, strict=True):
+            if id_ in payloads:  # else it was removed meanwhile
+                yield Hit(id_, float(scores[i]), payloads[id_], signals_of(i))
 
     def signals_of(i: int) -> dict[str, float]:
         said = {"picture": cosines[i, 0, 0]}

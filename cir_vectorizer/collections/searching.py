@@ -20,7 +20,7 @@ import numpy as np
 
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
 from cir_vectorizer.collections.filter_notes import filter_notes, without_values
-from cir_vectorizer.collections.protocol import MAX_RESULTS
+from cir_vectorizer.collections.protocol import MAX_RESULTS, check_options, check_range
 from cir_vectorizer.collections.rescoring import STRENGTH, TEXT_WEIGHT, Background, Words, rescored
 from cir_vectorizer.collections.stored import read_id, resolve_refs
 from cir_vectorizer.errors import QueryError
@@ -92,33 +92,20 @@ class Search:
     def _check_scores(self) -> None:
         for field, most in (("text_weight", 1.0), ("strength", MAX_STRENGTH), ("diversity", 1.0)):
             value = getattr(self, field)
-            if value is not None and not 0 <= value <= most:
-                raise QueryError(field, f"is {value:g}, which is not from 0 to {most:g}; correct it")
+            if value is not None:
+                check_range(field, value, most)
         if self.min_score is not None and not math.isfinite(self.min_score):
             raise QueryError("min_score", "is no finite number; correct it")
-        if self.hybrid:
-            for field, given in (
-                ("text_weight", bool(self.text_weight)),
-                ("diversity", bool(self.diversity)),
-                ("min_score", self.min_score is not None),
-                ("must_text", self.query is not None and bool(self.query.wanted)),
-            ):
-                if given:
-                    raise QueryError(
-                        field, "needs scores, and hybrid fuses two rankings without any; leave one of the two out"
-                    )
-        if self.diversity:
-            for field, given in (
-                ("text_weight", bool(self.text_weight)),
-                ("negative_text", self._second and self.query is not None and bool(self.query.unwanted)),
-                ("must_text", self.query is not None and bool(self.query.wanted)),
-                ("group_by", self.group_by is not None),
-            ):
-                if given:
-                    raise QueryError(
-                        "diversity",
-                        f"is chosen by the database, which knows nothing of {field}; leave one of the two out",
-                    )
+        options = {
+            "hybrid": self.hybrid,
+            "text_weight": bool(self.text_weight),
+            "diversity": self.diversity > 0,
+            "min_score": self.min_score is not None,
+            "negative_text": self._second and self.query is not None and bool(self.query.unwanted),
+            "must_text": self.query is not None and bool(self.query.wanted),
+            "group_by": self.group_by is not None,
+        }
+        check_options([name for name, given in options.items() if given])
 
     @property
     def _second(self) -> bool:
@@ -386,6 +373,7 @@ def find(search: Search, collection: Collection, vectorizer: "Vectorizer | Serve
     hits = resolved.run(collection, vectors, info)
     doubts = [] if hits else resolved.doubts(collection, vector, info)
     notes = resolved.notes(list(parts), composed.notes) + resolved.unheard(info) + doubts
+    notes += info.precision_notes(vectorizer.precision)
     return Found(hits, notes, vector)
 
 

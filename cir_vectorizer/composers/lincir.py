@@ -20,13 +20,13 @@ from cir_vectorizer.backbones.adapter import PREFIX, Adapter, AdapterSettings
 from cir_vectorizer.backbones.text import RowTooLong
 from cir_vectorizer.composers.base import Composer, Plan, cut_note, encode_rows, mean_direction
 from cir_vectorizer.composers.checkpoints import read_weights
+from cir_vectorizer.composers.prompts import ENGLISH, Prompts, Wording
 from cir_vectorizer.composers.words import nearest_words
 from cir_vectorizer.errors import CheckpointError, QueryError
 from cir_vectorizer.query import TEXT_SLOT, ComposedQuery, check_template
 from cir_vectorizer.query.takes import Takes
 
-PROMPT = "a photo of $ that {text}"
-PROMPT_WITHOUT_TEXT = "a photo of $"
+PROMPT = ENGLISH.prompt
 PIC2WORD_PROMPT = "a photo of $ , {text}"
 NEGATIVE_WEIGHT = 0.5
 NEGATIVE_STEP = 0.5
@@ -105,21 +105,28 @@ class LinCIR(Composer):
     `options.keep` of 0.5 changes nothing. Above 0.5 the vector turns towards the pictures' mean embedding, which it
     equals at 1; below 0.5 it turns towards the bare text's vector, which it equals at 0.
 
+    The query's `language` chooses the prompt, and the words "and" and "not" in it; a `template` replaces the prompt alone.
+
     Args:
         backbone: the encoder that Φ was trained for.
         phi: network from unnormalised image embeddings to pseudo-tokens.
-        prompt: template for queries with text.
+        prompts: prompts by language; the built-in ones, English by default, if None.
         text: the encoder that reads prompts, in the space of `backbone`; `backbone.text` if None.
         adapter: changes of `text` for queries with pictures; None if there are none.
     """
 
-    takes = Takes(negative_text="optional", template="optional", options=("keep", "weights.negative", "adapter"))
+    takes = Takes(
+        negative_text="optional",
+        template="optional",
+        language="optional",
+        options=("keep", "weights.negative", "adapter"),
+    )
 
     def __init__(
         self,
         backbone: Backbone,
         phi: nn.Module,
-        prompt: str = PROMPT,
+        prompts: Prompts | None = None,
         text: TextEncoder | None = None,
         adapter: Adapter | None = None,
     ) -> None:
@@ -131,16 +138,18 @@ class LinCIR(Composer):
             with torch.no_grad():
                 self.adapted = adapter.adapt(self.text)
         self.phi = phi.to(backbone.device).eval().requires_grad_(False)
-        self.prompt = prompt
+        self.prompts = prompts or Prompts()
 
     @classmethod
     def load(cls, record: Mapping[str, Any], folder: Path, backbone: Backbone) -> "LinCIR":
         """Load Φ and the adapter, if there is one, from a model folder. Raises CheckpointError if they do not fit."""
-        prompt = record.get("prompt", PROMPT)
-        check_template(prompt, 1, has_text=True)
+        try:
+            prompts = Prompts.from_record(record)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}/model.json: {error}") from error.__cause__
         path = folder / record["file"]
         adapter = load_adapter(path, record["adapter"], backbone) if "adapter" in record else None
-        return cls(backbone, load_phi(path, backbone), prompt, adapter=adapter)
+        return cls(backbone, load_phi(path, backbone), prompts, adapter=adapter)
 
     def prepare(self, query: ComposedQuery) -> Plan:
         options = query.options
@@ -152,11 +161,12 @@ class LinCIR(Composer):
         adapted = self.adapted is not None and options.adapter is not False and bool(query.image)
         subtracted = bool(negative) and not (adapted and (options.weights is None or options.weights.negative is None))
         said = bool(negative) and not subtracted
+        wording = self.prompts.of(query.language)
         rows, notes = [], []
         if said:
             rows += [
-                self._row_with_negative(query, text, negative),
-                self._row(query, text),
+                self._row_with_negative(query, wording, text, negative),
+                self._row(query, wording, text),
                 self.text.tokenizer.row(negative),
             ]
             if rows[0].cut:
@@ -164,7 +174,7 @@ class LinCIR(Composer):
         else:
             asked = [("text", text)] + ([("negative_text", negative), ("", "")] if negative else [])
             for field_name, words in asked:
-                rows.append(self._row(query, words))
+                rows.append(self._row(query, wording, words))
                 if rows[-1].cut:
                     notes.append(cut_note(field_name or "template", self.text.tokenizer))
         turn = _turn(query, bool(text))
@@ -172,26 +182,25 @@ class LinCIR(Composer):
             rows.append(self.text.tokenizer.row(text))
         return Plan(query, tuple(rows), tuple(notes), own=_Reading(adapted, subtracted, said, turn))
 
-    def _row_with_negative(self, query: ComposedQuery, text: str, negative: str) -> TokenRow:
+    def _row_with_negative(self, query: ComposedQuery, wording: Wording, text: str, negative: str) -> TokenRow:
         """Build the row of a prompt that also says what is not wanted."""
-        words = words_of_edit(text, negative)
-        template = query.template or self.prompt
+        words = wording.words_of_edit(text, negative)
+        template = query.template or wording.prompt
         if query.template is not None and not text:
             template = f"{query.template}, {TEXT_SLOT}"
-        return prompt_row(
-            self.text.tokenizer, check_template(template, len(query.image), True), len(query.image), words
-        )
+        pieces = check_template(template, len(query.image), True)
+        return prompt_row(self.text.tokenizer, pieces, len(query.image), words, wording.join)
 
-    def _row(self, query: ComposedQuery, words: str) -> TokenRow:
+    def _row(self, query: ComposedQuery, wording: Wording, words: str) -> TokenRow:
         tokenizer, count = self.text.tokenizer, len(query.image)
         if not count:
-            return tokenizer.row(words or "a photo")
+            return tokenizer.row(words or wording.photo)
         if query.template is not None and bool(words) == bool((query.text or "").strip()):
             template = query.template
         else:
-            template = self.prompt if words else PROMPT_WITHOUT_TEXT
+            template = wording.prompt if words else wording.prompt_without_text
         pieces = check_template(template, count, bool(words))
-        return prompt_row(tokenizer, pieces, count, words)
+        return prompt_row(tokenizer, pieces, count, words, wording.join)
 
     def compose(self, plans: Sequence[Plan], references: Sequence[Tensor]) -> Tensor:
         counts = [len(r) for r in references]
@@ -241,18 +250,13 @@ class LinCIR(Composer):
         return nearest_words(self.text, self.phi(references.to(self.backbone.device).float()), words)
 
 
-def words_of_edit(text: str, negative: str) -> str:
-    """Return the words of a prompt that says what is wanted, and what is not: "is red, not striped"."""
-    if not negative:
-        return text
-    return f"{text}, not {negative}" if text else f"is not {negative}"
-
-
-def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str) -> TokenRow:
+def prompt_row(
+    tokenizer: Tokenizer, pieces: Sequence[str | int], references: int, text: str, join: str = "and"
+) -> TokenRow:
     """Build the row of a template, split by `query.check_template`; its slots index the query's references from 0.
 
-    A "$" in the text stays literal. With several references, `$` becomes one marker for each, joined by "and". If the
-    row is too long, the text is cut first, then the words after the last marker.
+    A "$" in the text stays literal. With several references, `$` becomes one marker for each, with the word `join` between
+    them. If the row is too long, the text is cut first, then the words after the last marker.
 
     Raises:
         QueryError: the template is still too long.
@@ -262,7 +266,7 @@ def prompt_row(tokenizer: Tokenizer, pieces: Sequence[str | int], references: in
     for piece in pieces:
         if isinstance(piece, int):
             which = [piece - 1] if piece else list(range(references))
-            filled += [part for index in which for part in ("and", index)][1:]
+            filled += [part for index in which for part in (join, index)][1:]
             continue
         before, slot, after = piece.partition(TEXT_SLOT)
         filled.append(before)

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from cir_vectorizer.collections import Collection, ModelRecord
 from cir_vectorizer.doctor.adoption import Adoption
 from cir_vectorizer.doctor.container import Container
+from cir_vectorizer.doctor.encoder import encoder_finding
 from cir_vectorizer.doctor.examination import Examination
 from cir_vectorizer.doctor.findings import Finding, Level, worst
 from cir_vectorizer.doctor.wiring import Compose
 from cir_vectorizer.errors import ServiceError
 
-__all__ = ["Adoption", "Finding", "Level", "examine", "worst"]
+__all__ = ["Adoption", "Finding", "Level", "encoder_finding", "examine", "worst"]
 
 
 def examine(

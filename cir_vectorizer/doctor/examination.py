@@ -103,6 +103,13 @@ class Examination:
             same = "" if info.distance == "cosine" else ", of vectors of length 1, which is cosine"
             yield Finding("distance", "ok", f"{info.distance}{same}")
         yield self._backbone(info)
+        if info.fingerprint is not None and info.precision != self.model.precision:
+            close = "may change places in" if info.precision == "int8" else "keep their places in all but near ties of"
+            sentence = (
+                f"its pictures were embedded in {info.precision}; objects {close} searches in another precision "
+                f"(--precision {info.precision} is the same)"
+            )
+            yield Finding("precision", "ok", sentence)
         if info.blends_text:
             sentence = (
                 "vectors are made of pictures and texts together, so objects cannot be references for composed queries; "

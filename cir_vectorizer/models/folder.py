@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from cir_vectorizer.backbones import Backbone, load_backbone
+from cir_vectorizer.backbones import Backbone, BackboneSpec, load_backbone, pick_device
+from cir_vectorizer.backbones.precision import resolve
 from cir_vectorizer.collections import note_former
 from cir_vectorizer.composers import Composer
 from cir_vectorizer.composers.kinds import composer_kinds
 from cir_vectorizer.errors import BackboneMismatch, CheckpointError, ModelError, first_line
-from cir_vectorizer.models import published
+from cir_vectorizer.models import int8, published
 from cir_vectorizer.models.record import (
     FolderRecord,
     check_defaults,
@@ -29,7 +30,7 @@ from cir_vectorizer.query import Options
 def load(
     name: str,
     device: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     parts: Collection[str] | None = None,
 ) -> Vectorizer:
     """Load a model.
@@ -38,30 +39,32 @@ def load(
         name: a model folder of ours, a built-in name (`cir-vectorizer models list`), a folder of transformers,
             sentence-transformers or open_clip, or `loader:name,key=value`.
         device: for example `cuda:1`; the best available one if None.
-        dtype: precision of the backbone's weights; float32 unless on a GPU.
+        dtype: precision of the backbone's weights, as PyTorch's data type or as a name: `auto`, `float32`, …
         parts: names of the composers whose weights are loaded: None for all, `()` for none. The files of the others
             may be missing. Composers without weights are always loaded; `sum`, one of them, is the default if the
             model's own default is not loaded.
 
     Raises:
-        ModelError: the model cannot be found or read; the message says where it was looked for and what to do.
+        ModelError: the model cannot be found or read; the message says where it was looked for and what to do. With the
+            precision `int8`, also if its int8 copy is not checked on this machine.
         CheckpointError: a file of a part is missing or damaged.
     """
+    chosen = pick_device(device)
     folder = folder_of(name)
     if name in published.PUBLISHED and not has_record(folder):
         pull(name)
     if has_record(folder):
-        return _load_folder(read_folder(folder, name), device, dtype, parts)
-    backbone = load_backbone(foreign_spec(name), device, dtype)
+        return _load_folder(read_folder(folder, name), chosen, dtype, parts)
+    backbone = _load_backbone(name, foreign_spec(name), chosen, dtype)
     return _assemble(name, backbone, _chosen({}, parts, name), folder, "sum", {})
 
 
 def _load_folder(
-    record: FolderRecord, device: str | None, dtype: torch.dtype, parts: Collection[str] | None
+    record: FolderRecord, device: torch.device, dtype: torch.dtype | str, parts: Collection[str] | None
 ) -> Vectorizer:
     folder = record.folder
     entries = _chosen(record.composers, parts, record.name)
-    backbone = load_backbone(record.backbone, device, dtype)
+    backbone = _load_backbone(record.name, record.backbone, device, dtype)
     if not record.is_of(backbone):
         noted, here = record.differing(backbone)
         raise BackboneMismatch(
@@ -84,6 +87,12 @@ def _load_folder(
     default = "sum" if record.default_composer in left_out else record.default_composer
     defaults = {composer: options for composer, options in record.defaults.items() if composer not in left_out}
     return _assemble(record.name, backbone, entries, folder, default, defaults)
+
+
+def _load_backbone(name: str, spec: BackboneSpec, device: torch.device, dtype: torch.dtype | str) -> Backbone:
+    if dtype == "int8":
+        return int8.checked(load_backbone(spec, device, resolve("auto", device)), name)
+    return load_backbone(spec, device, resolve(dtype, device) if isinstance(dtype, str) else dtype)
 
 
 def _chosen(

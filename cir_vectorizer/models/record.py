@@ -28,10 +28,11 @@ _INCIDENTAL = ("file", "source", "training")
 """Keys of a composer's record that change no vector."""
 _DEFAULTS: TypeAdapter[dict[str, Options]] = TypeAdapter(dict[str, Options])
 FILE = "model.json"
-FORMAT = 4
+WITH_ADAPTER, WITH_DEFAULTS, WITH_LANGUAGES = 3, 4, 5
+FORMAT = WITH_LANGUAGES
 """Latest version of model.json. Version 1 had one fingerprint for both encoders, computed in an older way; version 3
-is a version 2 of which a composer has an adapter, and version 4 one with default options: earlier releases would leave
-them out."""
+is a version 2 of which a composer has an adapter, version 4 one with default options, and version 5 one of which a composer
+has prompts of its own by language: earlier releases would leave them out."""
 
 
 @dataclass(frozen=True, kw_only=True)

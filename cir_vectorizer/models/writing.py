@@ -20,7 +20,9 @@ from cir_vectorizer.files import replace_file
 from cir_vectorizer.models import published
 from cir_vectorizer.models.record import (
     FILE,
-    FORMAT,
+    WITH_ADAPTER,
+    WITH_DEFAULTS,
+    WITH_LANGUAGES,
     check_defaults,
     check_nothing_lost,
     describe,
@@ -117,7 +119,7 @@ def set_defaults(model: str | Path, composer: str, options: Options | Mapping[st
     if given := options.to_json():
         defaults[composer] = given
     record |= {"default_composer": composer, "defaults": defaults}
-    if defaults or record["format"] == FORMAT:
+    if defaults or record["format"] >= WITH_DEFAULTS:
         record["format"] = _format(entries, defaults)
     if not defaults:
         del record["defaults"]
@@ -149,9 +151,12 @@ def _write(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _format(entries: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
     """Return the earliest version of model.json that has these parts."""
+    parts = {key for entry in entries.values() for key in entry}
+    if parts & {"language", "prompts"}:
+        return WITH_LANGUAGES
     if defaults:
-        return FORMAT
-    return FORMAT - 1 if any("adapter" in entry for entry in entries.values()) else FORMAT - 2
+        return WITH_DEFAULTS
+    return WITH_ADAPTER if "adapter" in parts else WITH_ADAPTER - 1
 
 
 def _kept(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -31,6 +32,7 @@ MARKER = "$"
 TEXT_SLOT = "{text}"
 """Placeholder of the query's text in a template."""
 
+_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _MARKER_PATTERN = re.compile(r"\$(\d{0,9})")
 _COMPOSED_KEYS = ("image", "mask", "negative_text", "must_text", "composer")
 MAX_REFERENCES = 16
@@ -170,6 +172,12 @@ _Texts = Annotated[
 ]
 
 
+def _language_tag(value: str) -> str:
+    if not _LANGUAGE_TAG.fullmatch(value):
+        raise ValueError(f"is {value[:40]!r}, which is no language tag; write for example 'de' or 'de-AT'")
+    return value
+
+
 class ComposedQuery(Strict):
     """A shopper's request: pictures, words, words to avoid, a mask; any subset that makes sense.
 
@@ -183,6 +191,9 @@ class ComposedQuery(Strict):
     must_text: _Texts = Field(None, description="what every result should show; a text or a list; for searches only")
     mask: MaskRef | None = Field(None, description="where the picture may change, as a picture or a box; CompoDiff")
     template: str | None = Field(None, description="prompt with $ (or $1, $2, …) for pictures and {text} for the text")
+    language: Annotated[str, AfterValidator(_language_tag)] | None = Field(
+        None, description="language of the prompt as a BCP 47 tag, such as de; the model's own if left out"
+    )
     composer: str | None = Field(None, description="name of the composer; the model's default if left out")
     options: Options = Field(default_factory=Options)
 
@@ -224,7 +235,7 @@ class ComposedQuery(Strict):
 
     @property
     def plain(self) -> bool:
-        """True for an ordinary CLIP search: one picture or a text, and no other field except `options`."""
+        """True for an ordinary CLIP search: one picture or a text, and no other field except `language` and `options`."""
         extra = self.unwanted or self.wanted or self.mask or self.template or self.composer
         return not extra and (len(self.image), _said(self.text)) in ((1, False), (0, True))
 

@@ -20,7 +20,7 @@ class Takes:
     """The fields and options of a query that a composer reads.
 
     Attributes:
-        image: use of the reference pictures; `text`, `negative_text`, `mask` and `template` likewise.
+        image: use of the reference pictures; `text`, `negative_text`, `mask`, `template` and `language` likewise.
         most_images: largest number of reference pictures.
         options: names of the options that change the vector, with dots if nested: `keep`, `weights.negative`.
         units_per_step: estimated work of one step (`options.steps`), in text tokens; 0 for a composer without steps.
@@ -31,6 +31,7 @@ class Takes:
     negative_text: Use = "refused"
     mask: Use = "refused"
     template: Use = "refused"
+    language: Use = "refused"
     most_images: int = MAX_REFERENCES
     options: tuple[str, ...] = ()
     units_per_step: int = 0
@@ -44,6 +45,7 @@ class Takes:
             "negative_text": self.negative_text,
             "mask": self.mask,
             "template": self.template,
+            "language": self.language,
         }
 
     def reads(self, field: str) -> bool:
@@ -98,4 +100,5 @@ def _given(query: ComposedQuery) -> Mapping[str, bool]:
         "negative_text": bool(query.unwanted),
         "mask": query.mask is not None,
         "template": query.template is not None,
+        "language": query.language is not None,
     }

@@ -20,6 +20,8 @@ from pydantic_settings import (
 )
 from typing_extensions import Self
 
+from cir_vectorizer.backbones.precision import Precision
+
 MIB = 2**20
 PREFIX = "CIR_"
 """Prefix of the environment variables."""
@@ -76,6 +78,13 @@ class Settings(BaseSettings):
         "float32", description="Keep the weights in float32, float16 or bfloat16; the last two are for a GPU."
     )
     half: bool = Field(False, description="The same as dtype float16.")
+    precision: Precision | None = Field(
+        None,
+        description="auto: bfloat16 weights if the processor or GPU computes in it, else float32. Or float32, bfloat16, float16, int8. float32 if not given.",
+    )
+    check_pictures: Path | None = Field(
+        None, description="Folder of your pictures on which precision int8 is checked against float32, if sync did not."
+    )
 
     compile: bool = Field(False, description="Compile CompoDiff's network: a slower start, faster queries.")
 
@@ -190,9 +199,20 @@ class Settings(BaseSettings):
             raise ValueError(f"half means dtype float16, but dtype is {self.dtype}; give one of the two")
         return self
 
+    @model_validator(mode="after")
+    def _one_precision(self) -> Self:
+        given = self.half or "dtype" in self.model_fields_set
+        if given and self.precision not in (None, self._dtype):
+            raise ValueError(f"precision {self.precision} and dtype {self._dtype} differ; give one of the two")
+        return self
+
     @property
-    def weights(self) -> str:
-        """Data type of the weights: `dtype`, or float16 if `half` is set."""
+    def weights(self) -> Precision:
+        """Precision of the weights: `precision`, or else `dtype`, or float16 if `half` is set."""
+        return self.precision or self._dtype
+
+    @property
+    def _dtype(self) -> Literal["float32", "float16", "bfloat16"]:
         return "float16" if self.half else self.dtype
 
     @property

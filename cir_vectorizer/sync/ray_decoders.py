@@ -76,7 +76,12 @@ class RayDecoders:
         name = str(folder.resolve()) if folder.is_dir() else vectorizer.name
         if device is not None and device.startswith("cuda:"):
             device = "cuda"  # Ray shows each actor only its own GPU
-        self._model = {"name": name, "device": device, "fingerprint": vectorizer.fingerprint}
+        self._model = {
+            "name": name,
+            "device": device,
+            "fingerprint": vectorizer.fingerprint,
+            "precision": vectorizer.precision,
+        }
         self._address = address
         self._batch_size = batch_size
         self._workers = workers
@@ -235,10 +240,10 @@ def _read(table: "pa.Table", encoder: _Preparing, threads: int) -> "pa.Table":
 class _Encode:
     """An actor that loads the model and encodes batches of pictures and texts."""
 
-    def __init__(self, name: str, device: str | None, fingerprint: str) -> None:
+    def __init__(self, name: str, device: str | None, fingerprint: str, precision: str) -> None:
         from cir_vectorizer.models import load
 
-        self._vectorizer = load(name, device, parts=())
+        self._vectorizer = load(name, device, precision, parts=())
         if self._vectorizer.fingerprint != fingerprint:
             raise BackboneMismatch(
                 f"model {name!r} has other weights on a Ray worker than here (fingerprint "

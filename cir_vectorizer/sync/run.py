@@ -159,6 +159,8 @@ def sync(
         report.foreign = theirs.left if theirs is not None else 0
         nothing = report.complete and not report.total
         report.notes = [*notes_on(source, nothing), *about_new, *run.notes(texts)]
+        if report.encoded:
+            report.notes += info.precision_notes(model.precision)
         report.seconds = round(time.perf_counter() - started, 3)
     run.on_progress(report)
     return report

@@ -63,12 +63,14 @@ def test_every_field_arrives_and_reads_back(composed):
         negative_text="stripes",
         mask=PICTURE,
         template="a photo of $ that {text}",
+        language="de-AT",
         composer="lincir",
         options={"guidance": [1.5, 7.5], "weights": {"negative": 0.3}},
     )
     query = ComposedQuery.parse(json.dumps(sent))
     assert query.options.guidance == (1.5, 7.5)
     assert (query.negative_text, query.template, query.composer) == ("stripes", "a photo of $ that {text}", "lincir")
+    assert query.language == "de-AT"
     assert query.mask.base64 == query.image[0].base64
 
 

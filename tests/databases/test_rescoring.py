@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from cir_vectorizer.collections import Ask, Hit, Info, Point, Scored
+from cir_vectorizer.collections import Ask, Candidates, Hit, Info, Point
 from cir_vectorizer.collections.rescoring import TEXT_WEIGHT
 from cir_vectorizer.collections.searching import Search
 from cir_vectorizer.errors import QueryError
@@ -30,7 +30,7 @@ class Fake:
 
     def _cosines(self, signal):
         vectors = [each.vector if signal.of == "picture" else each.text_vector for each in self.objects]
-        return [None if vector is None else float(vector @ signal.vector) for vector in vectors]
+        return [np.nan if vector is None else float(vector @ signal.vector) for vector in vectors]
 
     def search(self, vector, ask=Ask()):
         self.asked.append(ask)
@@ -40,15 +40,15 @@ class Fake:
         )
         return hits[ask.offset : ask.offset + ask.limit]
 
-    def score(self, rankings, signals, ask, candidates):
+    def score(self, rankings, signals, ask, candidates, shown=0):
         self.asked.append(ask)
         chosen = set()
         for ranking in rankings:
-            known = [(i, cosine) for i, cosine in enumerate(self._cosines(ranking)) if cosine is not None]
+            known = [(i, cosine) for i, cosine in enumerate(self._cosines(ranking)) if not np.isnan(cosine)]
             chosen |= {i for i, _ in sorted(known, key=lambda each: -each[1])[:candidates]}
-        columns = [self._cosines(signal) for signal in signals]
-        found = [Scored(self.objects[i].id, tuple(column[i] for column in columns)) for i in sorted(chosen)]
-        return [each for each in found if each.id not in ask.without]
+        rows = [i for i in sorted(chosen) if self.objects[i].id not in ask.without]
+        columns = [[cosines[i] for i in rows] for cosines in map(self._cosines, signals)]
+        return Candidates([self.objects[i].id for i in rows], np.array(columns).T)
 
     def sample(self, count):
         return self.objects[:count]

@@ -148,6 +148,14 @@ class TestObjectsAsReferences:
         same = objects(shop, "--image", shop / "blue.png", "--image", shop / "red.png", *both)
         assert [hit["score"] for hit in found] == pytest.approx([hit["score"] for hit in same], abs=1e-4)
 
+    def test_the_language_of_the_prompt_is_the_one_that_is_named(self, shop, ids):
+        asked = ("--id", ids["red"], "--text", "in blau", "--composer", "lincir", "--include-reference")
+        german, english = objects(shop, *asked, "--language", "de"), objects(shop, *asked)
+        said = objects(shop, *asked, "--template", "ein Foto von $, {text}")
+        scores = [[hit["score"] for hit in found] for found in (german, said, english)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+        assert scores[0] != pytest.approx(scores[2], abs=1e-6)
+
     def test_like_and_unlike_take_ids_and_files(self, shop, ids):
         by_id = objects(shop, "--text", "a hat", "--like", ids["blue"], "--unlike", ids["red"], "--include-reference")
         by_file = objects(shop, "--text", "a hat", "--like", shop / "blue.png", "--unlike", shop / "red.png")
@@ -338,6 +346,7 @@ class TestSheets:
         (["--negative-text", "stripes"], "says only what to avoid"),
         (["--text", "x", "--filter", "price<<5"], "filter: at letter 7"),
         (["--text", "x", "--template", "a photo"], "template"),
+        (["--text", "x", "--language", "German language"], "language: is 'German language', which is no language tag"),
         (["--image", "nowhere.png"], "does not exist"),
         (["--image", "nowhere.png", "--text", "x", "--composer", "magic"], "no composer 'magic'"),
         (["--text", "x", "--model", "no-such-model"], "no-such-model"),

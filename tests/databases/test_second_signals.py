@@ -1,12 +1,14 @@
 """Searches with a second score in every database, against the same searches in numpy: the top 10 is the same everywhere."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cir_vectorizer.collections import (
     RECORD_KEY,
+    TEXT_VECTOR,
     Ask,
     CreateOptions,
     ModelRecord,
@@ -18,6 +20,8 @@ from cir_vectorizer.collections.rescoring import Background, Words, combined, re
 from cir_vectorizer.errors import CollectionError, QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import parse_filter
+from cir_vectorizer_weaviate import scoring
+from cir_vectorizer_weaviate.schema import UNNAMED, Schema
 from tests.support.databases import EVERY, SERVERS, WEAVIATE, database_of, every, uid
 
 DIM, COUNT = 32, 600
@@ -181,20 +185,34 @@ class TestFused:
         assert set(hits[0].signals) == {"picture"}
 
     @pytest.mark.parametrize(
-        ("query", "ask", "says"),
+        ("ask", "says"),
         [
-            (None, Ask(texts=SHARE, text="red"), "text_weight: does not go together with hybrid"),
-            (ComposedQuery(text="red"), Ask(texts=SHARE), "text_weight: needs the query's vector"),
-            (None, Ask(diversity=0.5, text="red"), "diversity: does not go together with hybrid"),
-            (None, Ask(diversity=0.5, texts=SHARE), "diversity: does not go together with text_weight"),
-            (None, Ask(diversity=0.5, group_by="colour"), "diversity: does not go together with group_by"),
-            (ComposedQuery(text="red"), Ask(diversity=0.5), "diversity: needs the query's vector"),
+            (Ask(texts=SHARE), "text_weight: needs the query's vector"),
+            (Ask(diversity=0.5), "diversity: needs the query's vector"),
         ],
     )
-    def test_options_that_exclude_each_other_are_refused(self, shop, query, ask, says):
+    def test_a_query_that_is_not_composed_is_refused(self, shop, ask, says):
         with pytest.raises(QueryError) as caught:
-            shop.search(SHOP.near(0) if query is None else query, ask)
+            shop.search(ComposedQuery(text="red"), ask)
         assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"texts": SHARE, "text": "red"}, "text_weight: needs scores, and hybrid"),
+        ({"diversity": 0.5, "text": "red"}, "diversity: needs scores, and hybrid"),
+        (
+            {"diversity": 0.5, "texts": SHARE},
+            "diversity: is chosen by the database, which knows nothing of text_weight",
+        ),
+        ({"diversity": 0.5, "group_by": "colour"}, "which knows nothing of group_by"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(options, says):
+    with pytest.raises(QueryError) as caught:
+        Ask(**options)
+    assert says in str(caught.value)
 
 
 @shops()
@@ -209,25 +227,26 @@ class TestScored:
             "picture": SHOP.candidates(vector, None, 40, ALL),
             "text": np.argsort(-np.where(SHOP.has_text, SHOP.texts @ vector, -np.inf))[:40],
         }
-        assert {row_of(each.id) for each in found} == {int(i) for each in of for i in firsts[each]}
-        assert len({each.id for each in found}) == len(found)
-        for each in found:
-            row = row_of(each.id)
+        assert {row_of(id_) for id_ in found.ids} == {int(i) for each in of for i in firsts[each]}
+        assert len(set(found.ids)) == len(found.ids)
+        for id_, cosines in zip(found.ids, found.cosines, strict=True):
+            row = row_of(id_)
             pictures = [SHOP.pictures[row] @ one for one in (vector, words)]
-            texts = [SHOP.texts[row] @ one if SHOP.has_text[row] else None for one in (vector, words)]
-            for cosine, wanted in zip(each.cosines, (pictures[0], texts[0], pictures[1], texts[1]), strict=True):
-                assert (cosine is None) == (wanted is None)
-                assert cosine is None or cosine == pytest.approx(wanted, abs=CLOSE)
+            texts = [SHOP.texts[row] @ one if SHOP.has_text[row] else np.nan for one in (vector, words)]
+            wanted = pictures[0], texts[0], pictures[1], texts[1]
+            assert list(cosines) == pytest.approx(wanted, abs=CLOSE, nan_ok=True)
 
     def test_filter_and_left_out_objects(self, shop):
         vector = SHOP.near(7)
         ask = Ask(where=parse_filter("colour=red"), without=(uid(5), uid(10)), exact=True)
         found = shop.score([Signal(vector)], [Signal(vector)], ask, 200)
-        assert {row_of(each.id) for each in found} == {i for i in range(0, COUNT, 5) if i not in (5, 10)}
+        assert {row_of(id_) for id_ in found.ids} == {i for i in range(0, COUNT, 5) if i not in (5, 10)}
 
     def test_a_filter_that_nothing_meets(self, shop):
         ask = Ask(where=parse_filter("colour=none"))
-        assert shop.score([Signal(SHOP.near(1)), Signal(SHOP.near(1), "text")], [Signal(SHOP.near(2))], ask, 50) == []
+        rankings = [Signal(SHOP.near(1)), Signal(SHOP.near(1), "text")]
+        assert shop.score(rankings, [Signal(SHOP.near(2))], ask, 50).ids == []
+        assert shop.search(SHOP.near(1), replace(ask, texts=SHARE)) == []
 
     @pytest.mark.parametrize("share", [None, SHARE], ids=["pictures", "texts"])
     def test_words_score_again_as_in_numpy(self, shop, share):
@@ -303,14 +322,98 @@ def test_cosines_of_quantised_vectors_are_true(database, quantization):
     shop = fill(database.open("Quantised"), quantization)
     vector, words = SHOP.near(3), SHOP.near(4)
     signals = [Signal(each, side) for each in (vector, words) for side in ("picture", "text")]
-    for each in shop.score([Signal(vector), Signal(vector, "text")], signals, Ask(), 60):
-        row = row_of(each.id)
+    found = shop.score([Signal(vector), Signal(vector, "text")], signals, Ask(), 60)
+    for id_, cosines in zip(found.ids, found.cosines, strict=True):
+        row = row_of(id_)
         expected = [side[row] @ one for one in (vector, words) for side in (SHOP.pictures, SHOP.texts)]
-        for cosine, wanted in zip(each.cosines, expected, strict=True):
-            assert cosine is None or cosine == pytest.approx(wanted, abs=CLOSE)
+        there = ~np.isnan(cosines)
+        assert cosines[there] == pytest.approx(np.array(expected)[there], abs=CLOSE)
     hits = shop.search(vector, Ask(texts=SHARE))
     scores = SHOP.fused(vector, SHARE)
     assert [hit.score for hit in hits] == pytest.approx([scores[row_of(hit.id)] for hit in hits], abs=CLOSE)
+
+
+@every(WEAVIATE)
+class TestMarks:
+    """In Weaviate, objects with a text are marked, so that the others can be searched alone."""
+
+    def fused(self, shop):
+        """Check that fused searches find the best objects; return how they asked the server."""
+        asked = []
+        with pytest.MonkeyPatch.context() as patch:
+            nearest = scoring.nearest
+
+            def noted(remote, vector, target, *rest):
+                asked.append(target if isinstance(target, str) else "both")
+                return nearest(remote, vector, target, *rest)
+
+            patch.setattr(scoring, "nearest", noted)
+            for seed in range(4):
+                vector = SHOP.near(seed)
+                scores = SHOP.fused(vector, SHARE)
+                same(shop.search(vector, Ask(texts=SHARE)), scores, top(scores, np.arange(COUNT)))
+        return asked
+
+    def test_one_search_by_both_vectors_and_one_among_objects_without_text(self, database):
+        asked = self.fused(fill(database.open("Marked")))
+        assert sorted(asked) == ["both"] * 4 + [UNNAMED] * 4
+
+    def test_objects_that_an_older_release_wrote_are_found(self, database, monkeypatch):
+        shop = database.open("Mixed")
+        shop.create(MODEL, CreateOptions(text_columns=("title",)))
+        with monkeypatch.context() as patch:
+            patch.setattr(Schema, "marks_texts", False)
+            shop.upsert(SHOP.points[::2])
+        shop.upsert(SHOP.points[1::2])
+        assert TEXT_VECTOR in self.fused(shop)
+
+    def test_a_collection_of_an_older_release_is_searched_by_each_vector(self, database, monkeypatch):
+        shop = database.open("Older")
+        shop.create(MODEL)
+        monkeypatch.setattr(Schema, "marks_texts", True)
+        shop.add_texts(["title"])  # no mark is added
+        monkeypatch.undo()
+        shop.upsert(SHOP.points)
+        assert sorted(self.fused(shop)) == [TEXT_VECTOR] * 4 + [UNNAMED] * 4
+
+    def test_marks_follow_the_texts(self, database):
+        shop = database.open("Following")
+        shop.create(MODEL)
+        shop.upsert([replace(point, text_vector=None) for point in SHOP.points])
+        shop.add_texts(["title"])
+        texts = {point.id: point.text_vector for point in SHOP.points}
+        wrong = dict.fromkeys(texts, SHOP.texts[1])
+        payloads = {point.id: point.payload for point in SHOP.points}
+        for some in (wrong, texts):
+            shop.replace_payload(payloads, some)
+        shop.replace_payload(payloads)
+        assert "both" in (asked := self.fused(shop))
+        assert TEXT_VECTOR not in asked
+
+    def test_a_client_without_its_private_parts_answers_alike(self, database):
+        shop = fill(database.open("Public"))
+        schema, vector = shop._schema, SHOP.near(0)
+
+        def public(remote):
+            return SimpleNamespace(query=SimpleNamespace(near_vector=remote.query.near_vector))
+
+        def found(wrapped):
+            return shop._on(
+                lambda remote: scoring.nearest(
+                    wrapped(remote), vector, scoring.both(0.3, schema), 15, None, [UNNAMED, TEXT_VECTOR], schema.shown
+                )
+            )
+
+        assert found(public) == found(lambda remote: remote)
+
+    def test_pages_and_filters(self, database):
+        shop = fill(database.open("Pages"))
+        vector = SHOP.near(3)
+        scores = SHOP.fused(vector, SHARE)
+        red = np.array([i for i in range(COUNT) if SHOP.payloads[i]["colour"] == "red"])
+        for offset in (0, 20, 100):
+            ask = Ask(20, parse_filter("colour=red"), offset=offset, texts=SHARE)
+            same(shop.search(vector, ask), scores, top(scores, red, 20, offset))
 
 
 @every(WEAVIATE)
@@ -320,7 +423,7 @@ def test_tenants_have_scores_of_their_own(database):
     two = database.again(one, tenant="two")
     two.create(MODEL)
     two.upsert(SHOP.points[:9])
-    assert len(two.score([Signal(SHOP.near(0))], [Signal(SHOP.near(1), "text")], Ask(), 50)) == 9
+    assert len(two.score([Signal(SHOP.near(0))], [Signal(SHOP.near(1), "text")], Ask(), 50).ids) == 9
     assert {row_of(hit.id) for hit in two.search(SHOP.near(0), Ask(50, texts=SHARE))} == set(range(9))
     assert len(two.sample(50)) == 9
 
@@ -340,7 +443,7 @@ class TestWithoutTexts:
                 CollectionError, match=r"have no vector of a text; run cir-vectorizer sync with --text-column"
             ):
                 search()
-        assert len(shop.score([Signal(vector)], [Signal(vector)], Ask(), 10)) == 10
+        assert len(shop.score([Signal(vector)], [Signal(vector)], Ask(), 10).ids) == 10
         assert [point.text_vector for point in shop.sample(3)] == [None] * 3
 
     def test_words_score_again_without_texts(self, database):

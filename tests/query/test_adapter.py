@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from cir_vectorizer import models
 from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone
 from cir_vectorizer.backbones.adapter import Adapter, AdapterSettings
-from cir_vectorizer.composers.lincir import NEGATIVE_STEP, PROMPT, LinCIR, save_phi
+from cir_vectorizer.composers.lincir import NEGATIVE_STEP, LinCIR, save_phi
 from cir_vectorizer.errors import CheckpointError, ModelError
 from cir_vectorizer.models import Vectorizer, load, read_record
 from examples.demo.catalog import SEEN, caption
@@ -195,7 +195,7 @@ def test_with_an_adapter_a_weight_asks_for_the_subtraction(tiny):
 def saved(tiny, tmp_path):
     """A model folder with an adapter, and the adapter."""
     adapter, phi = learnt(tiny.backbone.text), tiny.composers["lincir"].phi
-    record = {"prompt": PROMPT, "adapter": adapter.settings.to_record()}
+    record = {"prompt": "a photo of $ that {text}", "adapter": adapter.settings.to_record()}
     models.save(tmp_path, tiny.backbone, {"lincir": (record, lambda path: save_phi(path, phi, adapter))})
     return tmp_path, adapter
 
@@ -215,7 +215,9 @@ def test_a_model_folder_keeps_the_adapter_beside_phi(tiny, saved):
 
 def test_a_model_folder_without_an_adapter_has_the_format_of_before(tiny, tmp_path):
     phi = tiny.composers["lincir"].phi
-    models.save(tmp_path, tiny.backbone, {"lincir": ({"prompt": PROMPT}, lambda path: save_phi(path, phi))})
+    models.save(
+        tmp_path, tiny.backbone, {"lincir": ({"prompt": "a photo of $ that {text}"}, lambda path: save_phi(path, phi))}
+    )
     assert read_record(tmp_path)["format"] == 2
     query = {"image": vector(tiny, 1), "text": "is red", "composer": "lincir"}
     np.testing.assert_array_equal(load(str(tmp_path), "cpu").compose([query]).vectors, tiny.compose([query]).vectors)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, SiglipTokenizer
 from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
 from benchmarks.made_encoders import (
@@ -24,7 +24,7 @@ from benchmarks.made_encoders import (
     write_tokenizer,
     write_transformers,
 )
-from cir_vectorizer.backbones import BackboneSpec, load_backbone
+from cir_vectorizer.backbones import BackboneSpec, hf_tokenizer, load_backbone
 from cir_vectorizer.errors import ModelError
 from cir_vectorizer.models import load
 
@@ -227,6 +227,49 @@ class TestTokenizer:
         tokenizer = load(str(folders("siglip")), "cpu").backbone.text.tokenizer
         assert tokenizer.row("\ud800 red").ids
         assert tokenizer.row("x" * 1_000_000).cut
+
+
+class TestSentencePiece:
+    """SigLIP with the tokenizer of its own release, a SentencePiece model."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        sentencepiece = pytest.importorskip("sentencepiece")
+        folder = write_transformers("siglip", tmp_path / "siglip")
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(text.lower() for text in TEXTS * 3 if text),
+            model_prefix=str(folder / "spiece"),
+            vocab_size=200,
+            hard_vocab_limit=False,
+            character_coverage=0.98,
+            pad_id=-1,
+            bos_id=-1,
+            eos_id=1,
+            unk_id=0,
+            minloglevel=2,
+        )
+        SiglipTokenizer(str(folder / "spiece.model"), model_max_length=64).save_pretrained(folder)
+        return folder
+
+    @torch.no_grad()
+    def test_texts_are_the_librarys(self, folder):
+        text, library = load(str(folder), "cpu").backbone.text, AutoModel.from_pretrained(folder).eval()
+        ids = AutoTokenizer.from_pretrained(folder)(
+            TEXTS, padding="max_length", max_length=64, truncation=True, return_tensors="pt"
+        ).input_ids
+        assert torch.equal(padded([text.tokenizer.row(each) for each in TEXTS], text.facts), ids)
+        ours = text.encode_text([text.tokenizer.row(each) for each in TEXTS])
+        torch.testing.assert_close(ours, library.get_text_features(ids).pooler_output, atol=1e-5, rtol=1e-5)
+
+    def test_without_its_library_the_sentence_names_it(self, folder, monkeypatch):
+        monkeypatch.setattr(hf_tokenizer, "find_spec", lambda name: None)
+        monkeypatch.setattr(
+            AutoTokenizer, "from_pretrained", lambda name: (_ for _ in ()).throw(ValueError("needs it"))
+        )
+        with pytest.raises(ModelError, match="pip install sentencepiece"):
+            load(str(folder), "cpu")
 
 
 class TestRefusals:

@@ -189,7 +189,9 @@ class TestCheckpoints:
         loaded = load(str(folder), "cpu").composers["lincir"]
         embeddings = torch.randn(3, 24)
         torch.testing.assert_close(loaded.phi(embeddings), phi.eval()(embeddings))
-        assert loaded.prompt == ("a photo of $ , {text}" if "pic2word" in family else "a photo of $ that {text}")
+        assert loaded.prompts.of(None).prompt == (
+            "a photo of $ , {text}" if "pic2word" in family else "a photo of $ that {text}"
+        )
 
     def test_wrong_width_wrong_family_truncated_and_hostile_files_are_told_apart(self, backbone, tmp_path):
         path = tmp_path / "phi.pt"

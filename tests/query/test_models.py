@@ -32,7 +32,7 @@ class TestDescribe:
         assert (record.backbone, record.mean_image_norm) == (backbone.spec, backbone.mean_image_norm)
         assert (record.text_fingerprint, record.token_width) == (backbone.text.fingerprint, backbone.text.facts.width)
         assert set(record.composers) == {"lincir", "compodiff"}
-        assert record.composers["lincir"]["prompt"] == tiny.composers["lincir"].prompt
+        assert record.composers["lincir"]["prompt"] == tiny.composers["lincir"].prompts.of(None).prompt
 
     def test_no_weights_are_read(self, folder, tiny):
         for path in folder.glob("*.safetensors"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cir_vectorizer.client import Client
 from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.service.settings import Settings
 from tests.support.serving import RED, Running, at_every_door, drawn, encoded, serving, tiny
@@ -112,6 +113,19 @@ def test_several_unwanted_texts_are_taken_at_every_door(service):
         np.testing.assert_allclose(vector, expected, atol=1e-5)
 
 
+def test_a_language_of_the_prompt_is_taken_at_every_door(service):
+    query = {**QUERY, "text": "in blau", "composer": "lincir"}
+    expected = tiny().compose([{**query, "template": "ein Foto von $, {text}"}]).vectors[0]
+    for vector in at_every_door(service, {**query, "language": "de-AT"}):
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
+    with Client(service.url) as client:
+        found = client.compose([{**query, "language": "de"}]).vectors[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    answer = service.post("/v1/compose", {"queries": [{**query, "language": "sw"}]})
+    assert (answer.status_code, answer.json()["field"]) == (400, "queries.0.language")
+    assert "the model has no prompt in 'sw'; choose one of en, ar, " in answer.json()["error"]
+
+
 def test_words_that_results_must_show_are_refused_where_there_are_no_results(service):
     query = {**QUERY, "must_text": "long sleeves"}
     inference = {"inputs": [{"data": query, "data_type": "object", "model": "tiny"}], "inference": "search"}
@@ -173,6 +187,23 @@ def test_plain_texts_and_pictures_are_the_librarys_too(service):
     np.testing.assert_allclose(openai["data"][1]["embedding"], pixels / np.linalg.norm(pixels), atol=1e-5)
     packed = service.post("/v1/embeddings", {"input": "a red dress", "encoding_format": "base64"}).json()
     np.testing.assert_allclose(np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4"), text, atol=1e-5)
+
+
+def test_vectors_are_not_shortened(service):
+    body = {"model": "tiny", "input": ["a red dress"], "encoding_format": "float", "user": "me"}
+    whole = service.post("/v1/embeddings", {**body, "dimensions": tiny().dim}).json()["data"][0]["embedding"]
+    np.testing.assert_allclose(whole, tiny().embed_texts(["a red dress"])[0], atol=1e-5)
+    for dimensions in (64, 1536):
+        answer = service.post("/v1/embeddings", {**body, "dimensions": dimensions})
+        assert (answer.status_code, answer.json()["field"]) == (400, "dimensions")
+        assert (
+            f"dimensions: is {dimensions}, but vectors of 'tiny' have 128 numbers and no other length"
+            in answer.json()["error"]
+        )
+        assert (
+            "only of a model that was trained in nested sizes (Matryoshka), and it would not match"
+            in answer.json()["error"]
+        )
 
 
 def test_a_text_is_composed_only_without_images_and_off_the_plain_path(service):

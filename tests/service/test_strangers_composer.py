@@ -59,6 +59,7 @@ def test_models_lists_what_it_takes_and_what_it_costs(service):
         "negative_text": "refused",
         "mask": "optional",
         "template": "refused",
+        "language": "refused",
         "most_images": 1,
         "options": ["seed"],
         "units_per_step": 0,

@@ -1,5 +1,6 @@
 """Training over text towers of every kind: rows of 64 that are never cut, contexts of 16 and 32, mean pooling."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -9,15 +10,17 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks.made_encoders import write_open_clip
+from benchmarks.made_encoders import write_open_clip, write_transformers
 from cir_vectorizer.cli import main
 from cir_vectorizer.models import Vectorizer, load, read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger, all_keyword_spans, prepare
 from cir_vectorizer_trainer.edits.base import Edit
+from cir_vectorizer_trainer.edits.probes import Probe
 from cir_vectorizer_trainer.phi.edits_loss import UNIT, EditWeights
 from cir_vectorizer_trainer.phi.edits_trainer import EditHyperparameters, EditTrainer
 from cir_vectorizer_trainer.phi.examples import make_examples
-from cir_vectorizer_trainer.phi.loss import NOISE_STRENGTH, Noise
+from cir_vectorizer_trainer.phi.judging import NOISES, Judge
+from cir_vectorizer_trainer.phi.loss import LENGTH, Noise
 from cir_vectorizer_trainer.phi.trainer import Hyperparameters, PhiTrainer
 from cir_vectorizer_trainer.state import weights_of
 from examples.demo.catalog import CATEGORIES, COLOURS
@@ -28,6 +31,9 @@ Kinds = Callable[[str], Vectorizer]
 KINDS = ("siglip", "siglip2", "pe", "clipa", "worldwide", "roberta", "mt5")
 """Padded to 64 and read at the last place; a context of 32 with CLIP's tokenizer; the same with BERT's; MetaCLIP 2's, causal,
 with another vocabulary; mean pooling over encoders of the transformers library."""
+OF_TRANSFORMERS = ("siglip2", "metaclip_2", "chinese_clip", "altclip", "vision-text-dual-encoder")
+"""Dual encoders of the transformers library."""
+BOTH = (*KINDS, *(f"transformers:{kind}" for kind in OF_TRANSFORMERS))
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +42,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Kinds:
     root = tmp_path_factory.mktemp("towers")
 
     def model(kind: str) -> Vectorizer:
-        return load(str(folder_of(kind, root)), "cpu")
+        return load(model_of(kind, root), "cpu")
 
     return model
 
 
-def folder_of(kind: str, root: Path) -> Path:
-    return root / kind if (root / kind).is_dir() else write_open_clip(kind, root / kind)
+def model_of(kind: str, root: Path) -> str:
+    """Return the name of a model of a kind, whose folder is written into `root` unless it is there."""
+    library, _, name = kind.rpartition(":")
+    folder = root / f"{library}-{name}"
+    if not folder.is_dir():
+        (write_transformers if library else write_open_clip)(name, folder)
+    return f"{library}:{folder}" if library else str(folder)
 
 
 def captions() -> list[str]:
@@ -67,7 +78,7 @@ def composed(model: Vectorizer, **options: object) -> torch.Tensor:
 # --- rows ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "siglip-16"])
+@pytest.mark.parametrize("kind", [*BOTH, "siglip-16"])
 def test_masked_and_whole_captions_hold_the_same_words(made: Kinds, kind: str) -> None:
     text = made(kind).backbone.text
     texts = ["a red dress with long sleeves", "a red dress with " * 60, "$"]
@@ -104,7 +115,7 @@ def test_captions_keep_their_capitals_where_the_tower_reads_them(made: Kinds) ->
 # --- noise -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "clip", "mobileclip"])
+@pytest.mark.parametrize("kind", [*BOTH, "clip", "mobileclip"])
 def test_only_towers_of_clips_form_get_the_published_noise(made: Kinds, kind: str) -> None:
     text = made(kind).backbone.text
     embeddings = torch.randn(50, text.dim) * 3
@@ -113,9 +124,26 @@ def test_only_towers_of_clips_form_get_the_published_noise(made: Kinds, kind: st
         assert noise.to_record() == {"kind": "published", "sigma": 1.0}
         assert noise.scale == 1
     else:
-        assert noise.to_record() == {"kind": "relative", "sigma": NOISE_STRENGTH}
-        assert noise.scale == pytest.approx(NOISE_STRENGTH * 3, rel=0.05)
+        assert noise.to_record() == {"kind": "relative", "sigma": math.sqrt(text.dim) / LENGTH}
+        assert noise.scale == pytest.approx(embeddings.norm(dim=-1).mean().item() / LENGTH)
     assert Noise.of(text, 10 * embeddings).strength == pytest.approx(noise.strength / (10 if kind == "clip" else 1))
+
+
+def test_held_out_queries_are_noised_in_the_unit_of_the_embeddings(made: Kinds) -> None:
+    backbone = made("siglip").backbone
+    judge = Judge(backbone, [Probe(edit, None, None) for edit in edits()])
+    references = judge.embeddings[judge._references]
+    seen: list[torch.Tensor] = []
+
+    def phi(inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs)
+        return torch.zeros(len(inputs), backbone.text.facts.width)
+
+    judge.figures(backbone.text, phi)
+    length = judge.embeddings.norm(dim=1).mean().item()
+    for noise, inputs in zip(NOISES, seen, strict=True):
+        drawn = (inputs - references).norm(dim=1).mean().item()
+        assert drawn == pytest.approx(noise * length / LENGTH * math.sqrt(backbone.dim) / 2, rel=0.2)
 
 
 def test_weights_of_squared_errors_follow_the_length_of_the_embeddings() -> None:
@@ -129,7 +157,7 @@ def test_weights_of_squared_errors_follow_the_length_of_the_embeddings() -> None
 # --- training --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BOTH)
 def test_phi_learns_and_composes(made: Kinds, kind: str, tmp_path: Path) -> None:
     settings = Hyperparameters(batch_size=32, lr=1e-3)
     trainer = PhiTrainer(made(kind).backbone, captions(), BuiltinTagger(), settings)
@@ -146,7 +174,7 @@ def test_phi_learns_and_composes(made: Kinds, kind: str, tmp_path: Path) -> None
     assert all(word.isalpha() and -1 <= cosine <= 1 for word, cosine in words)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BOTH)
 def test_phi_and_an_adapter_learn_from_edits(made: Kinds, kind: str, tmp_path: Path) -> None:
     backbone = made(kind).backbone
     settings = EditHyperparameters(batch_size=16, lr=1e-3)
@@ -164,16 +192,15 @@ def test_phi_and_an_adapter_learn_from_edits(made: Kinds, kind: str, tmp_path: P
     assert (model.embed_texts(["a red dress"]) == made(kind).embed_texts(["a red dress"])).all()
 
 
-@pytest.mark.parametrize("kind", ["siglip", "roberta"])
-def test_german_captions_train_over_another_tower(kind: str, tmp_path: Path) -> None:
+def test_german_captions_train_over_a_multilingual_tower(tmp_path: Path) -> None:
     (tmp_path / "titel.txt").write_text("\n".join(GERMAN), encoding="utf-8")
     arguments = (
-        "train", "--model", folder_of(kind, tmp_path), "--captions", tmp_path / "titel.txt", "--language", "de",
+        "train", "--model", model_of("worldwide", tmp_path), "--captions", tmp_path / "titel.txt", "--language", "de",
         "--out", tmp_path / "model", "--steps", 3, "--batch-size", 8, "--device", "cpu",
     )  # fmt: skip
     result = CliRunner().invoke(main, [*map(str, arguments)])
     assert result.exit_code == 0, result.output
-    assert "noise 2.8 x mean ‖e‖/√dim (published: " in result.output
+    assert f"noise {math.sqrt(48) / LENGTH:.3g} x mean ‖e‖/√dim (published: " in result.output
     training = read_record(tmp_path / "model")["composers"]["lincir"]["training"]
     assert training["objective"] == "edits"
     assert training["tagger"].startswith("builtin:in,mit,für:")
@@ -188,7 +215,7 @@ def test_compodiff_reads_the_states_of_other_towers(kind: str, tmp_path: Path) -
         lines.append(f"{number}.png,a {colour} dress")
     (tmp_path / "shop.csv").write_text("\n".join(lines))
     arguments = (
-        "train-compodiff", "--model", folder_of(kind, tmp_path), "--pairs", tmp_path / "shop.csv", "--out",
+        "train-compodiff", "--model", model_of(kind, tmp_path), "--pairs", tmp_path / "shop.csv", "--out",
         tmp_path / "model", "--prior-steps", 2, "--steps", 2, "--depth", 1, "--heads", 2, "--head-dim", 8, "--batch-size", 4,
         "--masks", 1, "--device", "cpu",
     )  # fmt: skip

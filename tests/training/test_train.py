@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from benchmarks.train_phi import PlainRecipe, differences
 from cir_vectorizer.cli import main
+from cir_vectorizer.composers.prompts import OURS
 from cir_vectorizer.errors import CaptionError, ModelError
 from cir_vectorizer.models import load, read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger, prepare
@@ -125,6 +126,44 @@ def test_resume_refuses_other_captions_other_settings_and_an_empty_folder(captio
     )
     caption_file.write_text("a red dress\na blue hat\n")
     assert "other captions" in train("--captions", caption_file, "--out", out, "--batch-size", 16, "--resume").output
+
+
+def test_a_model_that_is_trained_in_a_language_is_asked_in_it(caption_file, tmp_path):
+    common = ("--captions", caption_file, "--out", tmp_path / "de", *RESUMED)
+    result = train(*common, "--language", "de-AT", "--steps", 2)
+    assert result.exit_code == 0, result.output
+    record = read_record(tmp_path / "de")["composers"]["lincir"]
+    assert (record["language"], list(record["prompts"]), record["training"]["language"]) == ("de", ["de"], "de-AT")
+    model = load(str(tmp_path / "de"), "cpu")
+    query = {"image": [1.0] * model.dim, "text": "in rot"}
+    queries = [query, {**query, "template": "ein Foto von $, {text}"}, {**query, "language": "en"}]
+    own, german, english = model.compose(queries).vectors
+    assert abs(own - german).max() < 1e-6 < abs(own - english).max()
+    resumed = train(*common, "--steps", 3, "--resume")
+    assert "the saved run had language de-AT, not en" in resumed.output
+
+
+def test_a_language_without_a_prompt_of_ours_is_trained_in_english_and_said(caption_file, tmp_path):
+    result = train("--captions", caption_file, "--out", tmp_path / "m", *RESUMED, "--language", "sw", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert "no prompt in 'sw' is built in, so prompts are in English" in result.stderr
+    assert "language" not in read_record(tmp_path / "m")["composers"]["lincir"]
+
+
+def test_a_state_from_before_there_were_languages_is_resumed_in_english(caption_file, tmp_path):
+    common = ("--captions", caption_file, "--out", tmp_path / "m", *RESUMED)
+    train(*common, "--steps", 2)
+    state = torch.load(tmp_path / "m" / "training.pt", weights_only=True)
+    del state["settings"]["language"]
+    torch.save(state, tmp_path / "m" / "training.pt")
+    assert train(*common, "--steps", 3, "--resume").exit_code == 0
+
+
+def test_a_caption_without_keywords_is_the_prompt_of_the_language(tiny):
+    """With a context of nothing but the caption, no marker is left of it."""
+    tokenizer = tiny.backbone.text.tokenizer
+    (example,) = make_examples([""], tokenizer, BuiltinTagger(), 0, OURS["de"])
+    assert example.masked == tokenizer.marked_row(["ein Foto von ", 0, ""])
 
 
 def test_resume_refuses_a_damaged_state(caption_file, tmp_path):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from cir_vectorizer.backbones import BackboneSpec, TokenRow, load_backbone
 from cir_vectorizer.cli import main
+from cir_vectorizer.composers.prompts import OURS
 from cir_vectorizer.models import load, read_record
 from cir_vectorizer_trainer.captions.keywords import BuiltinTagger
 from cir_vectorizer_trainer.edits.base import Edit
@@ -124,6 +125,21 @@ def test_a_training_goes_on_from_the_phi_and_the_adapter_of_its_model(table, tmp
     assert all(torch.equal(trainer.adapter.tensors()[n], t) for n, t in weights_of(first).items() if "adapter" in n)
     assert all(torch.equal(trainer.phi.state_dict()[n], t) for n, t in weights_of(first).items() if "adapter" not in n)
     assert lincir_of(tiny).adapter is None, "the packaged model is the published recipe's"
+
+
+def test_prompts_of_edits_are_in_the_language_of_the_captions(tiny, table, tmp_path):
+    text = tiny.backbone.text.tokenizer
+    german = EditExamples(edits(20), tiny.backbone, [], 0.5, OURS["de"]).batch([0])
+    words = edits(20)[0].words
+    assert german.prompts[0] == text.marked_row(["ein Foto von ", 0, ", ", words, ""])
+    assert german.empty == text.marked_row(["ein Foto von ", 0])
+    removed = Edit("ein Hemd", "rot", "ein rotes Hemd", "not", "…", "gestreift")
+    (row,) = EditExamples([removed], tiny.backbone, [], 0.5, OURS["de"]).batch([0]).prompts
+    assert row == text.marked_row(["ein Foto von ", 0, ", ", "rot, nicht gestreift", ""])
+    result = train("--edits", table, "--out", tmp_path / "m", "--steps", 1, *SETTINGS, "--language", "de")
+    assert result.exit_code == 0, result.output
+    assert read_record(tmp_path / "m")["composers"]["lincir"]["language"] == "de"
+    assert trainer_of(tiny).judge.digest() != trainer_of(tiny, language="de").judge.digest()
 
 
 def test_the_options_that_belong_together_are_asked_for(table, tmp_path):

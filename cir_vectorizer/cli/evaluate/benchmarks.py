@@ -11,6 +11,7 @@ from cir_vectorizer import extras
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODEL_OPTION,
+    PRECISION_OPTION,
     echo_json,
     fail_with_sentence,
     say_if_toy,
@@ -59,6 +60,7 @@ def unsplit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
         DEVICE_OPTION,
+        PRECISION_OPTION,
     )
     return with_options(fail_with_sentence(command), options)
 
@@ -124,6 +126,7 @@ def evaluate_benchmark(
     submission: Path | None,
     as_json: bool,
     device: str | None,
+    precision: str,
 ) -> None:
     """Score a ranking, or run a model and print its report.
 
@@ -160,7 +163,7 @@ def evaluate_benchmark(
     from cir_vectorizer.evaluate.benchmarks.running import report, run
     from cir_vectorizer.models import load
 
-    ran = run(benchmark, load(model, device), composers, counting)
+    ran = run(benchmark, load(model, device, precision), composers, counting)
     if submission is not None:
         _write_submission(ran, submission)
     if benchmark.answered:

@@ -9,6 +9,7 @@ import click
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODELS_OPTION,
+    PRECISION_OPTION,
     collection_option,
     database_options,
     needs,
@@ -58,12 +59,13 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @DEVICE_OPTION
+@PRECISION_OPTION
 @database_options
 @needs("models")
 def catalog(
     address: str, models: tuple[str, ...], attributes: str | None, captions: str | None, language: str, queries: int,
-    objects: int, seed: int, apply: bool, out: Path | None, as_json: bool, device: str | None, api_key: str | None,
-    using: str | None, tenant: str | None, grpc: bool, grpc_port: int | None,
+    objects: int, seed: int, apply: bool, out: Path | None, as_json: bool, device: str | None,
+    precision: str, api_key: str | None, using: str | None, tenant: str | None, grpc: bool, grpc_port: int | None,
 ) -> None:  # fmt: skip
     """Judge composers on queries made of your own catalog, without labelling anything.
 
@@ -83,7 +85,7 @@ def catalog(
     asking = Asking(named, captions, queries, objects, language, seed)
     collection = open_collection(address, api_key, OpenOptions(using, tenant, grpc, grpc_port))
     try:
-        loaded = _loaded(models, device)
+        loaded = _loaded(models, device, precision)
         judged = judge(collection, loaded, asking, lambda sentence: click.echo(sentence, err=True))
         show(judged.report, out, as_json)
         if apply:
@@ -92,14 +94,14 @@ def catalog(
         collection.close()
 
 
-def _loaded(names: tuple[str, ...], device: str | None) -> "dict[str, Vectorizer]":
+def _loaded(names: tuple[str, ...], device: str | None, precision: str) -> "dict[str, Vectorizer]":
     from cir_vectorizer.models import load
 
     if len(set(names)) < len(names):
         raise click.UsageError("--model names one model twice; name two different ones to compare them")
     ends = [Path(name).name for name in names]
     shown = ends if len(set(ends)) == len(ends) else names
-    return {label: load(name, device) for label, name in zip(shown, names, strict=True)}
+    return {label: load(name, device, precision) for label, name in zip(shown, names, strict=True)}
 
 
 def _check_own(names: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ import click
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODELS_OPTION,
+    PRECISION_OPTION,
     TEXT_WEIGHT_OPTION,
     collection_option,
     database_options,
@@ -52,6 +53,7 @@ from cir_vectorizer.cli.evaluate.showing import check_out, counting, show
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @DEVICE_OPTION
+@PRECISION_OPTION
 @database_options
 @needs("models")
 def queries(
@@ -67,6 +69,7 @@ def queries(
     out: Path | None,
     as_json: bool,
     device: str | None,
+    precision: str,
     api_key: str | None,
     using: str | None,
     tenant: str | None,
@@ -97,7 +100,7 @@ def queries(
         report = judge(
             judged,
             collection,
-            {name: load(name, device) for name in dict.fromkeys(models)},
+            {name: load(name, device, precision) for name in dict.fromkeys(models)},
             composers,
             searching,
             title=f"{file.name} on {place}",

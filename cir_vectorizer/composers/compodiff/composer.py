@@ -91,7 +91,7 @@ class CompoDiff(Composer):
         text = None
         if spec := record.get("text_backbone"):
             text_spec = BackboneSpec(spec["loader"], spec["name"], spec["options"])
-            text = load_backbone(text_spec, backbone.device, backbone.dtype).text
+            text = load_backbone(text_spec, backbone.device, backbone.text.dtype).text
             noted = spec.get("fingerprint")  # releases up to 0.1.0 noted none
             if noted not in (None, text.fingerprint):
                 raise BackboneMismatch(

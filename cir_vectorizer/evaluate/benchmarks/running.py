@@ -191,7 +191,7 @@ def _settings(vectorizer: "Vectorizer", name: str) -> dict[str, Any]:
     composer = vectorizer.composers[name]
     settings: dict[str, Any] = {"model": vectorizer.name, "composer": name}
     if isinstance(composer, LinCIR):
-        settings |= {"prompt": composer.prompt, "adapter": composer.adapter is not None}
+        settings |= {"prompt": composer.prompts.of(None).prompt, "adapter": composer.adapter is not None}
     if defaults := vectorizer.defaults.get(name):
         settings["options"] = defaults.to_json()
     return settings

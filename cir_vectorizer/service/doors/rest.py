@@ -178,7 +178,10 @@ def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Tar
     vectorizer = service.engine.vectorizers[target.model]
     if asked.dimensions not in (None, vectorizer.dim):
         raise QueryError(
-            "dimensions", f"is {asked.dimensions}, but vectors of {target.model!r} have {vectorizer.dim}; leave it out"
+            "dimensions",
+            f"is {asked.dimensions}, but vectors of {target.model!r} have {vectorizer.dim} numbers and no other length: a part of a "
+            "vector is an embedding only of a model that was trained in nested sizes (Matryoshka), and it would not match the index; "
+            f"leave it out or give {vectorizer.dim}",
         )
     inputs = [asked.input] if isinstance(asked.input, str) else asked.input
     check_items(len(inputs), service.settings)

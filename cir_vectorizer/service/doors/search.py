@@ -120,7 +120,10 @@ async def _search(service: Service, request: Request, body: bytes) -> Response:
         "model": service.names.full_name(match.model),
         "collection": served.name,
         "hits": [_hit(hit, served, match.info, _is_default(service, served)) for hit in hits],
-        "notes": search.notes(parts, [work.notes for work in works]) + search.unheard(match.info) + doubts,
+        "notes": search.notes(parts, [work.notes for work in works])
+        + search.unheard(match.info)
+        + doubts
+        + match.info.precision_notes(service.engine.vectorizers[match.model].precision),
     }
     return await service.json(content)
 

@@ -18,6 +18,11 @@ _TEXT = {**_SAID, "description": "what should be different"}
 _NEGATIVE = "what should not be there"
 _WANTED = "what every result should show"
 _TEMPLATE = {"type": "string", "enum": ["a photo of $ that {text}", "$, {text}"]}
+_LANGUAGE = {
+    "type": "string",
+    "enum": ["en", "de", "fr-CA", "ja"],
+    "description": "language of the prompt, as a BCP 47 tag",
+}
 _PICTURE = {"$ref": "#/components/schemas/Picture"}
 _IMAGE = {"$ref": "#/components/schemas/Image"}
 _MOST_IMAGES = 4
@@ -73,7 +78,13 @@ def query_schemas(model: Vectorizer) -> Schema:
 
 def _composed(name: str, takes: Takes) -> Schema:
     """Return the schemas of queries that name a composer: without a mask, and with one if it reads masks."""
-    fields = {"image": _images(takes), "text": _TEXT, "negative_text": _texts(_NEGATIVE), "template": _TEMPLATE}
+    fields = {
+        "image": _images(takes),
+        "text": _TEXT,
+        "negative_text": _texts(_NEGATIVE),
+        "template": _TEMPLATE,
+        "language": _LANGUAGE,
+    }
     properties: Schema = {field: schema for field, schema in fields.items() if takes.reads(field)}
     if takes.negative_text == "required":
         properties["negative_text"] = {**_SAID, "description": _NEGATIVE}

@@ -12,6 +12,7 @@ from cir_vectorizer.collections import (
     RECORD_KEY,
     TEXT_VECTOR,
     Ask,
+    Candidates,
     CreateOptions,
     Hit,
     Id,
@@ -19,7 +20,6 @@ from cir_vectorizer.collections import (
     ModelRecord,
     Payload,
     Point,
-    Scored,
     Signal,
     SyncRecord,
     Vector,
@@ -167,22 +167,31 @@ class QdrantCollection(BaseCollection[QdrantClient, Schema]):
         found = self._call(lambda client: searching.run(client, self._name, arguments, ask), attempts)
         return [objects.read_hit(each) for each in found]
 
-    def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
+    def score(
+        self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int, shown: int = 0
+    ) -> Candidates:
         self._check_signals((*rankings, *signals))
         schema = self._schema
         searches = scoring.rankings(rankings, ask, candidates, schema, self._embedded)
+        if self._embedded:
+            tops = self._call(lambda client: scoring.embedded(client, self._name, searches))
+            found = scoring.table(rankings, tops, signals)
+            asked = list(zip(signals, scoring.missing(found), strict=True))
+            compared = self._call(lambda client: scoring.compare_embedded(client, self._name, asked, schema))
+            return scoring.completed(found, compared, {})
 
-        def run(searches: Sequence[models.QueryRequest]) -> list[scoring.Cosines]:
-            if self._embedded:
-                return self._call(lambda client: scoring.embedded(client, self._name, searches))
+        def run(searches: Sequence[models.QueryRequest]) -> list[scoring.Found]:
             return self._call(lambda client: scoring.on_server(client, self._name, searches, self.options.grpc))
 
-        def compare(asked: list[tuple[Signal, list[Id]]]) -> list[scoring.Cosines]:
-            if self._embedded:
-                return self._call(lambda client: scoring.compare_embedded(client, self._name, asked, schema))
-            return run([scoring.comparison(signal, ids, schema) for signal, ids in asked])
-
-        return scoring.scored(rankings, run(searches), signals, compare)
+        found = scoring.table(rankings, [top.cosines for top in run(searches)], signals)
+        missing = scoring.missing(found)
+        further = [scoring.comparison(signal, ids, schema) for signal, ids in zip(signals, missing, strict=True) if ids]
+        if found.ids and shown and ask.texts is not None:
+            further.append(scoring.payloads_of(scoring.likely(found, ask.texts, shown + scoring.SPARE)))
+        answers = run(further)
+        rest = iter(answers)
+        cosines = [next(rest).cosines if ids else {} for ids in missing]
+        return scoring.completed(found, cosines, answers[-1].payloads if answers else {})
 
     def delete(self, ids: Sequence[Id]) -> None:
         selector = models.PointIdsList(points=list(ids))

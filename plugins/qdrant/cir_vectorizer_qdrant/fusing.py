@@ -8,6 +8,7 @@ import numpy.typing as npt
 from qdrant_client import models
 
 from cir_vectorizer.collections import TEXT_VECTOR, TextShare
+from cir_vectorizer.collections.protocol import check_range
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer_qdrant.inference import DEFAULT_MODEL
 from cir_vectorizer_qdrant.objects import numbers
@@ -58,11 +59,8 @@ def composed_query(
     Raises:
         QueryError: a number is outside its range.
     """
-    for field, value, most in (("text_weight", text_weight, 1.0), ("penalty", penalty, np.inf)):
-        if not 0 <= value <= most:
-            raise QueryError(
-                field, f"is {value:g}, which is not {'from 0 to 1' if most == 1 else 'at least 0'}; correct it"
-            )
+    check_range("text_weight", text_weight, 1)
+    check_range("penalty", penalty, np.inf)
     if candidates < 1:
         raise QueryError("candidates", "is below 1; score one object at least")
     named = model or (query.model if isinstance(query, models.InferenceObject) else DEFAULT_MODEL)

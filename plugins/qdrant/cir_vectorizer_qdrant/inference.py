@@ -56,6 +56,7 @@ def composed(
     negative_text: str | Sequence[str] | None = None,
     mask: "Picture | None" = None,
     template: str | None = None,
+    language: str | None = None,
     composer: str | None = None,
     options: Mapping[str, Any] | None = None,
     model: str = DEFAULT_MODEL,
@@ -74,7 +75,7 @@ def composed(
         text: what should be different.
         negative_text: what should not be there; a text, or several.
         mask: white where the picture may change; for CompoDiff.
-        template, composer, options: as in `ComposedQuery`.
+        template, language, composer, options: as in `ComposedQuery`.
         model: a model, `model/composer` or an alias, as listed by the container's `/v1/models`. `@fingerprint` is
             added if the objects of `image_id` record which backbone made them.
         image_id: ids of objects that serve as reference pictures, after those of `image`. Their vectors are read, with
@@ -96,6 +97,7 @@ def composed(
         negative_text=negative_text,
         mask=mask,
         template=template,
+        language=language,
         composer=composer,
         options=options,
     )

@@ -5,6 +5,7 @@ Not handled: cross references and nested objects in collections of other program
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 from weaviate import WeaviateClient
@@ -18,6 +19,7 @@ from cir_vectorizer.collections import (
     TEXT_VECTOR,
     Address,
     Ask,
+    Candidates,
     Collection,
     CreateOptions,
     Hit,
@@ -26,7 +28,6 @@ from cir_vectorizer.collections import (
     ModelRecord,
     Payload,
     Point,
-    Scored,
     Signal,
     SyncRecord,
     Vector,
@@ -41,7 +42,7 @@ from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.filters import parse_column
 from cir_vectorizer_weaviate import aliases, objects, scoring, searching
 from cir_vectorizer_weaviate.connection import said_by
-from cir_vectorizer_weaviate.filters import everywhere, to_weaviate
+from cir_vectorizer_weaviate.filters import everywhere, to_weaviate, without_text
 from cir_vectorizer_weaviate.inference import concept
 from cir_vectorizer_weaviate.schema import (
     UNNAMED,
@@ -51,12 +52,15 @@ from cir_vectorizer_weaviate.schema import (
     hidden_properties,
     new_collection,
     read_schema,
+    text_mark,
     text_vector,
 )
 from cir_vectorizer_weaviate.writing import write
 
 PAGE = 1000
 """Objects in each page of a scan, look-up or removal."""
+Asked = tuple[Vector, Any, int, Any]
+"""Vector, target, limit and filter of a search."""
 _T = TypeVar("_T")
 
 
@@ -152,7 +156,6 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
                 "with --vectorize server"
             )
         if ask.texts is not None and not isinstance(query, ComposedQuery):
-            # the search by two vectors at once, which Weaviate has, drops objects that lack one of them
             return rescored(self, query, Words(), ask)
         filters = self._filters(ask)
         if isinstance(query, ComposedQuery):
@@ -170,17 +173,33 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
             return page(ask.limit, ask.offset)
         return searching.best_of_groups(page, ask.group_by, ask.limit, ask.offset)
 
-    def score(self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int) -> list[Scored]:
+    def score(
+        self, rankings: Sequence[Signal], signals: Sequence[Signal], ask: Ask, candidates: int, shown: int = 0
+    ) -> Candidates:
         self._check_signals((*rankings, *signals))
         schema, filters = self._schema, self._filters(ask)
         names = scoring.names(signals, schema)
 
-        def nearest(signal: Signal) -> scoring.Found:
-            return self._on(lambda remote: scoring.nearest(remote, signal, candidates, filters, names, schema))
+        shows = () if schema.native or not shown else schema.shown
 
-        with ThreadPoolExecutor(len(rankings)) as pool:
-            found = {id_: vectors for top in pool.map(nearest, rankings) for id_, vectors in top}
-        return scoring.scored(found, signals, schema)
+        def nearest(vector: Vector, target: Any, limit: int, where: Any) -> list[scoring.Found]:
+            return self._on(lambda remote: scoring.nearest(remote, vector, target, limit, where, names, shows))
+
+        def run(first: Asked, *others: Asked) -> list[list[scoring.Found]]:
+            with ThreadPoolExecutor(1) as pool:
+                waiting = [pool.submit(nearest, *each) for each in others]
+                return [nearest(*first), *(each.result() for each in waiting)]
+
+        if shown and ask.texts is not None and schema.marks_texts:
+            vector, limit = rankings[0].vector, min(candidates, scoring.depth(shown))
+            with_text, without = run(
+                (vector, scoring.both(ask.texts.weight, schema), limit, filters),
+                (vector, schema.using, shown, without_text(filters)),
+            )
+            if not any(TEXT_VECTOR in each.vectors for each in without):  # else an older release wrote some
+                return scoring.scored([*with_text, *without], signals, schema, ask, shown)
+        found = run(*((each.vector, scoring.target(each, schema), candidates, filters) for each in rankings))
+        return scoring.scored(chain.from_iterable(found), signals, schema, ask, shown)
 
     def _filters(self, ask: Ask) -> Any:
         if ask.where:
@@ -214,7 +233,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
                 text = new_texts[uuid]
                 vectors = {name: vector for name, vector in vectors.items() if name != TEXT_VECTOR}
                 vectors |= {} if text is None else {TEXT_VECTOR: objects.numbers(text)}
-            kept = objects.properties(by_uuid[uuid], schema)
+            kept = objects.properties(by_uuid[uuid], schema, has_text=TEXT_VECTOR in (vectors or ()))
             made.append(DataObject(properties=kept, uuid=uuid, vector=vectors or None))
         write(made, self._on, {}, len(payloads))
 
@@ -232,7 +251,7 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
         check_written(failed, len(points))
 
     def _update(self, point: Point, schema: Schema) -> None:
-        found = objects.merged(point.payload, schema)
+        found = objects.merged(point, schema)
         vector = objects.to_vector(point, schema)
         self._on(lambda remote: remote.data.update(str(point.id), properties=found, vector=vector))
 
@@ -290,6 +309,8 @@ class WeaviateCollection(BaseCollection[WeaviateClient, Schema]):
 
         def add(client: WeaviateClient) -> None:
             config = client.collections.use(schema.name).config
+            if not schema.marks_texts:
+                config.add_property(text_mark())
             config.add_vector(vector_config=text_vector(config.get(), using))
 
         if not schema.texts:

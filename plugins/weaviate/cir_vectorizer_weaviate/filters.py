@@ -13,12 +13,15 @@ from uuid import UUID
 from weaviate.classes.query import Filter as Weaviate
 from weaviate.collections.classes.filters import _Filters
 
+from cir_vectorizer.collections import RECORD_KEY
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query.filters import EXACT_INTEGER, Condition, Filter, Value
 
 Kind = Literal["text", "number", "boolean", "integer", "padded", "int", "other"]
 """Kinds of comparison: those of `columns.Kind`, and for other programs' properties "int" and "other" (no filters)."""
 
+HAS_TEXT = f"{RECORD_KEY}_has_text"
+"""Property that marks an object with a text's vector: Weaviate has no filter for objects without a vector."""
 NOWHERE = UUID(int=0)
 """An id that no object has."""
 
@@ -52,6 +55,12 @@ def kind_of(data_type: str) -> Kind:
 def everywhere() -> _Filters:
     """Return a filter that every object passes; it makes Weaviate compare with each object of a small collection."""
     return Weaviate.by_id().not_equal(NOWHERE)
+
+
+def without_text(filters: _Filters | None) -> _Filters:
+    """Return a filter that objects pass if they pass `filters` and are not marked to have a text."""
+    unmarked = Weaviate.by_property(HAS_TEXT).not_equal(True)
+    return unmarked if filters is None else Weaviate.all_of([filters, unmarked])
 
 
 def to_weaviate(where: Filter, fields: Fields, without: Sequence[str] = ()) -> _Filters | None:

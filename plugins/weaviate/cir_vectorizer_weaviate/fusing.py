@@ -8,7 +8,7 @@ import numpy.typing as npt
 from weaviate.classes.query import TargetVectors
 
 from cir_vectorizer.collections import TEXT_VECTOR
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.collections.protocol import check_range
 from cir_vectorizer_weaviate.objects import numbers
 from cir_vectorizer_weaviate.schema import UNNAMED
 
@@ -37,8 +37,7 @@ def composed_targets(
     Raises:
         QueryError: the weight is outside its range.
     """
-    if not 0 <= text_weight <= 1:
-        raise QueryError("text_weight", f"is {text_weight:g}, which is not from 0 to 1; correct it")
+    check_range("text_weight", text_weight, 1)
     query = numbers(vector)
     return {
         "near_vector": {using: query, TEXT_VECTOR: query},

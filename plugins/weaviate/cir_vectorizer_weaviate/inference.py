@@ -57,6 +57,7 @@ def composed(
     negative_text: str | Sequence[str] | None = None,
     mask: "Picture | None" = None,
     template: str | None = None,
+    language: str | None = None,
     composer: str | None = None,
     options: Mapping[str, Any] | None = None,
     image_id: str | UUID | Sequence[str | UUID] | None = None,
@@ -76,7 +77,7 @@ def composed(
         text: what should be different.
         negative_text: what should not be there; a text, or several.
         mask: white where the picture may change; for CompoDiff.
-        template, composer, options: as in `ComposedQuery`.
+        template, language, composer, options: as in `ComposedQuery`.
         image_id: UUIDs of objects that serve as reference pictures, after those of `image`. Their vectors are read, with
             the norm if the property `_cir` holds one; each must have been made from a picture alone.
         collection, using: collection of those objects, and the name of the vector if it is named.
@@ -96,6 +97,7 @@ def composed(
         negative_text=negative_text,
         mask=mask,
         template=template,
+        language=language,
         composer=composer,
         options=options,
     )

@@ -15,6 +15,7 @@ from weaviate.collections.classes.types import _PhoneNumber
 from cir_vectorizer.collections import RECORD_KEY, TEXT_VECTOR, Hit, Id, Payload, Point, SyncRecord, Vector
 from cir_vectorizer.collections.base import picture_to_vectorize
 from cir_vectorizer_weaviate import words
+from cir_vectorizer_weaviate.filters import HAS_TEXT
 from cir_vectorizer_weaviate.schema import PAYLOAD, PICTURE, UNNAMED, Schema
 
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -34,7 +35,7 @@ def to_object(point: Point, schema: Schema) -> DataObject[Any, Any]:
     uuid = uuid_of(point.id)
     if uuid is None:
         raise ValueError(f"{point.id!r} is not a UUID, and Weaviate accepts only UUIDs as ids; give each object a UUID")
-    found = properties(point.payload, schema)
+    found = properties(point.payload, schema, has_text=point.text_vector is not None)
     if point.vector is None:
         found[PICTURE] = picture_to_vectorize(point, PICTURE in schema.properties)
         return DataObject(properties=found, uuid=uuid)
@@ -57,8 +58,12 @@ def numbers(vector: Iterable[Any]) -> list[float]:
     return [float(x) for x in vector]
 
 
-def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
-    """Return the properties that store a payload and index its columns."""
+def properties(payload: Payload, schema: Schema, has_text: bool) -> dict[str, Any]:
+    """Return the properties that store a payload and index its columns.
+
+    Args:
+        has_text: True if the object has the vector of a text.
+    """
     columns = {key: value for key, value in payload.items() if key != RECORD_KEY}
     found = schema.columns.index(payload)
     found[PAYLOAD] = _json(columns)
@@ -66,13 +71,17 @@ def properties(payload: Payload, schema: Schema) -> dict[str, Any]:
         found[RECORD_KEY] = _json(payload[RECORD_KEY])
     if text := words.of_payload(payload):
         found[words.WORDS] = text
+    if has_text and schema.marks_texts:
+        found[HAS_TEXT] = True
     return found
 
 
-def merged(payload: Payload, schema: Schema) -> dict[str, Any]:
+def merged(point: Point, schema: Schema) -> dict[str, Any]:
     """Return the properties to change in an object of another program; stored columns stay if the payload has none."""
-    found = properties(payload, schema)
-    return found if payload.keys() - {RECORD_KEY} else {RECORD_KEY: found[RECORD_KEY]}
+    found = properties(point.payload, schema, has_text=point.text_vector is not None)
+    if point.payload.keys() - {RECORD_KEY}:
+        return found
+    return {name: found[name] for name in (RECORD_KEY, HAS_TEXT) if name in found}
 
 
 def payload(properties: Mapping[str, Any], schema: Schema) -> Payload:

@@ -6,6 +6,7 @@ Our collections keep the whole payload in hidden properties, beside the properti
     _cir_payload    the user's columns, as JSON
     _cir_words      texts of the columns, for the keyword side of a hybrid search
     _cir_picture    the picture for the container; Weaviate only keeps its hash
+    _cir_has_text   true if the object has a text's vector, for searches among the others
 
 A collection of another program keeps its own properties. Once it was adopted, it gets these hidden ones too, and an object's
 payload is then its own properties, overlaid with `_cir_payload`.
@@ -28,7 +29,7 @@ from cir_vectorizer.errors import AddressError, CollectionError
 from cir_vectorizer.redaction import without_user
 from cir_vectorizer_weaviate import words
 from cir_vectorizer_weaviate.columns import Column, Columns, Path
-from cir_vectorizer_weaviate.filters import Field, kind_of
+from cir_vectorizer_weaviate.filters import HAS_TEXT, Field, kind_of
 
 PAYLOAD, PICTURE = f"{RECORD_KEY}_payload", f"{RECORD_KEY}_picture"
 CLIP = "multi2vec-clip"
@@ -72,6 +73,11 @@ class Schema:
     def ours(self) -> bool:
         """True if the collection stores payloads in the form of this plugin."""
         return PAYLOAD in self.properties
+
+    @property
+    def marks_texts(self) -> bool:
+        """True if objects with `TEXT_VECTOR` are marked; collections of older releases lack the property."""
+        return HAS_TEXT in self.properties
 
     @property
     def shown(self) -> list[str]:
@@ -124,7 +130,13 @@ def read_schema(found: _CollectionConfig, address: Address, using: str | None) -
     properties = {each.name: str(each.data_type.value) for each in found.properties}
     record = next((each for each in found.properties if each.name == RECORD_KEY), None)
     columns = [Column.read(each.name, each.data_type, each.description) for each in found.properties]
-    described = {each.name for each in columns if each is not None} | {RECORD_KEY, PAYLOAD, PICTURE, words.WORDS}
+    described = {each.name for each in columns if each is not None} | {
+        RECORD_KEY,
+        PAYLOAD,
+        PICTURE,
+        HAS_TEXT,
+        words.WORDS,
+    }
     native = [each for each in found.properties if each.name not in described]
     columns += [Column.native(each.name, each.data_type) for each in native]
     plain = getattr(index, "hnsw", index)
@@ -174,6 +186,8 @@ def new_collection(
     else:
         vectors = Configure.Vectors.self_provided(name=using or UNNAMED, vector_index_config=hnsw)
     texts = [Configure.Vectors.self_provided(name=TEXT_VECTOR, vector_index_config=hnsw)]
+    if options.text_columns:
+        hidden.append(text_mark())
     return {
         "name": name,
         "properties": hidden,
@@ -218,6 +232,11 @@ def hidden_properties(note: Note | None) -> list[Property]:
         ),
         words.new_property(),
     ]
+
+
+def text_mark() -> Property:
+    """Return the property that marks objects with a text's vector."""
+    return Property(name=HAS_TEXT, description="true if the object has a text", data_type=DataType.BOOL)
 
 
 def description(note: Note) -> str:

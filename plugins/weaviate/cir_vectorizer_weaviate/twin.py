@@ -93,7 +93,7 @@ def _joined(found: DataObject[Any, Any], point: Point, schema: Schema) -> DataOb
     vectors: Any = {name: each for name, each in held.items() if name != (schema.using or "default")}
     if (new := objects.to_vector(point, schema)) is not None:
         vectors = {**vectors, **new} if isinstance(new, dict) else new
-    properties = {**found.properties, **objects.merged(point.payload, schema)}
+    properties = {**found.properties, **objects.merged(point, schema)}
     return DataObject(uuid=str(found.uuid), properties=properties, vector=vectors or None)
 
 

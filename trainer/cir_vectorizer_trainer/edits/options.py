@@ -47,7 +47,12 @@ _OPTIONS = (
         metavar="FILE",
         help="JSON file of phrasings that replaces or extends ours.",
     ),
-    click.option("--language", default="en", show_default=True, help="Language of the captions and phrasings."),
+    click.option(
+        "--language",
+        default="en",
+        show_default=True,
+        help="Language of the captions and phrasings; in training, also of the prompts.",
+    ),
     click.option(
         "--known-only",
         is_flag=True,

@@ -90,7 +90,7 @@ PATIENCE = 5
     "--noise-strength",
     type=click.FloatRange(0),
     metavar="X",
-    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise for CLIP's text towers, 2.8 for others]",
+    help="Noise in units of mean ‖e‖/√dim.  [default: the published noise for CLIP's text towers, √dim / 10 for others]",
 )
 @click.option(
     "--patience",
@@ -155,6 +155,7 @@ def train(
     cir-vectorizer train --captions catalog.txt --model open_clip:ViT-B-32,pretrained=laion2b_s34b_b79k --out my-model
     cir-vectorizer train --captions products.csv --column title --attributes colour,type --model my-model --out my-next
     """
+    from cir_vectorizer.composers.prompts import OURS, known_tag
     from cir_vectorizer_trainer.captions.keywords import best_tagger
     from cir_vectorizer_trainer.captions.reading import STDIN, CaptionSet, read_captions
     from cir_vectorizer_trainer.captions.wordlist import ListedTagger, read_word_list
@@ -210,11 +211,13 @@ def train(
     loop = LoopSettings(**loop_settings)
     loaded = _load_start(model, processes.own_device(device), from_scratch, loop)
     start, width = lincir_of(loaded), loaded.backbone.text.facts.width
+    if known_tag(language, OURS) is None:
+        click.echo(f"no prompt in {language!r} is built in, so prompts are in English", err=True)
     trainer: PhiTrainer | EditTrainer
     if edits:
         settings = EditHyperparameters(
             batch_size=batch_size or EDITS_A_STEP, lr=lr or EDITS_LR * 128 / width, seed=seed,
-            noise_strength=noise_strength, adapt_text_tower=adapt_text_tower,
+            noise_strength=noise_strength, adapt_text_tower=adapt_text_tower, language=language,
         )  # fmt: skip
         pictures: Tensor | None = None
         if picture_index is not None:
@@ -230,8 +233,9 @@ def train(
         default_steps = min(MOST_EDIT_STEPS, max(LEAST_EDIT_STEPS, passes))
     else:
         published = Hyperparameters(
-            batch_size=batch_size or CAPTIONS_A_STEP, lr=lr or LR, seed=seed, noise_strength=noise_strength
-        )
+            batch_size=batch_size or CAPTIONS_A_STEP, lr=lr or LR, seed=seed, noise_strength=noise_strength,
+            language=language,
+        )  # fmt: skip
         trainer = PhiTrainer(loaded.backbone, captions.captions, tagger, published, start, beside, loop)
         unit, count, held_out = "captions", len(trainer.captions), len(trainer.validation_captions)
         default_steps = min(MOST_STEPS, max(LEAST_STEPS, -(-2 * count // published.batch_size)))
@@ -244,8 +248,7 @@ def train(
         trainer.total = None  # nobody asked for this schedule, so it follows the new number of steps
     click.echo(
         f"backbone {loaded.backbone.spec} on {loaded.backbone.device}; keywords by {tagger.name}; "
-        f"{count:,} {unit} to train on, {held_out:,} held out; "
-        f"{trainer.noise.sentence()}",
+        f"{count:,} {unit} to train on, {held_out:,} held out; {trainer.noise.sentence()}",
         err=True,
     )
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from cir_vectorizer.backbones import Backbone, TextEncoder, Tokenizer, TokenRow
-from cir_vectorizer.composers.lincir import PROMPT, PROMPT_WITHOUT_TEXT, prompt_row, words_of_edit
+from cir_vectorizer.composers.lincir import prompt_row
+from cir_vectorizer.composers.prompts import ENGLISH, Wording
 from cir_vectorizer.query import check_template
 from cir_vectorizer_trainer.edits.base import Edit
 from cir_vectorizer_trainer.edits.kinds import Kind
@@ -16,15 +17,15 @@ from cir_vectorizer_trainer.phi.edits_loss import EditBatch
 from cir_vectorizer_trainer.phi.examples import BLOCK
 
 
-def edit_prompts(edits: Sequence[Edit], tokenizer: Tokenizer) -> list[TokenRow]:
+def edit_prompts(edits: Sequence[Edit], tokenizer: Tokenizer, wording: Wording) -> list[TokenRow]:
     """Return the prompts of edits, each with markers for pseudo-token 0."""
-    pieces = check_template(PROMPT, 1, has_text=True)
+    pieces = check_template(wording.prompt, 1, has_text=True)
     rows: dict[str, TokenRow] = {}  # many edits share their words
     for edit in edits:
-        words = words_of_edit(edit.words, edit.negative)
+        words = wording.words_of_edit(edit.words, edit.negative)
         if words not in rows:
             rows[words] = prompt_row(tokenizer, pieces, 1, words)
-    return [rows[words_of_edit(edit.words, edit.negative)] for edit in edits]
+    return [rows[wording.words_of_edit(edit.words, edit.negative)] for edit in edits]
 
 
 @torch.no_grad()
@@ -40,9 +41,17 @@ class EditExamples:
     Args:
         kinds: kinds of the captions' values. Captions that hold the same values are a group.
         smoothing: share of a group's mean embedding in the targets, 0 to 1.
+        wording: prompts of the captions' language.
     """
 
-    def __init__(self, edits: Sequence[Edit], backbone: Backbone, kinds: Sequence[Kind], smoothing: float) -> None:
+    def __init__(
+        self,
+        edits: Sequence[Edit],
+        backbone: Backbone,
+        kinds: Sequence[Kind],
+        smoothing: float,
+        wording: Wording = ENGLISH,
+    ) -> None:
         self._backbone = backbone
         self._smoothing = smoothing
         tokenizer = backbone.text.tokenizer
@@ -54,8 +63,9 @@ class EditExamples:
         self.groups = torch.tensor(grouped(self._captions, kinds))
         self._references = torch.tensor([numbers[edit.reference] for edit in edits])
         self._targets = torch.tensor([numbers[edit.target] for edit in edits])
-        self._prompts = edit_prompts(edits, tokenizer)
-        self._empty = prompt_row(tokenizer, check_template(PROMPT_WITHOUT_TEXT, 1, has_text=False), 1, "")
+        self._prompts = edit_prompts(edits, tokenizer, wording)
+        empty = check_template(wording.prompt_without_text, 1, has_text=False)
+        self._empty = prompt_row(tokenizer, empty, 1, "")
 
     def __len__(self) -> int:
         return len(self._prompts)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TextEncoder
 from cir_vectorizer.backbones.adapter import Adapter, AdapterSettings
-from cir_vectorizer.composers.lincir import PROMPT, LinCIR, Phi, save_phi
+from cir_vectorizer.composers.lincir import LinCIR, Phi, save_phi
+from cir_vectorizer.composers.prompts import Prompts
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger, prepare
@@ -61,6 +62,7 @@ class EditHyperparameters:
         dropout: Φ's dropout while it learns.
         smoothing: share, in a target, of the mean embedding of captions that hold the same values.
         adapt_text_tower: whether the adapter learns; without it Φ alone does.
+        language: BCP 47 tag of the prompts' language; English if we have no prompts in it.
     """
 
     batch_size: int = 128
@@ -73,6 +75,7 @@ class EditHyperparameters:
     dropout: float = 0.1
     smoothing: float = 0.5
     adapt_text_tower: bool = True
+    language: str = "en"
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     weights: EditWeights = field(default_factory=EditWeights)
 
@@ -134,8 +137,10 @@ class EditTrainer(Training):
         self.hyperparameters = hyperparameters
         self.beside = beside
         training, validation = self._split([edit for edit in edits if edit.words or edit.negative])
-        self.examples = EditExamples(training, backbone, kinds, hyperparameters.smoothing)
-        self.validation = EditExamples(validation, backbone, kinds, hyperparameters.smoothing)
+        self.prompts = Prompts.built_in(hyperparameters.language)
+        wording = self.prompts.of(None)
+        self.examples = EditExamples(training, backbone, kinds, hyperparameters.smoothing, wording)
+        self.validation = EditExamples(validation, backbone, kinds, hyperparameters.smoothing, wording)
         maker = ProbeMaker(kinds, phrasings or Phrasings.read())
         self.judge = Judge(
             backbone,
@@ -143,12 +148,14 @@ class EditTrainer(Training):
             [caption for edit in validation for caption in (edit.target, edit.reference)],
             kinds,
             pictures,
+            wording,
         )
         used = {caption for edit in edits for caption in (edit.reference, edit.target)}
         unused = array("q", (at for at, caption in enumerate(captions) if prepare(caption) not in used))
         shuffled = np.random.default_rng(hyperparameters.seed).permutation(np.frombuffer(unused, np.int64))
         self.captions_without_edit = Picked(captions, shuffled)
-        self.anchors = Examples(self.captions_without_edit, backbone.text.tokenizer, tagger, hyperparameters.seed)
+        tokenizer = backbone.text.tokenizer
+        self.anchors = Examples(self.captions_without_edit, tokenizer, tagger, hyperparameters.seed, wording)
         self.tagged = self.anchors
         share = len(self.anchors) / max(1, len(training) + len(self.anchors))
         self.anchor_size = math.ceil(share * hyperparameters.batch_size)
@@ -197,7 +204,7 @@ class EditTrainer(Training):
 
     def save(self, folder: Path, complete: bool) -> None:
         kept, blend = (self._blend() if complete else None) or (self.best, None)
-        record: dict[str, Any] = {"prompt": PROMPT}
+        record: dict[str, Any] = self.prompts.to_record()
         if self.adapter is not None:
             record["adapter"] = self.adapter.settings.to_record()
         record["training"] = {

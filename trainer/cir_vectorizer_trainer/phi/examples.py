@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cir_vectorizer.backbones import Tokenizer, TokenRow
-from cir_vectorizer.composers.lincir import PROMPT_WITHOUT_TEXT
+from cir_vectorizer.composers.prompts import ENGLISH, Wording
 from cir_vectorizer_trainer.captions.keywords import (
     Tagger,
     all_keyword_spans,
@@ -38,8 +38,8 @@ KEPT_BLOCKS = 16
 MOST_WORKERS = 8
 
 Block = TypeVar("Block")
-MadeOf = tuple[Tokenizer, Tagger, int]
-"""Tokenizer, tagger and seed of `make_examples`."""
+MadeOf = tuple[Tokenizer, Tagger, int, Wording]
+"""Tokenizer, tagger, seed and wording of `make_examples`."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,14 @@ class Examples(LazySequence[Example]):
         captions: cleaned.
         tokenizer: of the backbone; it must be possible to pickle it, or no worker is used.
         seed: draws the word that is masked in a caption without keywords.
+        wording: prompts of the captions' language.
     """
 
-    def __init__(self, captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger, seed: int) -> None:
+    def __init__(
+        self, captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger, seed: int, wording: Wording = ENGLISH
+    ) -> None:
         self._captions = captions
-        self._made_of = tokenizer, tagger, seed
+        self._made_of = tokenizer, tagger, seed, wording
         many = len(captions) > MANY
         self._blocks = Blocks(self._block, KEPT_BLOCKS if many else None)
         self._ahead: dict[int, Future[list[Example]]] = {}
@@ -172,19 +175,22 @@ def _work(texts: list[str], made_of: bytes) -> list[Example]:
     return make_examples(texts, *_received(made_of))
 
 
-def make_examples(captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger, seed: int) -> list[Example]:
+def make_examples(
+    captions: Sequence[str], tokenizer: Tokenizer, tagger: Tagger, seed: int, wording: Wording = ENGLISH
+) -> list[Example]:
     """Tokenise captions and their masked forms.
 
     A caption is first cut to the context length, so that both forms hold the same words. A masked form without any
-    marker becomes "a photo of $".
+    marker becomes the prompt without text, "a photo of $".
 
     Args:
         seed: draws the word that is masked in a caption without keywords, with the caption.
+        wording: prompts of the captions' language.
     """
     prepared = [in_own_case(caption) for caption in captions]
     originals = [tokenizer.row(text) for text in prepared]
     texts = [tokenizer.cut(text) if row.cut else text for text, row in zip(prepared, originals, strict=True)]
-    bare = _marked_row(PROMPT_WITHOUT_TEXT.split("$"), tokenizer)
+    bare = _marked_row(wording.prompt_without_text.split("$"), tokenizer)
     examples = []
     for original, text, found in zip(originals, texts, all_keyword_spans(texts, tagger), strict=True):
         spans = found or keyword_spans(text, tagger, random.Random(f"{seed}/{text.lower()}"))

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cir_vectorizer.backbones import Backbone, TextEncoder
+from cir_vectorizer.composers.prompts import ENGLISH, Wording
 from cir_vectorizer.digests import PartsDigest
 from cir_vectorizer_trainer.edits.kinds import Kind
 from cir_vectorizer_trainer.edits.mining import grouped
@@ -45,6 +46,7 @@ class Judge:
         kinds: kinds of the captions' values, which tell captions that hold the same values.
         pictures: (n, dim), unnormalised embeddings of pictures like those that are searched. Reference embeddings are
             shifted by the difference of their mean from that of the gallery's captions, the modality gap. None shifts nothing.
+        wording: prompts of the captions' language.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Judge:
         others: Sequence[str] = (),
         kinds: Sequence[Kind] = (),
         pictures: Tensor | None = None,
+        wording: Wording = ENGLISH,
     ) -> None:
         self._backbone = backbone
-        self._prompts = edit_prompts([probe.edit for probe in probes], backbone.text.tokenizer)
+        self._prompts = edit_prompts([probe.edit for probe in probes], backbone.text.tokenizer, wording)
         numbers: dict[str, int] = {}
 
         def column(captions: Sequence[str | None]) -> Tensor:

@@ -13,9 +13,9 @@ from cir_vectorizer.backbones import Backbone, TextEncoder, TokenRow
 from cir_vectorizer_trainer.phi.examples import with_own_slots
 from cir_vectorizer_trainer.phi.processes import Reader
 
-NOISE_STRENGTH = 2.8
-"""Default strength where the noise is relative: √768 / 10, about the published noise's for captions in the space of
-OpenAI's ViT-L/14."""
+LENGTH = 10.0
+"""Length of embeddings for which relative noise is the published one by default: about that of a caption's in CLIP's
+spaces."""
 _CLIP_CONTEXT, _CLIP_VOCABULARY = 77, 49_408
 
 
@@ -37,8 +37,8 @@ class Noise:
     def of(cls, text: TextEncoder, embeddings: Tensor, asked: float | None = None) -> "Noise":
         """Return the noise for an encoder's captions.
 
-        By default it is the published noise if the encoder has the form of those that it was published for, and else
-        has the strength `NOISE_STRENGTH`: other towers' embeddings are of other lengths.
+        By default it is the published noise if the encoder has the form of those that it was published for. Other towers'
+        embeddings are of other lengths, so theirs is the published noise times mean ‖e‖ / `LENGTH`.
 
         Args:
             embeddings: (n, dim), on which mean ‖e‖ is measured.
@@ -47,7 +47,7 @@ class Noise:
         unit = embeddings.norm(dim=-1).mean().item() / math.sqrt(text.dim)
         if asked is None and has_form_of_clip(text):
             return cls("published", 1.0, unit)
-        return cls("relative", NOISE_STRENGTH if asked is None else asked, unit)
+        return cls("relative", math.sqrt(text.dim) / LENGTH if asked is None else asked, unit)
 
     @property
     def scale(self) -> float:

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from cir_vectorizer import models
 from cir_vectorizer.backbones import Backbone, TokenRow
-from cir_vectorizer.composers.lincir import PROMPT, LinCIR, Phi, save_phi
+from cir_vectorizer.composers.lincir import LinCIR, Phi, save_phi
+from cir_vectorizer.composers.prompts import Prompts
 from cir_vectorizer.errors import CaptionError
 from cir_vectorizer_trainer.captions.keywords import Tagger
 from cir_vectorizer_trainer.captions.store import Picked, digest_of_order, digest_of_set
@@ -47,6 +48,7 @@ class Hyperparameters:
         noise_strength: scale of the noise in units of mean ‖e‖/√dim. None is the default for the tower (`Noise.of`):
             for CLIP's the published noise, N(0, I) times U(0, 1).
         validation_share: part of the captions, at most 2,048, that is held out to choose the best weights.
+        language: BCP 47 tag of the prompts' language; English if we have no prompts in it.
     """
 
     batch_size: int = 512
@@ -55,6 +57,7 @@ class Hyperparameters:
     seed: int = 0
     noise_strength: float | None = None
     validation_share: float = 0.05
+    language: str = "en"
 
 
 class PhiTrainer(Training):
@@ -103,9 +106,11 @@ class PhiTrainer(Training):
             Picked(captions, part) for part in (indices[held_out:], indices[:held_out])
         )
         tokenizer = backbone.text.tokenizer
-        self.examples = Examples(self.captions, tokenizer, tagger, hyperparameters.seed)
+        self.prompts = Prompts.built_in(hyperparameters.language)
+        made_of = tokenizer, tagger, hyperparameters.seed, self.prompts.of(None)
+        self.examples = Examples(self.captions, *made_of)
         self.tagged = self.examples
-        self.validation = make_examples(self.validation_captions, tokenizer, tagger, hyperparameters.seed)
+        self.validation = make_examples(self.validation_captions, *made_of)
         self._validation_originals = self._encode([example.original for example in self.validation])
         self._originals = Blocks(self._block, None)
         noise = Noise.of(backbone.text, self._originals[0], hyperparameters.noise_strength)
@@ -128,7 +133,7 @@ class PhiTrainer(Training):
 
     def save(self, folder: Path, complete: bool) -> None:
         record = {
-            "prompt": PROMPT,
+            **self.prompts.to_record(),
             "training": {
                 **asdict(self.hyperparameters),
                 "captions": len(self.captions),

@@ -190,7 +190,11 @@ class Training(ABC):
         Raises:
             ModelError: it has another objective, other material or other hyperparameters.
         """
-        saved = {**asdict(LoopSettings()), **state.get("settings", {})}  # states were once saved without these
+        saved = {
+            "language": "en",
+            **asdict(LoopSettings()),
+            **state.get("settings", {}),
+        }  # states were once saved without these
         check_same_run({**state, "settings": saved}, self.material, self.refusals, self._settings)
         self.learning.load_state_dict(state[self.weights_key])
         self.optimizer.load_state_dict(state["optimizer"])
