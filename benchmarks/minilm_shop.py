@@ -175,6 +175,7 @@ def main() -> None:
     parser.add_argument("--phi-steps", type=int, default=PHI_SETTINGS["steps"], help="steps of Φ as published")
     parser.add_argument("--edit-steps", type=int, help="steps on edits; as many as `train` takes if left out")
     parser.add_argument("--batch-size", type=int, help="titles, and edits, in a step; the usual numbers if left out")
+    parser.add_argument("--noise-strength", type=float, help="noise of both trainings; the default if left out")
     parser.add_argument("--until", choices=("texts", "pictures", "end"), default="end", help="the last stage to run")
     parser.add_argument("--queries", type=int, default=QUERIES)
     arguments = parser.parse_args()
@@ -210,11 +211,14 @@ def main() -> None:
     titles, captions = read_titles(arguments.data), arguments.data / "titles.txt"
     if arguments.titles is not None:
         titles, captions = sampled(titles, arguments.titles, arguments.cache)
-    phi = {**PHI_SETTINGS, "steps": arguments.phi_steps}
+    phi: dict[str, Any] = {**PHI_SETTINGS, "steps": arguments.phi_steps}
     for_edits: list[object] = [] if arguments.edit_steps is None else ["--steps", arguments.edit_steps]
     if arguments.batch_size is not None:
         phi["batch_size"] = arguments.batch_size
         for_edits += ["--batch-size", arguments.batch_size]
+    if arguments.noise_strength is not None:
+        phi["noise_strength"] = arguments.noise_strength
+        for_edits += ["--noise-strength", arguments.noise_strength]
     spec = BackboneSpec("open_clip", str(folder))
     trained = trained_phi(spec, captions, titles, arguments.cache, phi, for_edits, arguments.device)
     judge(*trained, shop, titles, arguments.queries)
