@@ -42,7 +42,7 @@ REFUSALS = {
     "order": "belongs to the same captions in another order, so other ones were held out; give them in that order",
     "start": "started from other weights; give the same --model (and --from-scratch, if it was given)",
     "tagger": "had its keywords tagged by {saved}, and here {here} does it; install that tagger and give the same "
-    "--keywords",
+    "--keywords and --language",
 }
 """Error sentences for a saved run that cannot be resumed, by the part of its material that differs."""
 
