@@ -36,11 +36,11 @@ class ClipBackbone:
         spec: loader, name and options with which it was loaded.
         towers: implements `Towers`.
         text: facts of the text tower.
+        tokenizer: builds its rows.
         dim: length of an embedding.
         transform: RGB picture -> (3, height, width) float32.
         preprocessing: settings of `transform` as JSON values, for the fingerprint.
         mean_image_norm: mean length of unnormalised picture embeddings, if known.
-        tokenizer: builds the rows of the text tower; CLIP's if None.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class ClipBackbone:
         spec: BackboneSpec,
         towers: nn.Module,
         text: TextFacts,
+        tokenizer: Tokenizer,
         dim: int,
         transform: Callable[[Image.Image], Tensor],
         preprocessing: Mapping[str, Any],
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         mean_image_norm: float | None = None,
-        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.spec = spec
         self.dim = dim

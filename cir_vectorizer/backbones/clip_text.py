@@ -14,7 +14,6 @@ from cir_vectorizer.backbones.base import BackboneSpec
 from cir_vectorizer.backbones.fingerprint import EncoderFacts, encoder_fingerprint
 from cir_vectorizer.backbones.packed import ON_CPU, ON_GPU, Pack, Piece, TextTower, packs
 from cir_vectorizer.backbones.text import LayerWeight, TextFacts, Tokenizer, TokenRow
-from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.digests import PartsDigest
 
 
@@ -67,7 +66,7 @@ class ClipTextEncoder:
         towers: implements `TextTowers`; must be frozen, on `device` and in `dtype` before rows are encoded.
         facts: facts of the tower.
         dim: length of an embedding.
-        tokenizer: a tokenizer of this context length; CLIP's if None.
+        tokenizer: builds its rows, of this context length.
     """
 
     def __init__(
@@ -78,11 +77,11 @@ class ClipTextEncoder:
         dim: int,
         device: torch.device,
         dtype: torch.dtype,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Tokenizer,
     ) -> None:
         self.spec = spec
         self.facts = facts
-        self.tokenizer: Tokenizer = tokenizer or ClipTokenizer(facts.context_length)
+        self.tokenizer = tokenizer
         self.dim = dim
         self.device = device
         self.dtype = dtype

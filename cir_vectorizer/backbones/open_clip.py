@@ -25,6 +25,7 @@ from cir_vectorizer.backbones.clip import ClipBackbone, check_options
 from cir_vectorizer.backbones.hf_tokenizer import HFTokenizer, check_vocabulary, read_tokenizer
 from cir_vectorizer.backbones.open_clip_towers import OpenClipHFTowers, OpenClipTowers
 from cir_vectorizer.backbones.text import Pooling, TextFacts
+from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.errors import CheckpointError, ModelError, first_line
 
 CLIP_VOCABULARY = 49408
@@ -159,20 +160,22 @@ def from_model(
     rows, width = towers.token_table.shape
     if tokenizer is not None:
         check_vocabulary(spec.name, tokenizer, rows)
+    context_length = text_cfg.get("context_length", 77)
+    rows_of = tokenizer or ClipTokenizer(context_length)
     text = TextFacts(
-        context_length=text_cfg.get("context_length", 77),
+        context_length=context_length,
         width=width,
-        start_id=CLIP_VOCABULARY - 2 if tokenizer is None else next(iter(tokenizer.before), None),
-        end_id=CLIP_VOCABULARY - 1 if tokenizer is None else next(iter(tokenizer.after), None),
+        start_id=rows_of.start_id,
+        end_id=rows_of.end_id,
         pad_id=text_cfg.get("pad_id", 0) if tokenizer is None else tokenizer.pad_id,
-        marker_id=259 if tokenizer is None else tokenizer.marker_id,
+        marker_id=rows_of.marker_id,
         causal=not (is_hf or text_cfg.get("no_causal_mask", False)),
         pooling=pooling,
         attends_padding=not is_hf,
     )
     transform = open_clip.transform.image_transform_v2(cfg, is_train=False)
     return ClipBackbone(
-        spec, towers, text, config["embed_dim"], transform, asdict(cfg), device, dtype, mean_image_norm, tokenizer
+        spec, towers, text, rows_of, config["embed_dim"], transform, asdict(cfg), device, dtype, mean_image_norm
     )
 
 

@@ -40,6 +40,16 @@ class RowTokenizer(ABC):
         self.after = tuple(after)
         self._room = context_length - len(self.before) - len(self.after)
 
+    @property
+    def start_id(self) -> int | None:
+        """First id of each row; None if rows begin with their text."""
+        return self.before[0] if self.before else None
+
+    @property
+    def end_id(self) -> int | None:
+        """Last id of each row; None if rows end with their text."""
+        return self.after[-1] if self.after else None
+
     @abstractmethod
     def encode(self, text: str, limit: int) -> Tokens:
         """Tokenise `text` without the ids around a row, at most `limit` ids."""
@@ -87,10 +97,9 @@ class ClipTokenizer(RowTokenizer):
     def __init__(self, context_length: int = 77) -> None:
         self._bpe = open_clip.tokenizer.SimpleTokenizer()
         self._lock = threading.Lock()
-        self.start_id: int = self._bpe.sot_token_id
-        self.end_id: int = self._bpe.eot_token_id
         self.vocab_size: int = self._bpe.vocab_size
-        super().__init__(context_length, (self.start_id,), (self.end_id,), self._bpe.encoder["$</w>"])
+        ends = (self._bpe.sot_token_id,), (self._bpe.eot_token_id,)
+        super().__init__(context_length, *ends, self._bpe.encoder["$</w>"])
 
     def __reduce__(self) -> tuple[type["ClipTokenizer"], tuple[int]]:
         return ClipTokenizer, (self.context_length,)

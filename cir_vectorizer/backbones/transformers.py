@@ -109,12 +109,12 @@ def from_model(
         spec,
         text.towers,
         text.facts,
+        text.tokenizer,
         text.dim,
         transform,
         preprocessing,
         device,
         dtype,
-        tokenizer=text.tokenizer,
     )
 
 

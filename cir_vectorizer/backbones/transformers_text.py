@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from cir_vectorizer.backbones.hf_text import Pool
 from cir_vectorizer.backbones.hf_tokenizer import HFTokenizer, check_vocabulary, read_tokenizer
-from cir_vectorizer.backbones.text import Pooling, TextFacts
+from cir_vectorizer.backbones.text import Pooling, TextFacts, Tokenizer
+from cir_vectorizer.backbones.tokenizer import ClipTokenizer
 from cir_vectorizer.backbones.transformers_towers import TransformersHFTowers, TransformersTowers
 from cir_vectorizer.errors import ModelError
 
@@ -16,7 +17,7 @@ CLIP_VOCABULARY = 49408
 END_ID = CLIP_VOCABULARY - 1
 """CLIP's end token; most of its tokenizers also pad with it."""
 _MOST_TOKENS = 100_000
-"""Lengths beyond it are no contexts: tokenizers say 10^30 where they know none."""
+"""Context of encoders without a limit of their own."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class TextPart:
         towers: implements `Towers`, pictures included.
         facts: facts of the text tower.
         dim: length of an embedding.
-        tokenizer: builds its rows; None for CLIP's.
+        tokenizer: builds its rows.
     """
 
     towers: nn.Module
     facts: TextFacts
     dim: int
-    tokenizer: HFTokenizer | None = None
+    tokenizer: Tokenizer
 
 
 def text_part(name: str, model: Any) -> TextPart:
@@ -48,22 +49,25 @@ def text_part(name: str, model: Any) -> TextPart:
 def _clip(name: str, model: Any) -> TextPart:
     """CLIP and MetaCLIP 2: causal, pooled at the end token."""
     config = getattr(model.config, "text_config", model.config)
-    tokenizer = None
-    if config.vocab_size != CLIP_VOCABULARY:
+    tokenizer: ClipTokenizer | HFTokenizer
+    if config.vocab_size == CLIP_VOCABULARY:
+        tokenizer = ClipTokenizer(config.max_position_embeddings)
+        pad_id = _clip_pad_id(name, config.vocab_size)
+    else:
         tokenizer = _tokenizer(name, config.max_position_embeddings, config.vocab_size)
-        if tokenizer.after[-1:] != (config.eos_token_id,):
+        pad_id = tokenizer.pad_id
+        if tokenizer.end_id != config.eos_token_id:
             raise ModelError(
                 f"the tokenizer of {name!r} ends a text with {list(tokenizer.after)}, and the model pools at the id "
                 f"{config.eos_token_id}; put the tokenizer files that belong to the model into its folder"
             )
-    pad_id = _clip_pad_id(name, config.vocab_size) if tokenizer is None else tokenizer.pad_id
     facts = TextFacts(
         context_length=config.max_position_embeddings,
         width=config.hidden_size,
-        start_id=END_ID - 1 if tokenizer is None else next(iter(tokenizer.before), None),
-        end_id=END_ID if tokenizer is None else tokenizer.after[-1],
+        start_id=tokenizer.start_id,
+        end_id=tokenizer.end_id,
         pad_id=pad_id,
-        marker_id=259 if tokenizer is None else tokenizer.marker_id,
+        marker_id=tokenizer.marker_id,
         causal=True,
         pooling="end",
     )
@@ -73,12 +77,12 @@ def _clip(name: str, model: Any) -> TextPart:
 def _siglip(name: str, model: Any) -> TextPart:
     """SigLIP and SigLIP 2: not causal, pooled at the last place of a padded row; padding is attended to."""
     config = model.config.text_config
-    tokenizer = _tokenizer(name, config.max_position_embeddings, config.vocab_size, lower_gemma=True)
+    tokenizer = _tokenizer(name, config.max_position_embeddings, config.vocab_size, of_siglip=True)
     facts = TextFacts(
         context_length=config.max_position_embeddings,
         width=config.hidden_size,
-        start_id=next(iter(tokenizer.before), None),
-        end_id=next(iter(tokenizer.after), None),
+        start_id=tokenizer.start_id,
+        end_id=tokenizer.end_id,
         pad_id=tokenizer.pad_id,
         marker_id=tokenizer.marker_id,
         causal=False,
@@ -146,8 +150,8 @@ def bidirectional(
     facts = TextFacts(
         context_length=tokenizer.context_length,
         width=width,
-        start_id=next(iter(tokenizer.before), None),
-        end_id=next(iter(tokenizer.after), None),
+        start_id=tokenizer.start_id,
+        end_id=tokenizer.end_id,
         pad_id=tokenizer.pad_id,
         marker_id=tokenizer.marker_id,
         causal=False,
@@ -168,16 +172,19 @@ def _positions(encoder: Any) -> int:
     return positions if padding is None else positions - padding - 1
 
 
-def _tokenizer(name: str, positions: int, rows: int, lower_gemma: bool = False) -> HFTokenizer:
-    """Read the tokenizer of `name`. Raises ModelError if it cannot be read or does not fit."""
+def _tokenizer(name: str, positions: int, rows: int, of_siglip: bool = False) -> HFTokenizer:
+    """Read the tokenizer of `name`. SigLIP's rows fill all positions, whatever its tokenizer says.
+
+    Raises:
+        ModelError: it cannot be read or does not fit.
+    """
     from transformers import AutoTokenizer
 
     read = read_tokenizer(name, lambda: AutoTokenizer.from_pretrained(name))
-    longest = getattr(read, "model_max_length", _MOST_TOKENS)
-    context = min(positions, int(longest) if longest < _MOST_TOKENS else positions)
+    context = positions if of_siglip else min(positions, int(read.model_max_length))
     # SigLIP 2 was trained on lower case, and Gemma's tokenizer keeps capitals
-    clean = str.lower if lower_gemma and "Gemma" in type(read).__name__ else None
-    tokenizer = HFTokenizer(read, context if not lower_gemma else positions, clean)
+    clean = str.lower if of_siglip and "Gemma" in type(read).__name__ else None
+    tokenizer = HFTokenizer(read, context, clean)
     check_vocabulary(name, tokenizer, rows)
     return tokenizer
 
