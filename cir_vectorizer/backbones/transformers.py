@@ -3,6 +3,7 @@ AltCLIP, and pairs of any two encoders (VisionTextDualEncoderModel)."""
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torchvision.transforms import v2 as transforms
 
 from cir_vectorizer.backbones.base import BackboneSpec
 from cir_vectorizer.backbones.clip import ClipBackbone, check_options
-from cir_vectorizer.backbones.transformers_text import KINDS, TextPart, text_part
+from cir_vectorizer.backbones.tokenizer import ClipTokenizer
+from cir_vectorizer.backbones.transformers_text import KINDS, TextPart, clip_pad_id, text_part
 from cir_vectorizer.errors import CheckpointError, ModelError, first_line
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -63,7 +65,10 @@ def load(name: str, options: dict[str, str], device: torch.device, dtype: torch.
             f"{type(model).__name__}; download them again, or add tower=text where only texts are to be read"
         )
     spec = BackboneSpec("transformers", name, options)
-    return from_model(spec, model, _image_config(name), device, dtype)
+    text = text_part(name, model)
+    if isinstance(text.tokenizer, ClipTokenizer):  # its own files may say another padding, which fingerprints cover
+        text = replace(text, facts=replace(text.facts, pad_id=clip_pad_id(name)))
+    return from_model(spec, model, _image_config(name), device, dtype, text)
 
 
 def from_model(

@@ -51,8 +51,7 @@ def _clip(name: str, model: Any) -> TextPart:
     config = getattr(model.config, "text_config", model.config)
     tokenizer: ClipTokenizer | HFTokenizer
     if config.vocab_size == CLIP_VOCABULARY:
-        tokenizer = ClipTokenizer(config.max_position_embeddings)
-        pad_id = _clip_pad_id(name, config.vocab_size)
+        tokenizer, pad_id = ClipTokenizer(config.max_position_embeddings), END_ID
     else:
         tokenizer = _tokenizer(name, config.max_position_embeddings, config.vocab_size)
         pad_id = tokenizer.pad_id
@@ -189,8 +188,8 @@ def _tokenizer(name: str, positions: int, rows: int, of_siglip: bool = False) ->
     return tokenizer
 
 
-def _clip_pad_id(name: str, rows: int) -> int:
-    """Return the pad id of a CLIP's own tokenizer, or CLIP's end token if it has none.
+def clip_pad_id(name: str) -> int:
+    """Return the pad id of the tokenizer of a CLIP in folder or hub repository `name`, or CLIP's end token if it has none.
 
     Raises:
         ModelError: the model has no such token.
@@ -202,9 +201,9 @@ def _clip_pad_id(name: str, rows: int) -> int:
     except (OSError, ValueError, TypeError):
         return END_ID
     pad_id = END_ID if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    if not 0 <= pad_id < rows:
+    if not 0 <= pad_id < CLIP_VOCABULARY:
         raise ModelError(
-            f"the tokenizer of {name!r} pads with id {pad_id}, and the model has {rows} token "
+            f"the tokenizer of {name!r} pads with id {pad_id}, and the model has {CLIP_VOCABULARY} token "
             "embeddings; put the tokenizer files that belong to the model into its folder"
         )
     return pad_id
