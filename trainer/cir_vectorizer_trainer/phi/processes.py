@@ -10,6 +10,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
@@ -39,6 +40,9 @@ def joined() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # An optimiser's first step imports this module, and the defaults of its functions keep the group that then exists. The
+    # threads of a kept group outlive the interpreter, which now and then aborts; so import it while there is no group.
+    import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:
         with ExitStack() as stack:
