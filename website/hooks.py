@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
 from reference import GENERATED  # MkDocs puts this folder on the path
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +53,32 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return _MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
 
 
+def on_page_content(_: str, page: Page, config: MkDocsConfig, files: Files) -> None:
+    """Write the page's Markdown beside it, which `llms.txt` links to, with its links as they are in the site."""
+    here = posixpath.dirname(_beside(page.file))
+
+    def moved(link: re.Match[str]) -> str:
+        to = files.get_file_from_path(_resolved(link[1], page.file.src_uri))
+        place = link[1] if to is None else posixpath.relpath(_beside(to), here or ".")
+        return link[0].replace(link[1], place, 1)
+
+    place = Path(config.site_dir, _beside(page.file))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(_LINK.sub(moved, page.markdown or ""), encoding="utf-8")
+
+
+def _beside(file: File) -> str:
+    """Return the place of a page's Markdown in the site, or that of any other file."""
+    if not file.is_documentation_page():
+        return file.dest_uri
+    return posixpath.join(posixpath.dirname(file.dest_uri), posixpath.basename(file.src_uri))
+
+
+def _resolved(link: str, page: str) -> str:
+    """Return the path in the repository that a link of a page leads to."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
+
+
 def _named(entry: object) -> Iterator[str]:
     """Yield the files that the navigation names."""
     if isinstance(entry, str):
@@ -65,7 +92,7 @@ def _named(entry: object) -> Iterator[str]:
 def _links(page: str) -> Iterator[str]:
     """Yield the paths in the repository that a page's links lead to, as far as they are relative."""
     for link in _LINK.findall((ROOT / page).read_text(encoding="utf-8")):
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
+        path = _resolved(link, page)
         if ":" not in link and not path.startswith((".", "/")):
             yield path
 

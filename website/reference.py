@@ -1,12 +1,15 @@
-"""Parts of the reference that are made from the program itself: its commands and options, and the service's settings."""
+"""Parts of the reference that are made from the program itself: its commands, a query's fields, the service's settings."""
 
 import inspect
 import re
+import typing
 from collections.abc import Callable, Iterator, Mapping
 
 import click
+from pydantic import BaseModel
 
 from cir_vectorizer.cli import main
+from cir_vectorizer.query import ComposedQuery, Options
 from cir_vectorizer.service.settings import Settings, variable
 
 
@@ -24,7 +27,22 @@ def settings() -> str:
     return "\n".join(_table(("option", "variable", "default", "meaning"), rows))
 
 
-GENERATED: Mapping[str, Callable[[], str]] = {"commands": commands, "settings": settings}
+def query() -> str:
+    """Return the table of a query's fields."""
+    return "\n".join(_table(("field", "meaning"), _fields(ComposedQuery)))
+
+
+def options() -> str:
+    """Return the table of a query's options; those within another one have its name before them."""
+    return "\n".join(_table(("option", "meaning"), _fields(Options)))
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "settings": settings,
+    "query": query,
+    "options": options,
+}
 """The parts by the names that pages use: `<!-- generated: commands -->`."""
 
 
@@ -44,6 +62,18 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
             below = command.get_command(context, name)
             if below is not None and not below.hidden:
                 yield from _section(below, click.Context(below, context, name, **below.context_settings))
+
+
+def _fields(model: type[BaseModel], within: str = "") -> list[tuple[str, ...]]:
+    """Return a row for each described field of a model, and for those of models in it."""
+    rows: list[tuple[str, ...]] = []
+    for name, field in model.model_fields.items():
+        if field.description:
+            rows.append((f"`{within}{name}`", _cell(field.description)))
+        for kind in typing.get_args(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                rows += _fields(kind, f"{within}{name}.")
+    return rows
 
 
 def _help(command: click.Command) -> str:
