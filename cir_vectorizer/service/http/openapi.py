@@ -6,7 +6,7 @@ or which values fit together.
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections.rescoring import STRENGTH
-from cir_vectorizer.collections.searching import MAX_STRENGTH
+from cir_vectorizer.collections.searching import MAX_GROUP_SIZE, MAX_STRENGTH
 from cir_vectorizer.service.http.queries import RED_PICTURE, Schema, object_schema, query_schemas
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.state import Service
@@ -231,6 +231,12 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
                 "offset": {"type": "integer", "minimum": 0, "maximum": 10_000 - most},
                 "hybrid": {"type": "boolean", "description": "look for the words of the text in the columns too"},
                 "group_by": {"type": "string", "description": "a column: only the best object for each of its values"},
+                "group_size": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_GROUP_SIZE,
+                    "description": "with group_by: objects of each group; the best is the hit, the next ones are its `others`",
+                },
                 "include_reference": {
                     "type": "boolean",
                     "description": "keep objects that the search names in the hits",
