@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo docs test lint live clean
+HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
+
+.PHONY: install demo docs test lint live helm clean
 
 install: $(STAMP)
 
@@ -33,6 +35,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.support.house
+
+# For the chart's tests, which are skipped without helm. Takes some minutes, once.
+helm: $(STAMP)
+	command -v helm || test -x $(BIN)/helm || GOBIN=$(abspath $(BIN)) go install $(HELM)
 
 clean:
 	rm -rf $(VENV) demo build dist site
