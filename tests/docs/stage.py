@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ from cir_vectorizer.models import load
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
 from examples.demo.catalog import SEEN, Product, caption, draw
-from tests.docs import stand_ins
+from tests.docs import stand_ins, warm
 from tests.docs.blocks import ROOT, Block
 from tests.support import servers
 from tests.support.servers import Server, free_port
@@ -83,17 +84,19 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._shop = folder / "shop"
+        self._always = contextlib.ExitStack()
+        door = Path(self._always.enter_context(tempfile.TemporaryDirectory())) / "door"  # a socket's path must be short
+        self._always.enter_context(warm.serving(door, folder / "warm.log"))
+        self._programs = stand_ins.programs(folder / "programs", door)
         prepare(self._shop)
-        self._programs = stand_ins.programs(folder / "programs")
         self._port = free_port()
-        self._databases = contextlib.ExitStack()
         self._started: dict[str, Server] = {}
         self._service = contextlib.ExitStack()
         self._serving = False
 
     def close(self) -> None:
         self._service.close()
-        self._databases.close()
+        self._always.close()
 
     def run(self, page: str, blocks: Sequence[Block]) -> tuple[int | None, str]:
         """Run the blocks of a page in a folder of its own.
@@ -147,7 +150,7 @@ class Stage:
             service = f"http://cir:KEY@127.0.0.1:{self._port}"
             start = servers.qdrant if name == "qdrant" else servers.weaviate
             address = f"{service}/qdrant" if name == "qdrant" else service
-            self._started[name] = self._databases.enter_context(start(folder, address))
+            self._started[name] = self._always.enter_context(start(folder, address))
         return self._started[name]
 
     def _fill(self, name: str, server: Server, empty: bool) -> None:

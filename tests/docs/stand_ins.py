@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.docs import warm
 from tests.docs.blocks import ROOT, Block
 
 PORTS = {"service": 8000, "qdrant": 6333, "qdrant_grpc": 6334, "weaviate": 8080, "weaviate_grpc": 50051}
@@ -54,20 +55,22 @@ def other_ports(text: str) -> set[int]:
     return {int(port) for port in _OTHER_PORTS.findall(text)} - set(PORTS.values())
 
 
-def programs(folder: Path) -> Path:
+def programs(folder: Path, door: Path) -> Path:
     """Write programs that stand in for those which would install packages or take long; return their folder.
 
+    `cir-vectorizer` runs in a fork of the process behind the socket `door`.
     `pip install` checks that our extras exist and that other packages are installed; `make` checks that the target exists.
     """
     folder.mkdir()
     python, root = shlex.quote(sys.executable), shlex.quote(str(ROOT))
+    make = shlex.quote(shutil.which("make") or "make")
     scripts = {
-        "cir-vectorizer": f"{python} -m cir_vectorizer.cli",
-        "pip": f"env PYTHONPATH={root} {python} -m tests.docs.pip_stand_in",
-        "make": f"{shlex.quote(shutil.which('make') or 'make')} --dry-run --directory {root}",
+        "cir-vectorizer": warm.client(door),
+        "pip": f'#!/bin/sh\nPYTHONPATH={root} exec {python} -m tests.docs.pip_stand_in "$@"\n',
+        "make": f'#!/bin/sh\nexec {make} --dry-run --directory {root} "$@"\n',
     }
-    for name, command in scripts.items():
+    for name, text in scripts.items():
         script = folder / name
-        script.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+        script.write_text(text, encoding="utf-8")
         script.chmod(0o755)
     return folder
