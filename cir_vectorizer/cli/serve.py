@@ -7,6 +7,7 @@ by the settings themselves.
 import functools
 import os
 import re
+import shutil
 import types
 import typing
 from collections.abc import Mapping
@@ -88,9 +89,15 @@ def serve(**given: Any) -> None:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
         raise CirError("; ".join(_refused(each, given) for each in invalid_fields(error))) from error
+    if settings.compile and not any(map(shutil.which, ("cc", "gcc", "clang", "cl"))):
+        raise CirError("compile needs a C compiler, and none is on PATH; install gcc, or leave the option out")
     from cir_vectorizer.service import memory
 
     memory.settle()  # before the imports below start threads
+    if settings.preload_only:
+        for name, vectorizer in _load(settings, device="cpu").items():
+            click.echo(f"{name}@{vectorizer.fingerprint[:12]} is here")
+        return
     from cir_vectorizer.service.run import run
 
     run(lambda: _load(settings), settings, _collections(settings))
@@ -109,8 +116,12 @@ def _refused(found: "InvalidField", given: Mapping[str, Any]) -> str:
     return f"{variable(name)}={value!r} in the environment: {found.message}; correct or unset it"
 
 
-def _load(settings: "Settings") -> "dict[str, Vectorizer]":
-    """Load the models of `--model`, and return them by the names that they are served under."""
+def _load(settings: "Settings", device: str | None = None) -> "dict[str, Vectorizer]":
+    """Load the models of `--model`, and return them by the names that they are served under.
+
+    Args:
+        device: overrides that of the settings.
+    """
     from cir_vectorizer.cli.int8 import check_int8
     from cir_vectorizer.errors import ModelError
     from cir_vectorizer.models import load
@@ -124,7 +135,7 @@ def _load(settings: "Settings") -> "dict[str, Vectorizer]":
         if settings.check_pictures is not None and settings.weights == "int8":
             with closing(open_source(str(settings.check_pictures))) as pictures:
                 check_int8(model, pictures)
-        vectorizers[name] = load(model, settings.device, settings.weights)
+        vectorizers[name] = load(model, device or settings.device, settings.weights)
         if settings.compile:
             for composer in vectorizers[name].composers.values():
                 composer.compile()

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from cir_vectorizer import __version__
 from cir_vectorizer.collections import Collection
 from cir_vectorizer.pictures.fetch import Fetcher
-from cir_vectorizer.service.doors import qdrant, rest, search, weaviate
+from cir_vectorizer.service.doors import embeddings, qdrant, rest, search, weaviate
 from cir_vectorizer.service.http.front import Front
 from cir_vectorizer.service.http.openapi import document
 from cir_vectorizer.service.http.problems import RefusedError, refusal
@@ -69,7 +69,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["retry-after", "x-request-id"],
         )
-    for door in (weaviate, qdrant, rest, search):
+    for door in (weaviate, qdrant, rest, embeddings, search):
         app.include_router(door.router(service))
     add_pages(app)
 
