@@ -14,6 +14,7 @@ PATTERNS = (
     "docs/**/*.md",
     "plugins/*/README.md",
     "integrations/**/*.md",
+    "charts/*/README.md",
     "examples/**/*.md",
     "cir_vectorizer/SKILL.md",
 )

@@ -18,6 +18,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.docs.blocks import ROOT, Block
 
 START_SECONDS = 60.0
@@ -44,10 +46,15 @@ def _run(command: list[str], expected: int = 0) -> None:
         raise FailedError(f"exit status {status}")
 
 
-def background(block: Block) -> None:
-    """Start a block, and wait until its program answers."""
-    process = subprocess.Popen(["bash", "-euo", "pipefail", "-c", block.code])
+def background(block: Block, running: dict[str, psutil.Popen]) -> None:
+    """Start a block, in the place of one that answers at the same address, and wait until its program answers."""
     ready = block.ready or f"http://127.0.0.1:{os.environ['CIR_PORT']}/.well-known/ready"
+    if ready in running:
+        former = [*running[ready].children(recursive=True), running[ready]]
+        for process in former:
+            process.terminate()
+        psutil.wait_procs(former)
+    process = running[ready] = psutil.Popen(["bash", "-euo", "pipefail", "-c", block.code])
     end = time.monotonic() + START_SECONDS
     while not _answers(ready):
         if process.poll() is not None:
@@ -87,10 +94,11 @@ def _node_version() -> int:
 
 def run(blocks: list[Block]) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
+    running: dict[str, psutil.Popen] = {}
     for block in blocks:
         print(f"\n=== {block.place} ({block.language})\n{block.code.rstrip()}\n--- output", flush=True)
         if block.background:
-            background(block)
+            background(block, running)
         elif block.language == "bash":
             bash(block)
         elif block.language == "python":

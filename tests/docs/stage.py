@@ -20,7 +20,7 @@ from qdrant_client import QdrantClient
 from weaviate import connect_to_local
 
 from cir_vectorizer.cli import main
-from cir_vectorizer.collections import OpenOptions, open_collection
+from cir_vectorizer.collections import CreateOptions, OpenOptions, open_collection
 from cir_vectorizer.models import load
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
@@ -95,7 +95,7 @@ class Stage:
         self._serving = False
 
     def close(self) -> None:
-        self._service.close()
+        self._stop()
         self._always.close()
 
     def run(self, page: str, blocks: Sequence[Block]) -> tuple[int | None, str]:
@@ -107,12 +107,15 @@ class Stage:
         text = "\n".join(block.code for block in blocks)
         folder = self._copy(page, text)
         needed = {name for name, sign in NAMES.items() if re.search(sign, text)}
-        self._serve(needed, any(block.background and "serve" in block.code for block in blocks))
+        if needed and not self._serving:
+            self._serve()
         ports: dict[str | int, int] = {"service": self._port}
         for name in sorted(needed - {"service"}):
             server = self._database(name)
             self._fill(name, server, empty=re.search(WRITES[name], text) is not None)
             ports |= {name: server.port, f"{name}_grpc": server.grpc_port}
+        if any(block.background and "serve" in block.code for block in blocks):
+            self._stop()
         ports |= {number: free_port() for number in stand_ins.other_ports(text)}
         return self._play(folder, [stand_ins.replaced(block, ports) for block in blocks])
 
@@ -127,21 +130,20 @@ class Stage:
                 (folder / name).symlink_to(ROOT / name)
         return folder
 
-    def _serve(self, needed: set[str], itself: bool) -> None:
-        """Start the shared service if a page needs it, or stop it if the page serves itself."""
-        if itself:
-            self._service.close()
-            self._serving = False
-        elif needed and not self._serving:
-            index = self._folder / "served"
-            shutil.copytree(self._shop / "index", index, dirs_exist_ok=True)
-            collection = open_collection(f"qdrant:{index}/shop")
-            self._service.callback(collection.close)
-            models = {"my-model": load(str(self._shop / "my-model"), "cpu"), "tiny": load("tiny", "cpu")}
-            self._service.enter_context(
-                serving(vectorizers=models, collections={"shop": [collection]}, port=self._port)
-            )
-            self._serving = True
+    def _serve(self) -> None:
+        """Start the service that pages share."""
+        index = self._folder / "served"
+        shutil.copytree(self._shop / "index", index, dirs_exist_ok=True)
+        collection = open_collection(f"qdrant:{index}/shop")
+        self._service.callback(collection.close)
+        models = {"my-model": load(str(self._shop / "my-model"), "cpu"), "tiny": load("tiny", "cpu")}
+        service = serving(vectorizers=models, collections={"shop": [collection]}, port=self._port)
+        self._service.enter_context(service)
+        self._serving = True
+
+    def _stop(self) -> None:
+        self._service.close()
+        self._serving = False
 
     def _database(self, name: str) -> Server:
         if name not in self._started:
@@ -169,11 +171,12 @@ class Stage:
             return
         address = f"{name}://{server.host}:{server.port}/{'shop' if name == 'qdrant' else 'Shop'}"
         collection = open_collection(address, options=OpenOptions(grpc_port=server.grpc_port))
-        sync(
+        source, model = (
             open_source(self._shop / "catalog.csv", id_column="id"),
-            collection,
             load(str(self._shop / "my-model"), "cpu"),
         )
+        create = CreateOptions(vectorize="server" if name == "weaviate" else "client")  # for `near_text`
+        sync(source, collection, model, create=create)
         collection.close()
 
     def _play(self, folder: Path, blocks: Sequence[Block]) -> tuple[int | None, str]:

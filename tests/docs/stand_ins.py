@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.docs import warm
 from tests.docs.blocks import ROOT, Block
+from tests.support.serving import RED
 
 PORTS = {"service": 8000, "qdrant": 6333, "qdrant_grpc": 6334, "weaviate": 8080, "weaviate_grpc": 50051}
 """Usual ports, by the name of the free port that stands in for each."""
@@ -19,7 +20,10 @@ STAND_INS = (
     # ports that an address leaves out
     (r"(qdrant://127\.0\.0\.1)/", r"\1:6333/"),
     (r"(weaviate://127\.0\.0\.1)/", r"\1:8080/"),
-    (r"connect_to_local\(\)", "connect_to_local(port=8080, grpc_port=50051)"),
+    (r"connect_to_local\(\)", "connect_to_local(port=8080)"),
+    (r"connect_to_local\((?![^)]*grpc_port)([^)]*)\)", r"connect_to_local(\1, grpc_port=50051)"),
+    # the service fetches no pictures
+    (r"https://…/dress\.jpg", f"data:image/png;base64,{RED}"),
     # models of the hub
     (r"\b(open_clip|transformers|sentence-transformers):[\w./-]+(:[\w./-]+)*(,\w+=[\w./-]+)*", "tiny"),
     (r"\b(lincir-vit-l|compodiff-aesthetic)\b", "tiny"),
