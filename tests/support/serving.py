@@ -83,7 +83,7 @@ def serving(
     collections: dict[str, list[Collection]] | None = None,
     **given: Any,
 ) -> Iterator[Running]:
-    running = Running(Settings(port=0, **given), vectorizers, fetcher, collections)
+    running = Running(Settings(**{"port": 0, **given}), vectorizers, fetcher, collections)
     running.start()
     try:
         yield running
