@@ -165,6 +165,9 @@ class LiveModels:
                         await self._engine.add(change.name, vectorizer)
                     del vectorizer
         except Exception as error:
+            if change.state == "unloading":
+                self._end(change)
+                return
             change.failure, change.state = _explained(error), "failed"
             log.warning("model %s could not be loaded: %s", change.name, change.failure, exc_info=_unexpected(error))
             return

@@ -28,7 +28,7 @@ def permitted(model: str, folders: Sequence[str], hub: bool) -> str:
         if hub or has_record(folder_of(model)):
             return model
         raise _elsewhere(model, roots, hub)
-    if ":" not in model or _is_path(model):
+    if ":" not in model or Path(model).exists():
         return str(_below(model, roots, hub))
     spec = BackboneSpec.parse(model)
     if not _is_path(spec.name) and not hub:

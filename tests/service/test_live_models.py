@@ -296,6 +296,17 @@ def test_a_model_that_is_unloaded_while_it_loads_never_answers(running, gate):
     assert bring(running, "shoes").status_code == 201
 
 
+def test_a_model_that_is_unloaded_while_it_fails_to_load_leaves_nothing(running, gate):
+    loading = in_thread(bring, running, "broken")
+    assert gate.entered.wait(10)
+    gone = in_thread(drop, running, "broken")
+    wait_for(lambda: changes(running) == {"broken": "unloading"}, 10)
+    gate.open.set()
+    assert gone.result(30).json()["state"] == "unloaded"
+    assert loading.result(30).status_code == 409
+    assert changes(running) == {}
+
+
 def test_a_service_stops_while_a_model_loads(models, gate):
     with serving(load_one=gate, model_folders=(str(models),), admin_keys="boss-secret", drain_seconds=0) as service:
         loading = in_thread(bring, service, "shoes", headers=ADMIN)
