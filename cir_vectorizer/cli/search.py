@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cir_vectorizer import extras
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODEL_OPTION,
@@ -20,12 +19,14 @@ from cir_vectorizer.cli.common import (
     SERVICE_OPTION,
     TEXT_WEIGHT_OPTION,
     check_model_is_possible,
+    check_sheet,
     collection_option,
     database_options,
     echo_json,
     fail_with_sentence,
     say_if_toy,
     served_model,
+    sheet_option,
 )
 
 if TYPE_CHECKING:
@@ -86,11 +87,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--offset", type=click.IntRange(0), help="How many results to skip.")
 @click.option("--page", type=click.IntRange(1), help="Which page of --limit results, counted from 1.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, id_text, score, signals, payload.")
-@click.option(
-    "--sheet",
-    type=_FILE,
-    help="Also write the query's pictures and the results to a picture sheet, .png or .html.",
-)
+@sheet_option("the query's pictures and the results")
 @PICTURE_COLUMN_OPTION
 @PRIVATE_URLS_OPTION
 @DEVICE_OPTION
@@ -127,14 +124,9 @@ def search(
     from cir_vectorizer.identity import json_id
 
     check_model_is_possible(service, device)
-    if sheet is not None:
-        extras.require("models", "--sheet")
+    check_sheet(sheet)
     place = parse_address(address)
     asked = _read(**given)
-    if sheet is not None and sheet.suffix.lower() not in (".png", ".html"):
-        raise click.UsageError(f"--sheet {sheet} should end in .png or .html")
-    if sheet is not None and not sheet.absolute().parent.is_dir():
-        raise click.UsageError(f"the sheet's folder {sheet.parent} does not exist; make it, or give another --sheet")
     say_if_toy(service)
 
     collection = open_collection(place, api_key, OpenOptions(using, tenant, grpc, grpc_port, picture_column))
@@ -162,12 +154,13 @@ def search(
         skipped = f" after the first {asked.offset:,} results" if asked.offset else ""
         click.echo(f"Nothing found{met}{skipped}.", err=True)
     if sheet is not None:
-        from cir_vectorizer.cli.sheet import write_sheet
+        from cir_vectorizer.cli.sheet import search_sheet
+        from cir_vectorizer.sheets import write_sheet
         from cir_vectorizer.sources import Web
         from cir_vectorizer.sources.places import Places
 
         places = Places(os.getcwd(), Web(private_urls))
-        write_sheet(sheet, shown, _caption(asked), found.hits, places, picture_column)
+        write_sheet(sheet, search_sheet(shown, _caption(asked), found.hits, places, picture_column))
         click.echo(f"Sheet: {sheet}", err=True)
 
 

@@ -7,6 +7,7 @@ by the settings themselves.
 import functools
 import os
 import re
+import shutil
 import types
 import typing
 from collections.abc import Mapping
@@ -88,9 +89,15 @@ def serve(**given: Any) -> None:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
         raise CirError("; ".join(_refused(each, given) for each in invalid_fields(error))) from error
+    if settings.compile and not any(map(shutil.which, ("cc", "gcc", "clang", "cl"))):
+        raise CirError("compile needs a C compiler, and none is on PATH; install gcc, or leave the option out")
     from cir_vectorizer.service import memory
 
     memory.settle()  # before the imports below start threads
+    if settings.preload_only:
+        for name, vectorizer in _load(settings.model_copy(update={"device": ("cpu",)})).items():
+            click.echo(f"{name}@{vectorizer.fingerprint[:12]} is here")
+        return
     from cir_vectorizer.service.run import run
 
     run(lambda: _load(settings), settings, _collections(settings), functools.partial(_load_one, settings))

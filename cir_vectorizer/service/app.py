@@ -12,7 +12,7 @@ from cir_vectorizer import __version__
 from cir_vectorizer.collections import Collection
 from cir_vectorizer.models import load as load_model
 from cir_vectorizer.pictures.fetch import Fetcher
-from cir_vectorizer.service.doors import models, qdrant, rest, search, weaviate
+from cir_vectorizer.service.doors import embeddings, models, qdrant, rest, search, weaviate
 from cir_vectorizer.service.http.front import Front
 from cir_vectorizer.service.http.openapi import document
 from cir_vectorizer.service.http.problems import RefusedError, refusal
@@ -76,7 +76,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["retry-after", "x-request-id"],
         )
-    for door in (weaviate, qdrant, rest, models, search):
+    for door in (weaviate, qdrant, rest, embeddings, models, search):
         app.include_router(door.router(service))
     add_pages(app)
 

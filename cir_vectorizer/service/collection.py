@@ -54,6 +54,7 @@ class ServedCollection:
         self.address = opened[0].address
         self.picture_column = opened[0].options.picture_column
         """The operator's choice of the column that names pictures; None if there is none."""
+        self.tenant = opened[0].options.tenant
         self._idle: queue.SimpleQueue[Collection] = queue.SimpleQueue()
         for collection in opened:
             self._idle.put(collection)

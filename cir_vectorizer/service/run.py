@@ -20,7 +20,7 @@ from cir_vectorizer.service import logs
 from cir_vectorizer.service.app import create_app
 from cir_vectorizer.service.http.problems import RefusedError, refusal
 from cir_vectorizer.service.live import OneLoader
-from cir_vectorizer.service.settings import Settings, service_links
+from cir_vectorizer.service.settings import Settings, service_links, weaviates_own
 from cir_vectorizer.service.state import Loader, Service
 from cir_vectorizer.service.tracing import from_environment
 
@@ -145,6 +145,11 @@ def run(
     logs.configure(settings.log_level)
     for name, value in service_links().items():
         log.info("%s=%s is not read: Kubernetes sets it for a Service, it is no setting", name, value)
+    if meant := weaviates_own():
+        said = ", ".join(f"{name} {value}" for name, value in meant.items())
+        log.info(
+            "ENABLE_CUDA is set, as for Weaviate's own inference images: %s, unless an option says otherwise", said
+        )
     if "model" not in settings.model_fields_set:
         log.warning(
             "no model is set, so the toy `tiny` is served, which knows drawn products alone; for photos set CIR_MODEL or "

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -67,6 +68,23 @@ class _Environment(EnvSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         value, key, is_complex = super().get_field_value(field, field_name)
         return None if variable(field_name) in service_links() else value, key, is_complex
+
+
+def weaviates_own() -> dict[str, str]:
+    """Return the settings that Weaviate's Helm chart and compose files mean by the variables of its inference images.
+
+    There, ENABLE_CUDA chooses between GPU and CPU, CUDA_CORE may name the GPU, and the port is always 8080. As these
+    come with the deployment, they override the device that an image sets.
+    """
+    enabled = os.environ.get("ENABLE_CUDA")
+    if enabled is None:
+        return {}
+    port = variable("port")
+    meant = {"port": "8080"} if port not in os.environ or port in service_links() else {}
+    cuda = enabled in ("1", "true")
+    if not cuda or not os.environ.get(variable("device"), "").startswith("cuda:"):
+        meant["device"] = (os.environ.get("CUDA_CORE") or "cuda") if cuda else "cpu"
+    return meant
 
 
 class Settings(BaseSettings):
@@ -184,6 +202,11 @@ class Settings(BaseSettings):
         description="Origin whose pages browsers let ask this service, for example https://shop.example; * for any. Repeat for several.",
     )
 
+    preload_only: bool = Field(
+        False,
+        description="Fetch and check the weights of --model, and exit: for an image's build or an init container.",
+    )
+
     log_level: str = Field(
         "info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
@@ -197,7 +220,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Environment(settings_cls)
+        return init_settings, InitSettingsSource(settings_cls, {**weaviates_own()}), _Environment(settings_cls)
 
     @field_validator("cors")
     @classmethod

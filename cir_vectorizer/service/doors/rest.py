@@ -1,9 +1,8 @@
 """The door of applications: `/v1/…`, JSON in and out. All its work is queued as searches, and none waits for room."""
 
-import base64
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -46,15 +45,6 @@ class EmbedBody(ModelBody):
     images: list[str | dict[str, Any]] = Field(default_factory=list)
 
 
-class EmbeddingsBody(ModelBody):
-    """`POST /v1/embeddings` in OpenAI's format; an input that is a picture's data URI is embedded as a picture."""
-
-    input: str | list[str]
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Whole | None = None
-    user: str | None = None
-
-
 class ExplainBody(ModelBody):
     """`POST /v1/explain`"""
 
@@ -69,7 +59,6 @@ def router(service: Service) -> APIRouter:
     for path, work in (
         ("/compose", _compose),
         ("/embed", _embed),
-        ("/embeddings", _embeddings),
         ("/explain", _explain),
     ):
         routes.add_api_route(path, _handler(service, work), methods=["POST"])
@@ -145,53 +134,6 @@ def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list
         with naming("images", i):
             images.append(vectorizer.plan_picture(picture_ref(image)))
     return target, texts, images
-
-
-async def _embeddings(service: Service, request: Request, body: bytes) -> Response:
-    asked, target, works = await service.engine.host(_read_embeddings, service, body)
-    note(request, works)
-    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("input", i))
-    data = [
-        {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
-        for i, answer in enumerate(found)
-    ]
-    tokens = sum(work.tokens for work in works)
-    content = {
-        "object": "list",
-        "data": data,
-        "model": service.names.full_name(target.model),
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
-    return await service.json(content, sum(len(answer.vector) for answer in found))
-
-
-def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Target, list[Work]]:
-    asked = parse(EmbeddingsBody, read_json(body))
-    target = service.names.resolve(asked.model)
-    vectorizer = service.engine.vectorizers[target.model]
-    if asked.dimensions not in (None, vectorizer.dim):
-        raise QueryError(
-            "dimensions",
-            f"is {asked.dimensions}, but vectors of {target.model!r} have {vectorizer.dim} numbers and no other length: a part of a "
-            "vector is an embedding only of a model that was trained in nested sizes (Matryoshka), and it would not match the index; "
-            f"leave it out or give {vectorizer.dim}",
-        )
-    inputs = [asked.input] if isinstance(asked.input, str) else asked.input
-    check_items(len(inputs), service.settings)
-    works = []
-    for i, text in enumerate(inputs):
-        with naming("input", i):
-            if text[:11].lower() == "data:image/":
-                works.append(vectorizer.plan_picture(picture_ref(text)))
-            else:
-                works.append(vectorizer.plan_text(check_text(text, service.settings)))
-    return asked, target, works
-
-
-def _written(answer: Answer, encoding: str) -> Any:
-    if encoding == "base64":
-        return base64.b64encode(answer.vector.astype("<f4").tobytes()).decode("ascii")
-    return answer.vector
 
 
 async def _explain(service: Service, request: Request, body: bytes) -> Response:

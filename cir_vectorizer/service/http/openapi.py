@@ -6,7 +6,7 @@ or which values fit together.
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections.rescoring import STRENGTH
-from cir_vectorizer.collections.searching import MAX_STRENGTH
+from cir_vectorizer.collections.searching import MAX_GROUP_SIZE, MAX_STRENGTH
 from cir_vectorizer.service.http.queries import RED_PICTURE, Schema, object_schema, query_schemas
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.state import Service
@@ -149,13 +149,15 @@ def _applications(names: list[str]) -> Schema:
         {"both": {"texts": ["a red dress"], "images": [BLUE_PICTURE]}},
     )
     text = {"type": "string"}
+    content = object_schema({"content": {"$ref": "#/components/schemas/Content"}}, ["content"])
+    written = {"model": model, "encoding_format": {"enum": ["float", "base64"]}}
     embeddings = _post(
-        "OpenAI's embeddings API; an input that is a picture's data URI is embedded as a picture",
+        "OpenAI's and Jina's embeddings API; an object with picture and words is composed, and a text that is a "
+        "picture's data URI is embedded as a picture",
         object_schema(
             {
-                "model": model,
-                "input": {"anyOf": [text, {"type": "array", "items": text, "maxItems": 16}]},
-                "encoding_format": {"enum": ["float", "base64"]},
+                **written,
+                "input": {"anyOf": [text, query, {"type": "array", "items": {"anyOf": [text, query]}, "maxItems": 16}]},
                 "user": text,
             },
             ["input"],
@@ -163,6 +165,32 @@ def _applications(names: list[str]) -> Schema:
         {
             "texts": {"input": ["a red dress", "a blue dress"], "model": names[0]},
             "picture": {"input": f"data:image/png;base64,{BLUE_PICTURE}"},
+            "objects": {"input": [{"image": BLUE_PICTURE}, {"text": "a red dress"}, composed]},
+        },
+    )
+    multimodal = _post(
+        "Voyage's multimodal embeddings API; an input with picture and words is composed",
+        object_schema(
+            {
+                **written,
+                "inputs": {"type": "array", "items": content, "maxItems": 16},
+                "input_type": {"enum": ["query", "document", None]},
+                "truncation": {"type": "boolean"},
+            },
+            ["inputs"],
+        ),
+        {
+            "composed": {
+                "inputs": [
+                    {
+                        "content": [
+                            {"type": "image_base64", "image_base64": f"data:image/png;base64,{RED_PICTURE}"},
+                            {"type": "text", "text": "is blue"},
+                        ]
+                    }
+                ],
+                "model": names[0],
+            }
         },
     )
     explain = _post(
@@ -177,6 +205,7 @@ def _applications(names: list[str]) -> Schema:
         "/v1/compose": {"post": compose},
         "/v1/embed": {"post": embed},
         "/v1/embeddings": {"post": embeddings},
+        "/v1/multimodalembeddings": {"post": multimodal},
         "/v1/explain": {"post": explain},
         "/v1/models": {"get": models},
     }
@@ -246,6 +275,12 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
                 "offset": {"type": "integer", "minimum": 0, "maximum": 10_000 - most},
                 "hybrid": {"type": "boolean", "description": "look for the words of the text in the columns too"},
                 "group_by": {"type": "string", "description": "a column: only the best object for each of its values"},
+                "group_size": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_GROUP_SIZE,
+                    "description": "with group_by: objects of each group; the best is the hit, the next ones are its `others`",
+                },
                 "include_reference": {
                     "type": "boolean",
                     "description": "keep objects that the search names in the hits",
