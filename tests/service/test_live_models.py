@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import signal
 import threading
 import time
 import weakref
@@ -18,6 +19,7 @@ from cir_vectorizer.models import Vectorizer, load
 from cir_vectorizer.models.published import TINY_FOLDER
 from cir_vectorizer.service.http.problems import RefusedError
 from cir_vectorizer.service.places import permitted
+from tests.service.test_stop import Process
 from tests.support.serving import RED, Running, drawn, serving, tiny, wait_for
 
 ADMIN, ORDINARY = {"cir-api-key": "boss-secret"}, {"cir-api-key": "shop-secret"}
@@ -316,6 +318,25 @@ def test_a_service_stops_while_a_model_loads(models, gate):
         began = time.monotonic()
     assert time.monotonic() - began < 10
     gate.open.set()
+
+
+def test_a_real_process_serves_what_it_loaded_and_ends_while_it_loads_more(models):
+    """SIGTERM comes while a model is being loaded: the process ends with 0, and the next one starts as the settings say."""
+    options = ("--model", "tiny", "--device", "cpu,cpu", "--model-folders", str(models), "--drain-seconds", "0")
+    process = Process(*options, CIR_ADMIN_KEYS="boss:boss-secret")
+    try:
+        process.wait_until_ready()
+        with httpx.Client(base_url=f"http://127.0.0.1:{process.port}", headers=ADMIN, timeout=60) as client:
+            assert client.post("/v1/models", json={"model": "shoes"}).status_code == 201
+            assert client.post("/v1/embed", json={"model": "shoes", "texts": ["red"]}).status_code == 200
+            brief = {"x-request-timeout": "0.01"}
+            answer = client.post("/v1/models", json={"model": "shoes", "name": "late"}, headers=brief)
+            assert answer.status_code == 202
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(30) == 0, process.raw
+        assert process.logged("loaded model shoes@")
+    finally:
+        process.process.kill()
 
 
 def test_requests_under_way_are_answered_before_a_model_goes(service, gate):
