@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from cir_vectorizer.errors import CirError, MissingExtraError
 from cir_vectorizer.service.tracing import KEPT, Tracing, from_environment
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
+from tests.service.test_stop import Process
 from tests.support.serving import Running, drawn, serving, tiny, wait_for
 
 pytest.importorskip("opentelemetry.instrumentation.fastapi")
@@ -227,6 +229,22 @@ def test_the_environment_turns_it_on(collector, monkeypatch):
         assert service.post("/v1/embed", {"texts": ["red"]}).status_code == 200
     assert {"POST /v1/embed", "forward pass"} <= {span.name for span in collector.spans()}  # sent when it stopped
     assert collector.resource()["service.name"] == "shop-search"
+
+
+def test_a_real_process_sends_what_is_left_when_it_ends(collector):
+    started = Process(
+        "--drain-seconds", "0", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="60000"
+    )
+    try:
+        started.wait_until_ready()
+        assert started.ask("POST", "/v1/embed", {"texts": ["red"]})[0] == 200
+        started.process.send_signal(signal.SIGTERM)
+        assert started.process.wait(30) == 0, started.raw
+    finally:
+        started.process.kill()
+    assert {"POST /v1/embed", "host work", "queue wait", "forward pass"} <= {span.name for span in collector.spans()}
+    (line,) = [each for each in started.lines if each.get("door") == "rest"]
+    assert line["trace_id"] == named(collector, "POST /v1/embed")[0].trace_id.hex()
 
 
 @pytest.mark.parametrize(
