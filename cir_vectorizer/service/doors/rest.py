@@ -7,15 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from cir_vectorizer import __version__
 from cir_vectorizer.collections.stored import resolve
 from cir_vectorizer.engine import Answer
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.engine.explain import Part, moved, works_of_parts
-from cir_vectorizer.errors import QueryError
 from cir_vectorizer.models import Vectorizer, Work
-from cir_vectorizer.models.work import PICTURE, composer_stage
-from cir_vectorizer.query import ComposedQuery, Options
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.doors.requests import (
     NAME_LENGTH,
     ModelBody,
@@ -63,11 +60,6 @@ def router(service: Service) -> APIRouter:
         ("/explain", _explain),
     ):
         routes.add_api_route(path, _handler(service, work), methods=["POST"])
-
-    async def models() -> Response:
-        return await service.json(_models(service))
-
-    routes.add_api_route("/models", models, methods=["GET"])
     return routes
 
 
@@ -113,7 +105,7 @@ def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
 
 async def _embed(service: Service, request: Request, body: bytes) -> Response:
     target, texts, images = await service.engine.host(_read_embed, service, body)
-    note(request, texts)
+    note(request, [*texts, *images])
     count = len(texts)
     answers = await service.engine.run([*texts, *images], Lane.SEARCH)
     found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
@@ -198,38 +190,3 @@ async def _with_vectors(service: Service, query: ComposedQuery, collection: str 
 def _works_of_parts(vectorizer: Vectorizer, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
     with naming("query"):
         return works_of_parts(vectorizer, query)
-
-
-def _models(service: Service) -> dict[str, Any]:
-    names, engine = service.names, service.engine
-    data = []
-    for model, vectorizer in engine.vectorizers.items():
-        composers = [
-            {
-                "name": name,
-                "digest": vectorizer.digests.get(name),
-                "seconds": engine.seconds(model, composer_stage(name)),
-                "mask": composer.takes.reads("mask"),
-                "takes": vectorizer.takes[name].to_json(),
-                "defaults": vectorizer.defaults.get(name, Options()).to_json(),
-            }
-            for name, composer in vectorizer.composers.items()
-        ]
-        data.append(
-            {
-                "id": model,
-                "object": "model",
-                "owned_by": "cir-vectorizer",
-                "full_name": names.full_name(model),
-                "fingerprint": vectorizer.fingerprint,
-                "former_fingerprint": vectorizer.former_fingerprint,
-                "precision": vectorizer.precision,
-                "dim": vectorizer.dim,
-                "mean_image_norm": vectorizer.mean_image_norm,
-                "default": model == names.default,
-                "default_composer": vectorizer.default_composer,
-                "composers": composers,
-                "picture_seconds": engine.seconds(model, PICTURE),
-            }
-        )
-    return {"object": "list", "data": data, "aliases": names.aliases(names.default), "version": __version__}
