@@ -78,7 +78,7 @@ def test_training_for_the_toys_backbone_is_said_too(tmp_path):
 
 def commands_of(document: Path) -> list[str]:
     """Return the command lines of a document's blocks of shell."""
-    blocks = re.findall(r"^ *```(?:sh)?\n(.*?)^ *```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^ *```(?:sh|bash)?\n(.*?)^ *```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
