@@ -17,8 +17,10 @@ from cir_vectorizer import errors
 from cir_vectorizer.cli import main
 from cir_vectorizer.query import ComposedQuery, Options
 from cir_vectorizer.service.settings import Settings, variable
+from tests.support.browser import Tab
 
 ROOT = Path(__file__).parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +192,33 @@ def test_links_of_the_markdown_beside_the_pages_lead_to_files(site):
     for copy in copies:
         for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", copy.read_text(encoding="utf-8")):
             assert ":" in link or (copy.parent / link).is_file(), f"{copy.name}: {link}"
+
+
+# In a browser without a network
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_home_is_read_and_searched_without_a_network(width, site, browser):
+    tab = Tab(browser, viewport={"width": width, "height": 900}, offline=True)
+    page = tab.page
+    page.goto((site / "index.html").as_uri())
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.screenshot(path=SCREENSHOTS / f"docs-home-{width}.png")
+    page.emulate_media(color_scheme="dark")
+    page.locator("body[data-md-color-scheme=slate]").wait_for()
+    page.screenshot(path=SCREENSHOTS / f"docs-home-{width}-dark.png", full_page=True)
+    if width < 960:
+        page.locator(".md-header__button[for=__search]").click()
+    page.locator("input[name=query]").press_sequentially("unwanted words")
+    found = page.locator(".md-search-result__link")
+    found.first.wait_for()
+    page.screenshot(path=SCREENSHOTS / f"docs-search-{width}.png")
+    found.first.click()
+    page.wait_for_url(re.compile("signals|query|commands|drawn-catalog"))
+    page.goto((site / "commands.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [request.url for request in tab.asked if not request.url.startswith(("file:", "blob:", "data:"))] == []
+    assert tab.errors == []
