@@ -21,10 +21,14 @@ def test_badges_say_what_the_package_says():
 def test_figures_are_those_of_the_demos_table():
     document = (ROOT / "docs" / "drawn-catalog.md").read_text()
     table = document[document.index("| query vector |") :].split("\n\n")[0]
-    printed = {name: pair for name, *pair in re.findall(r"^\| ([^|]+) \| (\d\.\d+) \| (\d\.\d+) \|", table, re.MULTILINE)}
+    printed = {
+        name: pair for name, *pair in re.findall(r"^\| ([^|]+) \| (\d\.\d+) \| (\d\.\d+) \|", table, re.MULTILINE)
+    }
     shown = {
         name: pair
-        for name, *pair in re.findall(r"^\| \**([^|*]+)\** \| \**(\d\.\d+)\** \| \**(\d\.\d+)\** \|", README, re.MULTILINE)
+        for name, *pair in re.findall(
+            r"^\| \**([^|*]+)\** \| \**(\d\.\d+)\** \| \**(\d\.\d+)\** \|", README, re.MULTILINE
+        )
     }
     names = {
         "best weighted sum of both": "best swept sum",
