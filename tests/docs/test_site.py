@@ -153,6 +153,16 @@ def test_lists_and_blocks_are_rendered_as_such(site):
             )
 
 
+def test_the_home_has_the_numbers_of_the_readme():
+    """README has shares and names each row; the home has the same in per cent."""
+    readme, home = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index.md"))
+    shares = re.findall(r"\|\W*(0\.\d+)\W+(0\.\d+)\W*\|$", readme, re.MULTILINE)
+    wanted = {tuple(f"{100 * float(share):.0f}" for share in row) for row in shares}
+    found = re.findall(r"\| (\d+) % \| (\d+) % \|$", home, re.MULTILINE)
+    assert len(found) == 3
+    assert set(found) <= wanted
+
+
 # llms.txt
 
 LINK = re.compile(r"^- \[([^]]+)\]\(([^)]+)\): .+$")
@@ -190,7 +200,8 @@ def test_links_of_the_markdown_beside_the_pages_lead_to_files(site):
     copies = list(site.rglob("*.md"))
     assert len(copies) > 15
     for copy in copies:
-        for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", copy.read_text(encoding="utf-8")):
+        prose = re.sub(r"^```.*?^```|`[^`\n]+`", "", copy.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", prose):
             assert ":" in link or (copy.parent / link).is_file(), f"{copy.name}: {link}"
 
 
@@ -222,3 +233,14 @@ def test_the_home_is_read_and_searched_without_a_network(width, site, browser):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert [request.url for request in tab.asked if not request.url.startswith(("file:", "blob:", "data:"))] == []
     assert tab.errors == []
+
+
+@pytest.mark.browser
+def test_no_page_is_wider_than_a_phone_and_every_picture_is_there(site, browser):
+    page = Tab(browser, viewport={"width": 390, "height": 844}, offline=True).page
+    pictures = "[...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src)"
+    for path in sorted(site.rglob("*.html")):
+        if path.name != "404.html":  # a server shows it at any depth, so its addresses begin with /
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+            assert page.evaluate(pictures) == [], path
