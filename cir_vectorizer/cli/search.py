@@ -122,7 +122,7 @@ def search(
     Objects of the collection can be references too (--id): their vector is read, not their picture. They
     are left out of the results, unless --include-reference is given.
     """
-    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address, shown_columns
     from cir_vectorizer.collections.searching import find
     from cir_vectorizer.identity import json_id
 
@@ -150,7 +150,7 @@ def search(
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_payload(hit)}
+            said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_columns(hit.payload)}
             echo_json({**json_id(hit.id), **said})
     elif found.hits:
         _print_table(found.hits, asked.offset)
@@ -283,7 +283,8 @@ def _options(texts: Sequence[str]) -> dict[str, Any] | None:
 
 def _references(asked: "Search", collection: "Collection", picture_column: str | None) -> list[tuple[Any, str]]:
     """Return the places of a search's pictures, with captions."""
-    from cir_vectorizer.cli.sheet import name_of, place_of
+    from cir_vectorizer.cli.sheet import name_of
+    from cir_vectorizer.collections import place_of
     from cir_vectorizer.collections.stored import read_id
 
     groups: list[tuple[str, tuple[ImageRef, ...]]] = [
@@ -301,15 +302,6 @@ def _references(asked: "Search", collection: "Collection", picture_column: str |
     return shown
 
 
-def shown_payload(hit: "Hit") -> dict[str, Any]:
-    """Return the user's columns, and `path` if sync recorded one and no column has that name."""
-    from cir_vectorizer.collections import RECORD_KEY, SyncRecord
-
-    record = SyncRecord.read(hit.payload)
-    columns = {key: value for key, value in hit.payload.items() if key != RECORD_KEY}
-    return columns if record is None else {"path": record.path, **columns}
-
-
 def _caption(asked: "Search") -> str:
     query = asked.query
     if query is None:
@@ -322,7 +314,9 @@ def _print_table(hits: "list[Hit]", offset: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    payloads = [shown_payload(hit) for hit in hits]
+    from cir_vectorizer.collections import shown_columns
+
+    payloads = [shown_columns(hit.payload) for hit in hits]
     columns = list(dict.fromkeys(key for payload in payloads for key in payload))
     signals = list(dict.fromkeys(name for hit in hits for name in hit.signals))
     signals = signals if signals != ["picture"] else []  # else it is the score itself

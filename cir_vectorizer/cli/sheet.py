@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cir_vectorizer.collections import Hit, Payload, SyncRecord, picture_cell
+from cir_vectorizer.collections import Hit, place_of
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.files import replace_file
 from cir_vectorizer.pictures.images import open_image
@@ -73,14 +73,6 @@ def write_sheet(
     except OSError as error:
         cause = error.strerror or error
         raise SourceError(f"the sheet {out} cannot be written ({cause}); give another place") from error
-
-
-def place_of(payload: Payload, picture_column: str | None) -> Any:
-    """Return the place of an object's picture: the recorded one, or the one in a column; None if neither is there."""
-    record = SyncRecord.read(payload)
-    if record is not None:
-        return record.path
-    return None if picture_column is None else picture_cell(payload, picture_column)
 
 
 def name_of(place: Any) -> str:
