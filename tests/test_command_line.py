@@ -17,6 +17,7 @@ from cir_vectorizer.service.settings import Settings, service_links
 HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
 COMMANDS = (
     "doctor",
+    "explain",
     "make-edits",
     "make-triplets",
     "mcp",
