@@ -1,6 +1,7 @@
-"""Searches of one collection again and again, as programs and frameworks make them; models are loaded once."""
+"""Searches of one collection again and again, with a model that is loaded once; and parts that integrations with frameworks share."""
 
 import contextlib
+import json
 import os
 import threading
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ from cir_vectorizer.collections import Collection, Payload, open_collection, pla
 from cir_vectorizer.collections.searching import Found, Search, find
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
-from cir_vectorizer.query.composed import read_text
 from cir_vectorizer.query.wire import Query, read_query, references
 
 if TYPE_CHECKING:
@@ -131,17 +131,15 @@ def client_of(service: str, api_key: str | None, model: str | None = None) -> Cl
 
 
 def as_query(given: Query, image: "Picture | list[Picture] | None" = None) -> Query:
-    """Return a query that a framework handed over, which may be a plain text or a composed query as JSON text.
+    """Return a query that a framework handed over: a text that begins as a JSON object does is a composed query.
 
     Args:
         image: the reference picture, or several, beside a query that holds none; a text may name a file.
 
     Raises:
-        QueryError: the text is a composed query, but not a valid one; or both hold a picture.
+        QueryError: the text is no valid JSON, or both hold a picture.
     """
-    query = read_text(given) if isinstance(given, str) else given
-    if isinstance(query, str):
-        query = {"text": query}
+    query = _read(given) if isinstance(given, str) else given
     if image is None:
         return query
     image = [named_picture(each) for each in references(image)]
@@ -149,3 +147,16 @@ def as_query(given: Query, image: "Picture | list[Picture] | None" = None) -> Qu
     if parts.get("image"):
         raise QueryError("image", "is given beside a query that has one already; give it in one place")
     return {**parts, "image": image}
+
+
+def _read(text: str) -> Mapping[str, Any]:
+    if not text.lstrip().startswith("{"):
+        return {"text": text}
+    try:
+        query: Mapping[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        problem = (
+            f'the query begins as a JSON object does, but is no valid JSON ({error}); send {{"text": …}} or plain words'
+        )
+        raise QueryError("", problem) from error
+    return query
