@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cir_vectorizer.client import Client, ServedModel
 from cir_vectorizer.collections import Collection, Payload, open_collection, place_of, texts
 from cir_vectorizer.collections.searching import Found, Search, find
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.errors import CirError, QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.query.wire import Query, read_query, references
 
@@ -106,6 +106,21 @@ def embedder(
     from cir_vectorizer.models import load
 
     return load(model or TOY)
+
+
+def composed(model: "Vectorizer | Client", queries: Sequence[Query]) -> list[list[float]]:
+    """Return the vectors of composed queries, (n, dim), whose pictures may be any `Picture`.
+
+    Raises:
+        QueryError, ImageError, ServiceError: the query at `index` is refused.
+    """
+    read = []
+    for i, query in enumerate(queries):
+        try:
+            read.append(read_query(as_query(query)))
+        except CirError as error:
+            raise error.within("queries", i) from error.__cause__
+    return unit(model.compose(read).vectors) if read else []
 
 
 def unit(embeddings: Vectors) -> list[list[float]]:

@@ -102,6 +102,17 @@ def test_pictures_by_every_spelling_have_one_vector(dress, tiny):
     assert made.embed_images([]) == made.embed_documents([]) == made.embed_composed([]) == []
 
 
+def test_composed_queries_take_pictures_of_every_kind(dress, tiny):
+    made = ComposedEmbeddings(tiny)
+    found = made.embed_composed(
+        [{"image": each, "text": "is blue"} for each in (dress, dress.read_bytes(), Image.open(dress))]
+    )
+    np.testing.assert_allclose(found, [found[0]] * 3, atol=1e-5)
+    with pytest.raises(QueryError) as caught:
+        made.embed_composed([{"text": "a"}, {"text": "a", "colour": 3}])
+    assert (caught.value.index, caught.value.field) == (1, "queries.1.colour")
+
+
 def test_served_and_local_models_embed_alike(dress, tiny, service):
     local = ComposedEmbeddings(tiny)
     with Client(service.url, api_key=KEY, model="lincir") as client:

@@ -8,7 +8,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from pydantic import SecretStr
 
-from cir_vectorizer.searcher import embedder, named_picture, unit
+from cir_vectorizer.searcher import composed, embedder, named_picture, unit
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import Client
@@ -57,7 +57,7 @@ class ComposedEmbeddings(Embeddings):
 
     def embed_composed(self, queries: "Sequence[Query]") -> list[list[float]]:
         """Return the vectors of composed queries, such as `{"image": Path("dress.jpg"), "text": "is red"}`."""
-        return unit(self._model.compose(queries).vectors) if queries else []
+        return composed(self._model, queries)
 
     async def aembed_images(self, images: "Sequence[Picture]") -> list[list[float]]:
         """Do as `embed_images`, on a thread."""

@@ -9,7 +9,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import ImageType
 
-from cir_vectorizer.searcher import TOY, embedder, named_picture, unit
+from cir_vectorizer.searcher import TOY, composed, embedder, named_picture, unit
 
 if TYPE_CHECKING:
     from cir_vectorizer.models import Vectorizer
@@ -53,7 +53,7 @@ class ComposedEmbedding(MultiModalEmbedding):
 
     def get_composed_embeddings(self, queries: "Sequence[Query]") -> list[list[float]]:
         """Return the vectors of composed queries, such as `{"image": Path("dress.jpg"), "text": "is red"}`."""
-        return unit(self._model.compose(queries).vectors) if queries else []
+        return composed(self._model, queries)
 
     async def aget_composed_embeddings(self, queries: "Sequence[Query]") -> list[list[float]]:
         """Do as `get_composed_embeddings`, on a thread."""
