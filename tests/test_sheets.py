@@ -137,7 +137,7 @@ def test_curves_of_the_documents_are_a_picture_with_its_own_paper() -> None:
         "R <at> k", [Curve("plain & simple", 0, [(1, 0.2), (10, 0.5)]), Curve("ours", 1, [(1, 0.5), (10, 0.9)])]
     )
     root = ElementTree.fromstring(drawn)
-    assert root.attrib["aria-label"] == "R <at> k"
+    assert root.attrib["aria-label"] == "R <at> k in\N{NO-BREAK SPACE}%"
     rect = next(each for each in root if each.tag.endswith("rect"))
     assert (rect.attrib["width"], rect.attrib["fill"]) == (root.attrib["viewBox"].split()[2], "#fff")
     assert [each.text for each in root.iter() if each.tag.endswith("title")] == ["plain & simple", "ours"]

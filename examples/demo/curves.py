@@ -20,7 +20,7 @@ KS = (1, 2, 3, 5, 10, 20, 50)
 def main() -> None:
     given = [Path(each) for each in sys.argv[1:]]
     folder = given[0] if given else Path("demo")
-    out = given[1] if len(given) > 1 else Path("docs/images/recall.svg")
+    out = given[1] if len(given) > 1 else Path("docs/images/recall-curves.svg")
     products = catalog(PICTURES)
     asked = [queries(products, QUERIES, seed=seed) for seed in (11, 12)]
     models = load(str(folder / "model"), "cpu"), load(str(folder / "published"), "cpu")

@@ -98,6 +98,7 @@ def svg(about: str, curves: Sequence[Curve], width: int = 900, height: int = 420
     """Return curves over k as an SVG file with its own white paper, for documents; see `chart`."""
     room = min(round(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), width // 2)
     drawn = _drawn(about, curves, [curve.name for curve in curves], width, height, room)
+    drawn = drawn.replace("&nbsp;", "&#160;")  # XML knows no names of HTML
     return drawn.replace('<svg class="chart"', '<svg xmlns="http://www.w3.org/2000/svg"', 1).replace(
         ">", f'><style>{_STYLE}</style><rect width="{width}" height="{height}" fill="#fff"/>', 1
     )
