@@ -26,7 +26,7 @@ def main() -> None:
     models = load(str(folder / "model"), "cpu"), load(str(folder / "published"), "cpu")
     hits, _ = evaluate(*models, raw_index(f"qdrant:{folder / 'index'}/shop"), products, *asked, ks=KS)
     curves = [
-        Curve(TITLES[name], style, [(k, float(np.mean(found.at[k]))) for k in KS])
+        Curve(TITLES[name].partition(" (")[0], style, [(k, float(np.mean(found.at[k]))) for k in KS])
         for style, (name, found) in enumerate(hits.items())
     ]
     out.write_text(svg(f"Recall in % by number of results, {QUERIES} queries", curves), encoding="utf-8")

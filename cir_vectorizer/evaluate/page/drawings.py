@@ -94,7 +94,7 @@ def chart(about: str, curves: Sequence[Curve]) -> str:
     return f'<div class="wide">{wide}</div><div class="narrow">{narrow}<ul class="legend">{names}</ul></div>'
 
 
-def svg(about: str, curves: Sequence[Curve], width: int = 900, height: int = 420) -> str:
+def svg(about: str, curves: Sequence[Curve], width: int = 600, height: int = 380) -> str:
     """Return curves over k as an SVG file with its own white paper, for documents; see `chart`."""
     room = min(round(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), width // 2)
     drawn = _drawn(about, curves, [curve.name for curve in curves], width, height, room)
