@@ -141,3 +141,4 @@ def test_curves_of_the_documents_are_a_picture_with_its_own_paper() -> None:
     rect = next(each for each in root if each.tag.endswith("rect"))
     assert (rect.attrib["width"], rect.attrib["fill"]) == (root.attrib["viewBox"].split()[2], "#fff")
     assert [each.text for each in root.iter() if each.tag.endswith("title")] == ["plain & simple", "ours"]
+    assert "plain &amp; simple</text>" in drawn  # no letter of a name is cut

@@ -81,7 +81,7 @@ def chart(about: str, curves: Sequence[Curve]) -> str:
         curves: at least one, each with at least one point whose k is at least 1.
     """
     letters = [chr(ord("A") + i) for i in range(len(curves))]
-    room = min(round(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), 330)
+    room = min(math.ceil(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), 330)
     wide = _drawn(about, curves, [curve.name for curve in curves], 1060, 420, room)
     narrow = _drawn(about, curves, letters, 350, 300, 40)
     names = "".join(
@@ -96,7 +96,7 @@ def chart(about: str, curves: Sequence[Curve]) -> str:
 
 def svg(about: str, curves: Sequence[Curve], width: int = 600, height: int = 380) -> str:
     """Return curves over k as an SVG file with its own white paper, for documents; see `chart`."""
-    room = min(round(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), width // 2)
+    room = min(math.ceil(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), width // 2)
     drawn = _drawn(about, curves, [curve.name for curve in curves], width, height, room)
     drawn = drawn.replace("&nbsp;", "&#160;")  # XML knows no names of HTML
     return drawn.replace('<svg class="chart"', '<svg xmlns="http://www.w3.org/2000/svg"', 1).replace(
