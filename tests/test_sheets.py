@@ -11,7 +11,7 @@ from cir_vectorizer.errors import SourceError
 from cir_vectorizer.sheets import Bars, Panel, Sheet, Strip, Tile, square, write_sheet
 from cir_vectorizer.sheets.drawn import WIDTH
 from examples.demo.catalog import HELD_OUT, SEEN, Query
-from examples.demo.sheet import typical
+from examples.demo.sheet import chosen
 
 DOCS = Path(__file__).parents[1] / "docs"
 RED, BLUE = (250, 0, 0), (0, 0, 250)
@@ -105,7 +105,7 @@ def test_the_demos_queries_are_typical_ones_with_products_that_no_training_saw()
         for target in (seen, unseen, unseen, unseen)
     ]
     plain, ours = np.array([1, 0, 1, 2] * 3), np.array([5, 5, 5, 4] * 3)
-    assert typical(asked, {"plain": plain, "ours": ours}) == [2, 6, 10]
+    assert chosen(asked, {"plain": plain, "ours": ours}) == [2, 6, 10]
 
 
 def test_pictures_of_the_documents_are_small_enough_for_a_phone() -> None:

@@ -1,4 +1,4 @@
-"""The picture sheet of one search: the query's pictures and words beside the results.
+"""The picture sheets of one search: the query's pictures and words beside the results, or beside what explains them.
 
 Result pictures are read from the places that sync recorded, or that a column names: paths of this machine, and URLs.
 """
@@ -9,11 +9,12 @@ from typing import Any
 
 from PIL import Image
 
+from cir_vectorizer.cli.explained import BOTH, Explained, picture_name
 from cir_vectorizer.collections import Hit, Payload, SyncRecord, picture_cell
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
-from cir_vectorizer.sheets import Panel, Sheet, Strip, Tile, square
+from cir_vectorizer.sheets import Bars, Panel, Sheet, Strip, Tile, square
 from cir_vectorizer.sources.places import Places
 
 _READERS = 8
@@ -44,6 +45,42 @@ def search_sheet(
         for picture, caption, hit in zip(pictures[len(references) :], captions, hits, strict=True)
     ]
     return Sheet(text or "(no words)", [Panel(asked, text, [Strip("", results)])])
+
+
+def explained_sheet(
+    asked: Sequence[tuple[Any, str]],
+    text: str,
+    explained: Explained,
+    places: Places,
+    picture_column: str | None = None,
+) -> Sheet:
+    """Return the sheet of a search that was taken apart; see `search_sheet`.
+
+    Results of both say their places by the picture alone and by the words alone, and these say their places by both. A
+    place such as "no. > 5" is beyond the first results that have one.
+    """
+    blocks: list[Strip | Bars] = [
+        Bars(f"Words nearest to {picture_name(number, len(explained.pictures))}", words)
+        for number, words in enumerate(explained.pictures)
+        if words
+    ]
+    if explained.moves:
+        blocks.append(Bars("What moves the query", explained.moves))
+    for name, hits in explained.rankings.items():
+        found = [place_of(hit.payload, picture_column) for hit in hits]
+        tiles = []
+        for hit, place, picture in zip(hits, found, squares(found, places), strict=True):
+            lines = [name_of(place) or str(hit.id)]
+            for other in explained.rankings if name == BOTH else (BOTH,):
+                if other != name and (ranks := explained.ranks[other]):
+                    lines.append(f"{other.removesuffix(' alone')} no. {ranks.get(hit.id, f'> {len(ranks):,}')}")
+            lines += [f"{signal} {value:.2f}" for signal, value in hit.signals.items()] if name == BOTH else []
+            tiles.append(Tile(picture, lines))
+        composer = f" ({explained.composer})" if name == BOTH and explained.composer else ""
+        blocks.append(Strip(name.capitalize() + composer, tiles, marked=name == BOTH))
+    pictures = squares([place for place, _ in asked], places)
+    shown = [Tile(picture, (words,)) for picture, (_, words) in zip(pictures, asked, strict=True)]
+    return Sheet(text or "(no words)", [Panel(shown, text, blocks)])
 
 
 def squares(found: Iterable[Any], places: Places) -> list[Image.Image]:

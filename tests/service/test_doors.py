@@ -378,7 +378,7 @@ def test_metrics_tell_what_happened(service):
     for line in (
         'cir_requests_total{door="weaviate",key="none",status="200"}',
         'cir_batch_size_count{queue="tiny/text"}',
-        'cir_device_seconds_total{lane="search",queue="tiny/text"}',
+        'cir_device_seconds_total{device="cpu",lane="search",queue="tiny/text"}',
         'cir_queue_wait_seconds_count{lane="search"}',
         'cir_cache_total{result="hit"}',
         "cir_ready 1.0",

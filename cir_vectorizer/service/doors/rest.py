@@ -4,19 +4,15 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from cir_vectorizer import __version__
 from cir_vectorizer.collections.stored import resolve
 from cir_vectorizer.engine import Answer
 from cir_vectorizer.engine.batching import Lane
-from cir_vectorizer.engine.explain import Part, parts_of
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.engine.explain import Part, moved, works_of_parts
 from cir_vectorizer.models import Vectorizer, Work
-from cir_vectorizer.models.work import PICTURE, composer_stage
-from cir_vectorizer.query import ComposedQuery, Options
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.doors.requests import (
     NAME_LENGTH,
     ModelBody,
@@ -64,11 +60,6 @@ def router(service: Service) -> APIRouter:
         ("/explain", _explain),
     ):
         routes.add_api_route(path, _handler(service, work), methods=["POST"])
-
-    async def models() -> Response:
-        return await service.json(_models(service))
-
-    routes.add_api_route("/models", models, methods=["GET"])
     return routes
 
 
@@ -114,7 +105,7 @@ def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
 
 async def _embed(service: Service, request: Request, body: bytes) -> Response:
     target, texts, images = await service.engine.host(_read_embed, service, body)
-    note(request, texts)
+    note(request, [*texts, *images])
     count = len(texts)
     answers = await service.engine.run([*texts, *images], Lane.SEARCH)
     found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
@@ -168,8 +159,7 @@ async def _explained(
     moves = []
     for part, answer in zip(parts, answers[1:], strict=True):
         if isinstance(answer, Answer):
-            moved = 1.0 - float(np.dot(whole, answer.vector))
-            moves.append({"part": part.field, "word": part.word, "moves": round(max(0.0, moved), 6)})
+            moves.append({"part": part.field, "word": part.word, "moves": round(moved(whole, answer.vector), 6)})
     embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
     words = await service.engine.host(service.engine.vectorizers[model].explain, works[0], embeddings, count)
     pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words]
@@ -198,48 +188,5 @@ async def _with_vectors(service: Service, query: ComposedQuery, collection: str 
 
 
 def _works_of_parts(vectorizer: Vectorizer, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
-    """Plan the whole query, and the query without each of its parts, all with the composer of the whole query."""
     with naming("query"):
-        works = [vectorizer.plan(query)]
-    by = {"composer": works[0].composer_name}
-    parts = []
-    for part in parts_of(query):
-        with contextlib.suppress(QueryError):  # the composer needs this part
-            works.append(vectorizer.plan(part.without.model_copy(update=by)))
-            parts.append(part)
-    return works, parts
-
-
-def _models(service: Service) -> dict[str, Any]:
-    names, engine = service.names, service.engine
-    data = []
-    for model, vectorizer in engine.vectorizers.items():
-        composers = [
-            {
-                "name": name,
-                "digest": vectorizer.digests.get(name),
-                "seconds": engine.seconds(model, composer_stage(name)),
-                "mask": composer.takes.reads("mask"),
-                "takes": vectorizer.takes[name].to_json(),
-                "defaults": vectorizer.defaults.get(name, Options()).to_json(),
-            }
-            for name, composer in vectorizer.composers.items()
-        ]
-        data.append(
-            {
-                "id": model,
-                "object": "model",
-                "owned_by": "cir-vectorizer",
-                "full_name": names.full_name(model),
-                "fingerprint": vectorizer.fingerprint,
-                "former_fingerprint": vectorizer.former_fingerprint,
-                "precision": vectorizer.precision,
-                "dim": vectorizer.dim,
-                "mean_image_norm": vectorizer.mean_image_norm,
-                "default": model == names.default,
-                "default_composer": vectorizer.default_composer,
-                "composers": composers,
-                "picture_seconds": engine.seconds(model, PICTURE),
-            }
-        )
-    return {"object": "list", "data": data, "aliases": names.aliases(names.default), "version": __version__}
+        return works_of_parts(vectorizer, query)

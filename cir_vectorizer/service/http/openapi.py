@@ -18,13 +18,17 @@ BLUE_PICTURE = (
 
 def document(service: Service) -> Schema:
     """Return the whole document. Raises RefusedError (503) until the models are loaded."""
-    names, vectorizers = service.names, service.engine.vectorizers
+    names = service.names
+    vectorizers = names.served
     every = _all_names(names, list(vectorizers))
     paths: Schema = {}
     paths |= _tagged("Applications", _applications(every))
     if service.collections:
         paths |= _tagged("Collections", _collections(every, list(service.collections), service.settings.max_results))
     paths |= _tagged("Databases", _doors(every))
+    if service.admin.configured:
+        paths["/v1/models"] |= _tagged("Operators", {"": _models()})[""]
+        paths |= _tagged("Operators", {"/v1/models/{name}": _unloading(list(vectorizers))})
     health: Schema = {}
     for name, about in (
         ("/.well-known/live", "The process is alive."),
@@ -207,6 +211,46 @@ def _applications(names: list[str]) -> Schema:
     }
 
 
+def _models() -> Schema:
+    """Return the operation that loads a model; it exists only if there are admin keys."""
+    text = {"type": "string"}
+    load = _post(
+        "Load a model while requests run; needs an admin key",
+        object_schema(
+            {
+                "model": {
+                    **text,
+                    "description": "model folder below one of the operator's folders, or a built-in name",
+                },
+                "name": {**text, "description": "the name to serve it under; by default the folder's"},
+            },
+            ["model"],
+        ),
+        {},
+    )
+    load["responses"]["201"] = _answer("Loaded: the model's entry.")
+    load["responses"]["202"] = _answer("Still being loaded: see `changes` of GET /v1/models.")
+    del load["responses"]["200"]
+    return {"post": load}
+
+
+def _unloading(models: list[str]) -> Schema:
+    """Return the path of one model."""
+    name = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": models}}]
+    responses = {
+        "200": _answer("Unloaded, and its memory freed."),
+        "202": _answer("Requests under way still use it: see `changes` of GET /v1/models."),
+        **_errors(),
+    }
+    return {
+        "parameters": name,
+        "delete": {
+            "summary": "Unload a model once its requests are answered; needs an admin key",
+            "responses": responses,
+        },
+    }
+
+
 def _collections(models: list[str], collections: list[str], most: int) -> Schema:
     """Return the paths that exist only if collections are searched."""
     name = {"type": "string", "enum": collections}
@@ -294,7 +338,7 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
 
 def _tagged(tag: str, paths: Schema) -> Schema:
     """Return the paths with a tag, which makes the documentation show them together."""
-    methods = ("get", "post")
+    methods = ("get", "post", "delete")
     return {
         path: {key: {**value, "tags": [tag]} if key in methods else value for key, value in item.items()}
         for path, item in paths.items()
