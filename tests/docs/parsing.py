@@ -36,7 +36,8 @@ def bash(text: str) -> None:
     for line in re.sub(r"\\\n", " ", text).splitlines():
         words = shlex.split(line, comments=True)
         for at, word in enumerate(words):
-            if word in ("cir-vectorizer", "cir_vectorizer.cli"):
+            begins = at == 0 or re.fullmatch(r"\w+=.*|&&|\|\|?|;|-m", words[at - 1])
+            if begins and word in ("cir-vectorizer", "cir_vectorizer.cli"):
                 _our_command(words[at + 1 :])
 
 
