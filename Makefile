@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 
-.PHONY: install demo test lint live helm clean
+.PHONY: install demo docs test lint live helm clean
 
 install: $(STAMP)
 
@@ -18,6 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python -m examples.demo.run demo
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open site/index.html"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -37,4 +41,4 @@ helm: $(STAMP)
 	command -v helm || test -x $(BIN)/helm || GOBIN=$(abspath $(BIN)) go install $(HELM)
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo build dist site

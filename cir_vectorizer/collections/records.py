@@ -25,6 +25,7 @@ LENGTH_TOLERANCE = 0.01
 """Largest distance from 1 of the length of a unit vector; vectors may be stored in half precision."""
 
 Vector = npt.NDArray[np.float32]
+"""A vector, (dim,)."""
 Payload = dict[str, Any]
 """JSON values by column."""
 
@@ -218,12 +219,14 @@ class Hit:
 
     `signals` are the parts of a fused score by name: `picture` and `text` are the cosines to the object's two vectors,
     `unwanted` and `wanted` those to the words of `negative_text` and `must_text`, from 0 to 1 among the candidates.
+    `others` are further objects of the same group, in a search that asks for several of each.
     """
 
     id: Id
     score: float
     payload: Payload
     signals: Mapping[str, float] = field(default_factory=dict)
+    others: tuple["Hit", ...] = ()
 
 
 def texts(payload: Mapping[str, Any]) -> Iterator[str]:
@@ -266,13 +269,18 @@ def values_at(payload: Mapping[str, Any], column: tuple[str, ...]) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def groups_of(hit: Hit, column: tuple[str, ...]) -> list[tuple[type, str | int]]:
+    """Return the groups of a hit, as type and value: one for each text or whole number in a column."""
+    values = values_at(hit.payload, column)
+    return [(type(value), value) for value in values if isinstance(value, str | int) and not isinstance(value, bool)]
+
+
 def best_of_groups(hits: Iterable[Hit], column: tuple[str, ...], most: int) -> list[Hit]:
     """Return the first hit for each text or whole number in a column, at most `most`."""
     best: dict[tuple[type, str | int], Hit] = {}
     for hit in hits:
-        for value in values_at(hit.payload, column):
-            if isinstance(value, str | int) and not isinstance(value, bool):
-                best.setdefault((type(value), value), hit)
+        for group in groups_of(hit, column):
+            best.setdefault(group, hit)
         if len(best) >= most:
             break
     return list(best.values())[:most]

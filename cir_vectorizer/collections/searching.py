@@ -21,11 +21,12 @@ import numpy as np
 from cir_vectorizer.collections import Ask, Collection, Hit, Id, Info, ModelRecord, Vector, check
 from cir_vectorizer.collections.filter_notes import filter_notes, without_values
 from cir_vectorizer.collections.protocol import MAX_RESULTS, check_options, check_range
+from cir_vectorizer.collections.records import groups_of
 from cir_vectorizer.collections.rescoring import STRENGTH, TEXT_WEIGHT, Background, Words, rescored
 from cir_vectorizer.collections.stored import read_id, resolve_refs
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import MAX_REFERENCES, ComposedQuery, ImageRef, parse_pictures
-from cir_vectorizer.query.filters import Filter, parse_column, parse_filter
+from cir_vectorizer.query.filters import Condition, Filter, Value, parse_column, parse_filter
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
@@ -35,6 +36,9 @@ LIKE_WEIGHT = UNLIKE_WEIGHT = 0.5
 NEAREST = 100
 """Number of objects whose columns tell why a filter finds nothing."""
 MAX_STRENGTH = 10.0
+MAX_GROUP_SIZE = 10
+MEMBERS_PER_SHOWN = 4
+"""Objects of groups that are read for each one that is shown beside the best: groups differ in size."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Search:
     `strength` is the exponent of the second score, by the words of `negative_text` and `must_text`; with 0, only the
     composer reads them. `diversity`, from 0 to 1, makes hits differ from each other. `min_score` is the least standard score
     of a hit; see `cir_vectorizer.collections.rescoring`. `exact` compares with every object instead of using the index.
+    `group_by` finds the best object for each value of a column; with `group_size`, the next ones of its group are its `others`.
 
     Objects that any picture is named by are left out of the hits, unless `include_reference` is set; `resolved` notes
     their ids in `without`.
@@ -61,6 +66,7 @@ class Search:
     offset: int = 0
     hybrid: bool = False
     group_by: str | None = None
+    group_size: int = 1
     include_reference: bool = False
     without: tuple[Id, ...] = ()
     text_weight: float | None = None
@@ -85,6 +91,10 @@ class Search:
             raise QueryError("offset", f"is, together with limit, over {MAX_RESULTS:,}; narrow the search by a filter")
         if self.group_by is not None:
             _check_column(self.group_by)
+        if not 1 <= self.group_size <= MAX_GROUP_SIZE:
+            raise QueryError("group_size", f"is not from 1 to {MAX_GROUP_SIZE}; correct it")
+        if self.group_size > 1 and self.group_by is None:
+            raise QueryError("group_size", "is for groups; add group_by or leave it out")
         if self.hybrid and self.words is None:
             raise QueryError("hybrid", "looks for the words of the text, and there is no text; add text or drop hybrid")
         self._check_scores()
@@ -255,6 +265,30 @@ class Search:
             vectors: the vectors of `parts`.
             info: the collection's state.
         """
+        hits = self._run(collection, vectors, info)
+        return hits if self.group_size == 1 or not hits else self._with_others(hits, collection, vectors, info)
+
+    def _with_others(
+        self, hits: Sequence[Hit], collection: Collection, vectors: Sequence[Vector], info: Info
+    ) -> list[Hit]:
+        """Return the best hits of groups with the next ones of each group, which one more search finds."""
+        assert self.group_by is not None
+        column = parse_column(self.group_by)
+        groups = {group: None for hit in hits for group in groups_of(hit, column)}
+        values = tuple(Value(str(value), value if isinstance(value, int) else None) for _, value in groups)
+        most = min(MAX_RESULTS, MEMBERS_PER_SHOWN * self.group_size * len(hits))
+        where = (*self.where, Condition(column, "in", values))
+        members = replace(self, where=where, group_by=None, group_size=1, limit=most, offset=0)
+        found = members._run(collection, vectors, info)
+
+        def others(hit: Hit) -> tuple[Hit, ...]:
+            own = set(groups_of(hit, column))
+            same = [each for each in found if each.id != hit.id and own.intersection(groups_of(each, column))]
+            return tuple(same[: self.group_size - 1])
+
+        return [replace(hit, others=others(hit)) for hit in hits]
+
+    def _run(self, collection: Collection, vectors: Sequence[Vector], info: Info) -> list[Hit]:
         vector, weight = self.blend(vectors), self.texts_weigh(info)
         unwanted = len(self._unwanted)
         said = tuple(vectors[self._blended :])

@@ -37,7 +37,14 @@ def _words(value: Any) -> Any:
     return json.loads(value) if value.lstrip().startswith("[") else value.split()
 
 
+def _devices(value: Any) -> Any:
+    """Return the devices in a setting, which commas may separate too."""
+    words = _words(value)
+    return [device for word in words for device in str(word).split(",")] if isinstance(words, list | tuple) else words
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_devices)]
 
 
 def variable(field: str) -> str:
@@ -91,7 +98,10 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; the best one present if not given.")
+    device: Devices = Field(
+        (),
+        description="cpu, cuda, cuda:1, mps; the best one present if not given. Several, as cuda:0,cuda:1, hold a copy of each model and share one queue.",
+    )
     dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="Keep the weights in float32, float16 or bfloat16; the last two are for a GPU."
     )
@@ -129,6 +139,18 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(
         None, description="File of keys, one ID:SECRET or SECRET a line; read again when it changes."
+    )
+    admin_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys that may load and unload models by POST and DELETE of /v1/models, as in api_keys; without any, nobody may.",
+    )
+    admin_keys_file: Path | None = Field(None, description="File of admin keys, as api_keys_file.")
+    model_folders: Words = Field(
+        (),
+        description="Folder below which POST /v1/models may load models; the folder of downloaded models ($CIR_MODELS) if not given. Repeat for several.",
+    )
+    allow_hub: bool = Field(
+        False, description="Let POST /v1/models load published models and backbones of the hub too, by name."
     )
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM): serve HTTPS.")
     tls_key: Path | None = Field(None, description="The certificate's private key (PEM).")

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from cir_vectorizer.collections import CreateOptions, open_collection
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
-from tests.support import browser
-from tests.support.serving import Running, serving, tiny, wait_for
+from tests.support.page import Tab, searched, until
+from tests.support.serving import Running, serving, tiny
 
 OUTSIDE = re.compile(r"""(?:src|href|action)\s*=\s*["']?\s*(?:[a-z]+:)?//|url\(\s*["']?(?:[a-z]+:)?//""", re.I)
 COLOURS = ["red", "green", "blue", "white", "black", "orange", "purple"]
@@ -55,39 +55,11 @@ def told(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
-class Tab(browser.Tab):
-    """A tab with the service's page."""
-
-    def open(self, service: Running) -> Any:
-        """Open the page and wait until it shows part of the collection."""
-        self.page.goto(f"{service.url}/")
-        self.page.locator(".card").first.wait_for()
-        return self.page
-
-    def bodies(self, path: str) -> list[dict[str, Any]]:
-        """Return the bodies that were sent to a path."""
-        return [request.post_data_json for request in self.asked if request.url.endswith(path)]
-
-    def hosts(self) -> set[str]:
-        return {request.url.split("/")[2] for request in self.asked if request.url.startswith("http")}
-
-
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Tab]:
     made = Tab(browser)
     yield made
     made.context.close()
-
-
-def until(page: Any, expression: str) -> None:
-    """Wait for an expression to be true; the page's security policy forbids `wait_for_function`."""
-    wait_for(lambda: page.evaluate(expression), 120)
-
-
-def searched(page: Any) -> None:
-    """Wait for the results of a search."""
-    page.locator("#results[aria-busy=false]").wait_for()
-    page.get_by_text("The nearest").wait_for()
 
 
 @pytest.fixture

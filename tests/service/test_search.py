@@ -279,7 +279,7 @@ class TestSearch:
             assert "the service's operator adds one by --collection ADDRESS" in sentence(
                 running.post("/v1/search", {"query": {"text": "x"}}), 400
             )
-            assert running.client.get("/v1/collections").json() == {"collections": []}
+            assert running.client.get("/v1/collections").json() == {"collections": [], "key_needed": False}
             assert "/v1/search" not in running.client.get("/openapi.json").json()["paths"]
 
     def test_keys_are_asked_for(self, shop, tmp_path):

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cir_vectorizer.collections import RECORD_KEY, Hit, Id, Info, Payload, SyncRecord, picture_cell
 from cir_vectorizer.collections.rescoring import STRENGTH
-from cir_vectorizer.collections.searching import MAX_STRENGTH, Search, weight_of_texts
+from cir_vectorizer.collections.searching import MAX_GROUP_SIZE, MAX_STRENGTH, Search, weight_of_texts
 from cir_vectorizer.collections.stored import read_id
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, OverloadError, QueryError
@@ -55,6 +55,7 @@ class SearchBody(ModelBody):
     offset: Annotated[Whole, Field(ge=0)] = 0
     hybrid: bool = False
     group_by: str | None = Field(None, max_length=NAME_LENGTH)
+    group_size: Annotated[Whole, Field(ge=1, le=MAX_GROUP_SIZE)] = 1
     include_reference: bool = False
     text_weight: Annotated[float, Field(ge=0, le=1)] | None = None
     strength: Annotated[float, Field(ge=0, le=MAX_STRENGTH)] = STRENGTH
@@ -77,7 +78,11 @@ def router(service: Service) -> APIRouter:
     async def collections(request: Request) -> Response:
         described = asyncio.gather(*(_described(service, each) for each in service.collections.values()))
         seconds = deadline(request, service.settings.request_timeout)
-        return await service.json({"collections": await until_gone(request, described, seconds)})
+        content = {
+            "collections": await until_gone(request, described, seconds),
+            "key_needed": service.keys.configured,
+        }
+        return await service.json(content)
 
     async def search(request: Request) -> Response:
         return await service.answer(request, lambda body: _search(service, request, body), (Lane.SEARCH,))
@@ -119,7 +124,7 @@ async def _search(service: Service, request: Request, body: bytes) -> Response:
     content = {
         "model": service.names.full_name(match.model),
         "collection": served.name,
-        "hits": [_hit(hit, served, match.info, _is_default(service, served)) for hit in hits],
+        "hits": [_with_others(hit, served, match.info, _is_default(service, served)) for hit in hits],
         "notes": search.notes(parts, [work.notes for work in works])
         + search.unheard(match.info)
         + doubts
@@ -150,6 +155,7 @@ def _read(service: Service, body: bytes) -> _Asked:
         offset=asked.offset,
         hybrid=asked.hybrid,
         group_by=asked.group_by,
+        group_size=asked.group_size,
         include_reference=asked.include_reference,
         text_weight=asked.text_weight,
         strength=asked.strength,
@@ -172,6 +178,11 @@ def _works(service: Service, model: str, search: Search) -> tuple[list[str], lis
 
 def _is_default(service: Service, served: ServedCollection) -> bool:
     return served is service.collection(None)
+
+
+def _with_others(hit: Hit, served: ServedCollection, info: Info, default: bool) -> dict[str, Any]:
+    others = [_hit(each, served, info, default) for each in hit.others]
+    return {**_hit(hit, served, info, default), **({"others": others} if others else {})}
 
 
 def _hit(hit: Hit, served: ServedCollection, info: Info, default: bool) -> dict[str, Any]:
@@ -282,4 +293,9 @@ async def _described(service: Service, served: ServedCollection) -> dict[str, An
         "references": not info.blends_text,
         "texts": bool(info.text_columns),
         "text_weight": weight_of_texts(info) if info.text_columns else None,
+        "database": served.address.scheme,
+        "stored_as": served.address.collection,
+        "tenant": served.tenant,
+        "vector": info.using,
+        "vectorize": info.vectorize,
     }

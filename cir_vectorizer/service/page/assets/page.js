@@ -1,85 +1,26 @@
-// The page: `asked` holds the query, which is sent to the service, and the answer is drawn.
+// The page: reads the query from the form, has it searched for, and shows the answer.
 
-import { ask, thumbnail, thumbnailData } from "./api.js";
-import { Mask } from "./mask.js";
+import { ask, thumbnail } from "./api.js";
+import { codeFor, photo } from "./code.js";
+import { copyButton } from "./copy.js";
+import { openDetails } from "./details.js";
+import { read, show, sliders } from "./form.js";
+import { Pane } from "./pane.js";
 import { readPicture } from "./picture.js";
-import { card, element, explanation, titleOf } from "./results.js";
+import { element, titleOf } from "./results.js";
+import { $, asks, EMPTY, state, target, wide } from "./state.js";
+import { Steps } from "./steps.js";
 
-const PAGE = 24;
-const $ = (id) => document.getElementById(id);
-const FIELDS = { text: "text", negative: "negative", must: "must", filter: "filter", groupBy: "group-by", composer: "composer" };
-
-const EMPTY = {
-  picture: null, // {name, address, data} of a file, or {name, address, hit} of an object
-  box: null, like: [], unlike: [],
-  text: "", negative: "", must: "", filter: "", groupBy: "", composer: "", keep: 0.5, hybrid: false,
-  textWeight: null, // the collection's own
-  diversity: 0,
-};
-let asked = { ...EMPTY };
-let models = [];
-let collections = [];
-let steps = [];
-let shown = { hits: [], body: null, model: null };
+const steps = new Steps($("trail"), (asked) => {
+  state.asked = asked;
+  shown();
+  search({ remember: false });
+});
+const beside = $("pane").cloneNode(true);
+for (const each of [beside, ...beside.querySelectorAll("[id]")]) each.removeAttribute("id");
+const panes = [$("pane"), beside].map((root) => new Pane(root, actions, () => (mark(), say({ status: status() }))));
 let running = null;
-const mask = new Mask($("frame"), $("box"), (box) => change({ box }));
-
-const model = () => models.find((each) => each.id === $("model").value) || models[0];
-const collection = () => collections.find((each) => each.name === $("collection").value);
-const takes = (composer) => model()?.composers.find((each) => each.name === (composer || model().default_composer))?.takes;
-const readsMask = (composer) => ["required", "optional"].includes(takes(composer)?.mask);
-const wide = () => matchMedia("(min-width: 761px)").matches;
-const searchable = () => Boolean(collection() && !collection().problem);
-const textWeight = () => asked.textWeight ?? collection()?.text_weight ?? 0;
-
-// From `asked` to JSON -------------------------------------------------------------------------
-
-// True if a composer does not take a field; a picture or a text alone needs no composer, unless one is chosen.
-function refuses(field, composer) {
-  if (!composer && (field === "image" || field === "text")) return false;
-  return takes(composer)?.[field] === "refused";
-}
-
-// True if nothing reads what should not be there; a search compares its results with it, whatever the composer reads.
-const ignoresUnwanted = (composer) => !searchable() && refuses("negative_text", composer);
-
-// Several texts are separated by commas; one alone is sent as it is.
-function textsOf(said) {
-  const texts = said.split(",").map((text) => text.trim()).filter(Boolean);
-  return texts.length > 1 ? texts : texts[0];
-}
-
-async function queryOf({ picture, box, text, negative, must, composer, keep }) {
-  const query = {};
-  if (refuses("image", composer)) picture = box = null;
-  if (refuses("text", composer)) text = "";
-  if (ignoresUnwanted(composer)) negative = "";
-  if (picture?.hit && !box && collection()?.references) query.image = { id: picture.hit.id_text };
-  else if (picture) query.image = picture.data || (await thumbnailData(picture.hit));
-  if (text.trim()) query.text = text.trim();
-  if (textsOf(negative)) query.negative_text = textsOf(negative);
-  if (searchable() && textsOf(must)) query.must_text = textsOf(must);
-  if (box) query.mask = { box };
-  if (!Object.keys(query).length) return null;
-  if (composer) query.composer = composer;
-  if (keep !== 0.5 && takes(composer)?.options.includes("keep")) query.options = { keep };
-  return query;
-}
-
-const reference = (picture) => (picture.hit ? { id: picture.hit.id_text } : picture.data);
-
-async function bodyOf(what) {
-  const body = { collection: collection().name, limit: PAGE };
-  const query = await queryOf(what);
-  if (query) body.query = query;
-  for (const side of ["like", "unlike"]) if (what[side].length) body[side] = what[side].map(reference);
-  if (what.filter.trim()) body.filter = what.filter.trim();
-  if (what.groupBy.trim()) body.group_by = what.groupBy.trim();
-  if (what.hybrid) body.hybrid = true;
-  if (what.textWeight !== null && collection().texts) body.text_weight = what.textWeight;
-  if (what.diversity) body.diversity = what.diversity;
-  return body;
-}
+let searched = null; // the query that the results are of
 
 // Searching ------------------------------------------------------------------------------------
 
@@ -88,15 +29,13 @@ async function search({ remember = true } = {}) {
   const mine = (running = new AbortController());
   say({ busy: true, problem: "" });
   try {
-    if (searchable()) await find(mine.signal);
-    else await compose(mine.signal);
-    if (remember) step();
+    const status = target().searchable ? await find(mine.signal) : await compose(mine.signal);
+    if (remember) steps.add(state.asked);
+    say({ status });
   } catch (error) {
     if (error.name === "AbortError") return;
-    shown = { hits: [], body: null, model: null };
-    $("grid").replaceChildren();
-    $("more").hidden = $("why-button").hidden = $("why").hidden = true;
-    say({ status: "", problem: error.message });
+    empty();
+    say({ problem: error.message });
   }
   if (running === mine) {
     running = null;
@@ -105,88 +44,144 @@ async function search({ remember = true } = {}) {
 }
 
 async function find(signal) {
-  const body = await bodyOf(asked);
+  const to = target();
+  const asked = { ...state.asked };
+  const composers = asked.second === "" ? [asked.composer] : [asked.composer, asked.second];
   const began = performance.now();
-  const content = await ask("v1/search", body, signal);
+  const bodies = await Promise.all(composers.map((composer) => to.bodyOf({ ...asked, composer })));
+  const found = await Promise.allSettled(bodies.map((body, i) => panes[i].find(to, body, signal)));
+  const failed = found.map((each) => each.reason).filter(Boolean);
+  const gone = failed.find((each) => each.name === "AbortError");
+  if (gone || failed.length === found.length) throw gone || failed[0];
+  found.forEach(({ reason }, i) => {
+    if (!reason) return;
+    panes[i].clear();
+    panes[i].say(reason.message);
+  });
   const seconds = ((performance.now() - began) / 1000).toFixed(2);
-  shown = { hits: content.hits, body, model: content.model };
-  $("grid").replaceChildren(...content.hits.map(drawn));
-  $("grid").classList.remove("unranked");
-  $("more").hidden = content.hits.length < PAGE;
-  notes(content.notes);
-  offerWhy(body.query);
-  const count = content.hits.length;
-  say({ status: count ? `The nearest ${count} of ${collection().count.toLocaleString("en")}, in ${seconds} s` : "Nothing found." });
-}
-
-async function more() {
-  const of = shown;
-  $("more").disabled = true;
-  try {
-    const content = await ask("v1/search", { ...of.body, offset: of.hits.length });
-    if (shown !== of) return; // another search was made meanwhile
-    const start = shown.hits.length;
-    shown.hits.push(...content.hits);
-    $("grid").append(...content.hits.map((hit, i) => drawn(hit, start + i)));
-    $("more").hidden = content.hits.length < PAGE;
-    say({ status: `The nearest ${shown.hits.length} of ${collection().count.toLocaleString("en")}` });
-    $("grid").children[start]?.querySelector("button").focus();
-  } catch (error) {
-    if (shown === of) say({ problem: error.message });
-  } finally {
-    $("more").disabled = false;
-  }
+  searched = asked;
+  split(composers.map((each) => each || to.model.default_composer));
+  offer(Boolean(bodies[0].query), true);
+  return status(`, in ${seconds} s`);
 }
 
 async function compose(signal) {
-  const query = await queryOf(asked);
+  const to = target();
+  const asked = { ...state.asked };
+  const query = await to.queryOf(asked);
   if (!query) throw new Error("Choose a picture or type words first.");
-  const name = model().id;
-  const content = await ask("v1/compose", { model: name, queries: [query] }, signal);
-  notes(content.notes[0]);
-  const said = await ask("v1/explain", { model: name, query, words: 12 }, signal);
-  $("why").replaceChildren(...explanation(said, content.vectors[0]));
-  $("why").hidden = false;
-  say({ status: `Composed by ${content.model}${said.composer ? `, ${said.composer}` : ""}.` });
+  const status = await panes[0].compose(to, query, signal);
+  searched = asked;
+  split([""]);
+  offer(false, true);
+  return status;
 }
 
-function offerWhy(query) {
-  $("why").hidden = true;
-  $("why-button").hidden = !query;
-  $("why-button").setAttribute("aria-expanded", "false");
+// Shows one list of results, or one for each of two composers.
+function split(composers) {
+  const two = composers.length > 1;
+  $("panes").classList.toggle("two", two);
+  if (two) $("panes").append(beside);
+  else beside.remove();
+  panes.forEach((pane, i) => {
+    pane.name.textContent = composers[i] || "";
+    pane.name.hidden = !two;
+    pane.root.setAttribute("aria-label", two ? `Found by ${composers[i]}` : "Objects found");
+  });
+  mark();
+}
+
+const two = () => beside.isConnected;
+
+// Marks the results that both lists have.
+function mark() {
+  panes.forEach((pane, i) => pane.mark(two() ? panes[1 - i] : null));
+}
+
+function status(took = "") {
+  const [count, second] = panes.map((pane) => pane.shown.hits.length);
+  if (two()) {
+    const other = new Set(panes[1].shown.hits.map((hit) => hit.id_text));
+    const both = panes[0].shown.hits.filter((hit) => other.has(hit.id_text)).length;
+    return `${both} of the first ${Math.max(count, second)} are found by both${took}`;
+  }
+  const { collection } = target();
+  return count ? `The nearest ${count} of ${collection.count.toLocaleString("en")}${took}` : "Nothing found.";
 }
 
 async function why() {
-  const open = $("why").hidden;
+  const open = panes[0].why.hidden && panes[1].why.hidden;
   $("why-button").setAttribute("aria-expanded", String(open));
-  if (!open) {
-    $("why").hidden = true;
-    return;
+  const here = panes.filter((pane) => pane.root.isConnected);
+  if (!open) for (const pane of here) pane.why.hidden = true;
+  else {
+    await Promise.all(here.filter((pane) => pane.shown.body).map((pane) => pane.explain().catch((error) => pane.say(error.message))));
   }
-  try {
-    const of = shown;
-    const { collection } = of.body;
-    const query = { ...of.body.query };
-    if (refuses("negative_text", query.composer)) delete query.negative_text; // it moves no vector
-    const said = await ask("v1/explain", { model: of.model, query, collection, words: 12 });
-    if (shown !== of) return;
-    $("why").replaceChildren(...explanation(said));
-    $("why").hidden = false;
-  } catch (error) {
-    say({ problem: error.message });
-  }
+}
+
+function offer(canExplain, canCopy) {
+  $("why-button").hidden = !canExplain;
+  $("code-button").hidden = !canCopy;
+  $("code").hidden = true;
+  for (const id of ["why-button", "code-button"]) $(id).setAttribute("aria-expanded", "false");
+}
+
+// Code -----------------------------------------------------------------------------------------
+
+const KINDS = { qdrant: "Python for Qdrant", weaviate: "Python for Weaviate", curl: "curl" };
+
+async function code() {
+  const open = $("code").hidden;
+  $("code-button").setAttribute("aria-expanded", String(open));
+  $("code").hidden = !open;
+  if (!open) return;
+  const { searchable, collection } = target();
+  await drawCode(!searchable ? "curl" : collection.database.startsWith("weaviate") ? "weaviate" : "qdrant");
+}
+
+async function drawCode(kind) {
+  const to = target();
+  const what = {
+    target: to,
+    hits: panes[0].shown.hits,
+    model: panes[0].shown.model || to.model.full_name,
+    service: new URL(".", location.origin + location.pathname).href,
+    keyNeeded: state.keyNeeded,
+    body: to.searchable ? await to.bodyOf(searched, photo) : null,
+    query: await to.queryOf(searched, photo),
+  };
+  const { code: written, left } = codeFor(kind, what);
+  const kinds = Object.entries(KINDS).filter(([name]) => name === "curl" || to.searchable);
+  const choice = element("div", { className: "row", role: "group" }, ...kinds.map(([name, label]) => {
+    const button = element("button", { type: "button", className: "small" }, label);
+    button.setAttribute("aria-pressed", String(name === kind));
+    button.addEventListener("click", async () => {
+      await drawCode(name);
+      $("code").querySelector("[aria-pressed=true]").focus();
+    });
+    return button;
+  }));
+  choice.setAttribute("aria-label", "Language");
+  const shown = element("pre", { tabIndex: 0, hidden: !written }, written);
+  shown.setAttribute("aria-label", KINDS[kind]);
+  const without = element("p", { className: "left-out", hidden: !left.length });
+  without.textContent = `The database's own client cannot do this; it is left out: ${left.join(", ")}. curl asks this service for all of it.`;
+  const copy = copyButton("Copy", () => written);
+  copy.hidden = !written;
+  $("code").replaceChildren(choice, without, shown, copy);
 }
 
 // Drawing --------------------------------------------------------------------------------------
 
-function drawn(hit, i) {
-  const references = collection().references;
+// What can be done with a result.
+function actions(to) {
+  const { references } = to.collection;
   const on = {
-    go: (references || hit.thumbnail) && goOn,
-    like: references && ((each) => refine("like", each)),
-    unlike: references && ((each) => refine("unlike", each)),
+    like: references ? (hit) => refine("like", hit) : null,
+    unlike: references ? (hit) => refine("unlike", hit) : null,
+    open: (hit) => openDetails(hit, { go: references || hit.thumbnail ? goOn : null }),
   };
-  return card(hit, i + 1, on);
+  return (hit) => ({ ...on, go: references || hit.thumbnail ? goOn : null });
 }
 
 function say({ status, problem, busy }) {
@@ -201,119 +196,46 @@ function say({ status, problem, busy }) {
   }
 }
 
-function notes(sentences) {
-  $("notes").replaceChildren(...sentences.map((sentence) => element("li", {}, sentence)));
-  $("notes").hidden = !sentences.length;
-}
-
-// Writes the numbers of the sliders beside them.
-function sliders() {
-  for (const id of ["keep", "text-weight", "diversity"]) $(`${id}-value`).textContent = $(id).value;
-}
-
-// Shows `asked` in the form.
-function show() {
-  for (const [key, id] of Object.entries(FIELDS)) if ($(id).value !== asked[key]) $(id).value = asked[key];
-  $("keep").value = asked.keep;
-  $("hybrid").checked = asked.hybrid;
-  $("text-weight").value = textWeight();
-  $("diversity").value = asked.diversity;
-  sliders();
-  const { picture } = asked;
-  $("drop").hidden = Boolean(picture);
-  $("shown").hidden = !picture;
-  if (picture && $("preview").getAttribute("src") !== picture.address) $("preview").src = picture.address;
-  $("picture-name").textContent = picture ? picture.name : "";
-  mask.set(picture ? asked.box : null);
-  const masked = model()?.composers.some((each) => readsMask(each.name));
-  $("mark").hidden = !masked || Boolean(picture?.hit && !picture.hit.thumbnail);
-  $("mark").textContent = asked.box ? "Unmark" : "Mark a part";
-  $("mark-hint").hidden = !asked.box;
-  $("picture").hidden = refuses("image", asked.composer);
-  $("text-field").hidden = refuses("text", asked.composer);
-  $("negative-field").hidden = ignoresUnwanted(asked.composer);
-  $("must-field").hidden = !searchable();
-  $("text-weight-field").hidden = !collection()?.texts;
-  $("keep-field").hidden = !picture || !takes(asked.composer)?.options.includes("keep");
-  for (const side of ["like", "unlike"]) {
-    $(side).replaceChildren(
-      ...asked[side].map((each, i) => {
-        const button = element("button", { type: "button", className: "chip", title: `Remove ${each.name}` });
-        button.append(element("img", { src: each.address, alt: "" }));
-        button.setAttribute("aria-label", `Remove ${each.name}`);
-        button.addEventListener("click", () => change({ [side]: asked[side].filter((_, k) => k !== i) }));
-        return button;
-      }),
-    );
-  }
-  $("refine").hidden = !asked.like.length && !asked.unlike.length;
-}
-
-// Steps: earlier queries, also in the browser's history ----------------------------------------
-
-// Another picture or text makes a new step; any other change updates the current step.
-function step() {
-  const at = steps.findIndex((each) => each.current);
-  const before = steps[at]?.asked;
-  const same = before && before.picture?.address === asked.picture?.address && before.text === asked.text;
-  steps = steps.slice(0, same ? at : at + 1).map((each) => ({ ...each, current: false }));
-  steps.push({ asked: { ...asked }, current: true });
-  history[same ? "replaceState" : "pushState"]({ step: steps.length - 1 }, "");
-  trail();
-}
-
-function trail() {
-  $("trail").hidden = steps.length < 2;
-  $("trail").replaceChildren(
-    ...steps.map(({ asked: { picture, text, like }, current }, i) => {
-      const words = text.trim() || picture?.name || (like.length ? "more like these" : "search");
-      const button = element("button", { type: "button", title: words }, element("span", {}, words));
-      const image = picture || like[0];
-      if (image) button.prepend(element("img", { src: image.address, alt: "" }));
-      if (current) button.setAttribute("aria-current", "step");
-      button.addEventListener("click", () => back(i));
-      return element("li", {}, button);
-    }),
-  );
-  $("trail").scrollLeft = $("trail").scrollWidth;
-}
-
-function back(i) {
-  if (!steps[i]) return;
-  steps = steps.map((each, k) => ({ ...each, current: k === i }));
-  asked = { ...steps[i].asked };
-  show();
-  trail();
-  search({ remember: false });
+function empty() {
+  searched = null;
+  for (const pane of panes) pane.clear();
+  split([""]);
+  offer(false, false);
+  say({ status: "" });
 }
 
 // User actions ---------------------------------------------------------------------------------
 
-const asks = () => asked.picture || asked.text.trim() || asked.like.length;
-
 // Changes the query, and searches at once if there is anything to search for.
 function change(more) {
-  asked = { ...asked, ...more };
-  if (asked.box && !readsMask(asked.composer)) asked.composer = model().composers.find((each) => readsMask(each.name))?.name || "";
-  show();
+  state.asked = { ...state.asked, ...more };
+  const to = target();
+  if (state.asked.box && !to.readsMask(state.asked.composer)) state.asked.composer = to.masking() || "";
+  shown();
   if (asks()) search();
 }
 
-function goOn(hit) {
-  const picture = { name: titleOf(hit), address: hit.thumbnail ? thumbnail(hit, 640) : "page/icon.svg", hit };
-  const { composer, filter, groupBy, keep, textWeight, diversity } = asked;
-  asked = { ...EMPTY, composer, filter, groupBy, keep, textWeight, diversity, picture };
-  show();
+const shown = () => show(change);
+
+function pictureFrom(hit, size) {
+  return { name: titleOf(hit), address: hit.thumbnail ? thumbnail(hit, size) : "page/icon.svg", hit };
+}
+
+function goOn(hit, text = "") {
+  const { composer, second, filter, groupBy, keep, textWeight, diversity, language, strength, minScore } = state.asked;
+  const kept = { composer, second, filter, groupBy, keep, textWeight, diversity, language, strength, minScore };
+  state.asked = { ...EMPTY, ...kept, text, picture: pictureFrom(hit, 640) };
+  shown();
   search();
   if (wide()) $("text").focus({ preventScroll: true });
-  else $("ask").scrollIntoView({ behavior: "smooth" });
+  else $(text ? "results" : "ask").scrollIntoView({ behavior: "smooth" });
 }
 
 function refine(side, hit) {
-  const picture = { name: titleOf(hit), address: hit.thumbnail ? thumbnail(hit, 160) : "page/icon.svg", hit };
+  const { asked } = state;
   const without = (list) => list.filter((each) => each.hit?.id_text !== hit.id_text);
   const lists = { like: without(asked.like), unlike: without(asked.unlike) };
-  lists[side].push(picture);
+  lists[side].push(pictureFrom(hit, 160));
   if (side === "unlike" && !asked.picture && !asked.text.trim() && !lists.like.length) {
     say({ problem: "First say what you are looking for: choose a picture, type words, or press + on a result." });
     return;
@@ -321,20 +243,22 @@ function refine(side, hit) {
   change(lists);
 }
 
-async function take(file) {
-  if (!file) return;
+let adding = false; // true if the files that are chosen next are further photos
+
+async function take(files, { add = false } = {}) {
+  if (!files.length) return;
   try {
-    const picture = await readPicture(file);
-    change({ picture, box: null });
+    const pictures = await Promise.all(files.map(readPicture));
+    if (add && state.asked.picture) change({ others: [...state.asked.others, ...pictures] });
+    else change({ picture: pictures[0], others: pictures.slice(1), box: null });
   } catch (error) {
     say({ problem: error.message });
   }
 }
 
-function read() {
-  const said = Object.fromEntries(Object.entries(FIELDS).map(([key, id]) => [key, $(id).value]));
-  const [keep, diversity] = ["keep", "diversity"].map((id) => Number($(id).value));
-  asked = { ...asked, ...said, keep, diversity, hybrid: $("hybrid").checked };
+function choose(add) {
+  adding = add;
+  $("file").click();
 }
 
 $("ask").addEventListener("submit", (event) => {
@@ -347,10 +271,12 @@ $("ask").addEventListener("submit", (event) => {
 });
 $("ask").addEventListener("input", (event) => {
   read();
-  if (event.target === $("text-weight")) asked.textWeight = Number(event.target.value);
+  if (event.target === $("text-weight")) state.asked.textWeight = Number(event.target.value);
   sliders();
 });
-for (const id of ["keep", "composer", "hybrid", "text-weight", "diversity"]) $(id).addEventListener("change", () => (read(), change({})));
+for (const id of ["keep", "composer", "second", "hybrid", "text-weight", "diversity", "strength", "min-score"]) {
+  $(id).addEventListener("change", () => (read(), change({})));
+}
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
@@ -358,38 +284,40 @@ $("text").addEventListener("keydown", (event) => {
   }
 });
 $("clear").addEventListener("click", () => {
-  asked = { ...EMPTY };
-  steps = [];
-  show();
-  trail();
+  state.asked = { ...EMPTY };
+  steps.clear();
+  shown();
   welcome();
   $("text").focus();
 });
 $("file").addEventListener("change", () => {
-  take($("file").files[0]);
+  take([...$("file").files], { add: adding });
   $("file").value = "";
+  adding = false;
 });
-$("another").addEventListener("click", () => $("file").click());
+$("drop").addEventListener("click", () => (adding = false));
+$("another").addEventListener("click", () => choose(false));
+$("add").addEventListener("click", () => choose(true));
 $("remove").addEventListener("click", () => {
-  change({ picture: null, box: null });
+  change({ picture: null, others: [], box: null });
   $("file").focus();
 });
 $("mark").addEventListener("click", () => {
-  change({ box: asked.box ? null : [0.25, 0.25, 0.75, 0.75] });
-  if (asked.box) $("box").focus();
+  change({ box: state.asked.box ? null : [0.25, 0.25, 0.75, 0.75] });
+  if (state.asked.box) $("box").focus();
 });
-$("more").addEventListener("click", more);
 $("why-button").addEventListener("click", why);
+$("code-button").addEventListener("click", code);
 $("collection").addEventListener("change", () => {
-  asked = { ...EMPTY, text: asked.text, negative: asked.negative, must: asked.must };
-  steps = [];
-  trail();
+  const { text, negative, must } = state.asked;
+  state.asked = { ...EMPTY, text, negative, must };
+  steps.clear();
   greet();
 });
-$("model").addEventListener("change", () => (composers(), change({ composer: "" })));
+$("model").addEventListener("change", () => (composers(), change({ composer: "", second: "" })));
 
-addEventListener("paste", (event) => take([...(event.clipboardData?.files || [])].find((file) => file.type.startsWith("image/"))));
-addEventListener("popstate", (event) => event.state && back(event.state.step));
+const isPicture = (file) => file.type.startsWith("image/");
+addEventListener("paste", (event) => take([...(event.clipboardData?.files || [])].filter(isPicture).slice(0, 1)));
 let depth = 0; // number of nested elements that a dragged file has entered
 addEventListener("dragenter", (event) => {
   if (![...event.dataTransfer.types].includes("Files")) return;
@@ -405,71 +333,76 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   $("curtain").hidden = true;
-  take(event.dataTransfer.files[0]);
+  take([...event.dataTransfer.files]);
 });
+// The same object in the other list stands out while one of the two is pointed at or focused.
+for (const [event, on] of [["pointerover", true], ["focusin", true], ["pointerout", false], ["focusout", false]]) {
+  $("panes").addEventListener(event, ({ target: at }) => {
+    const id = at.closest?.(".card")?.dataset.id;
+    for (const each of $("panes").querySelectorAll(".card")) each.classList.toggle("twin", on && two() && id !== undefined && each.dataset.id === id);
+  });
+}
 
 // The start ------------------------------------------------------------------------------------
 
 function composers() {
-  const options = model().composers.map(({ name }) => element("option", { value: name }, name));
-  const usual = element("option", { value: "" }, `default (${model().default_composer})`);
-  $("composer").replaceChildren(usual, ...options);
+  const { model, searchable } = target();
+  const names = model.composers.map(({ name }) => name);
+  const options = (first) => [element("option", { value: "" }, first), ...names.map((name) => element("option", { value: name }, name))];
+  $("composer").replaceChildren(...options(`default (${model.default_composer})`));
+  $("second").replaceChildren(...options("nothing"));
+  $("second-field").hidden = !searchable || names.length < 2;
 }
 
-function choose(id, names) {
+function choice(id, names) {
   $(id).replaceChildren(...names.map((name) => element("option", { value: name }, name)));
   $(`${id}-choice`).hidden = names.length < 2;
 }
 
 // Says what is missing, or shows some of the collection to start from.
 function greet() {
-  const here = collection();
-  $("missing").hidden = searchable();
+  const { collection: here, searchable } = target();
+  $("missing").hidden = searchable;
   if (!here) {
     $("missing").replaceChildren(
       element("strong", {}, "No collection is searched here yet."),
       element("span", {}, "You can still compose queries: you see what the picture became and the vector to search with. To see results, the operator starts the service with the collection that sync filled:"),
-      element("code", {}, "cir-vectorizer serve --collection qdrant://localhost:6333/shop"),
+      element("code", { tabIndex: 0 }, "cir-vectorizer serve --collection qdrant://localhost:6333/shop"),
     );
   } else if (here.problem) {
     $("missing").replaceChildren(element("strong", {}, `Collection ${here.name} cannot be searched now.`), element("span", {}, here.problem));
   } else if (here.model) {
     $("model").value = here.model;
   }
-  $("model-choice").hidden = Boolean(here && !here.problem) || models.length < 2;
-  $("more-options").hidden = !searchable();
-  $("search").textContent = searchable() ? "Search" : "Compose";
+  $("model-choice").hidden = searchable || state.models.length < 2;
+  $("more-options").hidden = !searchable;
+  $("search").textContent = searchable ? "Search" : "Compose";
   composers();
-  show();
+  shown();
   welcome();
 }
 
 async function welcome() {
-  shown = { hits: [], body: null, model: null };
-  say({ status: "", problem: "" });
-  notes([]);
-  offerWhy(null);
-  $("grid").replaceChildren();
-  $("more").hidden = true;
-  if (!searchable() || !collection().count) return;
+  empty();
+  say({ problem: "" });
+  const to = target();
+  if (!to.searchable || !to.collection.count) return;
   try {
-    const content = await ask("v1/search", { collection: collection().name, query: { text: "a photo" }, limit: 12 });
-    if (shown.body || asks()) return;
-    $("grid").replaceChildren(...content.hits.map(drawn));
-    $("grid").classList.add("unranked");
-    say({ status: `Some of the ${collection().count.toLocaleString("en")} objects of ${collection().name}: choose one to start from, or a picture of your own.` });
+    if (!(await panes[0].sample(to, () => !searched && !asks()))) return;
+    const { count, name } = to.collection;
+    say({ status: `Some of the ${count.toLocaleString("en")} objects of ${name}: choose one to start from, or a picture of your own.` });
   } catch (error) {
     say({ problem: error.message });
   }
 }
 
 try {
-  [models, collections] = await Promise.all([
-    ask("v1/models").then((content) => content.data),
-    ask("v1/collections").then((content) => content.collections),
-  ]);
-  choose("model", models.map((each) => each.id));
-  choose("collection", collections.map((each) => each.name));
+  const [served, searchable] = await Promise.all([ask("v1/models"), ask("v1/collections")]);
+  state.models = served.data;
+  state.collections = searchable.collections;
+  state.keyNeeded = searchable.key_needed;
+  choice("model", state.models.map((each) => each.id));
+  choice("collection", state.collections.map((each) => each.name));
   greet();
 } catch (error) {
   say({ problem: error.message });

@@ -1,4 +1,4 @@
-// Draws the results and their explanation.
+// Draws the results.
 
 import { thumbnail } from "./api.js";
 
@@ -13,66 +13,113 @@ export function element(name, properties = {}, ...children) {
 }
 
 const TITLES = ["title", "name", "product", "caption", "label", "description"];
+const DESCRIPTIONS = ["description", "caption", "text", "summary", "details"];
 
-// Returns an object's title: the column that names it, else its file's name, else its id.
-export function titleOf(hit) {
-  const column = TITLES.find((name) => typeof hit.payload[name] === "string" && hit.payload[name].trim());
-  return column ? hit.payload[column].trim() : hit.name || hit.id_text;
+const said = (value) => (typeof value === "string" ? value.trim() : "");
+
+// Returns the columns that together name an object: the one that is its title, else the first short texts.
+function namingOf(hit) {
+  const column = TITLES.find((name) => said(hit.payload[name]));
+  if (column) return [column];
+  return Object.keys(hit.payload).filter((name) => /^[^/\\]{1,30}$/.test(said(hit.payload[name]))).slice(0, 3);
 }
 
-// One result. `on` has go(hit), like(hit) and unlike(hit); the last two are left out if they are null.
+// Returns an object's title; its file's name if no column names it, else its id.
+export function titleOf(hit) {
+  return namingOf(hit).map((name) => said(hit.payload[name])).join(" · ") || hit.name || hit.id_text;
+}
+
+// Returns an object's description in its own words; empty if it has none beside its title.
+export function descriptionOf(hit) {
+  const title = titleOf(hit);
+  return DESCRIPTIONS.map((name) => said(hit.payload[name])).find((text) => text && text !== title) || "";
+}
+
+// Returns an object's other columns as pairs of name and text.
+export function columnsOf(hit) {
+  const [naming, description] = [namingOf(hit), descriptionOf(hit)];
+  const text = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : String(value ?? ""));
+  return Object.entries(hit.payload)
+    .map(([name, value]) => [name, Array.isArray(value) ? value.map(text).join(", ") : text(value)])
+    .filter(([name, value]) => value.trim() && !naming.includes(name) && value.trim() !== description);
+}
+
+// Returns the signals of a result as pairs of name and number; empty if the score says it all.
+export function signalsOf(hit) {
+  const signals = Object.entries(hit.signals || {}).map(([name, value]) => [name, value.toFixed(2)]);
+  return signals.some(([name]) => name !== "picture") ? signals : [];
+}
+
+// The picture of an object, or words in its place.
+export function pictureOf(hit, size, alt = "") {
+  if (!hit.thumbnail) return "no picture";
+  const picture = element("img", { src: thumbnail(hit, size), alt, loading: "lazy", decoding: "async" });
+  picture.addEventListener("error", () => picture.replaceWith("no picture"));
+  return picture;
+}
+
+// One result. `on` has go(hit), like(hit), unlike(hit) and open(hit); those that are null are left out.
 export function card(hit, rank, on) {
   const title = titleOf(hit);
-  const columns = Object.entries(hit.payload).filter(
-    ([, value]) => ["string", "number"].includes(typeof value) && value !== "" && value !== title,
-  );
-  const all = columns.map(([key, value]) => `${key}: ${value}`).join("\n");
-  const view = element("span", { className: "view" });
-  if (hit.thumbnail) {
-    const picture = element("img", { src: thumbnail(hit, 320), alt: "", loading: "lazy", decoding: "async" });
-    picture.addEventListener("error", () => picture.replaceWith("no picture"));
-    view.append(picture);
-  } else {
-    view.append("no picture");
-  }
-  const signals = Object.entries(hit.signals || {}).map(([name, value]) => [name, value.toFixed(2)]);
-  const second = signals.some(([name]) => name !== "picture"); // else the score says it
-  const said = second ? signals.map(([name, value]) => `, ${name} ${value}`).join("") : "";
+  const columns = columnsOf(hit);
+  const signals = signalsOf(hit);
+  const description = descriptionOf(hit);
   const go = element(
     "button",
     { type: "button", className: "go", title: on.go ? "Search from this one" : title, disabled: !on.go },
-    view,
+    element("span", { className: "view" }, pictureOf(hit, 320)),
     element(
       "span",
       { className: "about" },
       element("span", { className: "what" }, title),
-      element("span", { className: "columns", title: all }, columns.map(([, value]) => value).join(" · ")),
-      ...(second ? [gave(signals)] : []),
+      ...(description ? [element("span", { className: "words" }, description)] : []),
+      element(
+        "span",
+        { className: "columns", title: columns.map(([name, value]) => `${name}: ${value}`).join("\n") },
+        columns.map(([, value]) => value).join(" · "),
+      ),
+      ...(signals.length ? [gave(signals)] : []),
     ),
   );
-  go.setAttribute("aria-label", `${rank}: ${title}, score ${hit.score.toFixed(3)}${said}. Search from this one.`);
+  const parts = signals.map(([name, value]) => `, ${name} ${value}`).join("");
+  go.setAttribute("aria-label", `${rank}: ${title}, score ${hit.score.toFixed(3)}${parts}. Search from this one.`);
   go.addEventListener("click", () => on.go(hit));
-  const made = element(
-    "li",
-    { className: "card" },
-    go,
-    element("span", { className: "score", "aria-hidden": "true" }, hit.score.toFixed(3)),
-  );
-  if (on.like) {
-    const tool = (sign, label, act) => {
-      const button = element("button", { type: "button", title: label }, sign);
+  const made = element("li", { className: "card" }, go);
+  made.dataset.id = hit.id_text;
+  made.append(element("span", { className: "score", "aria-hidden": "true" }, hit.score.toFixed(3)));
+  const tools = [
+    ["+", "More like this", on.like, "like"],
+    ["−", "Less like this", on.unlike, "unlike"],
+    ["⋯", "Details", on.open, "open"],
+  ];
+  made.append(
+    element("span", { className: "tools" }, ...tools.filter(([, , act]) => act).map(([sign, label, act, name]) => {
+      const button = element("button", { type: "button", className: name, title: label }, sign);
       button.setAttribute("aria-label", `${label}: ${title}`);
       button.addEventListener("click", () => act(hit));
       return button;
-    };
-    made.append(
-      element("span", { className: "tools" }, tool("+", "More like this", on.like), tool("−", "Less like this", on.unlike)),
-    );
-  }
+    })),
+  );
+  if (hit.others?.length) made.append(views(hit.others, title, on));
   return made;
 }
 
-const ABOUT = {
+// The other photos of a group, which scored less than the one that is shown.
+function views(others, title, on) {
+  const buttons = others.map((each, i) => {
+    const button = element("button", { type: "button", disabled: !on.go }, pictureOf(each, 160));
+    const label = `Another view of ${title}, score ${each.score.toFixed(3)}`;
+    button.title = label;
+    button.setAttribute("aria-label", `${label}, number ${i + 2}. Search from this one.`);
+    button.addEventListener("click", () => on.go(each));
+    return element("li", {}, button);
+  });
+  const list = element("ul", { className: "views" }, ...buttons);
+  list.setAttribute("aria-label", `Other views of ${title}`);
+  return list;
+}
+
+export const ABOUT = {
   picture: "how near the query is to the picture",
   text: "how near the query is to the object's text",
   unwanted: "how near the result is to what should not be there, from 0 to 1",
@@ -83,58 +130,4 @@ const ABOUT = {
 function gave(signals) {
   const list = signals.map(([name, value]) => element("span", { title: ABOUT[name] }, `${name} `, element("b", {}, value)));
   return element("span", { className: "signals" }, ...list);
-}
-
-// Copies a text; returns true on success. Over plain HTTP from another machine there is no `navigator.clipboard`.
-async function copyText(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return true;
-  }
-  const before = document.activeElement;
-  const area = element("textarea", { className: "unseen", value: text, readOnly: true });
-  document.body.append(area);
-  area.select();
-  const copied = document.execCommand("copy");
-  area.remove();
-  before?.focus();
-  return copied;
-}
-
-// Draws the answer of `/v1/explain`, and `vector` if it is given.
-export function explanation(content, vector) {
-  const drawn = [];
-  content.pictures.forEach((words, i) => {
-    const list = element("ul", { className: "words" });
-    for (const { word, similarity } of words) {
-      list.append(element("li", { title: `similarity ${similarity.toFixed(3)}` }, word));
-    }
-    const which = content.pictures.length > 1 ? ` ${i + 1}` : "";
-    drawn.push(element("div", {}, element("h2", {}, `Words nearest to what the picture${which} became`), list));
-  });
-  if (content.parts.length) {
-    const most = Math.max(...content.parts.map((part) => part.moves), 1e-6);
-    const list = element("div", { className: "parts" });
-    for (const part of content.parts) {
-      const unwanted = part.part === "negative_text" && part.word && `not ${part.word}`;
-      const name = unwanted || part.word || { "image.0": "the picture", negative_text: "what should not be there" }[part.part] || part.part;
-      const meter = element("meter", { min: 0, max: most, value: part.moves, title: part.moves.toFixed(4) });
-      meter.setAttribute("aria-label", `${name} moves the query by ${part.moves.toFixed(3)}`);
-      list.append(element("span", {}, name), meter);
-    }
-    drawn.push(element("div", {}, element("h2", {}, "How far each part moves the query"), list));
-  }
-  if (vector) {
-    const copy = element("button", { type: "button", className: "small" }, "Copy all");
-    copy.addEventListener("click", async () => {
-      const copied = await copyText(JSON.stringify(vector)).catch(() => false);
-      copy.textContent = copied ? "Copied" : "Could not be copied";
-    });
-    const start = vector.slice(0, 12).map((x) => x.toFixed(4)).join(", ");
-    drawn.push(
-      element("div", {}, element("h2", {}, `The query vector, ${vector.length} numbers`), element("pre", {}, `[${start}, …]`), copy),
-    );
-  }
-  if (!drawn.length) drawn.push(element("p", {}, "This query has no parts to explain."));
-  return drawn;
 }
