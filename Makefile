@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint live clean
+HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
+
+.PHONY: install demo docs test lint live helm clean
 
 install: $(STAMP)
 
@@ -16,6 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python -m examples.demo.run demo
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open site/index.html"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -30,5 +36,9 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.support.house
 
+# For the chart's tests, which are skipped without helm. Takes some minutes, once.
+helm: $(STAMP)
+	command -v helm || test -x $(BIN)/helm || GOBIN=$(abspath $(BIN)) go install $(HELM)
+
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo build dist site

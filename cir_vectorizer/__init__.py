@@ -1,8 +1,9 @@
 """Composed image retrieval: a picture and words become one query vector in the CLIP space of an index.
 
->>> import cir_vectorizer
->>> vectorizer = cir_vectorizer.load("tiny")
->>> vectorizer.compose([{"image": Path("dress.jpg"), "text": "is red"}]).vectors
+Examples:
+    >>> import cir_vectorizer
+    >>> vectorizer = cir_vectorizer.load("tiny")
+    >>> vectorizer.compose([{"image": Path("dress.jpg"), "text": "is red"}]).vectors
 """
 
 from collections.abc import Mapping

@@ -1,22 +1,22 @@
 """Errors that this project raises on purpose: a sentence with cause and remedy, and attributes for programs.
 
-CirError                       code               raised for
-├── QueryError                 query              a composed query that makes no sense
-├── ImageError                 image              a picture that is refused; `reason` is a short word for reports
-├── ModelError                 model              a model that cannot be found, loaded or written
-│   ├── CheckpointError        checkpoint         a weights file of the wrong family, width or length
-│   ├── BackboneMismatch       backbone-mismatch  a collection or a request that was made for another backbone
-│   └── ComposerMismatch       composer-mismatch  a request that pins another composer than the one at hand
-├── CaptionError               captions           training captions that cannot be read or are too few
-├── SourceError                source             a folder or table to index that cannot be read
-├── CollectionError            collection         a database or collection that is missing, unreachable or misshapen
-│   ├── AddressError           collection-address an address that names no collection
-│   └── PartialWriteError      partial-write      some objects of a batch were refused; `failed` says which and why
-├── OverloadError              overload           more waiting work than the engine accepts; `retry_after` in seconds
-├── MissingExtraError          missing-extra      a package that an extra of cir-vectorizer brings is not installed
-├── DeviceError                device             one piece of work the device could not run; `__cause__` says why
-│   └── DeviceFullError        device-memory      one piece of work that needs more memory than the device has free
-└── ServiceError               the service's own  a request that the service refused or failed to answer; `status`
+    CirError                       code               raised for
+    ├── QueryError                 query              a composed query that makes no sense
+    ├── ImageError                 image              a picture that is refused; `reason` is a short word for reports
+    ├── ModelError                 model              a model that cannot be found, loaded or written
+    │   ├── CheckpointError        checkpoint         a weights file of the wrong family, width or length
+    │   ├── BackboneMismatch       backbone-mismatch  a collection or a request that was made for another backbone
+    │   └── ComposerMismatch       composer-mismatch  a request that pins another composer than the one at hand
+    ├── CaptionError               captions           training captions that cannot be read or are too few
+    ├── SourceError                source             a folder or table to index that cannot be read
+    ├── CollectionError            collection         a database or collection that is missing, unreachable or misshapen
+    │   ├── AddressError           collection-address an address that names no collection
+    │   └── PartialWriteError      partial-write      some objects of a batch were refused; `failed` says which and why
+    ├── OverloadError              overload           more waiting work than the engine accepts; `retry_after` in seconds
+    ├── MissingExtraError          missing-extra      a package that an extra of cir-vectorizer brings is not installed
+    ├── DeviceError                device             one piece of work the device could not run; `__cause__` says why
+    │   └── DeviceFullError        device-memory      one piece of work that needs more memory than the device has free
+    └── ServiceError               the service's own  a request that the service refused or failed to answer; `status`
 
 The attributes: `code`, a word that never changes; `field`, the dotted name of the part at fault (`options.steps`, or
 `queries.3.options.steps` in a request), "" for the whole; `index`, the position of the item at fault in its batch or

@@ -40,6 +40,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "ray": (*_MODELS, "ray", "pyarrow"),
     "int8": (*_MODELS, "onnx", "onnxruntime", "onnxscript"),
     "heif": (*_MODELS, "pillow_heif"),
+    "otel": ("opentelemetry.instrumentation.fastapi", "opentelemetry.exporter.otlp.proto.http"),
 }
 """Modules that each extra of pyproject.toml installs, by the extra's name."""
 
@@ -77,5 +78,8 @@ def require(extra: str, need: str, instead: str = "") -> None:
 
 
 def _installed(module: str) -> bool:
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
     return spec is not None and spec.origin is not None  # a mere folder of that name is found too, without origin

@@ -6,9 +6,10 @@ import sys
 import urllib.request
 
 scheme = "https" if os.environ.get("CIR_TLS_CERT") else "http"
-port = os.environ.get("CIR_PORT", "8000")
+usual = "8080" if "ENABLE_CUDA" in os.environ else "8000"  # as Weaviate's chart starts its own inference images
+port = os.environ.get("CIR_PORT") or usual
 if "://" in port:  # Kubernetes' own variable for a Service called cir, which the service does not read either
-    port = "8000"
+    port = usual
 address = f"{scheme}://127.0.0.1:{port}/.well-known/ready"
 context = ssl.create_default_context()
 context.check_hostname = False  # the service is asked at 127.0.0.1, which no certificate names

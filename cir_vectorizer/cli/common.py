@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,6 +47,38 @@ PRECISION_OPTION = click.option(
     help="Of the model's weights; auto: bfloat16 if the processor or GPU computes in it, else float32.",
 )  # fmt: skip
 DEVICE_OPTION = click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best one present]")
+
+
+_SHEETS = (".png", ".webp", ".html")
+
+
+def sheet_option(shows: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option of a command's picture sheet: `sheet`, which `check_sheet` checks.
+
+    Args:
+        shows: what is on the sheet, for the help.
+    """
+    return click.option(
+        "--sheet",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"Also write {shows} to a picture sheet, .png, .webp or .html.",
+    )
+
+
+def check_sheet(sheet: Path | None) -> None:
+    """Check, before the work is done, that a sheet can be written, if there is one.
+
+    Raises:
+        MissingExtraError: the packages that draw it are missing.
+        UsageError: it has another suffix, or its folder does not exist.
+    """
+    if sheet is None:
+        return
+    extras.require("models", "--sheet")
+    if sheet.suffix.lower() not in _SHEETS:
+        raise click.UsageError(f"--sheet {sheet} should end in {', '.join(_SHEETS[:-1])} or {_SHEETS[-1]}")
+    if not sheet.absolute().parent.is_dir():
+        raise click.UsageError(f"the sheet's folder {sheet.parent} does not exist; make it, or give another --sheet")
 
 
 def fail_with_sentence(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ by the settings themselves.
 import functools
 import os
 import re
+import shutil
 import types
 import typing
 from collections.abc import Mapping
@@ -88,12 +89,18 @@ def serve(**given: Any) -> None:
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     except ValidationError as error:
         raise CirError("; ".join(_refused(each, given) for each in invalid_fields(error))) from error
+    if settings.compile and not any(map(shutil.which, ("cc", "gcc", "clang", "cl"))):
+        raise CirError("compile needs a C compiler, and none is on PATH; install gcc, or leave the option out")
     from cir_vectorizer.service import memory
 
     memory.settle()  # before the imports below start threads
+    if settings.preload_only:
+        for name, vectorizer in _load(settings.model_copy(update={"device": ("cpu",)})).items():
+            click.echo(f"{name}@{vectorizer.fingerprint[:12]} is here")
+        return
     from cir_vectorizer.service.run import run
 
-    run(lambda: _load(settings), settings, _collections(settings))
+    run(lambda: _load(settings), settings, _collections(settings), functools.partial(_load_one, settings))
 
 
 def _refused(found: "InvalidField", given: Mapping[str, Any]) -> str:
@@ -111,24 +118,34 @@ def _refused(found: "InvalidField", given: Mapping[str, Any]) -> str:
 
 def _load(settings: "Settings") -> "dict[str, Vectorizer]":
     """Load the models of `--model`, and return them by the names that they are served under."""
-    from cir_vectorizer.cli.int8 import check_int8
     from cir_vectorizer.errors import ModelError
-    from cir_vectorizer.models import load
-    from cir_vectorizer.sources import open_source
+    from cir_vectorizer.service.names import served_name
 
     vectorizers: dict[str, Vectorizer] = {}
     for text in settings.model:
         name, model = served_name(text)
         if name in vectorizers:
             raise ModelError(f"two models would be served as {name!r}; write NAME=MODEL for one of them")
-        if settings.check_pictures is not None and settings.weights == "int8":
-            with closing(open_source(str(settings.check_pictures))) as pictures:
-                check_int8(model, pictures)
-        vectorizers[name] = load(model, settings.device, settings.weights)
-        if settings.compile:
-            for composer in vectorizers[name].composers.values():
-                composer.compile()
+        vectorizers[name] = _load_one(settings, model)
     return vectorizers
+
+
+def _load_one(settings: "Settings", model: str) -> "Vectorizer":
+    """Load a model, with a copy for each device after the first."""
+    from cir_vectorizer.cli.int8 import check_int8
+    from cir_vectorizer.models import load
+    from cir_vectorizer.sources import open_source
+
+    if settings.check_pictures is not None and settings.weights == "int8":
+        with closing(open_source(str(settings.check_pictures))) as pictures:
+            check_int8(model, pictures)
+    copies = [load(model, device, settings.weights) for device in settings.device or (None,)]
+    if settings.compile:
+        for copy in copies:
+            for composer in copy.composers.values():
+                composer.compile()
+    copies[0].copies = tuple(copies[1:])
+    return copies[0]
 
 
 CONNECTIONS = 4
@@ -188,20 +205,3 @@ def opening(text: str, shared: "OpenOptions") -> "tuple[str, OpenOptions]":
                 "grpc=true, grpc_port=NUMBER or picture_column=NAME, with & between them"
             )
     return found[1], replace(shared, **own)
-
-
-def served_name(text: str) -> tuple[str, str]:
-    """Return the name that a value of `--model` is served under, and the model.
-
-    Raises:
-        ModelError: the name contains a character that has a meaning in names.
-    """
-    from cir_vectorizer.errors import ModelError
-
-    head, equals, model = text.partition("=")
-    named = bool(equals) and not set(head) & set("/:,")
-    name = head if named else text.partition(":")[2].partition(",")[0] if ":" in text else text
-    name = name if named else os.path.basename(os.path.normpath(name))
-    if not name or set(name) & set("/@ ") or name in ("plain", "."):
-        raise ModelError(f"{name!r} cannot be a served model's name; write NAME=MODEL with letters, digits, - and _")
-    return name, model if named else text

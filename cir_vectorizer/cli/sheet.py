@@ -1,78 +1,92 @@
-"""A picture sheet of one search: the query's pictures and words, then the results, as PNG or as one HTML file.
+"""The picture sheets of one search: the query's pictures and words beside the results, or beside what explains them.
 
 Result pictures are read from the places that sync recorded, or that a column names: paths of this machine, and URLs.
 """
 
-import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
+from cir_vectorizer.cli.explained import BOTH, Explained, picture_name
 from cir_vectorizer.collections import Hit, Payload, SyncRecord, picture_cell
-from cir_vectorizer.errors import ImageError, SourceError
-from cir_vectorizer.files import replace_file
+from cir_vectorizer.errors import ImageError
 from cir_vectorizer.pictures.images import open_image
-from cir_vectorizer.pictures.thumbnails import data_uri
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
+from cir_vectorizer.sheets import Bars, Panel, Sheet, Strip, Tile, square
 from cir_vectorizer.sources.places import Places
 
-THUMBNAIL = 200
-"""Side of a thumbnail's square, in pixels."""
-COLUMNS = 5
 _READERS = 8
-_MARGIN, _LINE = 12, 20
-_INK, _SOFT, _PAPER, _EMPTY = "#222222", "#666666", "#ffffff", "#dddddd"
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A picture with its caption, and below it the lines that say what each signal of a result gave."""
-
-    picture: Image.Image
-    caption: str
-    signals: tuple[str, ...] = ()
-
-
-def write_sheet(
-    out: Path,
+def search_sheet(
     references: Sequence[tuple[Any, str]],
     text: str,
     hits: Sequence[Hit],
     places: Places,
     picture_column: str | None = None,
-) -> None:
-    """Write a sheet; the file is written whole or not at all.
+) -> Sheet:
+    """Return the sheet of a search.
 
     Args:
-        out: ends in .png or .html (self-contained, thumbnails inside).
         references: the places of the query's pictures, each with a caption; None leaves a gray square.
         text: the query's words, or "".
         hits: results, the best first. A picture that is gone leaves a gray square.
         places: finds the pictures.
         picture_column: the column that names the picture of an object without sync's record.
-
-    Raises:
-        SourceError: `out` cannot be written.
     """
     found = [place_of(hit.payload, picture_column) for hit in hits]
+    pictures = squares([*(place for place, _ in references), *found], places)
+    asked = [Tile(picture, (words,)) for picture, (_, words) in zip(pictures, references, strict=False)]
     captions = [f"{hit.score:.3f}  {name_of(place) or hit.id}" for hit, place in zip(hits, found, strict=True)]
+    results = [
+        Tile(picture, (caption, *_lines(hit)))
+        for picture, caption, hit in zip(pictures[len(references) :], captions, hits, strict=True)
+    ]
+    return Sheet(text or "(no words)", [Panel(asked, text, [Strip("", results)])])
+
+
+def explained_sheet(
+    asked: Sequence[tuple[Any, str]],
+    text: str,
+    explained: Explained,
+    places: Places,
+    picture_column: str | None = None,
+) -> Sheet:
+    """Return the sheet of a search that was taken apart; see `search_sheet`.
+
+    Results of both say their places by the picture alone and by the words alone, and these say their places by both. A
+    place such as "no. > 5" is beyond the first results that have one.
+    """
+    blocks: list[Strip | Bars] = [
+        Bars(f"Words nearest to {picture_name(number, len(explained.pictures))}", words)
+        for number, words in enumerate(explained.pictures)
+        if words
+    ]
+    if explained.moves:
+        blocks.append(Bars("What moves the query", explained.moves))
+    for name, hits in explained.rankings.items():
+        found = [place_of(hit.payload, picture_column) for hit in hits]
+        tiles = []
+        for hit, place, picture in zip(hits, found, squares(found, places), strict=True):
+            lines = [name_of(place) or str(hit.id)]
+            for other in explained.rankings if name == BOTH else (BOTH,):
+                if other != name and (ranks := explained.ranks[other]):
+                    lines.append(f"{other.removesuffix(' alone')} no. {ranks.get(hit.id, f'> {len(ranks):,}')}")
+            lines += [f"{signal} {value:.2f}" for signal, value in hit.signals.items()] if name == BOTH else []
+            tiles.append(Tile(picture, lines))
+        composer = f" ({explained.composer})" if name == BOTH and explained.composer else ""
+        blocks.append(Strip(name.capitalize() + composer, tiles, marked=name == BOTH))
+    pictures = squares([place for place, _ in asked], places)
+    shown = [Tile(picture, (words,)) for picture, (_, words) in zip(pictures, asked, strict=True)]
+    return Sheet(text or "(no words)", [Panel(shown, text, blocks)])
+
+
+def squares(found: Iterable[Any], places: Places) -> list[Image.Image]:
+    """Return the pictures at these places as squares, gray where none can be read."""
     with ThreadPoolExecutor(_READERS, "cir-read") as readers:
-        every = [place for place, _ in references] + found
-        pictures = list(readers.map(lambda place: _thumbnail(place, places), every))
-    queries = [_Cell(picture, words) for picture, (_, words) in zip(pictures, references, strict=False)]
-    lines = (_lines(hit) for hit in hits)
-    results = [_Cell(*each) for each in zip(pictures[len(queries) :], captions, lines, strict=True)]
-    content = _html(queries, text, results) if out.suffix.lower() == ".html" else _png(queries, text, results)
-    try:
-        replace_file(out, content)
-    except OSError as error:
-        cause = error.strerror or error
-        raise SourceError(f"the sheet {out} cannot be written ({cause}); give another place") from error
+        return list(readers.map(lambda place: _square(place, places), found))
 
 
 def place_of(payload: Payload, picture_column: str | None) -> Any:
@@ -96,79 +110,8 @@ def _lines(hit: Hit) -> tuple[str, ...]:
     return tuple(", ".join(said[at : at + 2]) for at in range(0, len(said), 2))
 
 
-def _thumbnail(place: Any, places: Places) -> Image.Image:
-    """Return a square picture of THUMBNAIL pixels, gray if the picture cannot be read."""
+def _square(place: Any, places: Places) -> Image.Image:
     try:
-        content = places.picture(place)[0].read(DEFAULT_LIMITS)
-        return ImageOps.pad(open_image(content), (THUMBNAIL, THUMBNAIL), color=_PAPER)
+        return square(open_image(places.picture(place)[0].read(DEFAULT_LIMITS)))
     except (ImageError, OSError, ValueError):
-        return Image.new("RGB", (THUMBNAIL, THUMBNAIL), _EMPTY)
-
-
-def _png(queries: Sequence[_Cell], text: str, results: Sequence[_Cell]) -> bytes:
-    def rows(cells: Sequence[_Cell]) -> int:
-        return -(-len(cells) // COLUMNS)
-
-    step = THUMBNAIL + _MARGIN
-    head = _LINE + 2 * _MARGIN
-    query_height = step + _LINE
-    result_height = query_height + _LINE * max((len(cell.signals) for cell in results), default=0)
-    line = head + rows(queries) * query_height
-    height = line + _MARGIN + rows(results) * result_height
-    sheet = Image.new("RGB", (COLUMNS * step + _MARGIN, height), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(14)
-    draw.text((_MARGIN, _MARGIN), _fitting(text or "(no words)", font, sheet.width - 2 * _MARGIN), _INK, font)
-
-    def paste(cells: Sequence[_Cell], top: int, row_height: int) -> None:
-        for i, cell in enumerate(cells):
-            x, y = _MARGIN + i % COLUMNS * step, top + i // COLUMNS * row_height
-            sheet.paste(cell.picture, (x, y))
-            for k, words in enumerate((cell.caption, *cell.signals)):
-                below = y + THUMBNAIL + 2 + k * _LINE
-                draw.text((x, below), _fitting(words, font, THUMBNAIL), _SOFT if k else _INK, font)
-
-    paste(queries, head, query_height)
-    draw.line([(_MARGIN, line), (sheet.width - _MARGIN, line)], _INK)
-    paste(results, line + _MARGIN, result_height)
-    buffer = BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Return the text, cut so that it is no wider than `width` pixels."""
-    text = " ".join(text.split())
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def _html(queries: Sequence[_Cell], text: str, results: Sequence[_Cell]) -> bytes:
-    page = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(text or "search")}</title>
-<style>
-body {{ font: 15px system-ui, sans-serif; color: {_INK}; background: {_PAPER}; margin: 2em; }}
-section {{ display: flex; flex-wrap: wrap; gap: 12px; margin: 1em 0 2em; }}
-figure {{ margin: 0; width: {THUMBNAIL}px; }}
-figcaption {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
-small {{ display: block; color: {_SOFT}; }}
-</style>
-<h1>{html.escape(text or "(no words)")}</h1>
-<section>{_figures(queries)}</section>
-<section>{_figures(results)}</section>
-</html>
-"""
-    return page.encode()
-
-
-def _figures(cells: Sequence[_Cell]) -> str:
-    return "\n".join(
-        f'<figure><img width="{THUMBNAIL}" height="{THUMBNAIL}" alt="" src="{data_uri(cell.picture)}">'
-        f'<figcaption title="{html.escape(cell.caption)}">{html.escape(cell.caption)}</figcaption>'
-        f"{''.join(f'<small>{line}</small>' for line in cell.signals)}</figure>"
-        for cell in cells
-    )
+        return square(None)

@@ -17,6 +17,7 @@ from cir_vectorizer.errors import AddressError, BackboneMismatch, CollectionErro
 log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "cir_vectorizer.collections"
+"""Group of entry points by which a package brings a `Database`, named by the scheme of its addresses."""
 
 
 Open = Callable[[Address, OpenOptions], Collection]

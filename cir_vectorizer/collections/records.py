@@ -25,6 +25,7 @@ LENGTH_TOLERANCE = 0.01
 """Largest distance from 1 of the length of a unit vector; vectors may be stored in half precision."""
 
 Vector = npt.NDArray[np.float32]
+"""A vector, (dim,)."""
 Payload = dict[str, Any]
 """JSON values by column."""
 

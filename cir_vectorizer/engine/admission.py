@@ -26,7 +26,7 @@ class Admission:
     """Bounds the estimated seconds of work in each lane; use it on one event loop.
 
     Args:
-        queues: all queues of the device.
+        queues: all queues of the devices, a list that may grow and shrink.
         bounds: largest backlog in seconds of the lane of searches and of that of updates. A lane without backlog
             admits any request, however large.
     """
@@ -86,7 +86,7 @@ class Admission:
 
     def _fits(self, promises: Promises, lane: Lane) -> bool:
         backlog = self.backlog(lane)
-        more = sum(queue.seconds_per_unit * units for queue, units in promises)
+        more = sum(queue.seconds(units) for queue, units in promises)
         return not backlog or backlog + more <= self._bounds[lane]
 
     def _let_in(self, lane: Lane) -> None:

@@ -1,7 +1,8 @@
-"""Dynamic batching on one thread: many small pieces of work become few large batches, in two lanes that never starve.
+"""Dynamic batching on one thread for each device: many small pieces of work become few large batches, in two lanes that
+never starve.
 
-The device's thread takes a batch whenever it is free, so nothing waits while it is idle, and all work that arrives
-while it is busy goes into the next batches. This module knows nothing of models: each queue gets a function that runs
+A device's thread takes a batch whenever it is free, so nothing waits while it is idle, and all work that arrives while
+all devices are busy goes into the next batches. This module knows nothing of models: each queue gets a function that runs
 its batches.
 """
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+Run = Callable[[Sequence[Any]], Sequence[Any]]
+"""Turns the payloads of a batch into as many results, in order."""
+
 SLOWEST_DECAY = 8.0
 """Seconds of recent work over which a queue's speed is averaged."""
 
@@ -38,8 +42,8 @@ class Lane(IntEnum):
 class Observer(Protocol):
     """Receiver of events for the service's metrics; its methods are cheap and are called from any thread."""
 
-    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
-        """Note that a batch ran for `seconds`; `waits` are the seconds that its pieces waited in the queue."""
+    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float], device: str) -> None:
+        """Note that a batch ran on a device for `seconds`; `waits` are the seconds that its pieces waited in the queue."""
         ...
 
     def dropped(self, count: int) -> None:
@@ -135,12 +139,27 @@ class HostPool:
 
 @dataclass(eq=False)
 class Piece:
-    """A piece of work in a queue; `future` belongs to the event loop, and cancelling it drops the piece."""
+    """A piece of work in a queue; `future` belongs to the event loop, and cancelling it drops the piece.
+
+    Attributes:
+        batch: the batch that it ran in; None until it ran.
+    """
 
     payload: Any
     units: float
     future: "asyncio.Future[Any]"
     arrived: float = field(default_factory=time.monotonic)
+    batch: "Ran | None" = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A batch that ran; times are those of `time.monotonic`."""
+
+    device: str
+    size: int
+    began: float
+    ended: float
 
 
 class BatchQueue:
@@ -148,20 +167,26 @@ class BatchQueue:
 
     Args:
         name: for metrics and logs.
-        run: turns payloads into as many results, in order; called only on the device's thread.
+        run: runs a batch; called only on a device's thread.
         limit: largest number of pieces in a batch.
         seconds_per_batch: longest time that a batch should take, so that searches do not wait long behind it.
+        others: the same for each device after the first.
+        only: number of the one device that serves this queue; None for all.
     """
 
     def __init__(
         self,
         name: str,
-        run: Callable[[Sequence[Any]], Sequence[Any]],
+        run: Run,
         limit: int,
         seconds_per_batch: float = 0.5,
+        others: Sequence[Run] = (),
+        only: int | None = None,
     ) -> None:
         self.name = name
         self.run = run
+        self.others = others
+        self.only = only
         self.most = limit
         self.limit = limit
         self.seconds_per_batch = seconds_per_batch
@@ -187,7 +212,15 @@ class BatchQueue:
 
     def backlog(self, lane: Lane) -> float:
         """Return the estimated seconds of promised work that is not done, in the queue or on its way there."""
-        return self._promised[lane] * self.seconds_per_unit
+        return self.seconds(self._promised[lane])
+
+    def seconds(self, units: float) -> float:
+        """Return the estimated seconds that all devices together need for `units`."""
+        return units * self.seconds_per_unit / (1 + len(self.others))
+
+    def run_on(self, device: int) -> Run:
+        """Return the function that runs a batch on a device."""
+        return self.run if device == 0 or self.only is not None else self.others[device - 1]
 
     def learn(self, seconds: float, units: float) -> None:
         """Note that `units` took `seconds`."""
@@ -248,25 +281,27 @@ class BatchQueue:
 
 
 class Device:
-    """The one thread that runs the batches of all queues.
+    """The thread that runs the batches of all queues; with several devices, one thread for each.
 
     Args:
         loop: event loop on which results are delivered.
         observer: told of each batch.
-        prepare: called once on the thread.
+        prepare: called once on each thread, with the number of its device.
         out_of_memory: tells whether an error means that a batch was too large, and frees what can be freed.
+        names: names of the devices.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         observer: Observer,
-        prepare: Callable[[], None],
+        prepare: Callable[[int], None],
         out_of_memory: Callable[[Exception], bool],
+        names: Sequence[str] = ("cpu",),
     ) -> None:
         self.queues: list[BatchQueue] = []
-        self.failures = 0
-        """Number of batches in a row whose pieces all failed, and not because of the requests' content."""
+        self.names = names
+        self._failures = [0] * len(names)
         self._loop = loop
         self._observer = observer
         self._prepare = prepare
@@ -274,39 +309,63 @@ class Device:
         self._ready = threading.Condition()
         self._share = Share()
         self._open = True
-        self._last_ended = 0.0
-        self._thread = threading.Thread(target=self._work, name="cir-device", daemon=True)
-        self._thread.start()
+        self._last_ended = [0.0] * len(names)
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"cir-device-{number}", daemon=True)
+            for number in range(len(names))
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, queue: BatchQueue, lane: Lane, payload: Any, units: float) -> "asyncio.Future[Any]":
-        """Add a piece to a queue; call this on the event loop. Cancel the future to drop the piece."""
+    @property
+    def failures(self) -> int:
+        """Number of batches in a row, on one device, whose pieces all failed, and not because of the requests' content."""
+        return max(self._failures)
+
+    def add(self, queues: Sequence[BatchQueue]) -> None:
+        """Serve more queues."""
+        with self._ready:
+            self.queues += queues
+
+    def remove(self, queues: Sequence[BatchQueue]) -> None:
+        """Serve these queues no more; call it only after all their accepted work has finished."""
+        with self._ready:
+            self.queues[:] = [queue for queue in self.queues if queue not in queues]
+
+    def put(self, queue: BatchQueue, lane: Lane, payload: Any, units: float) -> Piece:
+        """Add a piece to a queue; call this on the event loop. Cancel its future to drop it."""
         piece = Piece(payload, units, self._loop.create_future())
         with self._ready:
             queue.waiting[lane].append(piece)
-            self._ready.notify()
-        return piece.future
+            self._ready.notify_all()  # one that waits for a fuller batch of another queue would not take it
+        return piece
+
+    def submit(self, queue: BatchQueue, lane: Lane, payload: Any, units: float) -> "asyncio.Future[Any]":
+        """Add a piece to a queue, as `put`, and return its future."""
+        return self.put(queue, lane, payload, units).future
 
     def depth(self, lane: Lane) -> int:
         """Return the number of pieces that wait in a lane."""
         return sum(len(queue.waiting[lane]) for queue in self.queues)
 
     def close(self) -> None:
-        """End the thread after its present batch."""
+        """End the threads after their present batches."""
         with self._ready:
             self._open = False
             self._ready.notify_all()
-        self._thread.join(timeout=60)
+        for thread in self._threads:
+            thread.join(timeout=60)
 
-    def _work(self) -> None:
-        self._prepare()
+    def _work(self, number: int) -> None:
+        self._prepare(number)
         while True:
             with self._ready:
-                choice = self._choose()
+                choice = self._choose(number)
                 while choice is None:
                     if not self._open:
                         return
                     self._ready.wait()
-                    choice = self._choose()
+                    choice = self._choose(number)
                 queue, lane, both_wait = choice
                 while (window := queue.window(lane, time.monotonic())) > 0 and self._open:
                     self._ready.wait(window)
@@ -314,14 +373,14 @@ class Device:
             if dropped:
                 self._observer.dropped(dropped)
             if batch:
-                self._run(queue, lane, batch, both_wait)
-            del batch
+                self._run(number, queue, lane, batch, both_wait)
+            del batch, choice, queue  # so that an idle thread keeps no model in memory
 
-    def _choose(self) -> tuple[BatchQueue, Lane, bool] | None:
+    def _choose(self, number: int) -> tuple[BatchQueue, Lane, bool] | None:
         """Return the queue with the oldest piece in the lane whose turn it is, that lane, and whether both lanes wait."""
         if dropped := sum(queue.drop_abandoned() for queue in self.queues):
             self._observer.dropped(dropped)
-        first = [self._oldest(lane) for lane in Lane]
+        first = [self._oldest(lane, number) for lane in Lane]
         search, update = first
         both = search is not None and update is not None
         lane = self._share.choose(
@@ -332,26 +391,32 @@ class Device:
         queue = None if lane is None else first[lane]
         return None if lane is None or queue is None else (queue, lane, both)
 
-    def _oldest(self, lane: Lane) -> BatchQueue | None:
-        waiting = [queue for queue in self.queues if queue.waiting[lane]]
+    def _oldest(self, lane: Lane, number: int) -> BatchQueue | None:
+        waiting = [queue for queue in self.queues if queue.waiting[lane] and queue.only in (None, number)]
         return min(waiting, key=lambda queue: queue.waiting[lane][0].arrived, default=None)
 
-    def _run(self, queue: BatchQueue, lane: Lane, batch: list[Piece], both_wait: bool) -> None:
+    def _run(self, number: int, queue: BatchQueue, lane: Lane, batch: list[Piece], both_wait: bool) -> None:
         began = time.monotonic()
-        results = self._attempt(queue, [piece.payload for piece in batch])
+        results = self._attempt(number, queue, [piece.payload for piece in batch])
         ended = time.monotonic()
         broken = [isinstance(result, Exception) and not isinstance(result, CirError) for result in results]
-        self.failures = self.failures + 1 if all(broken) else 0
-        self._share.charge(lane, ended - began, both_wait)
-        queue.finished(batch, began, ended, self._last_ended)
-        self._last_ended = ended
-        self._observer.batch(queue.name, lane, len(batch), ended - began, [began - piece.arrived for piece in batch])
+        self._failures[number] = self._failures[number] + 1 if all(broken) else 0
+        with self._ready:
+            self._share.charge(lane, ended - began, both_wait)
+            queue.finished(batch, began, ended, self._last_ended[number])
+        self._last_ended[number] = ended
+        device = self.names[number]
+        waits = [began - piece.arrived for piece in batch]
+        self._observer.batch(queue.name, lane, len(batch), ended - began, waits, device)
+        ran = Ran(device, len(batch), began, ended)
+        for piece in batch:
+            piece.batch = ran
         _call_soon(self._loop, _settle, [piece.future for piece in batch], results)
 
-    def _attempt(self, queue: BatchQueue, payloads: Sequence[Any]) -> list[Any]:
+    def _attempt(self, number: int, queue: BatchQueue, payloads: Sequence[Any]) -> list[Any]:
         """Return a result or an error for each piece; a batch that fails is halved until the culprit is alone."""
         try:
-            return list(queue.run(payloads))
+            return list(queue.run_on(number)(payloads))
         except Exception as error:
             half = len(payloads) // 2
             if self._out_of_memory(error) and half:
@@ -364,7 +429,7 @@ class Device:
                 )
             if not half:
                 return [error]
-        return self._attempt(queue, payloads[:half]) + self._attempt(queue, payloads[half:])
+        return self._attempt(number, queue, payloads[:half]) + self._attempt(number, queue, payloads[half:])
 
 
 def _settle(futures: "Sequence[asyncio.Future[Any]]", results: Sequence[Any]) -> None:

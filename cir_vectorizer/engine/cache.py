@@ -38,3 +38,8 @@ class ByteCache(Generic[_Key, _Value]):
             self.bytes += self._size(value)
         while self.bytes > self._budget:
             self.bytes -= self._size(self._entries.popitem(last=False)[1])
+
+    def drop(self, unwanted: Callable[[_Key], bool]) -> None:
+        """Evict the values of all keys that are unwanted."""
+        for key in [key for key in self._entries if unwanted(key)]:
+            self.bytes -= self._size(self._entries.pop(key))

@@ -1,4 +1,4 @@
-"""The engine: one for all models and doors, it turns many small concurrent requests into few large batches.
+"""The engine: one for all models, doors and devices, it turns many small concurrent requests into few large batches.
 
 The path of a request: a vectorizer plans `Work` on a host thread (tokenise, base64, hash); `run` admits or rejects it,
 embeds its pictures unless they are cached (decode and resize on host threads, then the model's picture queue), then
@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,9 @@ from torch import Tensor
 
 from cir_vectorizer.composers import Composer, Plan, fusion
 from cir_vectorizer.engine.admission import Admission, Promises
-from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer
+from cir_vectorizer.engine.batching import BatchQueue, Device, HostPool, Lane, Observer, Run
 from cir_vectorizer.engine.cache import ByteCache
+from cir_vectorizer.engine.devices import device_names, free_memory, out_of_memory, use_device, use_threads
 from cir_vectorizer.engine.samples import samples
 from cir_vectorizer.errors import CirError, DeviceError, DeviceFullError, ImageError, QueryError
 from cir_vectorizer.models import Vectorizer, Work
@@ -34,9 +35,6 @@ Result = TypeVar("Result")
 
 Vector = npt.NDArray[np.float32]
 """An embedding or a query vector, (dim,)."""
-
-CALL = "call"
-"""Name of the queue for all other calls on the device's thread."""
 
 MOST_FETCHED = 16
 """Largest number of pictures by URL that are being fetched, or are fetched and wait to be embedded."""
@@ -67,6 +65,14 @@ class EngineOptions:
     seconds_per_batch: float = 0.5
 
 
+class Trace(Protocol):
+    """Receiver of the steps of a request; its methods are called on the event loop, in the request's own context."""
+
+    def span(self, name: str, began: float, ended: float, **attributes: str | int) -> None:
+        """Note a step that took from `began` to `ended`, both as of `time.monotonic`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Answer:
     """A unit vector (dim,) and, for a picture alone, the length of its unnormalised embedding."""
@@ -88,10 +94,11 @@ class Engine:
     """Runs the models for all doors. Create it, and call its coroutines, on one event loop.
 
     Args:
-        vectorizers: by the name that they are served under.
+        vectorizers: by the name that they are served under; each has as many copies, on the same devices.
         options: bounds of queues, batches and cache.
         observer: told of batches, drops and cache hits.
         fetch: downloads the picture at a URL; if None, URLs are rejected.
+        trace: told of each request's steps.
     """
 
     def __init__(
@@ -100,8 +107,12 @@ class Engine:
         options: EngineOptions,
         observer: Observer,
         fetch: Callable[[str], Awaitable[bytes]] | None = None,
+        trace: Trace | None = None,
     ) -> None:
-        self.vectorizers = dict(vectorizers)
+        self.vectorizers: Mapping[str, Vectorizer] = dict(vectorizers)
+        """The models, by name: replaced as a whole when one is added or removed, because host threads read it."""
+        self._options = options
+        self._trace = trace
         self._observer = observer
         self._fetch = fetch
         self._fetching = asyncio.Semaphore(MOST_FETCHED)
@@ -109,39 +120,55 @@ class Engine:
             options.cache_bytes, lambda vector: vector.nbytes + EMBEDDING_OVERHEAD
         )
         self._flights: dict[tuple[str, bytes], _Flight] = {}
-        threads = torch.get_num_threads()
-        self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: _use_threads(1))
-        self.device = Device(asyncio.get_running_loop(), observer, lambda: _use_threads(threads), _out_of_memory)
+        self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))
+        places = [each.backbone.device for each in _copies(next(iter(self.vectorizers.values())))]
+        threads = max(1, torch.get_num_threads() // max(1, sum(place.type == "cpu" for place in places)))
+        self.device = Device(
+            asyncio.get_running_loop(),
+            observer,
+            lambda number: use_device(places[number], threads),
+            out_of_memory,
+            device_names(places),
+        )
+        self._calls = [BatchQueue("call", _call_all, 1, only=number) for number in range(len(places))]
+        self.device.add(self._calls)
         self._queues: dict[tuple[str, str], BatchQueue] = {}
         self._sample_units: dict[tuple[str, str], int] = {}
         self._ahead: dict[tuple[str, Lane], asyncio.Semaphore] = {}
         for model, vectorizer in self.vectorizers.items():
-            cpu = vectorizer.backbone.device.type == "cpu"
-            pictures = options.picture_batch or (16 if cpu else 128)
-            texts = options.text_batch or (64 if cpu else 512)
-            stages: dict[str, tuple[Callable[[Sequence[Any]], Sequence[Any]], int]] = {
-                PICTURE: (partial(_embed, vectorizer), pictures),
-                CALL: (lambda calls: [call() for call in calls], 1),
-            }
-            for stage, composer in vectorizer.stages.items():
-                stages[stage] = (partial(_compose, vectorizer, composer), texts)
-            for stage, (run, limit) in stages.items():
-                queue = BatchQueue(f"{model}/{stage}", run, limit, options.seconds_per_batch)
-                self._queues[model, stage] = queue
-                self.device.queues.append(queue)
-            for lane in Lane:
-                self._ahead[model, lane] = asyncio.Semaphore(3 * pictures)
+            self._add_queues(model, vectorizer)
         self.admission = Admission(self.device.queues, (options.max_search_wait, options.max_update_wait))
 
     async def warm_up(self) -> None:
         """Run each stage once alone and once in a batch, so that its speed is known and the first request is fast."""
         for model, vectorizer in self.vectorizers.items():
-            for sample in samples(vectorizer):
-                queue = self._queues[model, sample.stage]
-                self._sample_units[model, sample.stage] = sample.units
-                for count in (1, 1, min(queue.limit, 16)):
-                    seconds = await self.call(model, partial(_seconds, queue, [sample.payload] * count))
-                queue.learn(seconds, sample.units * count)
+            await self._warm_up(model, vectorizer, Lane.SEARCH)
+
+    async def add(self, model: str, vectorizer: Vectorizer) -> None:
+        """Serve one more model, which requests can use once this returns; its warm-up gives way to searches.
+
+        Raises:
+            CirError: a stage of the model cannot be run; nothing of it is kept.
+        """
+        self._add_queues(model, vectorizer)
+        try:
+            await self._warm_up(model, vectorizer, Lane.UPDATE)
+        except BaseException:
+            await self.remove(model)
+            raise
+        self.vectorizers = {**self.vectorizers, model: vectorizer}
+
+    async def remove(self, model: str) -> None:
+        """Stop serving a model, and free its memory; call it only after all its accepted work has finished."""
+        self.vectorizers = {name: each for name, each in self.vectorizers.items() if name != model}
+        for number in range(len(self._calls)):  # a batch that nobody waits for may be running
+            await self.call(_nothing, number)
+        self.device.remove([queue for (owner, _), queue in self._queues.items() if owner == model])
+        for kept in (self._queues, self._sample_units, self._ahead):
+            for key in [key for key in kept if key[0] == model]:
+                del kept[key]  # type: ignore[arg-type]
+        self._cache.drop(lambda key: key[0] == model)
+        await self.host(free_memory)
 
     def close(self) -> None:
         """End the threads; call it only after all accepted work has finished."""
@@ -150,7 +177,13 @@ class Engine:
 
     async def host(self, call: Callable[..., Result], *arguments: Any, lane: Lane = Lane.SEARCH) -> Result:
         """Run `call` on a host thread and return its result."""
-        return await self._pool.run(lane, call, *arguments)
+        if self._trace is None:
+            return await self._pool.run(lane, call, *arguments)
+        began = time.monotonic()
+        try:
+            return await self._pool.run(lane, call, *arguments)
+        finally:
+            self._trace.span("host work", began, time.monotonic())
 
     async def run(self, works: Sequence[Work], lane: Lane, wait: float = 0.0) -> list[Answer | BaseException]:
         """Run work; return the answers in order, with an error in place of each that failed.
@@ -199,10 +232,14 @@ class Engine:
         image = tuple(ref if ref.url is None else refs[ref.url] for ref in query.image)
         return query.model_copy(update={"image": image})
 
-    async def call(self, model: str, function: Callable[[], Result]) -> Result:
-        """Run `function` on the device's thread and return its result."""
-        result: Result = await self.device.submit(self._queues[model, CALL], Lane.SEARCH, function, 1)
+    async def call(self, function: Callable[[], Result], number: int = 0, lane: Lane = Lane.SEARCH) -> Result:
+        """Run `function` on the thread of a device and return its result."""
+        result: Result = await self.device.submit(self._calls[number], lane, function, 1)
         return result
+
+    def queue_names(self, model: str) -> list[str]:
+        """Return the names of a model's queues."""
+        return [queue.name for (owner, _), queue in self._queues.items() if owner == model]
 
     def seconds(self, model: str, stage: str) -> float:
         """Return the estimated seconds of one typical piece of work in a stage's full batch, without its pictures."""
@@ -212,6 +249,35 @@ class Engine:
     def cached_bytes(self) -> int:
         """Size of the cached embeddings."""
         return self._cache.bytes
+
+    def _add_queues(self, model: str, vectorizer: Vectorizer) -> None:
+        cpu = vectorizer.backbone.device.type == "cpu"
+        pictures = self._options.picture_batch or (16 if cpu else 128)
+        texts = self._options.text_batch or (64 if cpu else 512)
+        copies = _copies(vectorizer)
+        stages: dict[str, tuple[list[Run], int]] = {PICTURE: ([partial(_embed, copy) for copy in copies], pictures)}
+        for stage in vectorizer.stages:
+            stages[stage] = ([partial(_compose, copy, copy.stages[stage]) for copy in copies], texts)
+        for stage, (runs, limit) in stages.items():
+            seconds = self._options.seconds_per_batch
+            queue = BatchQueue(f"{model}/{stage}", runs[0], limit, seconds, others=runs[1:])
+            self._queues[model, stage] = queue
+            self.device.add([queue])
+        for lane in Lane:
+            self._ahead[model, lane] = asyncio.Semaphore(3 * pictures * len(copies))
+
+    async def _warm_up(self, model: str, vectorizer: Vectorizer, lane: Lane) -> None:
+        most, seconds = self._options.seconds_per_batch, 0.0
+        for sample in samples(vectorizer):
+            queue = self._queues[model, sample.stage]
+            self._sample_units[model, sample.stage] = sample.units
+            for number in range(len(self._calls)):
+                for several in (False, False, True):
+                    fit = int(most / max(seconds, 1e-6)) if several else 1  # so that others never wait longer for it
+                    count = max(1, min(queue.limit, 16, fit))
+                    run = partial(_seconds, queue.run_on(number), [sample.payload] * count)
+                    seconds = await self.call(run, number, lane)
+                queue.learn(seconds, sample.units * count)
 
     def _left(self, promises: Promises, lane: Lane, task: object) -> None:
         self.admission.leave(promises, lane)
@@ -290,11 +356,20 @@ class Engine:
 
     async def _on_device(self, queue: BatchQueue, lane: Lane, payload: Any, units: int) -> Vector:
         try:
-            vector: Vector = await self.device.submit(queue, lane, payload, units)
+            piece = self.device.put(queue, lane, payload, units)
+            vector: Vector = await piece.future
+            if self._trace is not None and (ran := piece.batch) is not None:
+                self._trace.span("queue wait", piece.arrived, ran.began, **{"cir.queue": queue.name})
+                about: dict[str, str | int] = {
+                    "cir.queue": queue.name,
+                    "cir.batch_size": ran.size,
+                    "cir.device": ran.device,
+                }
+                self._trace.span("forward pass", ran.began, ran.ended, **about)
         except CirError:
             raise
         except Exception as error:
-            if _out_of_memory(error):
+            if out_of_memory(error):
                 raise DeviceFullError(
                     "the device has too little memory for this; try again later, or send less at a time"
                 ) from error
@@ -321,25 +396,24 @@ def _compose(
     return list(fusion.compose(composer, [plan for plan, _ in payloads], references).float().cpu().numpy())
 
 
-def _seconds(queue: BatchQueue, payloads: Sequence[Any]) -> float:
+def _copies(vectorizer: Vectorizer) -> list[Vectorizer]:
+    """Return a model's copies on all devices, itself first."""
+    return [vectorizer, *vectorizer.copies]
+
+
+def _seconds(run: Run, payloads: Sequence[Any]) -> float:
     """Run a batch and return the seconds that it took."""
     began = time.monotonic()
-    queue.run(payloads)
+    run(payloads)
     return time.monotonic() - began
 
 
-def _use_threads(count: int) -> None:
-    """Let PyTorch use `count` cores from this thread; the getter is called first because it drops other threads' settings."""
-    torch.get_num_threads()
-    torch.set_num_threads(count)
+def _call_all(calls: Sequence[Callable[[], Any]]) -> Sequence[Any]:
+    return [call() for call in calls]
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Tell whether a batch was too large for the device; if so, free the memory that can be freed."""
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        torch.cuda.empty_cache()
-        return True
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+def _nothing() -> None:
+    pass
 
 
 def _checked(vector: Vector) -> Vector:

@@ -19,6 +19,7 @@ from cir_vectorizer.composers.arithmetic import ImageOnly, TextOnly
 from cir_vectorizer.composers.base import encode_rows
 from cir_vectorizer.errors import CirError, ImageError, QueryError
 from cir_vectorizer.models.record import composer_digest
+from cir_vectorizer.models.weights import weights_bytes
 from cir_vectorizer.models.work import PICTURE, TEXT, EncodedPicture, Work, composer_stage
 from cir_vectorizer.pictures.images import load_reference, open_image, read_reference
 from cir_vectorizer.pictures.masks import Mask, load_mask, nothing_hidden
@@ -64,6 +65,8 @@ class Vectorizer:
         self.default_composer = default_composer
         self.limits = limits
         self.defaults = dict(defaults or {})
+        self.copies: tuple[Vectorizer, ...] = ()
+        """The same model on other devices."""
         self._records = dict(records or {})
         self._image_only = ImageOnly(backbone)
         self._text_only = TextOnly(backbone)
@@ -87,6 +90,11 @@ class Vectorizer:
     def precision(self) -> str:
         """Precision of the backbone's weights, for example `float32`."""
         return str(self.backbone.dtype).removeprefix("torch.")
+
+    @property
+    def weights_bytes(self) -> int:
+        """Memory of all weights that are PyTorch's, of picture encoder, text encoder and composers together."""
+        return weights_bytes([self.backbone, *self.composers.values()])
 
     @property
     def mean_image_norm(self) -> float | None:
@@ -302,6 +310,12 @@ class Vectorizer:
             return []
         composer = work.composer if work.composer_name else self.composer(self.default_composer)
         return composer.explain(torch.from_numpy(np.stack(embeddings)), words)
+
+    @torch.inference_mode()
+    def nearest_words(self, work: Work, words: int) -> list[list[tuple[str, float]]]:
+        """Embed the work's pictures and `explain` them."""
+        (embeddings,) = self._embed_pictures([work])
+        return self.explain(work, list(_to_numpy(embeddings)), words)
 
     def decode(self, picture: EncodedPicture) -> Tensor:
         """Read a picture's pixels, (3, height, width), zero where its mask hides them; safe on threads.

@@ -36,6 +36,7 @@ _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _MARKER_PATTERN = re.compile(r"\$(\d{0,9})")
 _COMPOSED_KEYS = ("image", "mask", "negative_text", "must_text", "composer")
 MAX_REFERENCES = 16
+"""Largest number of pictures of a query."""
 MAX_TEXTS = 16
 """Largest number of texts in `negative_text`, and in `must_text`."""
 

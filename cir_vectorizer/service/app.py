@@ -10,14 +10,17 @@ from starlette.middleware.cors import CORSMiddleware
 
 from cir_vectorizer import __version__
 from cir_vectorizer.collections import Collection
+from cir_vectorizer.models import load as load_model
 from cir_vectorizer.pictures.fetch import Fetcher
-from cir_vectorizer.service.doors import qdrant, rest, search, weaviate
+from cir_vectorizer.service.doors import embeddings, models, qdrant, rest, search, weaviate
 from cir_vectorizer.service.http.front import Front
 from cir_vectorizer.service.http.openapi import document
 from cir_vectorizer.service.http.problems import RefusedError, refusal
+from cir_vectorizer.service.live import OneLoader
 from cir_vectorizer.service.page.pages import add_pages
 from cir_vectorizer.service.settings import Settings
 from cir_vectorizer.service.state import Loader, Service
+from cir_vectorizer.service.tracing import Tracing
 
 _SENTENCES = {
     404: "there is nothing at this address; /docs lists all addresses",
@@ -30,6 +33,8 @@ def create_app(
     settings: Settings,
     fetcher: Fetcher | None = None,
     collections: Mapping[str, Sequence[Collection]] | None = None,
+    load_one: OneLoader = load_model,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application; its `state.service` is the `Service`.
 
@@ -39,11 +44,13 @@ def create_app(
         settings: the operator's settings.
         fetcher: fetches pictures by URL; made from the settings if None.
         collections: the collections to search, by name; see `Service`.
+        load_one: loads a further model for `POST /v1/models`.
+        tracing: sends traces of the requests away; None for no traces.
 
     Raises:
         CirError: the keys cannot be read.
     """
-    service = Service(load, settings, fetcher, collections)
+    service = Service(load, settings, fetcher, collections, load_one, tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -69,7 +76,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["retry-after", "x-request-id"],
         )
-    for door in (weaviate, qdrant, rest, search):
+    for door in (weaviate, qdrant, rest, embeddings, models, search):
         app.include_router(door.router(service))
     add_pages(app)
 
@@ -88,5 +95,7 @@ def create_app(
         sentence = "a parameter in the address is wrong; /docs lists the parameters"
         return refusal(RefusedError(422, "address", sentence)).response()
 
+    if tracing is not None:
+        tracing.instrument(app)
     app.openapi = lambda: document(service)  # type: ignore[method-assign]
     return app

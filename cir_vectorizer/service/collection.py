@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from cir_vectorizer.collections import Collection, Info, ModelRecord, check
 from cir_vectorizer.collections.addresses import Address
 from cir_vectorizer.engine.batching import HostPool, Lane
+from cir_vectorizer.engine.core import Trace
 from cir_vectorizer.errors import CirError, CollectionError, OverloadError
 from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.service.http.metrics import Metrics
@@ -45,9 +46,10 @@ class ServedCollection:
         name: the collection's name in requests.
         opened: the same collection, opened once for each thread.
         metrics: records how long calls take.
+        trace: told of each call of a request.
     """
 
-    def __init__(self, name: str, opened: Sequence[Collection], metrics: Metrics) -> None:
+    def __init__(self, name: str, opened: Sequence[Collection], metrics: Metrics, trace: Trace | None = None) -> None:
         self.name = name
         self.address = opened[0].address
         self.picture_column = opened[0].options.picture_column
@@ -59,6 +61,7 @@ class ServedCollection:
         self._count = len(opened)
         self._pool = HostPool(len(opened), lambda: None, name="cir-collection")
         self._metrics = metrics
+        self._trace = trace
         self._places = _places(self.address)
         self._running = 0
         self._matches: dict[str | None, tuple[float, Match]] = {}
@@ -87,6 +90,7 @@ class ServedCollection:
 
         task = asyncio.ensure_future(self._pool.run(Lane.SEARCH, run))
         task.add_done_callback(partial(self._done, what, time.perf_counter()))
+        asked = time.monotonic()
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -95,6 +99,10 @@ class ServedCollection:
             raise
         except CirError as error:
             raise error.saying(self._places.sub(lambda _: self.name, error.problem)) from error.__cause__
+        finally:
+            if self._trace is not None:
+                about = {"cir.collection": self.name, "cir.call": what}
+                self._trace.span("database call", asked, time.monotonic(), **about)
 
     async def match(self, vectorizers: Mapping[str, Vectorizer], asked: str | None, default: str) -> Match:
         """Return the served model to search this collection with, and the collection's description.
@@ -108,13 +116,18 @@ class ServedCollection:
             CollectionError: the collection does not exist or cannot be reached.
         """
         known = self._matches.get(asked)
-        if known is not None and time.monotonic() - known[0] < RECHECK_SECONDS:
+        if known is not None and time.monotonic() - known[0] < RECHECK_SECONDS and known[1].model in vectorizers:
             return known[1]
         names = [asked] if asked is not None else [default, *(name for name in vectorizers if name != default)]
         records = [ModelRecord.of(vectorizers[name]) for name in names]
         match = await self.call("info", lambda collection: _match(collection, records))
         self._matches[asked] = (time.monotonic(), match)
         return match
+
+    def last_model(self) -> str | None:
+        """Return the model that requests which name none searched with last; None if there were none."""
+        known = self._matches.get(None)
+        return None if known is None else known[1].model
 
     def close(self) -> None:
         """End the threads and close the collection; connections still in use stay open until the process ends."""

@@ -31,3 +31,9 @@ def settle() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all(mallopt(name, value) == 1 for name, value in _SETTINGS.items())
+
+
+def give_back() -> None:
+    """Return freed memory to the system at once, for example that of a model; only glibc needs to be told."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -4,7 +4,8 @@
 settings: `<model>@<fingerprint>/<composer>@<digest>`. Behind a composer, the model's fingerprint is accepted too.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from cir_vectorizer.collections import note_former
@@ -41,16 +42,19 @@ class Names:
 
     Args:
         vectorizers: the models, by the names that they are served under.
+        leaving: models that only requests under way may still use; no name refers to them any more.
     """
 
-    def __init__(self, vectorizers: Mapping[str, Vectorizer]) -> None:
+    def __init__(self, vectorizers: Mapping[str, Vectorizer], leaving: Collection[str] = ()) -> None:
         self._vectorizers = vectorizers
+        self.served = {name: each for name, each in vectorizers.items() if name not in leaving}
+        """The models that names refer to."""
         self.default = next(iter(vectorizers))
 
     def aliases(self, model: str) -> dict[str, str]:
         """Return the short names of a model's composers, without those that a model has as its name."""
         composers = self._vectorizers[model].composers
-        return {composer: f"{model}/{composer}" for composer in composers if composer not in self._vectorizers}
+        return {composer: f"{model}/{composer}" for composer in composers if composer not in self.served}
 
     def full_name(self, model: str) -> str:
         """Return `model@fingerprint`, the name that a collection is configured with."""
@@ -83,9 +87,9 @@ class Names:
         aliases = self.aliases(default)
         if model in aliases and not composer:
             model, composer, fingerprint, digest = default, model, "", fingerprint
-        vectorizer = self._vectorizers.get(model)
+        vectorizer = self.served.get(model)
         if vectorizer is None:
-            known = ", ".join([*self._vectorizers, *aliases])
+            known = ", ".join([*self.served, *aliases])
             raise ModelError(f"no model {_short(model)} is served here; there is {known}")
         if composer and composer not in vectorizer.composers:
             raise ModelError(
@@ -110,6 +114,21 @@ class Names:
         vectorizer = self._vectorizers[model]
         own = vectorizer.digests.get(composer, "")
         return (len(prefix) >= LEAST_PREFIX and own.startswith(prefix)) or _names(vectorizer, prefix)
+
+
+def served_name(text: str) -> tuple[str, str]:
+    """Return the name that a model written `[NAME=]MODEL` is served under, and the model.
+
+    Raises:
+        ModelError: the name contains a character that has a meaning in names.
+    """
+    head, equals, model = text.partition("=")
+    named = bool(equals) and not set(head) & set("/:,")
+    name = head if named else text.partition(":")[2].partition(",")[0] if ":" in text else text
+    name = name if named else os.path.basename(os.path.normpath(name))
+    if not name or set(name) & set("/@ ") or name in ("plain", "."):
+        raise ModelError(f"{name!r} cannot be a served model's name; write NAME=MODEL with letters, digits, - and _")
+    return name, model if named else text
 
 
 def _names(vectorizer: Vectorizer, fingerprint: str) -> bool:

@@ -15,11 +15,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cir_vectorizer.collections import Collection
 from cir_vectorizer.errors import CirError
+from cir_vectorizer.models import load as load_model
 from cir_vectorizer.service import logs
 from cir_vectorizer.service.app import create_app
 from cir_vectorizer.service.http.problems import RefusedError, refusal
-from cir_vectorizer.service.settings import Settings, service_links
+from cir_vectorizer.service.live import OneLoader
+from cir_vectorizer.service.settings import Settings, service_links, weaviates_own
 from cir_vectorizer.service.state import Loader, Service
+from cir_vectorizer.service.tracing import from_environment
 
 log = logging.getLogger(__name__)
 
@@ -127,21 +130,35 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run(load: Loader, settings: Settings, collections: Mapping[str, Sequence[Collection]] | None = None) -> None:
+def run(
+    load: Loader,
+    settings: Settings,
+    collections: Mapping[str, Sequence[Collection]] | None = None,
+    load_one: OneLoader = load_model,
+) -> None:
     """Serve until a signal stops the process; the arguments are those of `create_app`.
 
     Raises:
-        CirError: the models, keys or certificate cannot be loaded, or the address is taken.
+        CirError: the models, keys or certificate cannot be loaded, the address is taken, or the environment asks for traces
+            that cannot be sent.
     """
     logs.configure(settings.log_level)
     for name, value in service_links().items():
         log.info("%s=%s is not read: Kubernetes sets it for a Service, it is no setting", name, value)
+    if meant := weaviates_own():
+        said = ", ".join(f"{name} {value}" for name, value in meant.items())
+        log.info(
+            "ENABLE_CUDA is set, as for Weaviate's own inference images: %s, unless an option says otherwise", said
+        )
     if "model" not in settings.model_fields_set:
         log.warning(
             "no model is set, so the toy `tiny` is served, which knows drawn products alone; for photos set CIR_MODEL or "
             "--model to a real model, for example lincir-vit-l"
         )
-    app = create_app(load, settings, collections=collections)
+    tracing = from_environment()
+    if tracing is not None:
+        log.info("traces are sent, as OTEL_… in the environment asks")
+    app = create_app(load, settings, collections=collections, load_one=load_one, tracing=tracing)
     service: Service = app.state.service
     if not service.keys.configured:
         _warn(settings.host)

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -36,7 +37,14 @@ def _words(value: Any) -> Any:
     return json.loads(value) if value.lstrip().startswith("[") else value.split()
 
 
+def _devices(value: Any) -> Any:
+    """Return the devices in a setting, which commas may separate too."""
+    words = _words(value)
+    return [device for word in words for device in str(word).split(",")] if isinstance(words, list | tuple) else words
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_devices)]
 
 
 def variable(field: str) -> str:
@@ -62,6 +70,23 @@ class _Environment(EnvSettingsSource):
         return None if variable(field_name) in service_links() else value, key, is_complex
 
 
+def weaviates_own() -> dict[str, str]:
+    """Return the settings that Weaviate's Helm chart and compose files mean by the variables of its inference images.
+
+    There, ENABLE_CUDA chooses between GPU and CPU, CUDA_CORE may name the GPU, and the port is always 8080. As these
+    come with the deployment, they override the device that an image sets.
+    """
+    enabled = os.environ.get("ENABLE_CUDA")
+    if enabled is None:
+        return {}
+    port = variable("port")
+    meant = {"port": "8080"} if port not in os.environ or port in service_links() else {}
+    cuda = enabled in ("1", "true")
+    if not cuda or not os.environ.get(variable("device"), "").startswith("cuda:"):
+        meant["device"] = (os.environ.get("CUDA_CORE") or "cuda") if cuda else "cpu"
+    return meant
+
+
 class Settings(BaseSettings):
     """Settings of the service. Durations are in seconds, sizes in bytes unless the text says MiB."""
 
@@ -73,7 +98,10 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; the best one present if not given.")
+    device: Devices = Field(
+        (),
+        description="cpu, cuda, cuda:1, mps; the best one present if not given. Several, as cuda:0,cuda:1, hold a copy of each model and share one queue.",
+    )
     dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="Keep the weights in float32, float16 or bfloat16; the last two are for a GPU."
     )
@@ -111,6 +139,18 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(
         None, description="File of keys, one ID:SECRET or SECRET a line; read again when it changes."
+    )
+    admin_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys that may load and unload models by POST and DELETE of /v1/models, as in api_keys; without any, nobody may.",
+    )
+    admin_keys_file: Path | None = Field(None, description="File of admin keys, as api_keys_file.")
+    model_folders: Words = Field(
+        (),
+        description="Folder below which POST /v1/models may load models; the folder of downloaded models ($CIR_MODELS) if not given. Repeat for several.",
+    )
+    allow_hub: bool = Field(
+        False, description="Let POST /v1/models load published models and backbones of the hub too, by name."
     )
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM): serve HTTPS.")
     tls_key: Path | None = Field(None, description="The certificate's private key (PEM).")
@@ -162,6 +202,11 @@ class Settings(BaseSettings):
         description="Origin whose pages browsers let ask this service, for example https://shop.example; * for any. Repeat for several.",
     )
 
+    preload_only: bool = Field(
+        False,
+        description="Fetch and check the weights of --model, and exit: for an image's build or an init container.",
+    )
+
     log_level: str = Field(
         "info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
@@ -175,7 +220,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Environment(settings_cls)
+        return init_settings, InitSettingsSource(settings_cls, {**weaviates_own()}), _Environment(settings_cls)
 
     @field_validator("cors")
     @classmethod

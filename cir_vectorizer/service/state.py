@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import orjson
@@ -14,7 +14,7 @@ from cir_vectorizer.collections import Collection
 from cir_vectorizer.engine import Engine, EngineOptions
 from cir_vectorizer.engine.batching import Lane
 from cir_vectorizer.errors import CirError, QueryError
-from cir_vectorizer.models import Vectorizer, Work
+from cir_vectorizer.models import Vectorizer, Work, load
 from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.query.encoded import Limits
 from cir_vectorizer.service.collection import Match, ServedCollection
@@ -22,9 +22,11 @@ from cir_vectorizer.service.http.auth import Keys
 from cir_vectorizer.service.http.limits import Bodies, deadline, until_gone
 from cir_vectorizer.service.http.metrics import Metrics
 from cir_vectorizer.service.http.problems import RefusedError
+from cir_vectorizer.service.live import LiveModels, OneLoader, Underway, on_own_thread
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.page.thumbnails import Thumbnails
 from cir_vectorizer.service.settings import MIB, Settings
+from cir_vectorizer.service.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -33,48 +35,57 @@ Loader = Callable[[], Mapping[str, Vectorizer]]
 MANY_NUMBERS = 20_000
 """Answers with more numbers than this are written on a host thread."""
 
-NOTES = "cir_notes"
-"""Key of a request's scope: its notes, for the log and the metrics."""
+NOTES, MODELS = "cir_notes", "cir_models"
+"""Keys of a request's scope: its notes, for the log and the metrics, and the models that it used."""
 _KEEP = orjson.OPT_SERIALIZE_NUMPY
 
 
 class Service:
-    """A running service. `load` is called on a thread of its own once the service has started.
+    """A running service. `load_all` is called on a thread of its own once the service has started.
 
     Args:
-        load: loads the models, by the names that they are served under; the first is the default one.
+        load_all: loads the models, by the names that they are served under; the first is the default one.
         settings: the operator's settings.
         fetcher: fetches pictures by URL; made from the settings if None.
         collections: the collections to search, by name, the default one first; each is opened once for each thread that
             may call it. They are closed with the service.
+        load_one: loads a further model, by folder or name, for `POST /v1/models`.
+        tracing: receives each request's steps; it is closed with the service.
     """
 
     def __init__(
         self,
-        load: Loader,
+        load_all: Loader,
         settings: Settings,
         fetcher: Fetcher | None = None,
         collections: Mapping[str, Sequence[Collection]] | None = None,
+        load_one: OneLoader = load,
+        tracing: Tracing | None = None,
     ) -> None:
         self.settings = settings
         self.keys = Keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
+        self.admin = Keys(settings.admin_keys.get_secret_value(), settings.admin_keys_file, "admin")
         self.metrics = Metrics()
         self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_mib * MIB, settings.body_timeout)
         self.explaining = asyncio.Lock()
         """Held while a query with fetched pictures is explained, because their bytes stay in memory until it ends."""
         self.draining = False
+        self.tracing = tracing
         self.failure: BaseException | None = None
         """Why the models could not be loaded."""
-        self._load = load
+        self._load = load_all
+        self._load_one = load_one
         self._engine: Engine | None = None
-        self._names: Names | None = None
+        self._live: LiveModels | None = None
+        self._underway = Underway()
+        self._used: dict[tuple[str, str], float] = {}
         self._starting: asyncio.Task[None] | None = None
         if fetcher is None and settings.allow_urls:
             most = settings.max_picture_mib * MIB
             fetcher = Fetcher(settings.url_hosts, most_bytes=most, timeout=settings.url_timeout)
         self._fetcher = fetcher
         self.collections = {
-            name: ServedCollection(name, opened, self.metrics) for name, opened in (collections or {}).items()
+            name: ServedCollection(name, opened, self.metrics, tracing) for name, opened in (collections or {}).items()
         }
         self.thumbnails = Thumbnails(
             settings.thumbnail_mib * MIB, picture_limits(settings), fetcher.fetch if fetcher is not None else None
@@ -83,7 +94,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """True if new work should be sent here."""
-        return self._names is not None and not self.draining
+        return self._live is not None and not self.draining
 
     @property
     def alive(self) -> bool:
@@ -91,18 +102,31 @@ class Service:
         return self._engine is None or self._engine.device.failures < 20
 
     @property
+    def live(self) -> LiveModels:
+        """The models, which may be loaded and unloaded. Raises RefusedError (503) until the first ones are loaded."""
+        if self._live is None:
+            raise _loading()
+        return self._live
+
+    @property
     def names(self) -> Names:
         """Names of the models. Raises RefusedError (503) until they are loaded."""
-        if self._names is None:
-            raise RefusedError(503, "loading", "the models are being loaded; try again in a few seconds")
-        return self._names
+        return self.live.names
 
     @property
     def engine(self) -> Engine:
         """Engine that runs the models. Raises RefusedError (503) until they are loaded."""
-        if self._engine is None or self._names is None:
-            raise RefusedError(503, "loading", "the models are being loaded; try again in a few seconds")
+        if self._engine is None or self._live is None:
+            raise _loading()
         return self._engine
+
+    def who(self, secrets: Sequence[str]) -> str | None:
+        """Return the id of the first valid key among `secrets`, admin keys included, or None."""
+        return self.keys.who(secrets) or self.admin.who(secrets)
+
+    def hidden(self, text: str) -> str:
+        """Return a text without valid keys; see `Keys.hidden`."""
+        return self.admin.hidden(self.keys.hidden(text))
 
     def start(self) -> None:
         """Begin to load the models; call it on the event loop."""
@@ -112,21 +136,26 @@ class Service:
         """End the threads once all accepted work is answered."""
         if self._starting is not None:
             self._starting.cancel()
+        if self._live is not None:
+            self._live.close()
         if self._engine is not None:
             self._engine.close()
         if self._fetcher is not None:
             await self._fetcher.close()
         for collection in self.collections.values():
             collection.close()
+        if self.tracing is not None:
+            await on_own_thread(self.tracing.close, "cir-traces")
 
     async def _start(self) -> None:
         try:
-            vectorizers = await _on_own_thread(self._prepare)
+            vectorizers = await on_own_thread(self._prepare, "cir-load")
             fetch = self._fetcher.fetch if self._fetcher is not None else None
-            self._engine = Engine(vectorizers, self._options(), self.metrics, fetch)
+            self._engine = Engine(vectorizers, self._options(), self.metrics, fetch, self.tracing)
             self._add_gauges(self._engine)
             await self._engine.warm_up()
-            self._names = Names(vectorizers)
+            limits = picture_limits(self.settings)
+            self._live = LiveModels(self._engine, self._load_one, limits, self.metrics, self._underway)
             served = ", ".join(self._said(model) for model in vectorizers)
             log.info("ready: serving %s, version %s", served, __version__)
             await self._greet_collections()
@@ -166,7 +195,26 @@ class Service:
         Raises:
             BackboneMismatch, CollectionError: as `ServedCollection.match`.
         """
-        return await collection.match(self.engine.vectorizers, model, self.names.default)
+        return await collection.match(self.names.served, model, self.names.default)
+
+    def note_use(self, models: Iterable[str], door: str) -> None:
+        """Note that a door used models just now."""
+        for model in models:
+            self._used[model, door] = time.monotonic()
+
+    def notes_on_use(self, model: str) -> list[str]:
+        """Return a sentence for each door and collection that used a model, for whoever unloads it."""
+        notes = [
+            f"door {door} last used it {time.monotonic() - used:.0f} s ago; a database that is configured with this model is "
+            "refused until a model of this name is loaded again"
+            for (name, door), used in self._used.items()
+            if name == model
+        ]
+        return notes + [
+            f"collection {collection.name} is searched with it; without it, its searches are refused"
+            for collection in self.collections.values()
+            if collection.last_model() == model
+        ]
 
     def _prepare(self) -> Mapping[str, Vectorizer]:
         limits = picture_limits(self.settings)
@@ -198,11 +246,6 @@ class Service:
                 partial(engine.admission.backlog, lane),
                 lane=name,
             )
-        for model, vectorizer in engine.vectorizers.items():
-            for composer, digest in vectorizer.digests.items():
-                labels = {"model": model, "fingerprint": vectorizer.fingerprint, "composer": composer, "digest": digest}
-                about = "1 for each composer served, with the digest of its weights and settings."
-                gauge("cir_composer_info", about, lambda: 1.0, **labels)
         gauge("cir_cache_bytes", "Size of the cached embeddings.", lambda: engine.cached_bytes)
         gauge("cir_body_bytes", "Request bodies held.", lambda: self.bodies.held)
         gauge("cir_ready", "1 while ready.", lambda: float(self.ready))
@@ -220,14 +263,15 @@ class Service:
         seconds = deadline(request, self.settings.request_timeout)
         if wait <= 0 and all(engine.admission.full(lane) for lane in lanes):
             raise engine.admission.refusal(lanes[0])
-        async with self.bodies.read(request, wait) as body:
-            return await until_gone(request, work(body), seconds)
+        with self._underway.request():
+            async with self.bodies.read(request, wait) as body:
+                return await until_gone(request, work(body), seconds)
 
-    async def json(self, content: object, numbers: int = 0) -> Response:
-        """Return an answer with status 200; one with very many numbers is written on a host thread."""
+    async def json(self, content: object, numbers: int = 0, status: int = 200) -> Response:
+        """Return an answer; one with very many numbers is written on a host thread."""
         if numbers > MANY_NUMBERS:
-            return _json(await self.engine.host(orjson.dumps, content, None, _KEEP))
-        return _json(orjson.dumps(content, option=_KEEP))
+            return _json(await self.engine.host(orjson.dumps, content, None, _KEEP), status)
+        return _json(orjson.dumps(content, option=_KEEP), status)
 
 
 def picture_limits(settings: Settings) -> Limits:
@@ -242,8 +286,9 @@ def key_of(request: Request) -> str | None:
 
 
 def note(request: Request, works: Sequence[Work]) -> None:
-    """Record the notes of a request, which are logged and counted: databases pass none on, and few clients look."""
+    """Record a request's models, and its notes, which are logged and counted: databases pass none on, and few clients look."""
     request.scope[NOTES] = [each for work in works for each in work.notes]
+    request.scope[MODELS] = {work.model for work in works}
 
 
 def set_key(request: Request, key: str) -> None:
@@ -251,30 +296,9 @@ def set_key(request: Request, key: str) -> None:
     request.scope["cir_key"] = key
 
 
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+def _loading() -> RefusedError:
+    return RefusedError(503, "loading", "the models are being loaded; try again in a few seconds")
 
 
-async def _on_own_thread(call: Loader) -> Mapping[str, Vectorizer]:
-    """Run `call` on a thread that does not keep the process from ending, and return its result."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Mapping[str, Vectorizer]] = loop.create_future()
-
-    def settle(result: Mapping[str, Vectorizer] | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif result is not None:
-            future.set_result(result)
-
-    def run() -> None:
-        try:
-            outcome: tuple[Mapping[str, Vectorizer] | None, BaseException | None] = (call(), None)
-        except BaseException as error:  # raised again where the result is awaited
-            outcome = (None, error)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, *outcome)
-
-    threading.Thread(target=run, name="cir-load", daemon=True).start()
-    return await future
+def _json(body: bytes, status: int) -> Response:
+    return Response(body, status, media_type="application/json")

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cir_vectorizer.models.vectorizer import Vectorizer
 
 BATCH_SIZE = 32
+"""Number of pictures that are encoded together, and written together."""
 WRITES_IN_FLIGHT = 2
 MOST_REFUSED = 3
 """Number of batches in a row that the database must reject completely to end a run."""

@@ -283,7 +283,7 @@ class TestSecondScore:
             assert result.exit_code == 0, result.output
         if suffix == "png":
             heights = {name: Image.open(sheet).height for name, sheet in sheets.items()}
-            assert heights["second"] == heights["plain"] + 2 * 20
+            assert heights["second"] == heights["plain"] + 2 * 22
         else:
             assert "<small>" not in sheets["plain"].read_text()
             page = sheets["second"].read_text()
@@ -325,12 +325,12 @@ class TestSheets:
         collection.close()
         (tmp_path / "a.png").unlink()
         assert search(tmp_path, "--text", "a hat", "--sheet", tmp_path / "sheet.png").exit_code == 0
-        assert Image.open(tmp_path / "sheet.png").getpixel((100, 150)) == (0xDD, 0xDD, 0xDD)
+        assert Image.open(tmp_path / "sheet.png").getpixel((300, 100)) == (0xDD, 0xDD, 0xDD)
 
     def test_another_suffix_is_wrong_use(self, shop):
         result = search(shop, "--text", "a hat", "--sheet", "sheet.pdf")
         assert result.exit_code == 2
-        assert ".png or .html" in result.output
+        assert ".png, .webp or .html" in result.output
 
     def test_a_folder_that_does_not_exist_is_told_before_the_search(self, shop, tmp_path):
         result = search(shop, "--text", "a hat", "--sheet", tmp_path / "no" / "sheet.png")

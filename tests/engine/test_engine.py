@@ -25,10 +25,12 @@ class Watcher:
     def __init__(self) -> None:
         self.batches: list[tuple[str, Lane, int]] = []
         self.waits: list[float] = []
+        self.devices: list[str] = []
         self.abandoned = 0
         self.hits = self.misses = 0
 
-    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
+    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float], device: str) -> None:
+        self.devices.append(device)
         self.batches.append((queue, lane, size))
         self.waits += waits
 
@@ -46,7 +48,9 @@ class Watcher:
 def with_device(test: Callable[[Device, Watcher], Awaitable[None]]) -> None:
     async def main() -> None:
         watcher = Watcher()
-        device = Device(asyncio.get_running_loop(), watcher, lambda: None, lambda error: isinstance(error, MemoryError))
+        device = Device(
+            asyncio.get_running_loop(), watcher, lambda _: None, lambda error: isinstance(error, MemoryError)
+        )
         try:
             await test(device, watcher)
         finally:
@@ -349,7 +353,7 @@ def test_the_cache_keeps_to_its_budget_and_forgets_the_oldest():
 def test_a_client_that_goes_does_not_take_a_shared_picture_with_it():
     async def test(engine: Engine, watcher: Watcher) -> None:
         hold = threading.Event()
-        busy = asyncio.ensure_future(engine.call("tiny", lambda: hold.wait(10)))
+        busy = asyncio.ensure_future(engine.call(lambda: hold.wait(10)))
         await asyncio.sleep(0.05)
         runs = [
             asyncio.ensure_future(

@@ -1,7 +1,8 @@
 """The Dockerfile's CPU target: built, started as its own user on a read-only root, health-checked, queried and stopped.
 
 Needs root, buildah, and a base image that `CIR_BASE_IMAGE` names (`docker/make_base.sh` makes one). Further options of the
-build go into `CIR_BUILD_OPTIONS`, for example `--build-arg TORCH_INDEX=`. Takes minutes and some 15 GB of disk.
+build go into `CIR_BUILD_OPTIONS`, for example `--build-arg TORCH_INDEX=`. Takes minutes and some 15 GB of disk. The
+sizes of the image are printed (`pytest -s`).
 """
 
 import base64
@@ -21,12 +22,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cir_vectorizer import __version__
 from cir_vectorizer.client import Client
 from tests.support.servers import base64_of, drawn, free_port
 
 ROOT = Path(__file__).parents[2]
 BASE = os.environ.get("CIR_BASE_IMAGE")
 KEY = "container-key"
+LARGEST = 2.2e9
+"""Largest image whose torch comes from PyTorch's CPU index, in bytes without compression."""
+LARGEST_WITH_CUDA = 5.6e9
+"""The same if torch comes from pip's own index, which has no torch without CUDA."""
 
 pytestmark = [
     pytest.mark.container,
@@ -114,6 +120,35 @@ def test_the_image_says_who_it_is_and_how_it_is_checked(container):
     assert container.config["Healthcheck"]["Test"][0] == "CMD"
     assert list(container.config["ExposedPorts"]) == ["8000/tcp"]
     assert container.run("id", "-u").stdout.strip() == "10001"
+
+
+def test_its_labels_say_what_it_is(container):
+    labels = container.config["Labels"]
+    assert labels["org.opencontainers.image.title"] == "cir-vectorizer"
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert {"description", "revision"} <= {name.rpartition(".")[2] for name in labels}
+
+
+def test_it_is_lean(container):
+    (packages,) = Path(container.root).glob("opt/cir/lib/python3*/site-packages")
+    print(
+        subprocess.run(
+            ["python3", ROOT / "docker" / "slim.py", "--sizes", packages], capture_output=True, text=True
+        ).stdout
+    )
+    size = int(subprocess.run(["du", "-sxb", container.root], capture_output=True, text=True).stdout.split()[0])
+    print(f"{size / 1e6:,.0f} MB in the image")
+    for name in ("pip", "triton", "pytest", "torch/include"):
+        assert not (packages / name).exists()
+    assert not list(packages.rglob("tests"))
+    assert size < (LARGEST_WITH_CUDA if (packages / "nvidia").exists() else LARGEST)
+
+
+def test_weights_are_prepared_by_the_image_itself(container):
+    done = container.run(*container.config["Entrypoint"], "--preload-only")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tiny@")
 
 
 def test_nothing_but_tmp_can_be_written(container):

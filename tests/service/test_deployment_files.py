@@ -1,5 +1,6 @@
 """The Dockerfile, the compose files and the Kubernetes manifest: linted, valid, and in step with the service."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cir_vectorizer import __version__
 from cir_vectorizer.service.settings import Settings
 from tests.support.servers import KEY
 
@@ -49,16 +51,59 @@ def test_hadolint_finds_nothing_in_the_dockerfile():
 def test_both_targets_run_as_a_user_that_is_not_root():
     targets = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.MULTILINE)[1:]
     by_name = {target.splitlines()[0].split(" AS ")[1]: target for target in targets}
-    assert list(by_name) == ["base", "cpu", "cuda"]
+    assert list(by_name) == ["build", "build-cpu", "build-cuda", "run", "cpu", "cuda"]
     for name in ("cpu", "cuda"):
-        assert by_name[name].startswith("base AS")
+        assert by_name[name].startswith("run AS")
+        assert f"COPY --from=build-{name} /opt/cir /opt/cir" in by_name[name]
         assert by_name[name].rstrip().splitlines()[-1] == "USER 10001:10001"
-    assert "HEALTHCHECK" in by_name["base"]
+    assert "HEALTHCHECK" in by_name["run"]
+
+
+def test_buildx_is_told_of_both_architectures_and_of_this_version():
+    bake = json.loads((ROOT / "docker" / "docker-bake.json").read_text())
+    assert bake["variable"]["VERSION"]["default"] == __version__
+    assert f"ARG VERSION={__version__}\n" in DOCKERFILE.read_text()
+    assert bake["target"]["common"]["platforms"] == ["linux/amd64", "linux/arm64"]
+    assert bake["target"]["common"]["dockerfile"] == "docker/Dockerfile"
+    for name in bake["group"]["default"]["targets"]:
+        target = bake["target"][name]
+        assert (target["inherits"], target["target"]) == (["common"], name)
+        assert f"${{REGISTRY}}cir-vectorizer:${{VERSION}}-{name}" in target["tags"], (
+            "the tag that the Helm chart asks for"
+        )
+
+
+def test_what_the_image_leaves_out_is_what_the_service_never_reads(tmp_path):
+    kept = ["torch/lib/libtorch.so", "numpy/core.py", "tests.py"]
+    left_out = [
+        "numpy/tests/test_core.py",
+        "pandas/tests/io/tests/data.csv",
+        "torch/include/torch.h",
+        "nvidia/cu13/lib/x.a",
+    ]
+    for path in [*kept, *left_out]:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(2_000_000))
+    slim = [sys.executable, str(ROOT / "docker" / "slim.py")]
+    before = subprocess.run([*slim, "--sizes", str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    after = subprocess.run([*slim, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == set(kept)
+    assert before.splitlines()[0] == "      14 MB in 5 files and folders, of these:"
+    assert after.splitlines()[0].startswith("       6 MB")
+    assert "       2 MB  torch" in after.splitlines()
 
 
 def test_what_the_build_copies_is_let_through_by_dockerignore():
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert {"pyproject.toml", "cir_vectorizer", "trainer", "plugins", "docker/healthcheck.py"} <= let_through
+    assert {
+        "pyproject.toml",
+        "cir_vectorizer",
+        "trainer",
+        "plugins",
+        "docker/healthcheck.py",
+        "docker/slim.py",
+    } <= let_through
     for path in let_through:
         assert (ROOT / path).exists()
 

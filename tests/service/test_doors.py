@@ -378,12 +378,26 @@ def test_metrics_tell_what_happened(service):
     for line in (
         'cir_requests_total{door="weaviate",key="none",status="200"}',
         'cir_batch_size_count{queue="tiny/text"}',
-        'cir_device_seconds_total{lane="search",queue="tiny/text"}',
+        'cir_device_seconds_total{device="cpu",lane="search",queue="tiny/text"}',
         'cir_queue_wait_seconds_count{lane="search"}',
         'cir_cache_total{result="hit"}',
         "cir_ready 1.0",
     ):
         assert line in text, text
+
+
+def test_the_reference_names_each_metric_with_its_kind_and_labels(service):
+    text = service.client.get("/metrics").text
+    kinds = dict(re.findall(r"^# TYPE (cir_\w+) (\w+)$", text, re.MULTILINE))
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(cir_\w+)` \| (\w+) \| ([^|]*) \|", document, re.MULTILINE)
+    assert {name: kind for name, kind, _ in rows} == kinds
+    for name, _, labels in rows:
+        lines = re.findall(rf"^{name}(?:_bucket)?{{(.*)}} ", text, re.MULTILINE)
+        for line in lines:
+            assert set(re.findall(r"(\w+)=\"", line)) - {"le"} == set(re.findall(r"`(\w+)`", labels)), name
+    alerts = set(re.findall(r"\bcir_\w+", document[document.index("## Alerts") :]))
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in alerts} <= set(kinds)
 
 
 def test_the_dashboard_draws_only_what_is_measured(service):

@@ -78,6 +78,7 @@ def test_every_address_of_the_applications_door_is_described(service):
         "/v1/compose",
         "/v1/embed",
         "/v1/embeddings",
+        "/v1/multimodalembeddings",
         "/v1/explain",
         "/v1/models",
         "/vectorize",

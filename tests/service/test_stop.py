@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cir_vectorizer.cli.serve import served_name
 from cir_vectorizer.errors import ModelError
+from cir_vectorizer.service.names import served_name
 from tests.support.serving import RED, wait_for
 
 COMMAND = [sys.executable, "-m", "cir_vectorizer.cli", "serve"]

@@ -22,8 +22,10 @@ PACKAGES = (
 OTHERS = {
     "examples/": "Searches with the stock clients, and the demo: a drawn shop, its model and its page of results.",
     "benchmarks/": "One script for each figure that the documents state.",
-    "docs/": "Documents for users: commands, models, filters, signals, the container, both methods.",
-    "docker/": "The container's image and a Kubernetes example.",
+    "docs/": "Documents for users, which `make docs` builds into a site.",
+    "website/": "How the documents become a site: hooks of MkDocs, the reference that the program makes, styles.",
+    "docker/": "The container's image, and the chart's manifest for clusters without Helm.",
+    "charts/": "The Helm chart.",
     "tests/": "Tests in folders by subject; `support/` holds their helpers, `data/` their inputs.",
 }
 

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,11 +22,16 @@ from cir_vectorizer.pictures.fetch import Fetcher
 from cir_vectorizer.service.app import create_app
 from cir_vectorizer.service.run import make_server
 from cir_vectorizer.service.settings import Settings
+from cir_vectorizer.service.tracing import Tracing
 
 
 @functools.cache
 def tiny() -> Vectorizer:
     return load("tiny", "cpu")
+
+
+def on_cpu(model: str) -> Vectorizer:
+    return load(model, "cpu")
 
 
 def encoded(picture: Image.Image, kind: str = "PNG") -> str:
@@ -53,8 +58,11 @@ class Running:
         vectorizers: dict[str, Vectorizer] | None = None,
         fetcher: Fetcher | None = None,
         collections: dict[str, list[Collection]] | None = None,
+        load_one: Callable[[str], Vectorizer] = on_cpu,
+        tracing: Tracing | None = None,
     ):
-        self.app = create_app(lambda: dict(vectorizers or {"tiny": tiny()}), settings, fetcher, collections)
+        models = dict(vectorizers or {"tiny": tiny()})
+        self.app = create_app(lambda: models, settings, fetcher, collections, load_one, tracing)
         self.service = self.app.state.service
         self.server = make_server(self.app, settings)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -81,9 +89,11 @@ def serving(
     fetcher: Fetcher | None = None,
     vectorizers: dict[str, Vectorizer] | None = None,
     collections: dict[str, list[Collection]] | None = None,
+    load_one: Callable[[str], Vectorizer] = on_cpu,
+    tracing: Tracing | None = None,
     **given: Any,
 ) -> Iterator[Running]:
-    running = Running(Settings(port=0, **given), vectorizers, fetcher, collections)
+    running = Running(Settings(**{"port": 0, **given}), vectorizers, fetcher, collections, load_one, tracing)
     running.start()
     try:
         yield running

@@ -1,23 +1,18 @@
 """The door of applications: `/v1/…`, JSON in and out. All its work is queued as searches, and none waits for room."""
 
-import base64
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from cir_vectorizer import __version__
 from cir_vectorizer.collections.stored import resolve
 from cir_vectorizer.engine import Answer
 from cir_vectorizer.engine.batching import Lane
-from cir_vectorizer.engine.explain import Part, parts_of
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.engine.explain import Part, moved, works_of_parts
 from cir_vectorizer.models import Vectorizer, Work
-from cir_vectorizer.models.work import PICTURE, composer_stage
-from cir_vectorizer.query import ComposedQuery, Options
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.doors.requests import (
     NAME_LENGTH,
     ModelBody,
@@ -48,15 +43,6 @@ class EmbedBody(ModelBody):
     images: list[str | dict[str, Any]] = Field(default_factory=list)
 
 
-class EmbeddingsBody(ModelBody):
-    """`POST /v1/embeddings` in OpenAI's format; an input that is a picture's data URI is embedded as a picture."""
-
-    input: str | list[str]
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Whole | None = None
-    user: str | None = None
-
-
 class ExplainBody(ModelBody):
     """`POST /v1/explain`"""
 
@@ -71,15 +57,9 @@ def router(service: Service) -> APIRouter:
     for path, work in (
         ("/compose", _compose),
         ("/embed", _embed),
-        ("/embeddings", _embeddings),
         ("/explain", _explain),
     ):
         routes.add_api_route(path, _handler(service, work), methods=["POST"])
-
-    async def models() -> Response:
-        return await service.json(_models(service))
-
-    routes.add_api_route("/models", models, methods=["GET"])
     return routes
 
 
@@ -125,7 +105,7 @@ def _composed(service: Service, target: Target, query: dict[str, Any]) -> Work:
 
 async def _embed(service: Service, request: Request, body: bytes) -> Response:
     target, texts, images = await service.engine.host(_read_embed, service, body)
-    note(request, texts)
+    note(request, [*texts, *images])
     count = len(texts)
     answers = await service.engine.run([*texts, *images], Lane.SEARCH)
     found = vectors_of(answers, lambda error, i: in_texts_or_images(error, i, count))
@@ -154,53 +134,6 @@ def _read_embed(service: Service, body: bytes) -> tuple[Target, list[Work], list
     return target, texts, images
 
 
-async def _embeddings(service: Service, request: Request, body: bytes) -> Response:
-    asked, target, works = await service.engine.host(_read_embeddings, service, body)
-    note(request, works)
-    found = vectors_of(await service.engine.run(works, Lane.SEARCH), lambda error, i: error.within("input", i))
-    data = [
-        {"object": "embedding", "index": i, "embedding": _written(answer, asked.encoding_format)}
-        for i, answer in enumerate(found)
-    ]
-    tokens = sum(work.tokens for work in works)
-    content = {
-        "object": "list",
-        "data": data,
-        "model": service.names.full_name(target.model),
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
-    return await service.json(content, sum(len(answer.vector) for answer in found))
-
-
-def _read_embeddings(service: Service, body: bytes) -> tuple[EmbeddingsBody, Target, list[Work]]:
-    asked = parse(EmbeddingsBody, read_json(body))
-    target = service.names.resolve(asked.model)
-    vectorizer = service.engine.vectorizers[target.model]
-    if asked.dimensions not in (None, vectorizer.dim):
-        raise QueryError(
-            "dimensions",
-            f"is {asked.dimensions}, but vectors of {target.model!r} have {vectorizer.dim} numbers and no other length: a part of a "
-            "vector is an embedding only of a model that was trained in nested sizes (Matryoshka), and it would not match the index; "
-            f"leave it out or give {vectorizer.dim}",
-        )
-    inputs = [asked.input] if isinstance(asked.input, str) else asked.input
-    check_items(len(inputs), service.settings)
-    works = []
-    for i, text in enumerate(inputs):
-        with naming("input", i):
-            if text[:11].lower() == "data:image/":
-                works.append(vectorizer.plan_picture(picture_ref(text)))
-            else:
-                works.append(vectorizer.plan_text(check_text(text, service.settings)))
-    return asked, target, works
-
-
-def _written(answer: Answer, encoding: str) -> Any:
-    if encoding == "base64":
-        return base64.b64encode(answer.vector.astype("<f4").tobytes()).decode("ascii")
-    return answer.vector
-
-
 async def _explain(service: Service, request: Request, body: bytes) -> Response:
     asked, target, query = await service.engine.host(_read_explain, service, body)
     model, ids = target.model, any(ref.id is not None for ref in query.image)
@@ -226,8 +159,7 @@ async def _explained(
     moves = []
     for part, answer in zip(parts, answers[1:], strict=True):
         if isinstance(answer, Answer):
-            moved = 1.0 - float(np.dot(whole, answer.vector))
-            moves.append({"part": part.field, "word": part.word, "moves": round(max(0.0, moved), 6)})
+            moves.append({"part": part.field, "word": part.word, "moves": round(moved(whole, answer.vector), 6)})
     embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
     words = await service.engine.host(service.engine.vectorizers[model].explain, works[0], embeddings, count)
     pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words]
@@ -256,48 +188,5 @@ async def _with_vectors(service: Service, query: ComposedQuery, collection: str 
 
 
 def _works_of_parts(vectorizer: Vectorizer, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
-    """Plan the whole query, and the query without each of its parts, all with the composer of the whole query."""
     with naming("query"):
-        works = [vectorizer.plan(query)]
-    by = {"composer": works[0].composer_name}
-    parts = []
-    for part in parts_of(query):
-        with contextlib.suppress(QueryError):  # the composer needs this part
-            works.append(vectorizer.plan(part.without.model_copy(update=by)))
-            parts.append(part)
-    return works, parts
-
-
-def _models(service: Service) -> dict[str, Any]:
-    names, engine = service.names, service.engine
-    data = []
-    for model, vectorizer in engine.vectorizers.items():
-        composers = [
-            {
-                "name": name,
-                "digest": vectorizer.digests.get(name),
-                "seconds": engine.seconds(model, composer_stage(name)),
-                "mask": composer.takes.reads("mask"),
-                "takes": vectorizer.takes[name].to_json(),
-                "defaults": vectorizer.defaults.get(name, Options()).to_json(),
-            }
-            for name, composer in vectorizer.composers.items()
-        ]
-        data.append(
-            {
-                "id": model,
-                "object": "model",
-                "owned_by": "cir-vectorizer",
-                "full_name": names.full_name(model),
-                "fingerprint": vectorizer.fingerprint,
-                "former_fingerprint": vectorizer.former_fingerprint,
-                "precision": vectorizer.precision,
-                "dim": vectorizer.dim,
-                "mean_image_norm": vectorizer.mean_image_norm,
-                "default": model == names.default,
-                "default_composer": vectorizer.default_composer,
-                "composers": composers,
-                "picture_seconds": engine.seconds(model, PICTURE),
-            }
-        )
-    return {"object": "list", "data": data, "aliases": names.aliases(names.default), "version": __version__}
+        return works_of_parts(vectorizer, query)

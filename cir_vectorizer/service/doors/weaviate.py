@@ -64,7 +64,7 @@ def router(service: Service) -> APIRouter:
         async def work(body: bytes) -> Response:
             vectorizer = service.engine.vectorizers[target.model]
             texts, images = await service.engine.host(_read, vectorizer, target, plain, service.settings, body)
-            note(request, texts)
+            note(request, [*texts, *images])
             lane = Lane.SEARCH if len(texts) + len(images) == 1 else Lane.UPDATE
             answers = await service.engine.run([*texts, *images], lane, wait)
             count = len(texts)

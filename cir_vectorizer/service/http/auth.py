@@ -37,13 +37,15 @@ class Keys:
         text: keys as `ID:SECRET` or `SECRET`, separated by commas or white space.
         file: the same, one a line; lines that start with # are comments. It is read again when it changes; if that
             fails, the keys read before stay valid.
+        unnamed: start of the ids of keys without one.
 
     Raises:
         CirError: the file cannot be read, or holds no key.
     """
 
-    def __init__(self, text: str = "", file: Path | None = None) -> None:
-        self._given = _read(re.split(r"[,\s]+", text))
+    def __init__(self, text: str = "", file: Path | None = None, unnamed: str = "key") -> None:
+        self._unnamed = unnamed
+        self._given = _read(re.split(r"[,\s]+", text), unnamed)
         self._file = file
         self._stamp: tuple[int, int] | None = None
         self._checked = 0.0
@@ -93,7 +95,7 @@ class Keys:
             raise KeysError(
                 f"the file of keys {file} cannot be read ({error}); check its name and permissions"
             ) from error
-        keys = _read(line.strip() for line in lines if not line.lstrip().startswith("#"))
+        keys = _read((line.strip() for line in lines if not line.lstrip().startswith("#")), self._unnamed)
         if not keys and not self._given:
             raise KeysError(f"the file of keys {file} holds no key; write one a line, as ID:SECRET or SECRET")
         self._stamp = (status.st_mtime_ns, status.st_size)
@@ -135,13 +137,13 @@ def _basic(text: str) -> list[str]:
     return [password or user]
 
 
-def _read(words: Iterable[str]) -> list[tuple[str, bytes]]:
+def _read(words: Iterable[str], unnamed: str) -> list[tuple[str, bytes]]:
     keys = []
     for number, word in enumerate(filter(None, words), start=1):
         match = _LINE.fullmatch(word)
         if match is None:
             raise KeysError("a key holds white space; write one a line, as ID:SECRET or SECRET")
-        keys.append((match[1] or f"key-{number}", _digest(match[2])))
+        keys.append((match[1] or f"{unnamed}-{number}", _digest(match[2])))
     return keys
 
 

@@ -12,7 +12,8 @@ from cir_vectorizer.redaction import without_user
 from cir_vectorizer.service.http.auth import no_key, secrets_of
 from cir_vectorizer.service.http.problems import CLIENT_GONE, Refusal, refusal
 from cir_vectorizer.service.logs import FIELDS
-from cir_vectorizer.service.state import NOTES, Service
+from cir_vectorizer.service.state import MODELS, NOTES, Service
+from cir_vectorizer.service.tracing import trace_id
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Front:
         keys = self._service.keys
         if not keys.configured:
             return
-        scope["cir_key"] = key = keys.who(secrets_of(scope["headers"]))
+        scope["cir_key"] = key = self._service.who(secrets_of(scope["headers"]))
         if key is None and not path.endswith(_OPEN) and not path.endswith("/qdrant"):
             raise no_key(_WEAVIATES_KEY if door_of(path) in ("weaviate", "meta") else "")
 
@@ -86,6 +87,7 @@ class Front:
         door = door_of(path)
         key = scope.get("cir_key") or "none"
         self._service.metrics.answered(door, status, key, seconds)
+        self._service.note_use(scope.get(MODELS, ()), door)
         quiet = door in _QUIET and status < 400
         fields: dict[str, Any] = {
             "request_id": request_id,
@@ -96,7 +98,9 @@ class Front:
             "key": key,
         }
         if refused is not None:
-            fields |= {"reason": refused.reason, "error": self._service.keys.hidden(without_user(refused.sentence))}
+            fields |= {"reason": refused.reason, "error": self._service.hidden(without_user(refused.sentence))}
+        if self._service.tracing is not None and (trace := trace_id()) is not None:
+            fields["trace_id"] = trace
         if notes := scope.get(NOTES):
             fields["notes"] = notes
             self._service.metrics.noted(door, len(notes))

@@ -1,5 +1,7 @@
 """Prometheus metrics; each app has its own registry. `docs/grafana-dashboard.json` shows them."""
 
+import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -18,6 +20,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._gauges: dict[str, Gauge] = {}
+        self._of_models: list[tuple[str, dict[str, str]]] = []
         self._requests = Counter(
             "cir_requests",
             "Requests answered, by the id of their key.",
@@ -31,7 +34,10 @@ class Metrics:
             "cir_batch_size", "Pieces in a batch.", ["queue"], buckets=_SIZES, registry=self.registry
         )
         self._device = Counter(
-            "cir_device_seconds", "Time that the device worked.", ["queue", "lane"], registry=self.registry
+            "cir_device_seconds",
+            "Time that a device worked.",
+            ["queue", "lane", "device"],
+            registry=self.registry,
         )
         self._waits = Histogram(
             "cir_queue_wait_seconds", "Wait in a queue.", ["lane"], buckets=_SECONDS, registry=self.registry
@@ -69,11 +75,11 @@ class Metrics:
         """Count texts of a request that were cut."""
         self._cut.labels(door).inc(count)
 
-    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float]) -> None:
+    def batch(self, queue: str, lane: Lane, size: int, seconds: float, waits: Sequence[float], device: str) -> None:
         """Record a batch that ran."""
         name = lane.name.lower()
         self._sizes.labels(queue).observe(size)
-        self._device.labels(queue, name).inc(seconds)
+        self._device.labels(queue, name, device).inc(seconds)
         histogram = self._waits.labels(name)
         for wait in waits:
             histogram.observe(wait)
@@ -99,8 +105,22 @@ class Metrics:
         """Report what `value` returns whenever the metrics are read."""
         if name not in self._gauges:
             self._gauges[name] = Gauge(name, about, list(labels), registry=self.registry)
+        if "model" in labels:
+            self._of_models.append((name, labels))
         gauge = self._gauges[name]
         (gauge.labels(**labels) if labels else gauge).set_function(value)
+
+    def forget(self, model: str, queues: Sequence[str], devices: Sequence[str]) -> None:
+        """Drop the figures of a model that is gone: its gauges, and what its queues did on the devices."""
+        for name, labels in [each for each in self._of_models if each[1]["model"] == model]:
+            self._gauges[name].remove(*labels.values())
+            self._of_models.remove((name, labels))
+        for queue in queues:
+            with contextlib.suppress(KeyError):  # no batch ran
+                self._sizes.remove(queue)
+            for lane, device in itertools.product(Lane, devices):
+                with contextlib.suppress(KeyError):
+                    self._device.remove(queue, lane.name.lower(), device)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""

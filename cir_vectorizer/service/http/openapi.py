@@ -18,13 +18,17 @@ BLUE_PICTURE = (
 
 def document(service: Service) -> Schema:
     """Return the whole document. Raises RefusedError (503) until the models are loaded."""
-    names, vectorizers = service.names, service.engine.vectorizers
+    names = service.names
+    vectorizers = names.served
     every = _all_names(names, list(vectorizers))
     paths: Schema = {}
     paths |= _tagged("Applications", _applications(every))
     if service.collections:
         paths |= _tagged("Collections", _collections(every, list(service.collections), service.settings.max_results))
     paths |= _tagged("Databases", _doors(every))
+    if service.admin.configured:
+        paths["/v1/models"] |= _tagged("Operators", {"": _models()})[""]
+        paths |= _tagged("Operators", {"/v1/models/{name}": _unloading(list(vectorizers))})
     health: Schema = {}
     for name, about in (
         ("/.well-known/live", "The process is alive."),
@@ -145,13 +149,15 @@ def _applications(names: list[str]) -> Schema:
         {"both": {"texts": ["a red dress"], "images": [BLUE_PICTURE]}},
     )
     text = {"type": "string"}
+    content = object_schema({"content": {"$ref": "#/components/schemas/Content"}}, ["content"])
+    written = {"model": model, "encoding_format": {"enum": ["float", "base64"]}}
     embeddings = _post(
-        "OpenAI's embeddings API; an input that is a picture's data URI is embedded as a picture",
+        "OpenAI's and Jina's embeddings API; an object with picture and words is composed, and a text that is a "
+        "picture's data URI is embedded as a picture",
         object_schema(
             {
-                "model": model,
-                "input": {"anyOf": [text, {"type": "array", "items": text, "maxItems": 16}]},
-                "encoding_format": {"enum": ["float", "base64"]},
+                **written,
+                "input": {"anyOf": [text, query, {"type": "array", "items": {"anyOf": [text, query]}, "maxItems": 16}]},
                 "user": text,
             },
             ["input"],
@@ -159,6 +165,32 @@ def _applications(names: list[str]) -> Schema:
         {
             "texts": {"input": ["a red dress", "a blue dress"], "model": names[0]},
             "picture": {"input": f"data:image/png;base64,{BLUE_PICTURE}"},
+            "objects": {"input": [{"image": BLUE_PICTURE}, {"text": "a red dress"}, composed]},
+        },
+    )
+    multimodal = _post(
+        "Voyage's multimodal embeddings API; an input with picture and words is composed",
+        object_schema(
+            {
+                **written,
+                "inputs": {"type": "array", "items": content, "maxItems": 16},
+                "input_type": {"enum": ["query", "document", None]},
+                "truncation": {"type": "boolean"},
+            },
+            ["inputs"],
+        ),
+        {
+            "composed": {
+                "inputs": [
+                    {
+                        "content": [
+                            {"type": "image_base64", "image_base64": f"data:image/png;base64,{RED_PICTURE}"},
+                            {"type": "text", "text": "is blue"},
+                        ]
+                    }
+                ],
+                "model": names[0],
+            }
         },
     )
     explain = _post(
@@ -173,8 +205,49 @@ def _applications(names: list[str]) -> Schema:
         "/v1/compose": {"post": compose},
         "/v1/embed": {"post": embed},
         "/v1/embeddings": {"post": embeddings},
+        "/v1/multimodalembeddings": {"post": multimodal},
         "/v1/explain": {"post": explain},
         "/v1/models": {"get": models},
+    }
+
+
+def _models() -> Schema:
+    """Return the operation that loads a model; it exists only if there are admin keys."""
+    text = {"type": "string"}
+    load = _post(
+        "Load a model while requests run; needs an admin key",
+        object_schema(
+            {
+                "model": {
+                    **text,
+                    "description": "model folder below one of the operator's folders, or a built-in name",
+                },
+                "name": {**text, "description": "the name to serve it under; by default the folder's"},
+            },
+            ["model"],
+        ),
+        {},
+    )
+    load["responses"]["201"] = _answer("Loaded: the model's entry.")
+    load["responses"]["202"] = _answer("Still being loaded: see `changes` of GET /v1/models.")
+    del load["responses"]["200"]
+    return {"post": load}
+
+
+def _unloading(models: list[str]) -> Schema:
+    """Return the path of one model."""
+    name = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": models}}]
+    responses = {
+        "200": _answer("Unloaded, and its memory freed."),
+        "202": _answer("Requests under way still use it: see `changes` of GET /v1/models."),
+        **_errors(),
+    }
+    return {
+        "parameters": name,
+        "delete": {
+            "summary": "Unload a model once its requests are answered; needs an admin key",
+            "responses": responses,
+        },
     }
 
 
@@ -265,7 +338,7 @@ def _collections(models: list[str], collections: list[str], most: int) -> Schema
 
 def _tagged(tag: str, paths: Schema) -> Schema:
     """Return the paths with a tag, which makes the documentation show them together."""
-    methods = ("get", "post")
+    methods = ("get", "post", "delete")
     return {
         path: {key: {**value, "tags": [tag]} if key in methods else value for key, value in item.items()}
         for path, item in paths.items()

@@ -68,11 +68,27 @@ def query_schemas(model: Vectorizer) -> Schema:
     return {
         **_pictures(model.dim),
         **kinds,
+        "Content": _content("ImageAndTextQuery" in kinds),
         "Query": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in kinds]},
         "SearchedQuery": {
             **object_schema({**words, **second}, ["text", "must_text"]),
             "description": "the words that results must or must not show score the results again; every composer's query takes them",
         },
+    }
+
+
+def _content(both: bool) -> Schema:
+    """Return the schema of Voyage's pieces: a text, a picture, or `both`, which are composed."""
+
+    def piece(kind: str, value: Schema) -> Schema:
+        return object_schema({"type": {"const": kind}, kind: value}, ["type", kind])
+
+    text, picture = piece("text", _TEXT), piece("image_base64", _PICTURE)
+    alone = {"type": "array", "items": {"anyOf": [text, picture]}, "minItems": 1, "maxItems": 1}
+    together = {"type": "array", "prefixItems": [picture, text], "minItems": 2, "maxItems": 2}
+    return {
+        "anyOf": [alone, together] if both else [alone],
+        "description": "pieces of one input, each a text or a picture",
     }
 
 

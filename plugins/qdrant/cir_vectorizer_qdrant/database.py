@@ -37,3 +37,4 @@ QDRANT = Database(
         Lack((1, 16), "warning", "metadata of collections, so only the records in the objects tell the model"),
     ),
 )
+"""Qdrant, as `open_collection` finds it by the scheme of an address."""

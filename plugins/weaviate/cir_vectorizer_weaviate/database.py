@@ -34,3 +34,4 @@ WEAVIATE = Database(
     ),
     spell=capitalised,
 )
+"""Weaviate, as `open_collection` finds it by the scheme of an address."""

@@ -1,0 +1,1 @@
+"""Tests of the documents: their site, their code, their tables."""

@@ -1,0 +1,192 @@
+"""The site of the documents: it builds strictly, needs no outside address, and its reference misses nothing."""
+
+import html
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from cir_vectorizer import errors
+from cir_vectorizer.cli import main
+from cir_vectorizer.query import ComposedQuery, Options
+from cir_vectorizer.service.settings import Settings, variable
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site; broken links, missing anchors and pages outside the navigation fail here."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+LOADED = re.compile(
+    r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\s(?:src|srcset)=["']?((?:https?:)?//[^"'\s>]+)"""
+    r"""|<link\b[^>]*\brel=["']?(?:stylesheet|preload|preconnect|icon|modulepreload)\b[^>]*\bhref=["']?((?:https?:)?//[^"'\s>]+)"""
+    r"""|@import\s+(?:url\()?["']?((?:https?:)?//[^"')\s;]+)"""
+    r"""|url\(\s*["']?((?:https?:)?//[^"')]+)""",
+)
+IN_SCRIPTS = re.compile(r"""["'`]((?:https?:)?//[\w.-]+\.[a-z]{2,}[^"'`\s]*)["'`]""")
+NEVER_LOADED = {
+    "https://unpkg.com/resize-observer-polyfill",  # only by browsers without ResizeObserver
+    "https://unpkg.com/mermaid@11/dist/mermaid.min.js",  # only for diagrams, of which we have none
+    "https://api.github.com/repos/${e}/${t}",  # only with `repo_url` in mkdocs.yml
+    "https://api.github.com/users/${e}",
+}
+
+
+def test_nothing_is_loaded_from_outside(site):
+    found = set()
+    for path in site.rglob("*"):
+        if path.suffix in (".html", ".css", ".svg"):
+            text = path.read_text(encoding="utf-8")
+            found |= {(path.name, "".join(each)) for each in LOADED.findall(text)}
+        elif path.suffix == ".js" and path.name != "search_index.js":
+            text = path.read_text(encoding="utf-8")
+            found |= {(path.name, each) for each in IN_SCRIPTS.findall(text)}
+    assert {each for each in found if each[1] not in NEVER_LOADED} == set()
+
+
+def test_no_page_has_a_diagram_that_would_be_drawn_by_a_fetched_script(site):
+    assert [path.name for path in site.rglob("*.html") if 'class="mermaid"' in path.read_text(encoding="utf-8")] == []
+
+
+def ids(page):
+    return set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8")))
+
+
+def commands(command, context):
+    """Yield each visible command with its path."""
+    yield context.command_path, command, context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if not below.hidden:
+                yield from commands(below, click.Context(below, context, name))
+
+
+def test_the_reference_has_every_command_and_option(site):
+    text = (site / "reference" / "cli.html").read_text(encoding="utf-8")
+    sections = dict(re.findall(r'<h\d id="([^"]+)">(.*?)(?=<h\d id=|</article>)', text, re.DOTALL))
+    found = list(commands(main, click.Context(main, info_name="cir-vectorizer")))
+    assert len(found) > 15
+    for path, command, context in found[1:]:
+        section = html.unescape(re.sub("<[^>]+>", "", sections[path.replace(" ", "-")]))
+        assert inspect.cleandoc(command.help).split("\n")[0] in section
+        for option in command.get_params(context):
+            if isinstance(option, click.Option) and not option.hidden:
+                for name in (*option.opts, *option.secondary_opts):
+                    assert re.search(rf"(?<![\w-]){name}(?![\w-])", section), f"{path} {name}"
+
+
+def test_the_reference_has_every_setting_of_the_service(site):
+    text = (site / "reference" / "settings.html").read_text(encoding="utf-8")
+    for name in Settings.model_fields:
+        assert f"<code>{variable(name)}</code>" in text
+        assert f"<code>--{name.replace('_', '-')}</code>" in text
+
+
+def test_the_reference_has_every_field_and_option_of_a_query(site):
+    text = (site / "reference" / "query.html").read_text(encoding="utf-8")
+    described = {name for name, field in ComposedQuery.model_fields.items() if field.description}
+    assert described | {"options"} == set(ComposedQuery.model_fields)
+    for name in (*described, *Options.model_fields, "fusion.a", "image.base64", "mask.box"):
+        assert f"<code>{name}</code>" in text
+
+
+PUBLIC = (
+    "cir_vectorizer",
+    "cir_vectorizer.backbones",
+    "cir_vectorizer.client",
+    "cir_vectorizer.collections",
+    "cir_vectorizer.composers",
+    "cir_vectorizer.errors",
+    "cir_vectorizer.models",
+    "cir_vectorizer.query",
+    "cir_vectorizer.sources",
+    "cir_vectorizer.sync",
+    "cir_vectorizer_qdrant",
+    "cir_vectorizer_weaviate",
+)
+
+
+def test_the_reference_has_every_exported_name(site):
+    """A name may stand under another module that exports the same thing, or under the one that defines it."""
+    found = set().union(*map(ids, (site / "reference").glob("*.html")))
+    rooms = {module: importlib.import_module(module) for module in PUBLIC}
+    for room in rooms.values():
+        for name in getattr(room, "__all__", ()):
+            value = getattr(room, name)
+            homes = {f"{module}.{name}" for module, other in rooms.items() if getattr(other, name, None) is value}
+            homes.add(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}")
+            assert homes & found, f"{room.__name__}.{name} is missing in docs/reference"
+
+
+def test_the_reference_has_every_error(site):
+    found = ids(site / "reference" / "errors.html")
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, errors.CirError):
+            assert f"cir_vectorizer.errors.{name}" in found
+
+
+def test_lists_and_blocks_are_rendered_as_such(site):
+    """GitHub also takes lists without a blank line before them, and blocks that a list's item indents by two."""
+    for page in site.rglob("*.html"):
+        text = re.sub(r"<(pre|code)\b.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for paragraph in re.findall(r"<p>(.*?)</p>", text, re.DOTALL):
+            assert not re.search(r"^\s*(```|[-*] |\d+\. |\|)", paragraph, re.MULTILINE), (
+                f"{page.name}: put a blank line before this list, and indent what belongs to an item by four: {paragraph}"
+            )
+
+
+# llms.txt
+
+LINK = re.compile(r"^- \[([^]]+)\]\(([^)]+)\): .+$")
+
+
+def navigation():
+    """Return the sections of the navigation with their pages, those of a section's parts included."""
+
+    def pages(entry):
+        return [entry] if isinstance(entry, str) else [page for each in entry for page in pages(*each.values())]
+
+    nav = yaml.load(Path(ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)["nav"]
+    return {name: pages(entry) for section in nav for name, entry in section.items()}
+
+
+def test_llms_txt_follows_the_navigation(site):
+    text = (site / "llms.txt").read_text(encoding="utf-8")
+    head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert re.match(r"# [^\n]+\n\n(> [^\n]+\n)+\n", head)
+    listed = {}
+    for section in sections:
+        name, _, body = section.partition("\n")
+        lines = body.strip().split("\n")
+        links = [LINK.fullmatch(line) for line in lines]
+        assert all(links), lines
+        listed["Project" if name == "Optional" else name] = [link[2] for link in links]
+    wanted = {name: pages for name, pages in navigation().items() if name != "Home"}
+    assert list(listed) == list(wanted)
+    for name, pages in wanted.items():
+        assert [link.replace(".html", ".md") for link in listed[name]] == [page.removeprefix("docs/") for page in pages]
+        assert [link for link in listed[name] if not (site / link).is_file()] == []
+
+
+def test_links_of_the_markdown_beside_the_pages_lead_to_files(site):
+    copies = list(site.rglob("*.md"))
+    assert len(copies) > 15
+    for copy in copies:
+        for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", copy.read_text(encoding="utf-8")):
+            assert ":" in link or (copy.parent / link).is_file(), f"{copy.name}: {link}"
