@@ -128,6 +128,8 @@ PUBLIC = (
     "cir_vectorizer.query",
     "cir_vectorizer.sources",
     "cir_vectorizer.sync",
+    "cir_vectorizer_langchain",
+    "cir_vectorizer_llamaindex",
     "cir_vectorizer_qdrant",
     "cir_vectorizer_weaviate",
 )
@@ -157,7 +159,7 @@ def test_lists_and_blocks_are_rendered_as_such(site):
     for page in site.rglob("*.html"):
         text = re.sub(r"<(pre|code)\b.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for paragraph in re.findall(r"<p>(.*?)</p>", text, re.DOTALL):
-            assert not re.search(r"^\s*(```|[-*] |\d+\. |\|)", paragraph, re.MULTILINE), (
+            assert not re.search(r"^\s*(```|[-*] |1\. |\|)", paragraph, re.MULTILINE), (
                 f"{page.name}: put a blank line before this list, and indent what belongs to an item by four: {paragraph}"
             )
 
