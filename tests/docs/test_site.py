@@ -164,6 +164,12 @@ def test_lists_and_blocks_are_rendered_as_such(site):
             )
 
 
+def test_code_in_tables_has_no_backslash_for_github(site):
+    text = (site / "commands.html").read_text(encoding="utf-8")
+    assert "<code>--model NAME|DIR</code>" in text
+    assert "\\|" not in "".join(re.findall(r"<td>.*?</td>", text, re.DOTALL))
+
+
 def test_the_home_has_the_numbers_of_the_readme():
     """README has shares and names each row; the home has the same in per cent."""
     readme, home = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index.md"))
