@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from cir_vectorizer.cli.explained import BOTH, Explained, picture_name
-from cir_vectorizer.collections import Hit, Payload, SyncRecord, picture_cell
+from cir_vectorizer.collections import Hit, place_of
 from cir_vectorizer.errors import ImageError
 from cir_vectorizer.evaluate.report import Example, Report, Shown
 from cir_vectorizer.evaluate.sentences import percent
@@ -118,14 +118,6 @@ def squares(found: Iterable[Any], places: Places) -> list[Image.Image]:
     """Return the pictures at these places as squares, gray where none can be read."""
     with ThreadPoolExecutor(_READERS, "cir-read") as readers:
         return list(readers.map(lambda place: _square(place, places), found))
-
-
-def place_of(payload: Payload, picture_column: str | None) -> Any:
-    """Return the place of an object's picture: the recorded one, or the one in a column; None if neither is there."""
-    record = SyncRecord.read(payload)
-    if record is not None:
-        return record.path
-    return None if picture_column is None else picture_cell(payload, picture_column)
 
 
 def name_of(place: Any) -> str:
