@@ -15,7 +15,19 @@ from cir_vectorizer.cli import main
 from cir_vectorizer.service.settings import Settings, service_links
 
 HEAVY = ("torch", "transformers", "open_clip", "sentence_transformers", "numpy", "PIL", "qdrant_client", "weaviate")
-COMMANDS = ("doctor", "make-edits", "make-triplets", "models", "search", "serve", "sync", "train", "train-compodiff")
+COMMANDS = (
+    "doctor",
+    "explain",
+    "make-edits",
+    "make-triplets",
+    "mcp",
+    "models",
+    "search",
+    "serve",
+    "sync",
+    "train",
+    "train-compodiff",
+)
 
 
 @pytest.mark.parametrize(

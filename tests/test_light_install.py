@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,11 @@ def wheel(tmp_path_factory):
         pytest.skip("pip reaches no package index")
     subprocess.run([*pip, "wheel", "-q", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
     return next(folder.glob("cir_vectorizer-*.whl"))
+
+
+def test_the_wheel_brings_what_a_coding_agent_reads(wheel):
+    with zipfile.ZipFile(wheel) as packed:
+        assert packed.read("cir_vectorizer/SKILL.md") == (ROOT / "cir_vectorizer" / "SKILL.md").read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_curl_sends_a_picture_and_quoted_words(photos, shop, tiny, dress, tmp_pa
     run(photos, shop, tiny)
     found = shop.search(tiny.compose([{"image": dress, "text": 'is "red"'}]).vectors[0], Ask(5))
     shop.close()
-    with our_service(tmp_path, "--collection", shop.address, key=f"test:{KEY}") as server:
+    with our_service(tmp_path, "--collection", str(shop.address), key=f"test:{KEY}") as server:
         printed = said(EXAMPLES / "curl.sh", dress, 'is "red"', CIR_URL=server.url, CIR_API_KEY=KEY)
     assert [str(hit["id"]) for hit in json.loads(printed)["hits"]] == [str(hit.id) for hit in found]
 
@@ -135,7 +135,7 @@ def test_typescript_by_rest(typescript, photos, shop, tiny, dress, tmp_path):
     run(photos, shop, tiny)
     found = shop.search(tiny.compose([{"image": dress, "text": "is red"}]).vectors[0], Ask(5))
     shop.close()
-    with our_service(tmp_path, "--collection", shop.address, key=f"test:{KEY}") as server:
+    with our_service(tmp_path, "--collection", str(shop.address), key=f"test:{KEY}") as server:
         printed = said("node", typescript / "rest.js", dress, "is red", CIR_URL=server.url, CIR_API_KEY=KEY)
     assert ids(printed) == [str(hit.id) for hit in found]
 

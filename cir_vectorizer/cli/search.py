@@ -1,15 +1,20 @@
 """`cir-vectorizer search`: pictures and words in, the nearest objects of a collection out."""
 
-import json
 import os
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cir_vectorizer.cli.asking import (
+    STRENGTH_OPTION,
+    caption,
+    query_options,
+    read_picture,
+    read_query_options,
+    references,
+)
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODEL_OPTION,
@@ -31,52 +36,26 @@ from cir_vectorizer.cli.common import (
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
-    from cir_vectorizer.collections import Collection, Hit
+    from cir_vectorizer.collections import Hit
     from cir_vectorizer.collections.searching import Search
     from cir_vectorizer.models import Vectorizer
-    from cir_vectorizer.query import ImageRef
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(short_help="Search a collection with pictures, words, or both.")
 @collection_option("--in")
 @MODEL_OPTION
 @SERVICE_OPTION
-@click.option("--image", "images", multiple=True, type=_FILE, help="Reference picture; repeat it for several.")
-@click.option(
-    "--id", "ids", multiple=True, metavar="ID", help="Object of the collection as reference picture; repeatable."
-)
-@click.option("--text", help="What should be different, or the whole search if there is no picture.")
-@click.option("--negative-text", multiple=True, metavar="TEXT", help="What should not be there; repeatable.")
-@click.option("--must-text", multiple=True, metavar="TEXT", help="What every result should show; repeatable.")
+@query_options
 @click.option(
     "--like", multiple=True, metavar="ID|FILE", help="Draw the results towards this object or picture; repeatable."
 )
 @click.option("--unlike", multiple=True, metavar="ID|FILE", help="Push the results away from this one; repeatable.")
-@click.option(
-    "--mask", metavar="FILE|BOX", help="Where the picture may change: white in a picture, or left,top,right,bottom."
-)
-@click.option("--template", help="Prompt with $ (or $1, $2, …) for pictures and {text} for the text.")
-@click.option("--language", metavar="TAG", help="Language of the prompt: de, fr, ja, ….  [default: the model's own]")
-@click.option("--composer", metavar="NAME", help="How picture and words become one vector.")
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Number for the composer: keep=0.7, steps=10, seed=1, guidance=[1.5,7.5], weights.text=0.3, fusion.b=0.6; repeatable.",
-)
 @click.option("--filter", "where", metavar="CONDITIONS", help="For example: colour=red and price<50.")
 @click.option("--include-reference", is_flag=True, help="Keep the objects of --id, --like and --unlike in the results.")
 @click.option("--hybrid", is_flag=True, help="Look for the words of the text in the columns too.")
 @click.option("--group-by", metavar="COLUMN", help="Only the best object for each value of this column.")
 @TEXT_WEIGHT_OPTION
-@click.option(
-    "--strength",
-    type=click.FloatRange(0, 10),
-    help="How strongly --negative-text and --must-text reorder the results; 0: not at all.  [default: 2]",
-)
+@STRENGTH_OPTION
 @click.option("--diversity", type=click.FloatRange(0, 1), help="From 0 to 1: how much the results should differ.")
 @click.option(
     "--min-score",
@@ -119,7 +98,7 @@ def search(
     Objects of the collection can be references too (--id): their vector is read, not their picture. They
     are left out of the results, unless --include-reference is given.
     """
-    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address, shown_columns
     from cir_vectorizer.collections.searching import find
     from cir_vectorizer.identity import json_id
 
@@ -135,14 +114,14 @@ def search(
         if sheet is not None:
             info = collection.info()
             picture_column = picture_column or (info.picture_column if info is not None else None)
-            shown = _references(asked, collection, picture_column)
+            shown = references(asked, collection, picture_column)
     finally:
         collection.close()
     for note in found.notes:
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_payload(hit)}
+            said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_columns(hit.payload)}
             echo_json({**json_id(hit.id), **said})
     elif found.hits:
         _print_table(found.hits, asked.offset)
@@ -160,7 +139,7 @@ def search(
         from cir_vectorizer.sources.places import Places
 
         places = Places(os.getcwd(), Web(private_urls))
-        write_sheet(sheet, search_sheet(shown, _caption(asked), found.hits, places, picture_column))
+        write_sheet(sheet, search_sheet(shown, caption(asked), found.hits, places, picture_column))
         click.echo(f"Sheet: {sheet}", err=True)
 
 
@@ -173,16 +152,6 @@ def _model(name: str, service: str | None, device: str | None, precision: str) -
 
 
 def _read(
-    images: tuple[Path, ...],
-    ids: tuple[str, ...],
-    text: str | None,
-    negative_text: tuple[str, ...],
-    must_text: tuple[str, ...],
-    mask: str | None,
-    template: str | None,
-    language: str | None,
-    composer: str | None,
-    options: tuple[str, ...],
     like: tuple[str, ...],
     unlike: tuple[str, ...],
     where: str | None,
@@ -192,31 +161,23 @@ def _read(
     limit: int,
     offset: int | None,
     page: int | None,
-    **scores: float | None,
+    text_weight: float | None,
+    strength: float | None,
+    diversity: float | None,
+    min_score: float | None,
+    **given: Any,
 ) -> "Search":
     """Return the search that the options describe."""
     from cir_vectorizer.collections.searching import Search
 
     if offset is not None and page is not None:
         raise click.UsageError("--offset and --page say the same; give one of them")
-    if url := next((each for each in images if re.match("https?:/", str(each))), None):
-        raise click.UsageError(f"--image {url} is a URL; download the picture, and give its file")
-    said = {
-        "image": [*images, *({"id": each} for each in ids)] or None,
-        "text": text,
-        "negative_text": list(negative_text) or None,
-        "must_text": list(must_text) or None,
-        "mask": None if mask is None else _mask(mask),
-        "template": template,
-        "language": language,
-        "composer": composer,
-        "options": _options(options),
-    }
-    query = {key: value for key, value in said.items() if value is not None}
+    query = read_query_options(**given)
+    scores = {"text_weight": text_weight, "strength": strength, "diversity": diversity, "min_score": min_score}
     return Search.read(
         query if query or not (like or unlike) else None,
-        [_picture("like", each) for each in like],
-        [_picture("unlike", each) for each in unlike],
+        [read_picture("like", each) for each in like],
+        [read_picture("unlike", each) for each in unlike],
         where,
         limit=limit,
         offset=(page - 1) * limit if page is not None else offset or 0,
@@ -227,95 +188,13 @@ def _read(
     )
 
 
-def _picture(option: str, text: str) -> dict[str, Any] | Path:
-    """Return a file if one has this name, else an object's id."""
-    from cir_vectorizer.collections.stored import read_id
-    from cir_vectorizer.errors import QueryError
-
-    if Path(text).is_file():
-        return Path(text)
-    try:
-        return {"id": read_id(text, option)}
-    except QueryError as error:
-        problem = f"{text!r} is neither an existing file nor an id (a whole number or a UUID); correct it"
-        raise QueryError(option, problem) from error
-
-
-def _mask(text: str) -> Path | list[float]:
-    """Return a mask's file, or the four numbers of a box, which are separated by commas."""
-    parts = text.split(",")
-    try:
-        return [float(part) for part in parts] if len(parts) == 4 and not Path(text).exists() else Path(text)
-    except ValueError:
-        return Path(text)
-
-
-def _options(texts: Sequence[str]) -> dict[str, Any] | None:
-    """Return the composer's options; a dot in a key makes a group of numbers."""
-    from cir_vectorizer.errors import QueryError
-
-    options: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise QueryError("option", f"{text!r} is not KEY=VALUE; write for example --option keep=0.7")
-        *groups, name = key.strip().split(".")
-        into = options
-        for group in groups:
-            into = into.setdefault(group, {})
-            if not isinstance(into, dict):
-                raise QueryError("option", f"{group} is both a number and a group of numbers; give one of them")
-        try:
-            into[name] = json.loads(value)
-        except ValueError as error:
-            raise QueryError(
-                f"options.{key}", f"is {value!r}, which is no number; write for example keep=0.7"
-            ) from error
-    return options or None
-
-
-def _references(asked: "Search", collection: "Collection", picture_column: str | None) -> list[tuple[Any, str]]:
-    """Return the places of a search's pictures, with captions."""
-    from cir_vectorizer.cli.sheet import name_of, place_of
-    from cir_vectorizer.collections.stored import read_id
-
-    groups: list[tuple[str, tuple[ImageRef, ...]]] = [
-        ("", asked.query.image if asked.query else ()),
-        ("like ", asked.like),
-        ("unlike ", asked.unlike),
-    ]
-    ids = [read_id(ref.id, "id") for _, refs in groups for ref in refs if ref.id is not None]
-    found = {point.id: place_of(point.payload, picture_column) for point in (collection.get(ids) if ids else [])}
-    shown: list[tuple[Any, str]] = []
-    for words, refs in groups:
-        for ref in refs:
-            place = str(ref.path) if ref.id is None else found.get(read_id(ref.id, "id"))
-            shown.append((place, words + (name_of(place) or str(ref.id))))
-    return shown
-
-
-def shown_payload(hit: "Hit") -> dict[str, Any]:
-    """Return the user's columns, and `path` if sync recorded one and no column has that name."""
-    from cir_vectorizer.collections import RECORD_KEY, SyncRecord
-
-    record = SyncRecord.read(hit.payload)
-    columns = {key: value for key, value in hit.payload.items() if key != RECORD_KEY}
-    return columns if record is None else {"path": record.path, **columns}
-
-
-def _caption(asked: "Search") -> str:
-    query = asked.query
-    if query is None:
-        return ""
-    said = (("not", query.negative), ("must show", ", ".join(query.wanted)))
-    return " ".join(filter(None, [query.text, *(f"({name}: {words})" for name, words in said if words)]))
-
-
 def _print_table(hits: "list[Hit]", offset: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    payloads = [shown_payload(hit) for hit in hits]
+    from cir_vectorizer.collections import shown_columns
+
+    payloads = [shown_columns(hit.payload) for hit in hits]
     columns = list(dict.fromkeys(key for payload in payloads for key in payload))
     signals = list(dict.fromkeys(name for hit in hits for name in hit.signals))
     signals = signals if signals != ["picture"] else []  # else it is the score itself

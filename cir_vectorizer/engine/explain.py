@@ -1,8 +1,15 @@
 """Parts of a composed query, each with the query without it."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from cir_vectorizer.errors import QueryError
+from cir_vectorizer.models import Vectorizer
+from cir_vectorizer.models.vectorizer import Vectors
+from cir_vectorizer.models.work import Work
 from cir_vectorizer.query import ComposedQuery
 
 MAX_WORDS = 40
@@ -35,6 +42,28 @@ def parts_of(query: ComposedQuery) -> Iterator[Part]:
     for i, said in enumerate(unwanted):
         others = unwanted[:i] + unwanted[i + 1 :] or None
         yield Part("negative_text", said if others else None, _without(query, negative_text=others))
+
+
+def works_of_parts(
+    vectorizer: Vectorizer, query: ComposedQuery, allow_paths: bool = False
+) -> tuple[list[Work], list[Part]]:
+    """Plan the whole query, and the query without each of its parts, all with the composer of the whole query.
+
+    A part that the composer needs is left out.
+    """
+    works = [vectorizer.plan(query, allow_paths)]
+    by = {"composer": works[0].composer_name}
+    parts = []
+    for part in parts_of(query):
+        with contextlib.suppress(QueryError):
+            works.append(vectorizer.plan(part.without.model_copy(update=by), allow_paths))
+            parts.append(part)
+    return works, parts
+
+
+def moved(whole: Vectors, without: Vectors) -> float:
+    """Return how far a part moves the query's vector: 1 less the cosine to the vector without it, at least 0."""
+    return max(0.0, 1.0 - float(np.dot(whole, without)))
 
 
 def _without(query: ComposedQuery, **changes: object) -> ComposedQuery:

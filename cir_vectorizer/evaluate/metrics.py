@@ -7,7 +7,7 @@ at random without a fixed seed, and ties are broken by position, so that the sam
 Sources: CIRCO's average precision (Baldrati et al., ICCV 2023), PinPoint's NegRecall and sensitivity to wording (CVPR 2026).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,3 +217,18 @@ def _blocks(queries: int, draws: int) -> list[int]:
     draws = min(draws, max(_MOST_DRAWN // queries, _FEWEST_DRAWS))
     size = max(_BLOCK // queries, 1)
     return [min(size, draws - start) for start in range(0, draws, size)]
+
+
+def typical(rows: Sequence[int], counts: Sequence[npt.NDArray[np.int_]], among: Collection[int] | None = None) -> int:
+    """Return the query whose counts are nearest to their medians, the first one if several are.
+
+    Args:
+        rows: indices of queries, over which the medians are taken.
+        counts: (queries,) each.
+        among: queries to choose from; `rows` if None.
+    """
+    medians = [np.floor(np.median(count[list(rows)])) for count in counts]
+    chosen = [row for row in rows if among is None or row in among]
+    return min(
+        chosen, key=lambda row: sum(abs(count[row] - usual) for count, usual in zip(counts, medians, strict=True))
+    )

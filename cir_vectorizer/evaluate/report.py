@@ -33,6 +33,7 @@ class Row:
         milliseconds: mean time for composing a query; None if it was not measured.
         ceiling: true for a row that no query can reach, such as the wanted product described in words; it is never marked as
             the best.
+        plain: true for a mix of the encoder's own vectors, which needs no trained composer.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Row:
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     milliseconds: float | None = None
     ceiling: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Example:
         text: the query's words.
         references: its pictures.
         results: first results by row name.
-        verdict: "best" or "worst".
+        verdict: "best" or "worst"; of samples, "typical" or "first".
     """
 
     text: str
@@ -115,6 +117,7 @@ class Report:
         published: figures of papers on the same split and setting.
         missing: names of pictures that could not be read; the first hundred. `missing_count` counts all.
         lower_is_better: names of figures of which less is better, for example "NegRecall@10".
+        samples: queries for a sheet, chosen by a rule that shows no row in a better light than it has on all queries.
     """
 
     title: str
@@ -130,6 +133,7 @@ class Report:
     missing: Sequence[str] = ()
     missing_count: int = 0
     lower_is_better: Sequence[str] = ()
+    samples: Sequence[Example] = ()
 
     @property
     def figure_names(self) -> list[str]:

@@ -311,6 +311,12 @@ class Vectorizer:
         composer = work.composer if work.composer_name else self.composer(self.default_composer)
         return composer.explain(torch.from_numpy(np.stack(embeddings)), words)
 
+    @torch.inference_mode()
+    def nearest_words(self, work: Work, words: int) -> list[list[tuple[str, float]]]:
+        """Embed the work's pictures and `explain` them."""
+        (embeddings,) = self._embed_pictures([work])
+        return self.explain(work, list(_to_numpy(embeddings)), words)
+
     def decode(self, picture: EncodedPicture) -> Tensor:
         """Read a picture's pixels, (3, height, width), zero where its mask hides them; safe on threads.
 

@@ -13,7 +13,7 @@ _TILE = (WIDTH - 2 * _EDGE - _ASK - 2 * _GAP - (COLUMNS - 1) * _GAP) // COLUMNS
 _LEFT = _EDGE + _ASK + 2 * _GAP
 _SMALL, _LINE_HEIGHT = 17, 22
 _FRAME, _CHECK = 6, 34
-_BAR = 32
+_BAR = 26
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -27,6 +27,7 @@ class _Pen:
 
     def __init__(self) -> None:
         self.large, self.middle, self.small = (ImageFont.load_default(size) for size in (34, 30, _SMALL))
+        self.bar = ImageFont.load_default(22)
         self.paper = Image.new("RGB", (WIDTH, 1), PAPER)
         self.ink = ImageDraw.Draw(self.paper)
 
@@ -64,7 +65,7 @@ class _Pen:
         asked = self._query(panel, top)
         y = top
         for number, block in enumerate(panel.blocks):
-            y += _GAP * bool(number)
+            y += 2 * _GAP * bool(number)
             y = self._strip(block, y) if isinstance(block, Strip) else self._bars(block, y)
         return max(asked, y)
 
@@ -90,12 +91,12 @@ class _Pen:
         most = max((value for _, value in bars.values), default=1.0)
         start, room = _LEFT + 2 * _TILE, WIDTH - _EDGE - _LEFT - 2 * _TILE - 90
         for name, value in bars.values:
-            self._room(y + _BAR)
-            self.ink.text((_LEFT, y), fitting(name, self.middle, 2 * _TILE - _GAP), INK, self.middle)
+            self._room(y + 2 * _BAR)
+            self.ink.text((_LEFT, y), fitting(name, self.bar, 2 * _TILE - _GAP), INK, self.bar)
             length = round(room * max(value, 0) / most) if most > 0 else 0
-            self.ink.rounded_rectangle((start, y + 6, start + max(length, 2), y + _BAR - 4), 4, MARK)
-            self.ink.text((start + length + _GAP, y), f"{value:.2f}", SOFT, self.middle)
-            y += _BAR + 4
+            self.ink.rounded_rectangle((start, y + 4, start + max(length, 2), y + _BAR - 4), 4, MARK)
+            self.ink.text((start + length + _GAP, y), f"{value:.2f}", SOFT, self.bar)
+            y += _BAR + 3
         return y
 
     def _tiles(self, tiles: Sequence[Tile], left: int, top: int, side: int) -> int:

@@ -20,22 +20,26 @@ SHOWN_RESULTS = 6
 SHOWN_NEGATIVES = 6
 SHOWN_MASKS = 6
 _STYLE = """
-:root { --ink: #1d1d26; --soft: #6b6b78; --line: #e4e3ea; --paper: #faf9fc; --good: #1f9d61; --accent: #5b3df5; }
+:root { color-scheme: light dark; --ink: #1d1d26; --soft: #61616e; --line: #e4e3ea; --paper: #faf9fc; --card: #fff; --tint: #f3f0ff; --good: #1f9d61; --accent: #5b3df5; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ececf4; --soft: #a2a2b8; --line: #343446; --paper: #12121a; --card: #1c1c27; --tint: #2a2950; --good: #3fd48d; --accent: #8b85ff; }
+}
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
 main { max-width: 1120px; margin: 0 auto; padding: 48px 24px 80px }
 h1 { font-size: 34px; line-height: 1.2; margin: 0 0 8px } h2 { font-size: 22px; margin: 48px 0 16px }
 p { max-width: 70ch; color: var(--soft); margin: 0 0 16px }
-table { border-collapse: collapse; background: #fff; border: 1px solid var(--line); border-radius: 12px; overflow: hidden }
+table { border-collapse: collapse; background: var(--card); border: 1px solid var(--line); border-radius: 12px; overflow: hidden }
 th, td { padding: 10px 18px; text-align: left; border-bottom: 1px solid var(--line) } td.number { font-variant-numeric: tabular-nums }
-tr:last-child td { border-bottom: 0 } tr.ours td { font-weight: 650; background: #f3f0ff }
+tr:last-child td { border-bottom: 0 } tr.ours td { font-weight: 650; background: var(--tint) }
 .bar { display: inline-block; height: 8px; border-radius: 4px; background: var(--accent); vertical-align: middle; margin-left: 10px }
-article { background: #fff; border: 1px solid var(--line); border-radius: 14px; padding: 18px; margin: 0 0 18px;
+article { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 18px; margin: 0 0 18px;
   display: grid; grid-template-columns: 170px 1fr; gap: 8px 22px; align-items: start }
 .ask img { width: 150px; height: 150px } .ask b { display: block; margin-top: 6px } .ask span { color: var(--soft); font-size: 14px }
 .row { display: grid; grid-template-columns: 92px repeat(6, 1fr); gap: 8px; align-items: center; margin-bottom: 8px; font-size: 13px; color: var(--soft) }
 img { border-radius: 10px; display: block; width: 100% } .row img { border: 3px solid transparent } .row img.hit { border-color: var(--good) }
-@media (max-width: 760px) { article { grid-template-columns: 1fr } .row { grid-template-columns: repeat(3, 1fr) } .row > div { grid-column: 1 / -1 } }
+@media (max-width: 760px) { main { padding: 28px 14px 60px } th, td { padding: 9px 10px } .bar { display: block; max-width: 22vw; margin: 4px 0 0 }
+  article { grid-template-columns: 1fr } .row { grid-template-columns: repeat(3, 1fr) } .row > div { grid-column: 1 / -1 } }
 """
 
 
@@ -135,8 +139,8 @@ def _asked(
     lines = []
     for name, found in rows:
         pictures = "".join(
-            f'<img src="{_picture(folder, i, 110)}" alt="{_alt(products[i])}" title="{_alt(products[i])}"'
-            f"{' class=hit' if right else ''}>"
+            f'<img src="{_picture(folder, i, 110)}" alt="{_alt(products[i])}{", right" if right else ""}" '
+            f'title="{_alt(products[i])}"{" class=hit" if right else ""}>'
             for i, right in found
         )
         lines.append(f'<div class="row"><div>{html.escape(name)}</div>{pictures}</div>')

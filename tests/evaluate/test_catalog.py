@@ -357,6 +357,18 @@ class TestJudging:
             assert example.references[0].picture.endswith(".jpg")
             assert set(example.results) <= set(names)
 
+    def test_samples_are_typical_queries_one_of_each_attribute_with_plain_and_trained_results(self, judged):
+        plain = {row.name for row in judged.report.rows if row.plain}
+        assert {"sum, centred", "slerp", "image", "text", "sum"} <= plain
+        assert not plain & {"lincir", "compodiff", CEILING}
+        assert len(judged.report.samples) == 4  # category, colour, pattern, and two at once
+        for sample in judged.report.samples:
+            before, after = sample.results
+            assert before in plain
+            assert after not in plain
+            assert all(len(found) == 5 for found in sample.results.values())
+            assert len(sample.references) == 1
+
     def test_every_setting_gives_its_vectors_again_as_a_query(self, judged, objects, tiny):
         """A row's settings are a query's own words: composer and options, as a shop sends them."""
         for row in judged.report.rows:
@@ -392,10 +404,15 @@ class TestCommand:
         shutil.copytree(TINY_FOLDER, tmp_path / "mine")
         address = f"qdrant:{folder}/index-shop/shop"
         result = evaluate("--in", address, "--model", tmp_path / "mine", "--out", tmp_path / "report", "--queries", 100,
-                          "--apply", "--json")  # fmt: skip
+                          "--apply", "--json", "--sheet", tmp_path / "sheet.html")  # fmt: skip
         assert result.exit_code == 0, result.output
         printed = json.loads(result.stdout)
         assert printed == json.loads((tmp_path / "report" / "report.json").read_text())
+        titles = re.findall("<h2[^>]*>([^<]+)</h2>", (tmp_path / "sheet.html").read_text())
+        plain, trained = titles[:2]
+        assert titles == [plain, trained] * len(printed["samples"])
+        assert plain.startswith("Plain CLIP: ")
+        assert plain.removeprefix("Plain CLIP: ") in {row["name"] for row in printed["rows"] if row["plain"]}
         page = (tmp_path / "report" / "report.html").read_text()
         assert "Catalog shop" in page
         assert "data:image/jpeg;base64," in page

@@ -370,6 +370,27 @@ def test_the_report_is_written_in_three_forms(shop, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
 
 
+def test_a_sheet_shows_the_first_queries_with_the_results_of_each_row(shop, tmp_path):
+    lines = [
+        {"image": f"{colour}0.png", "text": "in blue", "relevant": [shop.ids["blue1"]]} for colour in ("red", "green")
+    ]
+    lines += [{"text": f"hat {i}", "relevant": [shop.ids["red0"]]} for i in range(4)]
+    rows = ("--composer", "text", "--composer", "lincir")
+    result = shop.run(lines, *rows, "--sheet", tmp_path / "sheet.html")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "sheet.html").read_text()
+    assert [f"“hat {i}”" in page for i in range(4)] == [True, True, False, False]
+    assert page.count("<h2>text</h2>") == page.count("<h2 class=mark>lincir</h2>") == 4
+    assert page.count("data:image/jpeg") == 2 + 4 * 2 * 5
+    assert "of 6: text: " in page
+
+
+def test_a_sheet_of_another_format_is_refused_before_the_work(shop, tmp_path):
+    result = shop.run([{"text": "a hat", "relevant": [shop.ids["red0"]]}], "--sheet", tmp_path / "sheet.pdf")
+    assert result.exit_code == 2
+    assert "should end in .png, .webp or .html" in result.output
+
+
 def test_a_collection_of_another_program_is_judged_by_its_numbers(tmp_path, tiny):
     client = QdrantClient(path=str(tmp_path / "index"))
     client.create_collection("shop", models.VectorParams(size=tiny.dim, distance=models.Distance.COSINE))

@@ -231,3 +231,9 @@ def test_the_memory_of_an_interval_does_not_grow_with_the_draws():
     finally:
         tracemalloc.stop()
     assert most < 100e6
+
+
+def test_the_typical_query_is_the_first_one_nearest_to_the_medians():
+    ours, theirs = np.array([5, 0, 4, 4, 5]), np.array([1, 9, 1, 2, 2])
+    assert metrics.typical([0, 2, 3, 4], [ours, theirs]) == 2  # medians 4 and 1
+    assert metrics.typical([0, 2, 3, 4], [ours, theirs], among={3, 4}) == 3

@@ -3,6 +3,7 @@
 They set ENABLE_CUDA (and CUDA_CORE, NVIDIA_…), give no arguments, and ask port 8080.
 """
 
+import json
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 
 from cir_vectorizer.cli import main
 from cir_vectorizer.service.settings import Settings
-from tests.support.servers import running
+from tests.support.servers import base64_of, drawn, running, weaviate
 
 ROOT = Path(__file__).parents[2]
 OF_THE_CHART = {"ENABLE_CUDA": "0"}
@@ -109,3 +110,20 @@ def test_compile_without_a_compiler_is_refused_at_the_start(monkeypatch):
     monkeypatch.setenv("PATH", "")
     result = CliRunner().invoke(main, ["serve", "--compile"])
     assert (result.exit_code, "install gcc" in result.output) == (1, True)
+
+
+@pytest.mark.live
+def test_a_stock_weaviate_searches_through_it_without_a_key(slot, tiny, tmp_path):
+    weaviate_client = pytest.importorskip("weaviate", reason="weaviate-client is not installed")
+    configure = weaviate_client.classes.config
+    with weaviate(tmp_path, "http://127.0.0.8:8080") as server:
+        options = {"port": server.port, "grpc_port": server.grpc_port}
+        with weaviate_client.connect_to_local("127.0.0.1", **options) as client:
+            shop = client.collections.create(
+                "Shop",
+                vector_config=configure.Configure.Vectors.multi2vec_clip(image_fields=["photo"]),
+                properties=[configure.Property(name="photo", data_type=configure.DataType.BLOB)],
+            )
+            ids = [shop.data.insert({"photo": base64_of(drawn(number))}) for number in range(3)]
+            query = json.dumps({"image": base64_of(drawn(1)), "composer": "image"})
+            assert shop.query.near_text(query, limit=1).objects[0].uuid == ids[1]

@@ -93,7 +93,7 @@ def serving(
     tracing: Tracing | None = None,
     **given: Any,
 ) -> Iterator[Running]:
-    running = Running(Settings(port=0, **given), vectorizers, fetcher, collections, load_one, tracing)
+    running = Running(Settings(**{"port": 0, **given}), vectorizers, fetcher, collections, load_one, tracing)
     running.start()
     try:
         yield running

@@ -10,10 +10,12 @@ from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
     MODELS_OPTION,
     PRECISION_OPTION,
+    check_sheet,
     collection_option,
     database_options,
     needs,
     say_if_toy,
+    sheet_option,
 )
 from cir_vectorizer.cli.evaluate.showing import check_out, show
 
@@ -58,13 +60,14 @@ if TYPE_CHECKING:
     help="Folder for report.html, report.md and report.json.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@sheet_option("a typical query of each attribute, with plain CLIP's results and those of the best composer,")
 @DEVICE_OPTION
 @PRECISION_OPTION
 @database_options
 @needs("models")
 def catalog(
     address: str, models: tuple[str, ...], attributes: str | None, captions: str | None, language: str, queries: int,
-    objects: int, seed: int, apply: bool, out: Path | None, as_json: bool, device: str | None,
+    objects: int, seed: int, apply: bool, out: Path | None, as_json: bool, sheet: Path | None, device: str | None,
     precision: str, api_key: str | None, using: str | None, tenant: str | None, grpc: bool, grpc_port: int | None,
 ) -> None:  # fmt: skip
     """Judge composers on queries made of your own catalog, without labelling anything.
@@ -79,6 +82,7 @@ def catalog(
         raise click.UsageError("--captions and --attributes say the same; give one of them")
     if apply:
         _check_own(models)
+    check_sheet(sheet)
     check_out(out)
     say_if_toy()
     named = tuple(dict.fromkeys(filter(None, (each.strip() for each in (attributes or "").split(",")))))
@@ -87,7 +91,7 @@ def catalog(
     try:
         loaded = _loaded(models, device, precision)
         judged = judge(collection, loaded, asking, lambda sentence: click.echo(sentence, err=True))
-        show(judged.report, out, as_json)
+        show(judged.report, out, as_json, sheet)
         if apply:
             _apply(judged, loaded, collection)
     finally:

@@ -9,10 +9,12 @@ from cir_vectorizer.cli.common import (
     MODELS_OPTION,
     PRECISION_OPTION,
     TEXT_WEIGHT_OPTION,
+    check_sheet,
     collection_option,
     database_options,
     needs,
     say_if_toy,
+    sheet_option,
 )
 from cir_vectorizer.cli.evaluate.showing import check_out, counting, show
 
@@ -52,6 +54,7 @@ from cir_vectorizer.cli.evaluate.showing import check_out, counting, show
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@sheet_option("the first four queries and what each row found for them")
 @DEVICE_OPTION
 @PRECISION_OPTION
 @database_options
@@ -68,6 +71,7 @@ def queries(
     strength: float,
     out: Path | None,
     as_json: bool,
+    sheet: Path | None,
     device: str | None,
     precision: str,
     api_key: str | None,
@@ -90,6 +94,7 @@ def queries(
     from cir_vectorizer.evaluate.judged.reading import read_judged
     from cir_vectorizer.models import load
 
+    check_sheet(sheet)
     check_out(out)
     say_if_toy()
     place = parse_address(address)
@@ -110,4 +115,4 @@ def queries(
         )
     finally:
         collection.close()
-    show(report, out, as_json)
+    show(report, out, as_json, sheet)

@@ -24,22 +24,30 @@ _FIGURE, _GAP = 9, 2
 _LINE_EVERY_S = 5
 
 
-def show(report: "Report", out: Path | None = None, as_json: bool = False) -> None:
-    """Write a report into the folder `out`, if there is one, and print it: as JSON, or its title, summary and main table.
+def show(report: "Report", out: Path | None = None, as_json: bool = False, sheet: Path | None = None) -> None:
+    """Write a report into the folder `out` and its samples to `sheet`, if these are given, and print it: as JSON, or its
+    title, summary and main table.
 
     Raises:
-        SourceError: the folder cannot be written.
+        SourceError: the folder or the sheet cannot be written.
     """
     from cir_vectorizer.evaluate.report import write
 
     if out is not None:
         write(report, out)
+    if sheet is not None:
+        from cir_vectorizer.cli.sheet import report_sheet
+        from cir_vectorizer.sheets import write_sheet
+
+        write_sheet(sheet, report_sheet(report))
     if as_json:
         echo_json(report.to_json())
     else:
         _print(report)
     if out is not None:
         click.echo(f"Report: {out / 'report.html'}", err=True)
+    if sheet is not None:
+        click.echo(f"Sheet: {sheet}", err=True)
 
 
 def check_out(folder: Path | None) -> None:

@@ -58,6 +58,7 @@ class Contender:
         milliseconds: mean time for composing a query.
         served: whether a model serves it; else it is a baseline that was computed here.
         text_weight: weight of objects' texts in its searches.
+        plain: whether it mixes the encoder's own vectors, as searches do without a trained composer.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Contender:
     milliseconds: float | None = None
     served: bool = False
     text_weight: float = 0.0
+    plain: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -186,7 +188,7 @@ def contenders(
             for label, options, score in _settings(bare, composer, takes, bench, choosing, set_now):
                 vectors, milliseconds = reported.compose(bare, composer, options)
                 settings = {"model": name, "composer": composer, "options": options}
-                entry = Contender(f"{shown}{label}", settings, vectors, score, milliseconds, served=True)
+                entry = Contender(f"{shown}{label}", settings, vectors, score, milliseconds, served=True, plain=plain)
                 if bench.objects.texts is None:
                     found.append(entry)
                 else:
@@ -270,10 +272,10 @@ def _baselines(bench: Bench, choosing: Asked, reported: Asked) -> list[Contender
     scores = {share: bench.score(slerp(choosing.texts, choosing.pictures, share)) for share in WEIGHTS}
     share = max(scores, key=scores.__getitem__)
     return [
-        Contender("sum, centred", {"formula": "sum of centred vectors", "picture's weight": weight}, centred, score),
+        Contender("sum, centred", {"formula": "sum of centred vectors", "picture's weight": weight}, centred, score, plain=True),
         Contender(
             "slerp", {"formula": "spherical interpolation", "picture's share": share},
-            slerp(reported.texts, reported.pictures, share), scores[share],
+            slerp(reported.texts, reported.pictures, share), scores[share], plain=True,
         ),
     ]  # fmt: skip
 

@@ -1,32 +1,31 @@
 """A customer's own catalog as the judge: composed queries made of it, contenders swept on one half and reported on the other."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from cir_vectorizer.collections import Address, Collection, Info, ModelRecord, check
+from cir_vectorizer.collections import Address, Collection, ModelRecord, check
 from cir_vectorizer.errors import SourceError
 from cir_vectorizer.evaluate import metrics
 from cir_vectorizer.evaluate.catalog import texts
-from cir_vectorizer.evaluate.catalog.attributes import Attribute, Found, attributes_of, catalog_words, visible
+from cir_vectorizer.evaluate.catalog.attributes import Attribute, attributes_of, catalog_words, visible
 from cir_vectorizer.evaluate.catalog.contenders import (
     FUSED,
     TEXTS,
     Asked,
     Bench,
     Contender,
-    blocks,
     contenders,
     embed_texts,
 )
-from cir_vectorizer.evaluate.catalog.objects import Objects, read_objects
-from cir_vectorizer.evaluate.catalog.queries import Answers, MadeQuery, QueryMaker, halves
+from cir_vectorizer.evaluate.catalog.examples import confusions, examples, samples
+from cir_vectorizer.evaluate.catalog.half import KS, Half, Results
+from cir_vectorizer.evaluate.catalog.objects import read_objects
+from cir_vectorizer.evaluate.catalog.queries import Answers, QueryMaker, halves
 from cir_vectorizer.evaluate.catalog.wordings import Wordings
-from cir_vectorizer.evaluate.report import Comparison, Confusion, Example, Report, Row, Shown
+from cir_vectorizer.evaluate.report import Comparison, Report, Row
 from cir_vectorizer.evaluate.sentences import verdict
 
 if TYPE_CHECKING:
@@ -36,15 +35,11 @@ MOST_OBJECTS = 20_000
 QUERIES = 600
 MOST_PAIRS = 400_000_000
 """Largest number of queries times objects: a matrix of the similarities of half of the queries takes 0.8 GB."""
-KS = (1, 2, 5, 10, 20, 50)
 FIGURES = ("R@10", "R@1", "mAP@10", "NegRecall@10", "edit@1", "keep@1")
 """Figures of every row. edit@1: the first result has the values asked for; keep@1: it has kept the other ones."""
 CEILING = "target in words"
 """Row of text searches with the wanted product in words, which shows how much the encoder allows."""
-_EXAMPLES = {"best": 2, "worst": 3}
-_RESULTS, _COMPARED = 4, 3
 _COMPARED_FIGURES = ("R@10", "R@1", "mAP@10")
-_MOST_CONFUSED = 12
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ def judge(
     targets = [wordings.target(_named(query.target, found.attributes)) for query in reported]
     entries.sort(key=lambda entry: -entry.score)
     ceiling = Contender(CEILING, {"text": targets[0]}, embed_texts(first, targets), 0.0)
-    half = _Half(objects, found, maker, reported, info)
+    half = Half(objects, found, maker, reported, info)
     return _judged([*entries, ceiling], half, collection.address, asking, today)
 
 
@@ -135,79 +130,8 @@ def _named(target: Sequence[str | None], attributes: Sequence[Attribute]) -> dic
     }
 
 
-@dataclass(frozen=True)
-class _Results:
-    """Results of one contender on the reported queries: rows of objects by rank, and each query's figures."""
-
-    ranking: npt.NDArray[np.intp]
-    right: npt.NDArray[np.bool_]
-    figures: Mapping[str, metrics.Values]
-
-
-class _Half:
-    """The reported queries, with everything that judges a ranking of theirs."""
-
-    def __init__(
-        self, objects: Objects, found: Found, maker: QueryMaker, queries: Sequence[MadeQuery], info: Info
-    ) -> None:
-        self.objects, self.found, self.queries, self.info = objects, found, queries, info
-        self.combinations = maker.combinations
-        self.answers = Answers.of(queries, maker.combinations)
-        self._totals, self._unwanted = self.answers.totals(maker.combinations.sizes)
-
-    def results(self, entry: Contender) -> _Results:
-        ranking = np.concatenate([self._ranked(entry, rows) for rows in blocks(len(self.queries), len(self.objects))])
-        right = self.answers.right(ranking)
-        edited, kept = self._first_results(ranking[:, 0])
-        figures = {
-            **{f"R@{k}": metrics.hits(right, k) for k in KS},
-            "mAP@10": metrics.average_precision(right, 10, self._totals),
-            "NegRecall@10": metrics.unwanted_recall(self.answers.unwanted(ranking), 10, self._unwanted),
-            "edit@1": edited,
-            "keep@1": kept,
-        }
-        return _Results(ranking, right, figures)
-
-    def _ranked(self, entry: Contender, rows: slice) -> npt.NDArray[np.intp]:
-        scores = self.objects.scores(entry.vectors[rows], entry.text_weight)
-        references = self.answers.references[rows]
-        scores[np.arange(len(references)), references] = -np.inf
-        return metrics.top(scores, max(KS))
-
-    def _first_results(self, first: npt.NDArray[np.intp]) -> tuple[metrics.Values, metrics.Values]:
-        """Tell whether each first result has the values asked for, and whether it has kept the others."""
-        edited, kept = np.zeros(len(first)), np.zeros(len(first))
-        for row, (query, result) in enumerate(zip(self.queries, first, strict=True)):
-            base, got = self.combinations.rows[query.reference], self.combinations.rows[result]
-            edited[row] = all(
-                got[at] == query.target[at] if query.target[at] is not None else got[at] not in (None, base[at])
-                for at in query.attributes
-            )
-            kept[row] = all(got[at] == base[at] for at in range(len(base)) if at not in query.attributes)
-        return edited, kept
-
-    def parts(self) -> dict[str, dict[str, list[int]]]:
-        """Return rows of queries by division and part."""
-        divisions: dict[str, Callable[[MadeQuery], str]] = {
-            "attribute": lambda query: " and ".join(sorted(self.found.attributes[at].name for at in query.attributes)),
-            "change": lambda query: query.change,
-            "wording": lambda query: query.wording if query.change != "two" else "two changes",
-        }
-        found: dict[str, dict[str, list[int]]] = {}
-        for division, name in divisions.items():
-            rows: dict[str, list[int]] = {}
-            for row, query in enumerate(self.queries):
-                rows.setdefault(name(query), []).append(row)
-            found[division] = dict(sorted(rows.items()))
-        return found
-
-    def shown(self, row: int, right: bool | None = None) -> Shown:
-        values = ", ".join(value for value in self.combinations.rows[row] if value is not None)
-        return Shown(self.objects.pictures[row], values, right)
-
-
 def _judged(
-    entries: Sequence[Contender], half: _Half, address: Address, asking: Asking, today: Mapping[str, Any]
+    entries: Sequence[Contender], half: Half, address: Address, asking: Asking, today: Mapping[str, Any]
 ) -> Judged:
     results = {entry.name: half.results(entry) for entry in entries}
     parts = half.parts()
@@ -228,14 +152,15 @@ def _judged(
         queries=len(half.queries),
         gallery=len(half.objects),
         comparisons=comparisons,
-        examples=list(_examples(half, choice, entries, results)),
-        confusions=list(_confusions(half, choice, results[choice.name])),
+        examples=list(examples(half, choice, entries, results)),
+        samples=list(samples(half, [entry for entry in entries if entry.name != CEILING], results, parts["attribute"])),
+        confusions=list(confusions(half, choice, results[choice.name])),
         lower_is_better=("NegRecall@10",),
     )
     return Judged(report, choice, regret, None if half.objects.texts is None else choice.text_weight)
 
 
-def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, Sequence[int]]]) -> Row:
+def _row(entry: Contender, results: Results, parts: Mapping[str, Mapping[str, Sequence[int]]]) -> Row:
     def estimates(rows: Sequence[int] | None = None) -> dict[str, metrics.Estimate]:
         return metrics.estimates(
             {name: results.figures[name] if rows is None else results.figures[name][rows] for name in FIGURES}
@@ -251,11 +176,12 @@ def _row(entry: Contender, results: _Results, parts: Mapping[str, Mapping[str, S
         {"R": curve},
         entry.milliseconds,
         ceiling=entry.name == CEILING,
+        plain=entry.plain,
     )
 
 
 def _comparisons(
-    entries: Sequence[Contender], choice: Contender, results: Mapping[str, _Results]
+    entries: Sequence[Contender], choice: Contender, results: Mapping[str, Results]
 ) -> Iterable[Comparison]:
     """Compare the choice with every other row, fusions and texts with the row without, and later models with the first."""
     pairs = [(choice.name, entry.name) for entry in entries if entry is not choice and entry.name != CEILING]
@@ -277,9 +203,9 @@ def _comparisons(
 def _summary(
     choice: Contender,
     best: str,
-    results: Mapping[str, _Results],
+    results: Mapping[str, Results],
     comparisons: Sequence[Comparison],
-    half: _Half,
+    half: Half,
     today: str,
 ) -> Iterable[str]:
     r1, r10 = (float(results[choice.name].figures[name].mean()) for name in ("R@1", "R@10"))
@@ -327,7 +253,7 @@ def _summary(
         )
 
 
-def _choices(half: _Half, asking: Asking) -> list[tuple[str, str]]:
+def _choices(half: Half, asking: Asking) -> list[tuple[str, str]]:
     found, objects = half.found, half.objects
     source = "columns" if found.captions is None else f"words of column {found.captions!r}"
     median = int(np.median(half.answers.totals(half.combinations.sizes)[0]))
@@ -344,61 +270,3 @@ def _choices(half: _Half, asking: Asking) -> list[tuple[str, str]]:
         *(("left out", note) for note in found.notes),
         ("seed", str(asking.seed)),
     ]
-
-
-def _examples(
-    half: _Half, choice: Contender, entries: Sequence[Contender], results: Mapping[str, _Results]
-) -> Iterable[Example]:
-    """Yield queries that the choice answers best where others fail, and its worst ones, with different wordings."""
-    rivals = sorted(
-        (entry for entry in entries if entry is not choice and entry.served),
-        key=lambda entry: -entry.score,
-    )
-    families: dict[str, Contender] = {}
-    for entry in rivals:
-        families.setdefault(str(entry.settings["composer"]), entry)
-    others = [each for name, each in families.items() if name != choice.settings["composer"]]
-    shown = [choice, *others][:_COMPARED]
-    own = results[choice.name].figures["mAP@10"]
-    theirs = np.mean([results[entry.name].figures["mAP@10"] for entry in shown[1:]] or [np.zeros(len(own))], axis=0)
-    for kind, order in (
-        ("best", np.argsort(theirs - own, kind="stable")),
-        ("worst", np.argsort(own, kind="stable")),
-    ):
-        seen: set[str] = set()
-        for row in order:
-            query = half.queries[row]
-            if query.wording in seen:
-                continue
-            seen.add(query.wording)
-            yield Example(
-                query.text,
-                [half.shown(query.reference)],
-                {
-                    entry.name: [
-                        half.shown(int(found), bool(right))
-                        for found, right in zip(
-                            results[entry.name].ranking[row, :_RESULTS], results[entry.name].right[row], strict=False
-                        )
-                    ]
-                    for entry in shown
-                },
-                kind,
-            )
-            if len(seen) == _EXAMPLES[kind]:
-                break
-
-
-def _confusions(half: _Half, choice: Contender, results: _Results) -> Iterable[Confusion]:
-    """Yield, by attribute, the values asked for and those of the first results."""
-    for at, attribute in enumerate(half.found.attributes):
-        pairs = [
-            (asked, half.combinations.rows[first][at] or "unknown")
-            for query, first in zip(half.queries, results.ranking[:, 0], strict=True)
-            if at in query.attributes and (asked := query.target[at]) is not None
-        ]
-        values = [value for value, _ in Counter(asked for asked, _ in pairs).most_common(_MOST_CONFUSED)]
-        found = list(dict.fromkeys([*values, *(got for _, got in pairs)]))
-        counts = [[sum(pair == (one, other) for pair in pairs) for other in found] for one in values]
-        if values:
-            yield Confusion(attribute.name, choice.name, values, found, counts)

@@ -47,7 +47,7 @@ DEFAULT = "default"
 """Name of the row for which each query runs as it is written, with its own composer or the model's default."""
 WORDING = "wording range"
 _BATCH = 100
-_SHOWN_QUERIES, _SHOWN_RESULTS, _NAMED = 5, 6, 5
+_SHOWN_QUERIES, _SHOWN_RESULTS, _NAMED, _SAMPLES = 5, 6, 5, 4
 _OF_PARTS = ("NDCG@10", "mAP@10", "R@10", "NegRecall@10")
 _CURVE = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 
@@ -262,7 +262,7 @@ def _report(
 ) -> Report:
     values = {each.name: _values(found, each.name) for each in contenders}
     rows = [_row(found, each) for each in contenders]
-    first = rows[0].name
+    shown = _examples(found, values[rows[0].name]["NDCG@10"], collection, objects)
     return Report(
         title=title,
         summary=_summary(rows, len(found), left_out, unknown),
@@ -291,7 +291,8 @@ def _report(
             Comparison(row, other, metrics.differences(values[row], values[other])) for row, other in _pairs(contenders)
         ],
         lower_is_better=("NegRecall@10", WORDING),
-        examples=_examples(found, values[first]["NDCG@10"], collection, objects),
+        examples=[each for each in shown if each.verdict != "first"],
+        samples=[each for each in shown if each.verdict == "first"],
     )
 
 
@@ -413,11 +414,12 @@ def _summary(rows: Sequence[Row], judged: int, left_out: Sequence[str], unknown:
 def _examples(
     found: Sequence[_Found], values: Values, collection: Collection, objects: Mapping[Key, Id]
 ) -> list[Example]:
-    """Return the best and the worst queries of the first row."""
+    """Return the best and the worst queries of the first row, and the first ones of the file."""
     order = np.argsort(-values, kind="stable")
     half = len(order) // 2
     best, worst = order[: min(_SHOWN_QUERIES, len(order) - half)], order[::-1][: min(_SHOWN_QUERIES, half)]
     chosen = [("best", found[i]) for i in best] + [("worst", found[i]) for i in worst]
+    chosen += [("first", each) for each in found[:_SAMPLES]]
     ids = {key: objects[key] for _, each in chosen for key in each.query.references}
     records = collection.records(list(ids.values())) if ids else {}
     paths = {key: records[id_].path for key, id_ in ids.items() if id_ in records}

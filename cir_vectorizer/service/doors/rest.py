@@ -4,15 +4,13 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from cir_vectorizer.collections.stored import resolve
 from cir_vectorizer.engine import Answer
 from cir_vectorizer.engine.batching import Lane
-from cir_vectorizer.engine.explain import Part, parts_of
-from cir_vectorizer.errors import QueryError
+from cir_vectorizer.engine.explain import Part, moved, works_of_parts
 from cir_vectorizer.models import Vectorizer, Work
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.service.doors.requests import (
@@ -161,8 +159,7 @@ async def _explained(
     moves = []
     for part, answer in zip(parts, answers[1:], strict=True):
         if isinstance(answer, Answer):
-            moved = 1.0 - float(np.dot(whole, answer.vector))
-            moves.append({"part": part.field, "word": part.word, "moves": round(max(0.0, moved), 6)})
+            moves.append({"part": part.field, "word": part.word, "moves": round(moved(whole, answer.vector), 6)})
     embeddings = await service.engine.embeddings(works[0], Lane.SEARCH)
     words = await service.engine.host(service.engine.vectorizers[model].explain, works[0], embeddings, count)
     pictures = [[{"word": word, "similarity": round(value, 4)} for word, value in each] for each in words]
@@ -191,13 +188,5 @@ async def _with_vectors(service: Service, query: ComposedQuery, collection: str 
 
 
 def _works_of_parts(vectorizer: Vectorizer, query: ComposedQuery) -> tuple[list[Work], list[Part]]:
-    """Plan the whole query, and the query without each of its parts, all with the composer of the whole query."""
     with naming("query"):
-        works = [vectorizer.plan(query)]
-    by = {"composer": works[0].composer_name}
-    parts = []
-    for part in parts_of(query):
-        with contextlib.suppress(QueryError):  # the composer needs this part
-            works.append(vectorizer.plan(part.without.model_copy(update=by)))
-            parts.append(part)
-    return works, parts
+        return works_of_parts(vectorizer, query)

@@ -12,7 +12,7 @@ export function openDetails(hit, on) {
   $("details-picture").replaceChildren(pictureOf(hit, 640, title));
   $("details-words").textContent = descriptionOf(hit);
   $("details-words").hidden = !descriptionOf(hit);
-  const columns = [...columnsOf(hit), ["id", hit.id_text], ["score", hit.score.toFixed(3)]];
+  const columns = [...columnsOf(hit), ["object", hit.id_text], ...(hit.name ? [["picture", hit.name]] : []), ["score", hit.score.toFixed(3)]];
   $("details-columns").replaceChildren(...pairs(columns), ...pairs(signalsOf(hit), ABOUT));
   $("but-form").hidden = !on.go;
   $("but").value = "";

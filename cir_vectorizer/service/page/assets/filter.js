@@ -69,7 +69,7 @@ function inWeaviate({ column, operator, values }, hits, ours) {
   const [type] = types;
   const tests = values.map((value) => {
     const said = { string: text(value.text), number: isNumber(value) && numberOf(value, ours), boolean: isTruth(value) && truth(value) }[type];
-    return said && `Filter.by_property(${text(column)}).${CALLS[operator === "in" ? "equal" : operator]}(${said})`;
+    return said && `Filter.by_property(${text(column)}).${CALLS[operator === "in" ? "=" : operator]}(${said})`;
   });
   if (!tests.every(Boolean) || (operator in SIDES && type !== "number")) return null;
   return tests.length > 1 ? `Filter.any_of([${tests.join(", ")}])` : tests[0];

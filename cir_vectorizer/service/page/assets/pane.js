@@ -103,10 +103,10 @@ export class Pane {
       if (!other) return;
       const at = other.shown.hits.findIndex((each) => each.id_text === hit.id_text);
       const moved = at === i ? "=" : at < i ? `▲ ${i - at}` : `▼ ${at - i}`;
-      const [seen, heard] = at < 0 ? ["only here", "only here"] : [`${moved} · there ${at + 1}`, `number ${at + 1} there`];
+      const there = at < 0 ? "only here" : `number ${at + 1} there`;
+      const seen = at < 0 ? there : `${moved} · ${there}`;
       made.classList.add(at < 0 ? "alone" : "both");
-      made.append(element("span", { className: "there" }, element("span", { className: "unseen" }, heard), visual(seen)));
-      made.dataset.id = hit.id_text;
+      made.append(element("span", { className: "there" }, element("span", { className: "unseen" }, there), visual(seen)));
     });
   }
 

@@ -17,10 +17,16 @@ const DESCRIPTIONS = ["description", "caption", "text", "summary", "details"];
 
 const said = (value) => (typeof value === "string" ? value.trim() : "");
 
-// Returns an object's title: the column that names it, else its file's name, else its id.
-export function titleOf(hit) {
+// Returns the columns that together name an object: the one that is its title, else the first short texts.
+function namingOf(hit) {
   const column = TITLES.find((name) => said(hit.payload[name]));
-  return column ? said(hit.payload[column]) : hit.name || hit.id_text;
+  if (column) return [column];
+  return Object.keys(hit.payload).filter((name) => /^[^/\\]{1,30}$/.test(said(hit.payload[name]))).slice(0, 3);
+}
+
+// Returns an object's title; its file's name if no column names it, else its id.
+export function titleOf(hit) {
+  return namingOf(hit).map((name) => said(hit.payload[name])).join(" · ") || hit.name || hit.id_text;
 }
 
 // Returns an object's description in its own words; empty if it has none beside its title.
@@ -31,11 +37,11 @@ export function descriptionOf(hit) {
 
 // Returns an object's other columns as pairs of name and text.
 export function columnsOf(hit) {
-  const [title, description] = [titleOf(hit), descriptionOf(hit)];
+  const [naming, description] = [namingOf(hit), descriptionOf(hit)];
   const text = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : String(value ?? ""));
   return Object.entries(hit.payload)
     .map(([name, value]) => [name, Array.isArray(value) ? value.map(text).join(", ") : text(value)])
-    .filter(([, value]) => value.trim() && value.trim() !== title && value.trim() !== description);
+    .filter(([name, value]) => value.trim() && !naming.includes(name) && value.trim() !== description);
 }
 
 // Returns the signals of a result as pairs of name and number; empty if the score says it all.
@@ -79,6 +85,7 @@ export function card(hit, rank, on) {
   go.setAttribute("aria-label", `${rank}: ${title}, score ${hit.score.toFixed(3)}${parts}. Search from this one.`);
   go.addEventListener("click", () => on.go(hit));
   const made = element("li", { className: "card" }, go);
+  made.dataset.id = hit.id_text;
   made.append(element("span", { className: "score", "aria-hidden": "true" }, hit.score.toFixed(3)));
   const tools = [
     ["+", "More like this", on.like, "like"],
