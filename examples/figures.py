@@ -147,7 +147,9 @@ def edits() -> Drawing:
     made.arrow(559, 88, 559, 118)
     made.box(288, 122, 326, ["the prompt → text encoder", "with an adapter that learns"], LEARNS, 56)
     made.arrow(451, 180, 451, 210)
-    made.box(288, 214, 326, ["must be near to the target", "and far from other captions, the reference too"], FROZEN, 56)
+    made.box(
+        288, 214, 326, ["must be near to the target", "and far from other captions, the reference too"], FROZEN, 56
+    )
     made.text(320, 302, "No picture: the shop's own captions give reference, change and target.", size=13)
     return made
 
