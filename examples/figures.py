@@ -110,48 +110,47 @@ def drawn(category: str, colour: str, seed: int = 0) -> Image.Image:
 
 def pseudo_word() -> Drawing:
     """Draw the way of a query through LinCIR."""
-    made = Drawing(880, 250, "LinCIR turns the picture into a word of the prompt", [])
-    made.picture(24, 40, 84, drawn("dress", "blue"))
-    made.arrow(112, 82, 142, 82)
-    made.box(146, 53, 130, ["image encoder", "CLIP, frozen"], FROZEN)
-    made.arrow(278, 82, 308, 82)
-    made.box(312, 53, 110, ["Φ", "learnt"], LEARNS)
-    made.arrow(367, 113, 367, 158)
-    made.text(378, 140, "the picture as a word: $", size=13, colour=GREY, anchor="start")
-    made.text(66, 192, "“is red”", size=15)
-    made.arrow(112, 187, 228, 187)
-    made.box(232, 162, 268, ["a photo of $ that is red", "the prompt"], PAPER, 52)
-    made.arrow(502, 187, 532, 187)
-    made.box(536, 158, 136, ["text encoder", "CLIP, with adapter"], LEARNS, 60)
-    made.arrow(674, 187, 704, 187)
-    made.box(708, 158, 150, ["query vector", "to the database"], FROZEN, 60)
-    made.picture(741, 40, 84, drawn("dress", "red", 1))
-    made.arrow(783, 156, 783, 128)
+    made = Drawing(640, 330, "LinCIR turns the picture into a word of the prompt", [])
+    made.picture(20, 24, 84, drawn("dress", "blue"))
+    made.arrow(108, 66, 138, 66)
+    made.box(142, 36, 150, ["image encoder", "CLIP, frozen"], FROZEN, 60)
+    made.arrow(294, 66, 334, 66)
+    made.box(338, 36, 110, ["Φ", "learnt"], LEARNS, 60)
+    made.arrow(393, 98, 393, 144)
+    made.text(404, 126, "the picture as a word: $", size=13, colour=GREY, anchor="start")
+    made.text(62, 180, "“is red”", size=16)
+    made.arrow(100, 175, 138, 175)
+    made.box(142, 148, 370, ["a photo of $ that is red", "the prompt"], PAPER, 54)
+    made.arrow(227, 204, 227, 244)
+    made.box(142, 248, 170, ["text encoder", "CLIP, with adapter"], LEARNS, 60)
+    made.arrow(314, 278, 354, 278)
+    made.box(358, 248, 140, ["query vector", "to the database"], FROZEN, 60)
+    made.arrow(500, 278, 530, 278)
+    made.picture(534, 236, 84, drawn("dress", "red", 1))
     return made
 
 
 def edits() -> Drawing:
     """Draw what edit-aware training asks of one example: texts stand for pictures."""
-    made = Drawing(880, 230, "Edit-aware training reads captions alone", [])
-    made.text(150, 30, "reference caption", size=12, colour=GREY)
-    made.box(24, 40, 252, ["a red dress with stripes"], PAPER, 40)
-    made.text(150, 112, "words of the change", size=12, colour=GREY)
-    made.box(24, 122, 252, ["in blue instead of red"], PAPER, 40)
-    made.arrow(278, 60, 312, 60)
-    made.box(316, 34, 160, ["text encoder + noise", "stands for a picture"], FROZEN, 52)
-    made.arrow(478, 60, 508, 60)
-    made.box(512, 34, 60, ["Φ"], LEARNS, 52)
-    made.arrow(542, 88, 542, 114)
-    made.arrow(278, 142, 422, 142)
-    made.box(426, 118, 232, ["prompt → text encoder", "with adapter"], LEARNS, 52)
-    made.text(770, 30, "target caption", size=12, colour=GREY)
-    made.box(664, 40, 204, ["a blue dress with stripes"], PAPER, 40)
-    made.arrow(660, 144, 714, 144)
-    made.box(718, 118, 140, ["must be near", "and far from others"], FROZEN, 52)
-    made.arrow(788, 82, 788, 114)
-    made.text(
-        440, 208, "Nothing here is a picture: the shop's own captions give reference, change and target.", size=13
+    made = Drawing(640, 320, "Edit-aware training reads captions alone", [])
+    for y, name, words in (
+        (36, "reference caption", "a red dress with stripes"),
+        (128, "words of the change", "in blue instead of red"),
+        (220, "target caption", "a blue dress with stripes"),
+    ):
+        made.text(20, y - 8, name, size=12, colour=GREY, anchor="start")
+        made.box(20, y, 224, [words], PAPER, 44)
+        made.arrow(246, y + 22, 284, y + 22)
+    made.box(288, 30, 180, ["text encoder + noise", "stands for a picture"], FROZEN, 56)
+    made.arrow(470, 58, 500, 58)
+    made.box(504, 30, 110, ["Φ", "learns"], LEARNS, 56)
+    made.arrow(559, 88, 559, 118)
+    made.box(288, 122, 326, ["the prompt → text encoder", "with an adapter that learns"], LEARNS, 56)
+    made.arrow(451, 180, 451, 210)
+    made.box(
+        288, 214, 326, ["must be near to the target", "and far from other captions, the reference too"], FROZEN, 56
     )
+    made.text(320, 302, "No picture: the shop's own captions give reference, change and target.", size=13)
     return made
 
 

@@ -13,7 +13,7 @@ from cir_vectorizer.service import run as serving
 from cir_vectorizer.service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("[pi]*/*/README.md"))]
 _NEEDS_MODEL = re.compile(
     r"cir-vectorizer +(sync|search|serve|train|train-compodiff|doctor|evaluate (catalog|queries)) |compose\.yaml up|"
     r"docker run .*cir-vectorizer:"

@@ -2,7 +2,7 @@
 
 MkDocs reads docs/ alone. Here each of its files gets its path in the repository as its name (`docs/filters.md`) and
 keeps its place in the site (`filters.html`). The navigation and the documents may then name any file of the repository:
-Markdown becomes a page, anything else is copied.
+Markdown becomes a page, anything else is copied. README.md is left out, since docs/index.md takes its place.
 """
 
 import posixpath
@@ -38,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting:
         page = waiting.pop()
         for path in _links(page):
-            if path not in found and (ROOT / path).is_file():
+            if path not in {*found, "README.md"} and (ROOT / path).is_file():
                 found[path] = _file(path, config, outside=True)
                 waiting += [path] if path.endswith(".md") else []
     assets = [

@@ -135,6 +135,30 @@ def test_the_readme_lists_every_value_with_its_default():
     assert documented == dict(leaves(read("values.yaml"), schema()))
 
 
+def yaml_of_the_docs():
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    return [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+
+
+def test_the_values_that_the_docs_show_follow_the_schema():
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    (shown,) = (each for each in yaml_of_the_docs() if "models" in each)
+    jsonschema.validate(shown, schema())
+
+
+def test_the_docs_show_both_ways_into_weaviates_own_chart():
+    ours, slot = (each["modules"]["multi2vec-clip"] for each in yaml_of_the_docs() if "modules" in each)
+    assert (ours["enabled"], slot["enabled"]) == (False, True)
+    assert ours["inferenceUrl"].startswith("http://cir:SECRET-2@cir-vectorizer.default.svc:8000/m/")
+    assert slot["securityContext"]["runAsUser"] == read("values.yaml")["podSecurityContext"]["runAsUser"]
+
+
+def test_the_docs_explain_every_alert():
+    written = re.findall(r"alert: (\w+)", (CHART / "templates" / "prometheusrule.yaml").read_text())
+    documented = re.findall(r"^\| `(Cir\w+)` \|", (ROOT / "docs" / "kubernetes.md").read_text(), re.MULTILINE)
+    assert documented == written
+
+
 def test_the_pod_of_helm_test_asks_a_running_service(service, tmp_path):
     keys = tmp_path / "keys"
     script = [sys.executable, str(CHART / "files" / "ready.py")]
