@@ -69,7 +69,9 @@ def test_the_layer_of_dependencies_does_not_change_with_the_code():
 
 
 def test_packages_of_the_wheel_reach_the_build(tmp_path):
-    (packages,) = re.findall(r"^packages = (\[\n.*?^\])", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    (packages,) = re.findall(
+        r"^packages = (\[\n.*?^\])", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
+    )
     (step,) = re.findall(r"^sed .*mkdir -p$", (ROOT / "docker" / "install.sh").read_text(), re.MULTILINE)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     subprocess.run(["sh", "-c", step], cwd=tmp_path, check=True)
