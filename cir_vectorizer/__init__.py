@@ -66,16 +66,7 @@ def search(
     """
     from contextlib import closing
 
-    from cir_vectorizer.collections import open_collection
-    from cir_vectorizer.collections.searching import Search, find
-    from cir_vectorizer.query.wire import read_query
+    from cir_vectorizer.searcher import Searcher
 
-    asked = Search.read(read_query(query) if isinstance(query, Mapping) else query, **options)
-    if isinstance(model, str):
-        from cir_vectorizer.models import load
-
-        model = load(model)
-    if not isinstance(collection, str):
-        return find(asked, collection, model)
-    with closing(open_collection(collection)) as opened:
-        return find(asked, opened, model)
+    with closing(Searcher(collection, model)) as searcher:
+        return searcher.search(query, **options)

@@ -40,6 +40,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "ray": (*_MODELS, "ray", "pyarrow"),
     "int8": (*_MODELS, "onnx", "onnxruntime", "onnxscript"),
     "heif": (*_MODELS, "pillow_heif"),
+    "langchain": ("langchain_core",),
+    "llamaindex": ("llama_index.core",),
+    "mcp": ("fastmcp", "PIL"),
     "otel": ("opentelemetry.instrumentation.fastapi", "opentelemetry.exporter.otlp.proto.http"),
 }
 """Modules that each extra of pyproject.toml installs, by the extra's name."""

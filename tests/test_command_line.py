@@ -20,6 +20,7 @@ COMMANDS = (
     "explain",
     "make-edits",
     "make-triplets",
+    "mcp",
     "models",
     "search",
     "serve",

@@ -2,18 +2,24 @@
 
 from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cir_vectorizer import extras
 from cir_vectorizer.errors import SourceError
+from cir_vectorizer.evaluate.page.drawings import Curve, svg
+from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.sheets import Bars, Panel, Sheet, Strip, Tile, square, write_sheet
 from cir_vectorizer.sheets.drawn import WIDTH
 from examples.demo.catalog import HELD_OUT, SEEN, Query
+from examples.demo.knobs import knobs
 from examples.demo.sheet import chosen
 
 DOCS = Path(__file__).parents[1] / "docs"
+KINDS = {name: point.load() for name, point in extras.plugins("cir_vectorizer.composers").items()}
 RED, BLUE = (250, 0, 0), (0, 0, 250)
 FRAME = (0x1F, 0x9D, 0x61)
 
@@ -112,3 +118,27 @@ def test_pictures_of_the_documents_are_small_enough_for_a_phone() -> None:
     pictures = sorted((DOCS / "images").iterdir())
     assert DOCS / "images" / "before-after.webp" in pictures
     assert {each.name: each.stat().st_size for each in pictures if each.stat().st_size > 300_000} == {}
+
+
+def test_every_value_on_the_sheets_of_options_is_one_that_its_composer_takes() -> None:
+    for name, knob in knobs((1.5, 5.0)).items():
+        takes = KINDS[knob.composer].takes.with_fusion()
+        for title, given in knob.rows.items():
+            query = ComposedQuery.parse(
+                {"image": b"x", "text": "is blue", **{k: v for k, v in given.items() if k != "strength"}}
+            )
+            assert query.options.names() - {"fusion.a", "fusion.b", "fusion.c"} <= set(takes.options), (name, title)
+            assert takes.refused(query) is None
+        assert (DOCS / "images" / f"knob-{name}.webp").is_file()
+
+
+def test_curves_of_the_documents_are_a_picture_with_its_own_paper() -> None:
+    drawn = svg(
+        "R <at> k in %", [Curve("plain & simple", 0, [(1, 0.2), (10, 0.5)]), Curve("ours", 1, [(1, 0.5), (10, 0.9)])]
+    )
+    root = ElementTree.fromstring(drawn)
+    assert root.attrib["aria-label"] == "R <at> k in\N{NO-BREAK SPACE}%"
+    rect = next(each for each in root if each.tag.endswith("rect"))
+    assert (rect.attrib["width"], rect.attrib["fill"]) == (root.attrib["viewBox"].split()[2], "#fff")
+    assert [each.text for each in root.iter() if each.tag.endswith("title")] == ["plain & simple", "ours"]
+    assert "plain &amp; simple</text>" in drawn  # no letter of a name is cut

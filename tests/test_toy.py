@@ -11,9 +11,10 @@ from click.testing import CliRunner, Result
 from cir_vectorizer.cli import main
 from cir_vectorizer.service import run as serving
 from cir_vectorizer.service.settings import Settings
+from tests.docs.blocks import blocks
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("[pi]*/*/README.md"))]
 _NEEDS_MODEL = re.compile(
     r"cir-vectorizer +(sync|search|serve|train|train-compodiff|doctor|evaluate (catalog|queries)) |compose\.yaml up|"
     r"docker run .*cir-vectorizer:"
@@ -77,9 +78,14 @@ def test_training_for_the_toys_backbone_is_said_too(tmp_path):
 
 
 def commands_of(document: Path) -> list[str]:
-    """Return the command lines of a document's blocks of shell."""
-    blocks = re.findall(r"^ *```(?:sh|bash)?\n(.*?)^ *```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    """Return the command lines of a document's blocks of shell, each after the variables that its block exports."""
+    codes = [each.code for each in blocks(str(document.relative_to(ROOT))) if each.language in ("", "bash")]
+    exported = [" ".join(re.findall(r"^export (.+)", code, re.MULTILINE)) for code in codes]
+    return [
+        f"{set_before} {line}".strip()
+        for code, set_before in zip(codes, exported, strict=True)
+        for line in code.replace("\\\n", " ").splitlines()
+    ]
 
 
 def test_every_quick_start_names_a_real_model():

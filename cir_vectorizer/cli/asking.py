@@ -11,7 +11,7 @@ import click
 from cir_vectorizer.cli.common import with_options
 
 if TYPE_CHECKING:
-    from cir_vectorizer.collections import Collection, Hit
+    from cir_vectorizer.collections import Collection
     from cir_vectorizer.collections.searching import Search
     from cir_vectorizer.query import ImageRef
 
@@ -135,7 +135,8 @@ def _options(texts: Sequence[str]) -> dict[str, Any] | None:
 
 def references(asked: "Search", collection: "Collection", picture_column: str | None) -> list[tuple[Any, str]]:
     """Return the places of a search's pictures, with captions."""
-    from cir_vectorizer.cli.sheet import name_of, place_of
+    from cir_vectorizer.cli.sheet import name_of
+    from cir_vectorizer.collections import place_of
     from cir_vectorizer.collections.stored import read_id
 
     groups: list[tuple[str, tuple[ImageRef, ...]]] = [
@@ -151,15 +152,6 @@ def references(asked: "Search", collection: "Collection", picture_column: str | 
             place = str(ref.path) if ref.id is None else found.get(read_id(ref.id, "id"))
             shown.append((place, words + (name_of(place) or str(ref.id))))
     return shown
-
-
-def shown_payload(hit: "Hit") -> dict[str, Any]:
-    """Return the user's columns, and `path` if sync recorded one and no column has that name."""
-    from cir_vectorizer.collections import RECORD_KEY, SyncRecord
-
-    record = SyncRecord.read(hit.payload)
-    columns = {key: value for key, value in hit.payload.items() if key != RECORD_KEY}
-    return columns if record is None else {"path": record.path, **columns}
 
 
 def caption(asked: "Search") -> str:

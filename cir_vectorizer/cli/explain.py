@@ -13,7 +13,6 @@ from cir_vectorizer.cli.asking import (
     query_options,
     read_query_options,
     references,
-    shown_payload,
 )
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
@@ -103,11 +102,12 @@ def explain(
 
 
 def _json(explained: "Explained") -> dict[str, Any]:
+    from cir_vectorizer.collections import shown_columns
     from cir_vectorizer.identity import json_id
 
     def of(hit: "Hit") -> dict[str, Any]:
         ranks = {name: found.get(hit.id) for name, found in explained.ranks.items()}
-        said = {"score": hit.score, "signals": dict(hit.signals), "ranks": ranks, "payload": shown_payload(hit)}
+        said = {"score": hit.score, "signals": dict(hit.signals), "ranks": ranks, "payload": shown_columns(hit.payload)}
         return {**json_id(hit.id), **said}
 
     return {
@@ -123,6 +123,7 @@ def _print(explained: "Explained") -> None:
     from rich.table import Table
 
     from cir_vectorizer.cli.explained import BOTH, DEEP, picture_name
+    from cir_vectorizer.collections import shown_columns
 
     console = Console(file=sys.stdout, markup=False, highlight=False)
     if not console.is_terminal:
@@ -136,7 +137,7 @@ def _print(explained: "Explained") -> None:
     hits = explained.rankings[BOTH]
     signals = list(dict.fromkeys(name for hit in hits for name in hit.signals))
     signals = signals if signals != ["picture"] else []  # else it is the score itself
-    payloads = [shown_payload(hit) for hit in hits]
+    payloads = [shown_columns(hit.payload) for hit in hits]
     columns = list(dict.fromkeys(key for payload in payloads for key in payload))
     ranks = {name: found for name, found in explained.ranks.items() if name != BOTH}
     table = Table("", "score", *ranks, *signals, *columns, box=None)

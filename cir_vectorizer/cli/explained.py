@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from cir_vectorizer.collections import Collection, Hit, Id, ModelRecord, check
 from cir_vectorizer.collections.searching import Search, find
-from cir_vectorizer.engine.explain import Part, moved, works_of_parts
 from cir_vectorizer.errors import QueryError
-from cir_vectorizer.models import Vectorizer
 from cir_vectorizer.query import ComposedQuery
+
+if TYPE_CHECKING:
+    from cir_vectorizer.engine.explain import Part
+    from cir_vectorizer.models import Vectorizer
 
 PICTURE, WORDS, BOTH = "picture alone", "words alone", "both"
 DEEP = 1000
@@ -39,7 +42,7 @@ class Explained:
     notes: Sequence[str]
 
 
-def explain(search: Search, collection: Collection, vectorizer: Vectorizer, words: int) -> Explained:
+def explain(search: Search, collection: Collection, vectorizer: "Vectorizer", words: int) -> Explained:
     """Run a search and take it apart.
 
     Args:
@@ -49,6 +52,8 @@ def explain(search: Search, collection: Collection, vectorizer: Vectorizer, word
     Raises:
         QueryError, ImageError, BackboneMismatch, CollectionError: as `find`.
     """
+    from cir_vectorizer.engine.explain import moved, works_of_parts
+
     info = check(collection, ModelRecord.of(vectorizer))
     resolved = search.resolved(collection, info)
     found = find(resolved, collection, vectorizer)
@@ -82,7 +87,7 @@ def picture_name(number: int, pictures: int) -> str:
     return "the picture" if pictures == 1 else f"picture {number + 1}"
 
 
-def _name(part: Part, query: ComposedQuery) -> str:
+def _name(part: "Part", query: ComposedQuery) -> str:
     if part.field == "text":
         return f"“{part.word}”"
     if part.field == "negative_text":
@@ -94,7 +99,7 @@ def _places(hits: Sequence[Hit]) -> dict[Id, int]:
     return {hit.id: place for place, hit in enumerate(hits, start=1)}
 
 
-def _alone(query: ComposedQuery, vectorizer: Vectorizer) -> dict[str, ComposedQuery]:
+def _alone(query: ComposedQuery, vectorizer: "Vectorizer") -> dict[str, ComposedQuery]:
     """Return plain CLIP's queries for the pictures and for the words, if the query has both."""
     if not query.image or not (query.text or "").strip():
         return {}

@@ -14,7 +14,6 @@ from cir_vectorizer.cli.asking import (
     read_picture,
     read_query_options,
     references,
-    shown_payload,
 )
 from cir_vectorizer.cli.common import (
     DEVICE_OPTION,
@@ -99,7 +98,7 @@ def search(
     Objects of the collection can be references too (--id): their vector is read, not their picture. They
     are left out of the results, unless --include-reference is given.
     """
-    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address, shown_columns
     from cir_vectorizer.collections.searching import find
     from cir_vectorizer.identity import json_id
 
@@ -122,7 +121,7 @@ def search(
         click.echo(f"Note: {note}", err=True)
     if as_json:
         for hit in found.hits:
-            said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_payload(hit)}
+            said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_columns(hit.payload)}
             echo_json({**json_id(hit.id), **said})
     elif found.hits:
         _print_table(found.hits, asked.offset)
@@ -193,7 +192,9 @@ def _print_table(hits: "list[Hit]", offset: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    payloads = [shown_payload(hit) for hit in hits]
+    from cir_vectorizer.collections import shown_columns
+
+    payloads = [shown_columns(hit.payload) for hit in hits]
     columns = list(dict.fromkeys(key for payload in payloads for key in payload))
     signals = list(dict.fromkeys(name for hit in hits for name in hit.signals))
     signals = signals if signals != ["picture"] else []  # else it is the score itself

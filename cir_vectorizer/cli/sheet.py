@@ -1,23 +1,29 @@
-"""The picture sheets of one search: the query's pictures and words beside the results, or beside what explains them.
+"""Picture sheets: of one search with its results, or with what explains them; and of a report's queries.
 
 Result pictures are read from the places that sync recorded, or that a column names: paths of this machine, and URLs.
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from PIL import Image
 
 from cir_vectorizer.cli.explained import BOTH, Explained, picture_name
-from cir_vectorizer.collections import Hit, Payload, SyncRecord, picture_cell
+from cir_vectorizer.collections import Hit, place_of
 from cir_vectorizer.errors import ImageError
+from cir_vectorizer.evaluate.report import Example, Report, Shown
+from cir_vectorizer.evaluate.sentences import percent
 from cir_vectorizer.pictures.images import open_image
 from cir_vectorizer.query.encoded import DEFAULT_LIMITS
 from cir_vectorizer.sheets import Bars, Panel, Sheet, Strip, Tile, square
+from cir_vectorizer.sheets.parts import COLUMNS
+from cir_vectorizer.sources import Web
 from cir_vectorizer.sources.places import Places
 
 _READERS = 8
+_MOST_ROWS = 4
 
 
 def search_sheet(
@@ -83,18 +89,35 @@ def explained_sheet(
     return Sheet(text or "(no words)", [Panel(shown, text, blocks)])
 
 
+def report_sheet(report: Report) -> Sheet:
+    """Return the sheet of a report's samples; right results are framed, and the last row is the marked one."""
+    figures = {row.name: row.figures["R@1"].value for row in report.rows}
+    shown = list(dict.fromkeys(name for each in report.samples for name in each.results))[:_MOST_ROWS]
+    shares = "; ".join(f"{name}: {percent(figures[name])} %" for name in shown)
+    note = f"Framed: right answers. Queries whose first result is right, of {report.queries:,}: {shares}."
+    titles = {
+        row.name: f"Plain CLIP: {row.name}" if row.plain else row.name for row in report.rows if row.name in shown
+    }
+    return Sheet(report.title, [_panel(each, {name: titles[name] for name in shown}) for each in report.samples], note)
+
+
+def _panel(sample: Example, titles: Mapping[str, str]) -> Panel:
+    last = list(titles)[-1] if len(titles) > 1 else ""
+    strips = [
+        Strip(title, _tiles(sample.results[name][:COLUMNS]), marked=name == last) for name, title in titles.items()
+    ]
+    return Panel(_tiles(sample.references), f"“{sample.text}”" if sample.text else "", strips)
+
+
+def _tiles(shown: Sequence[Shown]) -> list[Tile]:
+    pictures = squares([each.picture for each in shown], Places(os.getcwd(), Web(False)))
+    return [Tile(picture, (), bool(each.right)) for picture, each in zip(pictures, shown, strict=True)]
+
+
 def squares(found: Iterable[Any], places: Places) -> list[Image.Image]:
     """Return the pictures at these places as squares, gray where none can be read."""
     with ThreadPoolExecutor(_READERS, "cir-read") as readers:
         return list(readers.map(lambda place: _square(place, places), found))
-
-
-def place_of(payload: Payload, picture_column: str | None) -> Any:
-    """Return the place of an object's picture: the recorded one, or the one in a column; None if neither is there."""
-    record = SyncRecord.read(payload)
-    if record is not None:
-        return record.path
-    return None if picture_column is None else picture_cell(payload, picture_column)
 
 
 def name_of(place: Any) -> str:

@@ -261,6 +261,21 @@ def picture_cell(payload: Mapping[str, Any], column: str) -> Any:
     return next(iter(values_at(payload, path)), None)
 
 
+def place_of(payload: Payload, picture_column: str | None) -> Any:
+    """Return the place of an object's picture: the recorded one, or the one in a column; None if neither is there."""
+    record = SyncRecord.read(payload)
+    if record is not None:
+        return record.path
+    return None if picture_column is None else picture_cell(payload, picture_column)
+
+
+def shown_columns(payload: Payload) -> dict[str, Any]:
+    """Return the user's columns, and `path` if sync recorded one and no column has that name."""
+    record = SyncRecord.read(payload)
+    columns = {key: value for key, value in payload.items() if key != RECORD_KEY}
+    return columns if record is None else {"path": record.path, **columns}
+
+
 def values_at(payload: Mapping[str, Any], column: tuple[str, ...]) -> list[Any]:
     """Return the entries of a column's list, or its single value; a missing column has the value None."""
     value: Any = payload

@@ -115,9 +115,9 @@ class Report:
         choices: every choice that the figures hang on, as (name, value): split, captions, reference left in or out.
         rows: in the order to show. The figure that the first row names first is the leading one: pages sort and draw by it.
         published: figures of papers on the same split and setting.
-        samples: queries for a sheet, chosen by a rule that shows no row in a better light than it has on all queries.
         missing: names of pictures that could not be read; the first hundred. `missing_count` counts all.
         lower_is_better: names of figures of which less is better, for example "NegRecall@10".
+        samples: queries for a sheet, chosen by a rule that shows no row in a better light than it has on all queries.
     """
 
     title: str
@@ -129,11 +129,11 @@ class Report:
     comparisons: Sequence[Comparison] = ()
     published: Sequence[Published] = ()
     examples: Sequence[Example] = ()
-    samples: Sequence[Example] = ()
     confusions: Sequence[Confusion] = ()
     missing: Sequence[str] = ()
     missing_count: int = 0
     lower_is_better: Sequence[str] = ()
+    samples: Sequence[Example] = ()
 
     @property
     def figure_names(self) -> list[str]:

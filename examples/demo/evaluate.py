@@ -109,12 +109,14 @@ def evaluate(
     products: Sequence[Product],
     validation: Sequence[Query],
     queries: Sequence[Query],
+    ks: Sequence[int] = KS,
 ) -> tuple[dict[str, Hits], BestSum]:
     """Return the hits of image only, text only, the best sum, LinCIR, CompoDiff and the true caption; and the best sum.
 
     Args:
         vectorizer: the model with edit-aware LinCIR and CompoDiff.
         published: the model whose LinCIR was trained as published.
+        ks: as for `score`.
     """
     index = unit(raw_index)
     references = [query.reference for query in queries]
@@ -134,7 +136,7 @@ def evaluate(
         **by_composers,
         "true_caption": vectorizer.embed_texts([full_caption(query.target) for query in queries]),
     }
-    return {name: score(rows, queries, products, index) for name, rows in vectors.items()}, best
+    return {name: score(rows, queries, products, index, ks) for name, rows in vectors.items()}, best
 
 
 def composed_vectors(vectorizer: Vectorizer, raw_index: Vectors, queries: Sequence[Query], composer: str) -> Vectors:

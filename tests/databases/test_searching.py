@@ -9,13 +9,15 @@ from PIL import Image
 from qdrant_client import QdrantClient, models
 
 import cir_vectorizer
-from cir_vectorizer.collections import Ask, Info, Point, SyncRecord, open_collection
+from cir_vectorizer.collections import Ask, Info, ModelRecord, Point, SyncRecord, open_collection
+from cir_vectorizer.collections.records import values_at
 from cir_vectorizer.collections.searching import Search, find
 from cir_vectorizer.collections.stored import read_id, resolve
 from cir_vectorizer.errors import QueryError
 from cir_vectorizer.query import ComposedQuery
 from cir_vectorizer.sources import open_source
 from cir_vectorizer.sync import sync
+from tests.support.databases import every, uid
 
 COLOURS = {"red": (208, 32, 38), "green": (48, 150, 62), "blue": (44, 96, 214), "white": (248, 248, 246)}
 
@@ -172,6 +174,49 @@ class TestLikeAndUnlike:
             )
 
 
+class TestGroups:
+    @every()
+    @pytest.mark.parametrize(
+        "more",
+        [{}, {"hybrid": True}, {"must": "blue"}, {"where": "n!=3"}, {"offset": 1}, {"without": True}],
+        ids=lambda each: next(iter(each), "plain"),
+    )
+    def test_a_hit_has_the_next_objects_of_its_group(self, database, tiny, more):
+        """Of each group: the best, and the next two in the order of the search without groups.
+
+        Fused ranks and scores by words depend on the candidates, so there the order may be another one.
+        """
+        collection = database.open("Grouped")
+        collection.create(ModelRecord.of(tiny))
+        things = [(colour, noun) for noun in ("hat", "dress", "mug") for colour in (*COLOURS, "black", "orange")]
+        vectors = tiny.compose([{"text": f"a {colour} {noun}"} for colour, noun in things]).vectors
+        styles: list[object] = ["A", 7, "7", ["A", "B"], True, None]
+        collection.upsert(
+            [
+                Point(uid(i), vector, {"n": i, "style": styles[i % 6], "word": "red" if i % 2 else "blue"})
+                for i, vector in enumerate(vectors)
+            ]
+        )
+        asked = {"query": {"text": "red"}, **more, "limit": 20}
+        if asked.pop("must", None):
+            asked["query"] = {"text": "red", "must_text": "blue"}
+        if asked.pop("without", None):
+            asked["query"] = {"image": {"id": uid(0)}}
+        alone = find(Search.read(**{**asked, "offset": 0}), collection, tiny).hits
+        grouped = find(Search.read(**asked, group_by="style", group_size=3), collection, tiny).hits
+        assert len(grouped) == (3 if "offset" in more else 4)
+        for hit in grouped:
+            own = {(type(each), each) for each in values_at(hit.payload, ("style",))}
+            group = [each.id for each in alone if own & {(type(v), v) for v in values_at(each.payload, ("style",))}]
+            others = [each.id for each in hit.others]
+            assert len(others) == min(2, len(group) - 1)
+            if {"hybrid", "must"} & set(more):
+                assert set(others) <= set(group) - {hit.id}
+            else:
+                assert others == [each for each in group if each != hit.id][:2]
+        assert all(not each.others for each in alone)
+
+
 class TestReading:
     @pytest.mark.parametrize(
         ("given", "says"),
@@ -186,6 +231,8 @@ class TestReading:
             ({"query": {"image": [1.0]}, "hybrid": True}, "hybrid: looks for the words of the text"),
             ({"query": {"text": "x"}, "group_by": ""}, "group_by: '' is no column's name"),
             ({"query": {"text": "x"}, "where": "a<<b"}, "filter: at letter"),
+            ({"query": {"text": "x"}, "group_size": 2}, "group_size: is for groups; add group_by"),
+            ({"query": {"text": "x"}, "group_by": "a", "group_size": 11}, "group_size: is not from 1 to 10"),
         ],
     )
     def test_what_makes_no_sense_names_its_field(self, given, says):

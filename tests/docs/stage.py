@@ -38,8 +38,8 @@ LINKED = ("benchmarks", "charts", "docker", "docs", "examples", "integrations", 
 """Folders of the repository that a page's folder links to: documents name their files as from a clone."""
 PAGE_SECONDS = 300
 WRITES = {
-    "qdrant": r"--to[ =]qdrant://[^\s/]+/shop\b|create_collection\(|PUT .*/collections/shop",
-    "weaviate": r"--to[ =]weaviate://[^\s/]+/Shop\b|collections\.create|/v1/schema",
+    "qdrant": r"\bsync\b(\\\n|.)*--to[ =]qdrant://[^\s/]+/shop\b|create_collection\(|PUT .*/collections/shop",
+    "weaviate": r"\bsync\b(\\\n|.)*--to[ =]weaviate://[^\s/]+/Shop\b|collections\.create|/v1/schema",
 }
 """Signs that a page makes the collection itself; otherwise it finds the prepared shop there."""
 NAMES = {

@@ -17,19 +17,30 @@ from cir_vectorizer import errors
 from cir_vectorizer.cli import main
 from cir_vectorizer.query import ComposedQuery, Options
 from cir_vectorizer.service.settings import Settings, variable
+from tests.support.browser import Tab
 
 ROOT = Path(__file__).parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The built site; broken links, missing anchors and pages outside the navigation fail here."""
+def built(tmp_path_factory):
+    """The folder of the built site, and what the build said; with warnings too, the whole site is written."""
     folder = tmp_path_factory.mktemp("docs") / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return folder, done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(built):
+    return built[0]
+
+
+def test_links_and_anchors_lead_somewhere_and_the_navigation_has_every_page(built):
+    _, status, said = built
+    assert (status, said) == (0, "")
 
 
 LOADED = re.compile(
@@ -117,6 +128,8 @@ PUBLIC = (
     "cir_vectorizer.query",
     "cir_vectorizer.sources",
     "cir_vectorizer.sync",
+    "cir_vectorizer_langchain",
+    "cir_vectorizer_llamaindex",
     "cir_vectorizer_qdrant",
     "cir_vectorizer_weaviate",
 )
@@ -146,9 +159,25 @@ def test_lists_and_blocks_are_rendered_as_such(site):
     for page in site.rglob("*.html"):
         text = re.sub(r"<(pre|code)\b.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for paragraph in re.findall(r"<p>(.*?)</p>", text, re.DOTALL):
-            assert not re.search(r"^\s*(```|[-*] |\d+\. |\|)", paragraph, re.MULTILINE), (
+            assert not re.search(r"^\s*(```|[-*] |1\. |\|)", paragraph, re.MULTILINE), (
                 f"{page.name}: put a blank line before this list, and indent what belongs to an item by four: {paragraph}"
             )
+
+
+def test_code_in_tables_has_no_backslash_for_github(site):
+    text = (site / "commands.html").read_text(encoding="utf-8")
+    assert "<code>--model NAME|DIR</code>" in text
+    assert "\\|" not in "".join(re.findall(r"<td>.*?</td>", text, re.DOTALL))
+
+
+def test_the_home_has_the_numbers_of_the_readme():
+    """README has shares and names each row; the home has the same in per cent."""
+    readme, home = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index.md"))
+    shares = re.findall(r"\|\W*(0\.\d+)\W+(0\.\d+)\W*\|$", readme, re.MULTILINE)
+    wanted = {tuple(f"{100 * float(share):.1f}" for share in row) for row in shares}
+    found = re.findall(r"\| ([\d.]+) % \| ([\d.]+) % \|$", home, re.MULTILINE)
+    assert len(found) == 3
+    assert set(found) <= wanted
 
 
 # llms.txt
@@ -188,5 +217,47 @@ def test_links_of_the_markdown_beside_the_pages_lead_to_files(site):
     copies = list(site.rglob("*.md"))
     assert len(copies) > 15
     for copy in copies:
-        for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", copy.read_text(encoding="utf-8")):
+        prose = re.sub(r"^```.*?^```|`[^`\n]+`", "", copy.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", prose):
             assert ":" in link or (copy.parent / link).is_file(), f"{copy.name}: {link}"
+
+
+# In a browser without a network
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_home_is_read_and_searched_without_a_network(width, site, browser):
+    tab = Tab(browser, viewport={"width": width, "height": 900}, offline=True)
+    page = tab.page
+    page.goto((site / "index.html").as_uri())
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.screenshot(path=SCREENSHOTS / f"docs-home-{width}.png")
+    page.emulate_media(color_scheme="dark")
+    page.locator("body[data-md-color-scheme=slate]").wait_for()
+    page.screenshot(path=SCREENSHOTS / f"docs-home-{width}-dark.png", full_page=True)
+    if width < 960:
+        page.locator(".md-header__button[for=__search]").click()
+    page.locator("input[name=query]").press_sequentially("unwanted words")
+    found = page.locator(".md-search-result__link")
+    found.first.wait_for()
+    page.screenshot(path=SCREENSHOTS / f"docs-search-{width}.png")
+    found.first.click()
+    page.wait_for_url(re.compile("signals|query|commands|drawn-catalog"))
+    page.goto((site / "commands.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [request.url for request in tab.asked if not request.url.startswith(("file:", "blob:", "data:"))] == []
+    assert tab.errors == []
+
+
+@pytest.mark.browser
+def test_no_page_is_wider_than_a_phone_and_every_picture_is_there(site, browser):
+    page = Tab(browser, viewport={"width": 390, "height": 844}, offline=True).page
+    pictures = "[...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src)"
+    for path in sorted(site.rglob("*.html")):
+        if path.name != "404.html":  # a server shows it at any depth, so its addresses begin with /
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+            assert page.evaluate(pictures) == [], path

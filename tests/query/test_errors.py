@@ -13,7 +13,9 @@ from cir_vectorizer.query import ComposedQuery, parse_pictures
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
-    path for folder in ("cir_vectorizer", "trainer", "plugins") for path in sorted((ROOT / folder).rglob("*.py"))
+    path
+    for folder in ("cir_vectorizer", "trainer", "plugins", "integrations")
+    for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 
 

@@ -1,5 +1,6 @@
 """The Dockerfile, the compose files and the Kubernetes manifest: linted, valid, and in step with the service."""
 
+import ast
 import json
 import re
 import shutil
@@ -51,18 +52,39 @@ def test_hadolint_finds_nothing_in_the_dockerfile():
 def test_both_targets_run_as_a_user_that_is_not_root():
     targets = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.MULTILINE)[1:]
     by_name = {target.splitlines()[0].split(" AS ")[1]: target for target in targets}
-    assert list(by_name) == ["build", "build-cpu", "build-cuda", "run", "cpu", "cuda"]
+    assert list(by_name) == ["code", "run", "cpu", "cuda"]
     for name in ("cpu", "cuda"):
         assert by_name[name].startswith("run AS")
-        assert f"COPY --from=build-{name} /opt/cir /opt/cir" in by_name[name]
         assert by_name[name].rstrip().splitlines()[-1] == "USER 10001:10001"
     assert "HEALTHCHECK" in by_name["run"]
+
+
+def test_the_layer_of_dependencies_does_not_change_with_the_code():
+    stages = DOCKERFILE.read_text().partition(" AS run\n")[2]
+    for stage in stages.split("\nFROM ")[1:]:
+        assert stage.index("install.sh") < stage.index("COPY --from=code")
+    assert re.findall(r"^COPY (.+) \S+$", stages.partition("\nFROM ")[0], re.MULTILINE) == [
+        "pyproject.toml constraints.txt docker/install.sh docker/slim.py"
+    ]
+
+
+def test_packages_of_the_wheel_reach_the_build(tmp_path):
+    (packages,) = re.findall(
+        r"^packages = (\[\n.*?^\])", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (step,) = re.findall(r"^sed .*mkdir -p$", (ROOT / "docker" / "install.sh").read_text(), re.MULTILINE)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    subprocess.run(["sh", "-c", step], cwd=tmp_path, check=True)
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for package in ast.literal_eval(packages):
+        assert (tmp_path / package).is_dir()
+        assert package.split("/")[0] in let_through
 
 
 def test_buildx_is_told_of_both_architectures_and_of_this_version():
     bake = json.loads((ROOT / "docker" / "docker-bake.json").read_text())
     assert bake["variable"]["VERSION"]["default"] == __version__
-    assert f"ARG VERSION={__version__}\n" in DOCKERFILE.read_text()
+    assert re.findall(r"^ARG VERSION=(.*)$", DOCKERFILE.read_text(), re.MULTILINE) == [__version__, __version__]
     assert bake["target"]["common"]["platforms"] == ["linux/amd64", "linux/arm64"]
     assert bake["target"]["common"]["dockerfile"] == "docker/Dockerfile"
     for name in bake["group"]["default"]["targets"]:

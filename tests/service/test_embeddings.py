@@ -128,7 +128,6 @@ def test_voyages_client_gets_what_it_reads(service):
         ("", {"input": [{}]}, "input.0", "the query is empty; give at least image or text"),
         ("", {"input": [{"image": {"path": "/etc/passwd"}}]}, "input.0.image.0", "a path is not accepted here"),
         ("", {"input": ["a", {"image": RED, "text": "b", "must_text": "c"}]}, "input.1.must_text", "compares the"),
-        ("", {"input": [{"text": "a" * 100_000}]}, "input.0.text", "characters, over the limit of"),
         ("", {"input": ["a"], "normalized": False}, "normalized", "should be True"),
         ("", {"input": ["a"], "embedding_type": "binary"}, "embedding_type", "should be 'float' or 'base64'"),
         ("", {"input": ["a"], "output_dimension": 3}, "dimensions", "is 3, but vectors of 'tiny' have 128 numbers"),
@@ -159,6 +158,14 @@ def test_errors_name_the_input(service, path, body, field, sentence):
     assert answer.status_code == 400, answer.text
     assert answer.json()["field"] == field
     assert sentence in answer.json()["error"]
+
+
+def test_a_text_over_the_operators_limit_is_refused():
+    with serving(max_text=100) as running:
+        for each in ("a" * 101, {"text": "a" * 101}, {"content": [{"type": "text", "text": "a" * 101}]}):
+            answer = running.post("/v1/embeddings", {"input": ["a", each]})
+            assert (answer.status_code, answer.json()["field"]) == (400, "input.1.text")
+            assert "has 101 characters, over the limit of 100" in answer.json()["error"]
 
 
 def test_too_many_pictures_of_one_input_are_refused():

@@ -32,7 +32,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         colour = COLOURS[i % len(COLOURS)]
         ImageDraw.Draw(picture).ellipse((10 + 2 * i, 10, 110 + i, 110), fill=colour)
         picture.save(folder / f"{i:02}.png")
-        rows.append({"image": f"{i:02}.png", "title": HOSTILE if i == 0 else f"{colour} {i}", "price": i})
+        title = HOSTILE if i == 0 else f"{colour} {i}"
+        rows.append({"image": f"{i:02}.png", "title": title, "price": i, "colour": colour, "description": HOSTILE})
     (folder / "shop.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     collection = open_collection(f"qdrant:{folder}/index/shop")
     sync(open_source(folder / "shop.jsonl"), collection, tiny())
@@ -227,6 +228,117 @@ class TestPage:
         page.press("#negative", "Enter")
         page.get_by_text("diversity: is chosen by the database, which knows nothing of negative_text").wait_for()
 
+    def test_further_options_go_with_the_search(self, service, tab):
+        page = tab.open(service)
+        page.fill("#text", "a hat")
+        page.locator("summary").click()
+        page.locator("#strength").fill("4")
+        searched(page)
+        assert "strength" not in tab.bodies("/v1/search")[-1]  # there are no words that it is for
+        page.fill("#negative", "red")
+        page.fill("#language", "en")
+        page.fill("#min-score", "-0.5")
+        page.press("#min-score", "Enter")
+        page.locator(".signals").first.wait_for()
+        body = tab.bodies("/v1/search")[-1]
+        assert (body["strength"], body["min_score"], body["query"]["language"]) == (4, -0.5, "en")
+        page.select_option("#composer", "compodiff")
+        searched(page)
+        assert page.locator("#language").is_hidden()
+        assert "language" not in tab.bodies("/v1/search")[-1]["query"]
+
+    def test_two_composers_stand_side_by_side(self, service, tab, picture):
+        page = tab.open(service)
+        page.set_input_files("#file", picture)
+        searched(page)
+        page.fill("#text", "is blue")
+        page.select_option("#second", "sum")
+        page.locator(".there").nth(40).wait_for()
+        panes = page.locator(".pane")
+        assert panes.locator(".composer").all_text_contents() == ["lincir", "sum"]
+        lists = []
+        for composer in (None, "sum"):
+            asked = {"collection": "shop", **tab.bodies("/v1/search")[-1]}
+            query = {key: value for key, value in asked["query"].items() if key != "composer"}
+            asked["query"] = {**query, "composer": composer} if composer else query
+            lists.append([hit["id_text"] for hit in service.post("/v1/search", asked).json()["hits"]])
+        assert lists[0] != lists[1]
+        for i, other in ((0, 1), (1, 0)):
+            cards = panes.nth(i).locator(".card")
+            ids = cards.evaluate_all("(all) => all.map((each) => each.dataset.id)")
+            assert ids == lists[i]
+            said = cards.locator(".there .unseen").all_text_contents()
+            place = {id_: f"number {k + 1} there" for k, id_ in enumerate(lists[other])}
+            assert said == [place.get(id_, "only here") for id_ in ids]
+        both = len(set(lists[0]) & set(lists[1]))
+        page.get_by_text(f"{both} of the first 24 are found by both").wait_for()
+        common = next(id_ for id_ in lists[1] if id_ in lists[0])
+        page.locator(f'.pane >> nth=1 >> .card[data-id="{common}"] .go').focus()
+        assert page.locator(".twin").count() == 2
+        page.click("#why-button")
+        page.locator(".pane >> nth=1 >> .why meter").first.wait_for()
+        panes.nth(1).locator(".more").click()
+        panes.nth(1).locator(".card").nth(27).wait_for()
+        assert panes.nth(0).get_by_text("only here").count() == 0
+        page.select_option("#second", "")
+        page.get_by_text("The nearest").wait_for()
+        assert panes.count() == 1
+        assert page.locator(".there").count() == 0
+        assert tab.errors == []
+
+    def test_a_composer_that_refuses_leaves_the_other_ones_results(self, service, tab):
+        def refused(route: Any) -> None:
+            if route.request.post_data_json["query"].get("composer") != "sum":
+                route.continue_()
+                return
+            route.fulfill(status=400, json={"error": "sum: does not do this", "code": "query"})
+
+        page = tab.open(service)
+        page.route("**/v1/search", refused)
+        page.fill("#text", "a hat")
+        page.select_option("#second", "sum")
+        page.locator(".pane >> nth=1").get_by_text("sum: does not do this").wait_for()
+        assert page.locator(".pane >> nth=0 >> .card").count() == 24
+        assert page.locator("#problem").is_hidden()
+
+    def test_groups_show_their_best_photo_and_the_others_small(self, service, tab):
+        page = tab.open(service)
+        page.locator("summary").click()
+        page.fill("#group-by", "colour")
+        page.fill("#text", "a green hat")
+        page.press("#text", "Enter")
+        page.locator(".views").first.wait_for()
+        hits = service.post("/v1/search", tab.bodies("/v1/search")[-1]).json()["hits"]
+        assert len(hits) == page.locator(".card").count() == len(COLOURS)
+        assert page.locator(".views").first.locator("button").count() == 3
+        page.locator(".views button").nth(1).click()
+        page.locator("#trail li").nth(1).wait_for()
+        assert tab.bodies("/v1/search")[-1]["query"] == {"image": {"id": hits[0]["others"][1]["id"]}}
+
+    def test_several_photos_are_one_query(self, service, tab, picture, tmp_path):
+        Image.new("RGB", (80, 80), "blue").save(tmp_path / "side.png")
+        page = tab.open(service)
+        page.set_input_files("#file", [picture, tmp_path / "side.png"])
+        page.locator("#others .chip").wait_for()
+        searched(page)
+        sent = [base64.b64decode(each) for each in tab.bodies("/v1/search")[-1]["query"]["image"]]
+        assert sent == [picture.read_bytes(), (tmp_path / "side.png").read_bytes()]
+        with page.expect_file_chooser() as chooser:
+            page.click("#add")
+        chooser.value.set_files(tmp_path / "side.png")
+        page.locator("#others .chip").nth(1).wait_for()
+        searched(page)
+        assert len(tab.bodies("/v1/search")[-1]["query"]["image"]) == 3
+        page.click("#why-button")
+        page.locator("#why .parts").get_by_text("photo 3").wait_for()
+        for left in (1, 0):
+            page.locator("#others .chip").first.press("Enter")
+            page.locator("#others .chip").nth(left).wait_for(state="detached")
+        searched(page)
+        assert base64.b64decode(tab.bodies("/v1/search")[-1]["query"]["image"]) == picture.read_bytes()
+        assert page.evaluate("document.activeElement.id") == "text"
+        assert tab.errors == []
+
     def test_a_large_picture_is_made_smaller_before_it_is_sent(self, service, tab, tmp_path):
         Image.new("RGB", (4000, 2000), "green").save(tmp_path / "large.png")
         page = tab.open(service)
@@ -374,10 +486,10 @@ class TestPage:
     def test_it_is_used_with_the_keyboard_alone(self, service, tab):
         page = tab.open(service)
         reached = []
-        for _ in range(14):
+        for _ in range(16):
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
-        wanted = ["skip", "quiet", "file", "text", "negative", "must", "composer", "search", "clear", "go"]
+        wanted = ["skip", "quiet", "file", "text", "negative", "must", "composer", "second", "search", "clear", "go"]
         assert [name for name in reached if name in wanted][: len(wanted)] == wanted
         page.focus("#text")
         page.keyboard.type("a green hat")
@@ -394,7 +506,12 @@ class TestPage:
         page.click("#search")
         searched(page)
         page.click("#more")
-        page.get_by_text(HOSTILE).wait_for()
+        page.locator(".what", has_text=HOSTILE).wait_for()
+        page.locator(".card", has=page.locator(".what", has_text=HOSTILE)).locator(".open").click()
+        page.locator("#details-title", has_text=HOSTILE).wait_for()
+        page.keyboard.press("Escape")
+        page.locator(".card .open").first.click()
+        page.locator("#details-words", has_text=HOSTILE).wait_for()
         assert "broken" not in page.title()
         assert tab.errors == []
 

@@ -170,6 +170,15 @@ class TestSearch:
         assert len(grouped) == 2
         assert shop.ids["red"] not in dict(grouped)
 
+    def test_a_hit_has_other_objects_of_its_group(self, served, shop):
+        asked = {"query": {"text": "a hat"}, "group_by": "kind", "group_size": 3}
+        for hit in served.post("/v1/search", asked).json()["hits"]:
+            assert all(each["payload"]["kind"] == hit["payload"]["kind"] for each in hit["others"])
+            assert all(each["thumbnail"] == f"/v1/objects/{each['id']}/thumbnail" for each in hit["others"])
+            assert len(hit["others"]) == (1 if hit["payload"]["kind"] == "gray" else 2)
+        refused = sentence(served.post("/v1/search", {"query": {"text": "a hat"}, "group_size": 3}), 400)
+        assert refused == "group_size: is for groups; add group_by or leave it out"
+
     def test_a_hit_says_what_it_is_and_where_its_thumbnail_is(self, served, shop):
         asked = {"query": {"image": {"id": shop.ids["red"]}}, "include_reference": True}
         body = served.post("/v1/search", asked).json()
@@ -299,7 +308,8 @@ class TestCollections:
         (described,) = served.client.get("/v1/collections").json()["collections"]
         assert described == {
             "name": "shop", "default": True, "problem": None, "count": 5, "model": "tiny", "made_with": "tiny",
-            "references": True, "texts": False, "text_weight": None,
+            "references": True, "texts": False, "text_weight": None, "database": "qdrant", "stored_as": "shop", "tenant": None,
+            "vector": None, "vectorize": "client",
         }  # fmt: skip
 
     def test_one_that_is_not_there_yet_is_a_problem_until_sync_made_it(self, tmp_path):

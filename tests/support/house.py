@@ -18,9 +18,12 @@ PACKAGES = (
     "trainer/cir_vectorizer_trainer",
     "plugins/qdrant/cir_vectorizer_qdrant",
     "plugins/weaviate/cir_vectorizer_weaviate",
+    "integrations/langchain/cir_vectorizer_langchain",
+    "integrations/llamaindex/cir_vectorizer_llamaindex",
+    "integrations/mcp/cir_vectorizer_mcp",
 )
 OTHERS = {
-    "examples/": "Searches with the stock clients, and the demo: a drawn shop, its model and its page of results.",
+    "examples/": "Searches with the stock clients and the integrations, and the demo: a drawn shop, its model and its page of results.",
     "benchmarks/": "One script for each figure that the documents state.",
     "docs/": "Documents for users, which `make docs` builds into a site.",
     "website/": "How the documents become a site: hooks of MkDocs, the reference that the program makes, styles.",
@@ -53,7 +56,7 @@ def draw() -> str:
         package = ROOT / name
         lines += [(f"{name}/", first_line(package / "__init__.py")), *rooms(package)]
     lines += list(OTHERS.items())
-    return "\n".join(f"{name:<{WIDTH}}{what}".rstrip() for name, what in lines)
+    return "\n".join(f"{name:<{WIDTH - 1}} {what}".rstrip() for name, what in lines)
 
 
 def main() -> int:

@@ -36,7 +36,7 @@ def show(report: "Report", out: Path | None = None, as_json: bool = False, sheet
     if out is not None:
         write(report, out)
     if sheet is not None:
-        from cir_vectorizer.cli.evaluate.sheet import report_sheet
+        from cir_vectorizer.cli.sheet import report_sheet
         from cir_vectorizer.sheets import write_sheet
 
         write_sheet(sheet, report_sheet(report))

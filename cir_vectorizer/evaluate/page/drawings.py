@@ -22,6 +22,15 @@ _MARKERS = (
     "M-4 -1.6h8v3.2h-8z",  # bar
     "M-1.6 -4h3.2v8h-3.2z",  # upright bar
 )
+_STYLE = (
+    "text{font:13px system-ui,sans-serif;fill:#5f5f6b}.grid{stroke:#e4e3ea}"
+    ".curve path{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}"
+    ".curve .leader{stroke-width:1;opacity:.45}.curve .marker{fill:currentColor;stroke:#fff;stroke-width:1}"
+    ".curve text{fill:currentColor;font-weight:500}"
+    ".c0{color:#2b5bd7}.c1{color:#b8500a}.c2{color:#0b7a50}.c3{color:#8a35b5}"
+    ".c4{color:#c0224b}.c5{color:#0a6e86}.c6{color:#7a5a10}.c7{color:#55555f}"
+)
+"""Rules of page.css for charts, in its light colours."""
 _LINE = 16
 """Least distance between two labels of curves, in pixels."""
 _NUMBER = 30
@@ -72,7 +81,7 @@ def chart(about: str, curves: Sequence[Curve]) -> str:
         curves: at least one, each with at least one point whose k is at least 1.
     """
     letters = [chr(ord("A") + i) for i in range(len(curves))]
-    room = min(round(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), 330)
+    room = min(math.ceil(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), 330)
     wide = _drawn(about, curves, [curve.name for curve in curves], 1060, 420, room)
     narrow = _drawn(about, curves, letters, 350, 300, 40)
     names = "".join(
@@ -83,6 +92,16 @@ def chart(about: str, curves: Sequence[Curve]) -> str:
         for letter, curve in zip(letters, curves, strict=True)
     )
     return f'<div class="wide">{wide}</div><div class="narrow">{narrow}<ul class="legend">{names}</ul></div>'
+
+
+def svg(about: str, curves: Sequence[Curve], width: int = 600, height: int = 380) -> str:
+    """Return curves over k as an SVG file with its own white paper, for documents; see `chart`."""
+    room = min(math.ceil(_ROOM + _LETTER * max(len(curve.name) for curve in curves)), width // 2)
+    drawn = _drawn(about, curves, [curve.name for curve in curves], width, height, room)
+    drawn = drawn.replace("&nbsp;", "&#160;")  # XML knows no names of HTML
+    return drawn.replace('<svg class="chart"', '<svg xmlns="http://www.w3.org/2000/svg"', 1).replace(
+        ">", f'><style>{_STYLE}</style><rect width="{width}" height="{height}" fill="#fff"/>', 1
+    )
 
 
 def _drawn(about: str, curves: Sequence[Curve], labels: Sequence[str], width: int, height: int, room: int) -> str:
