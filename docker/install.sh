@@ -5,8 +5,8 @@ set -eu
 folder=$(mktemp -d)
 cp "$(dirname "$0")"/* "$folder"
 cd "$folder"
-# packages without code, for the lists of dependencies in pyproject.toml
-mkdir -p cir_vectorizer trainer/cir_vectorizer_trainer plugins/qdrant/cir_vectorizer_qdrant plugins/weaviate/cir_vectorizer_weaviate
+# the folders of the wheel's packages without their code, because only the lists of dependencies are wanted yet
+sed -n '/targets.wheel/,/^]/s/^ *"\(.*\)",$/\1/p' pyproject.toml | xargs mkdir -p
 touch README.md LICENSE
 
 python3 -m venv /opt/cir

@@ -134,7 +134,7 @@ def test_every_value_on_the_sheets_of_options_is_one_that_its_composer_takes() -
 
 def test_curves_of_the_documents_are_a_picture_with_its_own_paper() -> None:
     drawn = svg(
-        "R <at> k", [Curve("plain & simple", 0, [(1, 0.2), (10, 0.5)]), Curve("ours", 1, [(1, 0.5), (10, 0.9)])]
+        "R <at> k in %", [Curve("plain & simple", 0, [(1, 0.2), (10, 0.5)]), Curve("ours", 1, [(1, 0.5), (10, 0.9)])]
     )
     root = ElementTree.fromstring(drawn)
     assert root.attrib["aria-label"] == "R <at> k in\N{NO-BREAK SPACE}%"

@@ -25,6 +25,8 @@ ASSETS = {
 SHOWN = {".py", ".yaml", ".yml", ".ts", ".js", ".sh", ".toml", ".jsonl", ".csv"}
 """Kinds of files that browsers show as text only if their name ends with .txt."""
 _LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
+_ROW = re.compile(r"^\|.*$", re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]+`")
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 
@@ -49,8 +51,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put the generated parts of the reference in the place of their marks."""
-    return _MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
+    """Put the generated parts of the reference in the place of their marks, and write code in tables as MkDocs reads it.
+
+    In a table, GitHub needs a backslash before each "|", also in code, where MkDocs would show it.
+    """
+    rows = _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), markdown)
+    return _MARK.sub(lambda mark: GENERATED[mark[1]](), rows)
 
 
 def on_page_content(_: str, page: Page, config: MkDocsConfig, files: Files) -> None:

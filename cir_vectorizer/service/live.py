@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+LOADS = "cir-load"
+"""Name of threads that load models."""
+
 OneLoader = Callable[[str], Vectorizer]
 """Loads a model by its folder or name."""
 
@@ -160,7 +163,7 @@ class LiveModels:
         try:
             async with self._one_at_a_time:
                 if change.state == "loading":
-                    vectorizer = await on_own_thread(partial(self._prepare, change), "cir-load")
+                    vectorizer = await on_own_thread(partial(self._prepare, change), LOADS)
                     if change.state == "loading":
                         await self._engine.add(change.name, vectorizer)
                     del vectorizer
@@ -212,6 +215,11 @@ class LiveModels:
             size = float(copy.weights_bytes)
             about = "Memory of a model's weights."
             self._metrics.gauge("cir_weights_bytes", about, partial(float, size), model=model, device=device)
+
+
+def loading() -> bool:
+    """Tell whether a thread of this process still loads a model."""
+    return any(thread.name == LOADS for thread in threading.enumerate())
 
 
 async def on_own_thread(call: Callable[[], Result], name: str) -> Result:

@@ -19,7 +19,7 @@ from cir_vectorizer.models import load as load_model
 from cir_vectorizer.service import logs
 from cir_vectorizer.service.app import create_app
 from cir_vectorizer.service.http.problems import RefusedError, refusal
-from cir_vectorizer.service.live import OneLoader
+from cir_vectorizer.service.live import OneLoader, loading
 from cir_vectorizer.service.settings import Settings, service_links, weaviates_own
 from cir_vectorizer.service.state import Loader, Service
 from cir_vectorizer.service.tracing import from_environment
@@ -170,6 +170,10 @@ def run(
         ) from error
     if service.failure is not None:
         raise service.failure
+    if loading():
+        log.info("a model was still being loaded; it is given up")
+        logging.shutdown()
+        os._exit(0)  # everything is closed; to end Python beneath a thread in PyTorch's code would abort the process
 
 
 def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:

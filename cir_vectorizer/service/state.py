@@ -22,7 +22,7 @@ from cir_vectorizer.service.http.auth import Keys
 from cir_vectorizer.service.http.limits import Bodies, deadline, until_gone
 from cir_vectorizer.service.http.metrics import Metrics
 from cir_vectorizer.service.http.problems import RefusedError
-from cir_vectorizer.service.live import LiveModels, OneLoader, Underway, on_own_thread
+from cir_vectorizer.service.live import LOADS, LiveModels, OneLoader, Underway, on_own_thread
 from cir_vectorizer.service.names import Names
 from cir_vectorizer.service.page.thumbnails import Thumbnails
 from cir_vectorizer.service.settings import MIB, Settings
@@ -149,7 +149,7 @@ class Service:
 
     async def _start(self) -> None:
         try:
-            vectorizers = await on_own_thread(self._prepare, "cir-load")
+            vectorizers = await on_own_thread(self._prepare, LOADS)
             fetch = self._fetcher.fetch if self._fetcher is not None else None
             self._engine = Engine(vectorizers, self._options(), self.metrics, fetch, self.tracing)
             self._add_gauges(self._engine)

@@ -97,3 +97,35 @@ def test_remarks_before_blocks_are_read():
         (21, "", "d", "", False),
         (27, "json", "{}", "", False),
     ]
+
+
+def test_addresses_and_models_are_replaced():
+    ports = {"service": 11, "qdrant": 22, "qdrant_grpc": 23, "weaviate": 33, "weaviate_grpc": 34, 4318: 44}
+    for language, code, played in (
+        ("bash", "curl http://HOST:8000/m/lincir-vit-l", "curl http://127.0.0.1:11/m/tiny"),
+        ("bash", "--to qdrant://localhost/shop --grpc-port 6334", "--to qdrant://127.0.0.1:22/shop --grpc-port 23"),
+        ("bash", "--in weaviate://localhost/Shop", "--in weaviate://127.0.0.1:33/Shop --grpc-port 34"),
+        ("python", 'connect_to_local(host="HOST")', 'connect_to_local(host="HOST", grpc_port=34)'),
+        ("python", "connect_to_local()", "connect_to_local(port=33, grpc_port=34)"),
+        ("bash", "http://localhost:4318 --steps 10000", "http://127.0.0.1:44 --steps 10000"),
+        ("bash", "--model open_clip:ViT-B-32,pretrained=openai --out o", "--model tiny --out o"),
+        ("python", 'load("open_clip:hf-hub:Marqo/marqo-fashionSigLIP")', 'load("tiny")'),
+    ):
+        assert replaced(Block("p", 1, language, code), ports).code == played
+
+
+@pytest.mark.slow
+def test_blocks_hand_on_names_folder_and_environment_until_one_fails(stage):
+    page = [
+        Block("p.md", 2, "bash", "mkdir deep && cd deep\nexport COLOUR=red\n"),
+        Block("p.md", 6, "python", "import os\nseen = os.environ['COLOUR'], os.path.basename(os.getcwd())\n"),
+        Block("p.md", 10, "bash", "cir-vectorizer search\n", status=2),
+        Block("p.md", 14, "python", "print(seen)\nmissing\n"),
+        Block("p.md", 18, "bash", "touch ../too-far\n"),
+    ]
+    status, output = stage.run("p.md", page)
+    assert status == 1
+    last = output.rpartition("\n=== ")[2]
+    assert last.startswith("p.md:14 (python)\n")
+    assert "('red', 'deep')" in last
+    assert 'p.md", line 15, in <module>' in last

@@ -128,6 +128,8 @@ PUBLIC = (
     "cir_vectorizer.query",
     "cir_vectorizer.sources",
     "cir_vectorizer.sync",
+    "cir_vectorizer_langchain",
+    "cir_vectorizer_llamaindex",
     "cir_vectorizer_qdrant",
     "cir_vectorizer_weaviate",
 )
@@ -157,9 +159,15 @@ def test_lists_and_blocks_are_rendered_as_such(site):
     for page in site.rglob("*.html"):
         text = re.sub(r"<(pre|code)\b.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for paragraph in re.findall(r"<p>(.*?)</p>", text, re.DOTALL):
-            assert not re.search(r"^\s*(```|[-*] |\d+\. |\|)", paragraph, re.MULTILINE), (
+            assert not re.search(r"^\s*(```|[-*] |1\. |\|)", paragraph, re.MULTILINE), (
                 f"{page.name}: put a blank line before this list, and indent what belongs to an item by four: {paragraph}"
             )
+
+
+def test_code_in_tables_has_no_backslash_for_github(site):
+    text = (site / "commands.html").read_text(encoding="utf-8")
+    assert "<code>--model NAME|DIR</code>" in text
+    assert "\\|" not in "".join(re.findall(r"<td>.*?</td>", text, re.DOTALL))
 
 
 def test_the_home_has_the_numbers_of_the_readme():

@@ -29,9 +29,9 @@ from tests.support.servers import base64_of, drawn, free_port
 ROOT = Path(__file__).parents[2]
 BASE = os.environ.get("CIR_BASE_IMAGE")
 KEY = "container-key"
-LARGEST = 2.2e9
+LARGEST = 1.8e9
 """Largest image whose torch comes from PyTorch's CPU index, in bytes without compression."""
-LARGEST_WITH_CUDA = 5.6e9
+LARGEST_WITH_CUDA = 5.5e9
 """The same if torch comes from pip's own index, which has no torch without CUDA."""
 
 pytestmark = [

@@ -26,7 +26,10 @@ yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "cir-vectorizer"
 VALUES = {"defaults": None} | {file.name.removesuffix("-values.yaml"): file for file in sorted(CHART.glob("ci/*.yaml"))}
-OWN_SETTINGS = {"model", "host", "port", "api_keys", "api_keys_file", "tls_cert", "tls_key", "preload_only"}
+OWN_SETTINGS = {
+    *("model", "host", "port", "api_keys", "api_keys_file", "admin_keys", "admin_keys_file", "tls_cert", "tls_key"),
+    "preload_only",
+}
 """Settings that the chart itself sets."""
 KUBERNETES = ("1.30", "1.34")
 SELECTOR = {"app.kubernetes.io/name": "cir-vectorizer", "app.kubernetes.io/instance": "shop"}
@@ -277,6 +280,13 @@ def test_keys_are_mounted_as_a_file_so_that_they_change_without_a_restart():
         assert volume["secret"]["items"] == [{"key": entry, "path": entry}]
 
 
+def test_keys_that_may_load_models_are_an_entry_of_the_same_secret():
+    found = render("ingress", "--set", "auth.adminKeysEntry=admins.txt")
+    (volume,) = (each for each in found["Deployment"]["spec"]["template"]["spec"]["volumes"] if each["name"] == "keys")
+    assert {"name": "CIR_ADMIN_KEYS_FILE", "value": "/etc/cir-vectorizer/keys/admins.txt"} in container(found)["env"]
+    assert [each["key"] for each in volume["secret"]["items"]] == ["keys.txt", "admins.txt"]
+
+
 def test_keys_in_the_values_are_those_that_the_service_accepts(tmp_path):
     from cir_vectorizer.service.http.auth import Keys
 
@@ -395,6 +405,7 @@ def test_alerts_are_about_metrics_and_labels_that_the_service_exports(service):
         ("ingress.enabled=true,ingress.hosts={shop.example}", "set auth.existingSecret or auth.keys"),
         ("autoscaling.enabled=true,autoscaling.queueDepth=0", "set autoscaling.queueDepth or autoscaling.cpuPercent"),
         ("metrics.serviceMonitor.enabled=true,auth.keys.shop=a", "add auth.keys.prometheus"),
+        ("auth.adminKeysEntry=admins", "set auth.existingSecret"),
         ("settings.cache_mb=512", "cache_mb"),
     ],
 )

@@ -66,6 +66,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if include "cir.keysSecret" . }}
 - {name: CIR_API_KEYS_FILE, value: /etc/cir-vectorizer/keys/{{ .Values.auth.keysEntry }}}
 {{- end }}
+{{- if .Values.auth.adminKeysEntry }}
+- {name: CIR_ADMIN_KEYS_FILE, value: /etc/cir-vectorizer/keys/{{ .Values.auth.adminKeysEntry }}}
+{{- end }}
 {{- if .Values.tls.existingSecret }}
 - {name: CIR_TLS_CERT, value: /etc/cir-vectorizer/tls/tls.crt}
 - {name: CIR_TLS_KEY, value: /etc/cir-vectorizer/tls/tls.key}
