@@ -183,7 +183,7 @@ def test_every_database_is_explained_alike(shop: Path, tiny: Vectorizer, databas
     found = explain(search, collection, tiny, words=4)
     assert [hit.id for hit in found.rankings[BOTH]] == [hit.id for hit in find(search, collection, tiny)]
     assert set(found.ranks[PICTURE].values()) == set(found.ranks[WORDS].values()) == set(range(1, 9))
-    assert found.rankings[PICTURE][0].payload["_cir"]["path"].endswith("red48.png")
+    assert "red" in found.rankings[PICTURE][0].payload["_cir"]["path"].rpartition("/")[2]
 
 
 def test_the_python_package_names_the_same_words(shop: Path) -> None:
