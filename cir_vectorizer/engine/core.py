@@ -320,7 +320,10 @@ class Engine:
 
     async def _fetched(self, url: str) -> bytes:
         if self._fetch is None:
-            raise ImageError("url", "is a URL, and URLs are not fetched here; send the picture as base64, or start the service with --allow-urls")
+            raise ImageError(
+                "url",
+                "is a URL, and URLs are not fetched here; send the picture as base64, or start the service with --allow-urls",
+            )
         return await self._fetch(url)
 
     async def _shared(self, model: str, picture: EncodedPicture, lane: Lane) -> Vector:

@@ -104,9 +104,11 @@ def narrow(title: str) -> Table:
 
 def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: list[int]) -> None:
     """Print the recall over all queries, and R@1 over those whose target no training saw."""
-    table = narrow(f"{QUERIES} composed queries over {PICTURES:,} pictures")
+    table = narrow(
+        f"{QUERIES} composed queries over {PICTURES:,} pictures;\n{len(held_out)} ask for a combination that no training saw"
+    )
     table.add_column("query vector", no_wrap=True)
-    for heading in ("R@1", "R@10", f"R@1 of {len(held_out)}\nheld out"):
+    for heading in ("R@1", "R@10", f"R@1 of\nthose {len(held_out)}"):
         table.add_column(heading, no_wrap=True)
     table.add_column("note")
     notes = {
@@ -124,7 +126,7 @@ def show_table(hits: dict[str, Hits], best: BestSum, triplets: int, held_out: li
 
 
 def show_wordings(hits: dict[str, Hits], wordings: dict[str, Part]) -> None:
-    """Print R@1 by wording, and how many of the queries' changes CompoDiff's triplets contained."""
+    """Print R@1 by wording."""
     table = narrow("R@1 by wording; no composer was trained on any of them")
     names = {
         "best_sum": "sum",
@@ -135,11 +137,11 @@ def show_wordings(hits: dict[str, Hits], wordings: dict[str, Part]) -> None:
     }
     shown = {name: title for name, title in names.items() if name in hits}
     table.add_column("wording", no_wrap=True)
-    for heading in (*shown.values(), "in tri-\nplets"):
+    for heading in shown.values():
         table.add_column(heading, no_wrap=True)
     for wording, part in wordings.items():
         recalls = (f"{hits[name].recall(part.rows)['R@1']:.3f}" for name in shown)
-        table.add_row(wording, *recalls, f"{part.known}/{part.transitions}")
+        table.add_row(wording, *recalls)
     Console().print(table)
     if "lincir" in hits:
         worst = min(wordings, key=lambda wording: hits["lincir"].recall(wordings[wording].rows)["R@1"])

@@ -236,7 +236,9 @@ class EditTrainer(Training):
             return None
         general = general_judge(self.backbone)
         if general is None:
-            self.remarks.append("forgetting is not checked, since this text tower does not know the words of the general captions")
+            self.remarks.append(
+                "forgetting is not checked, since this text tower does not know the words of the general captions"
+            )
             return None
 
         def score(judge: Judge, weights: Mapping[str, Tensor]) -> float:
