@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cir_vectorizer.client import Client, ServedModel
-from cir_vectorizer.collections import Collection, Payload, open_collection, place_of, texts
+from cir_vectorizer.collections import Collection, Payload, open_collection, picture_column_of, place_of, texts
 from cir_vectorizer.collections.searching import Found, Search, find
 from cir_vectorizer.errors import CirError, QueryError
 from cir_vectorizer.query import ComposedQuery
@@ -87,8 +87,7 @@ class Searcher:
 
     @cached_property
     def _picture_column(self) -> str | None:
-        info = self._collection.info()
-        return self._collection.options.picture_column or (info.picture_column if info is not None else None)
+        return picture_column_of(self._collection, self._collection.info())
 
 
 def embedder(

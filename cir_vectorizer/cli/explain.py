@@ -1,7 +1,6 @@
 """`cir-vectorizer explain`: what picture and words each did to a search."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from cir_vectorizer.cli.common import (
     say_if_toy,
     sheet_option,
 )
+from cir_vectorizer.cli.printing import hits_table, terminal
 
 if TYPE_CHECKING:
     from cir_vectorizer.cli.explained import Explained
@@ -65,7 +65,7 @@ def explain(
     results with their places in a search by the picture alone and by the words alone.
     """
     from cir_vectorizer.cli.explained import explain as taken_apart
-    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address, picture_column_of
     from cir_vectorizer.collections.searching import Search
     from cir_vectorizer.models import load
 
@@ -79,8 +79,7 @@ def explain(
     try:
         explained = taken_apart(asked, collection, load(model, device, precision), words)
         if sheet is not None:
-            info = collection.info()
-            picture_column = picture_column or (info.picture_column if info is not None else None)
+            picture_column = picture_column_of(collection, collection.info())
             shown = references(asked, collection, picture_column)
     finally:
         collection.close()
@@ -119,15 +118,9 @@ def _json(explained: "Explained") -> dict[str, Any]:
 
 
 def _print(explained: "Explained") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from cir_vectorizer.cli.explained import BOTH, DEEP, picture_name
-    from cir_vectorizer.collections import shown_columns
 
-    console = Console(file=sys.stdout, markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000  # lines are not wrapped in a pipe
+    console = terminal()
     for number, words in enumerate(explained.pictures):
         if words:
             which = picture_name(number, len(explained.pictures))
@@ -135,15 +128,9 @@ def _print(explained: "Explained") -> None:
     if explained.moves:
         console.print(f"What moves the query: {', '.join(f'{part} {value:.2f}' for part, value in explained.moves)}")
     hits = explained.rankings[BOTH]
-    signals = list(dict.fromkeys(name for hit in hits for name in hit.signals))
-    signals = signals if signals != ["picture"] else []  # else it is the score itself
-    payloads = [shown_columns(hit.payload) for hit in hits]
-    columns = list(dict.fromkeys(key for payload in payloads for key in payload))
-    ranks = {name: found for name, found in explained.ranks.items() if name != BOTH}
-    table = Table("", "score", *ranks, *signals, *columns, box=None)
-    for rank, (hit, payload) in enumerate(zip(hits, payloads, strict=True), start=1):
-        cells = [str(found.get(hit.id, f"> {DEEP}")) for found in ranks.values()]
-        cells += [f"{hit.signals[name]:.3f}" if name in hit.signals else "" for name in signals]
-        cells += [str(payload.get(column, "")) for column in columns]
-        table.add_row(str(rank), f"{hit.score:.4f}", *cells)
-    console.print(table)
+    places = {
+        name: [str(found.get(hit.id, f"> {DEEP}")) for hit in hits]
+        for name, found in explained.ranks.items()
+        if name != BOTH
+    }
+    console.print(hits_table(hits, beside=places))

@@ -1,7 +1,6 @@
 """`cir-vectorizer search`: pictures and words in, the nearest objects of a collection out."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +32,10 @@ from cir_vectorizer.cli.common import (
     served_model,
     sheet_option,
 )
+from cir_vectorizer.cli.printing import hits_table, terminal
 
 if TYPE_CHECKING:
     from cir_vectorizer.client import ServedModel
-    from cir_vectorizer.collections import Hit
     from cir_vectorizer.collections.searching import Search
     from cir_vectorizer.models import Vectorizer
 
@@ -98,7 +97,7 @@ def search(
     Objects of the collection can be references too (--id): their vector is read, not their picture. They
     are left out of the results, unless --include-reference is given.
     """
-    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address, shown_columns
+    from cir_vectorizer.collections import OpenOptions, open_collection, parse_address, picture_column_of, shown_columns
     from cir_vectorizer.collections.searching import find
     from cir_vectorizer.identity import json_id
 
@@ -112,8 +111,7 @@ def search(
     try:
         found = find(asked, collection, _model(model, service, device, precision))
         if sheet is not None:
-            info = collection.info()
-            picture_column = picture_column or (info.picture_column if info is not None else None)
+            picture_column = picture_column_of(collection, collection.info())
             shown = references(asked, collection, picture_column)
     finally:
         collection.close()
@@ -124,7 +122,7 @@ def search(
             said = {"score": hit.score, "signals": dict(hit.signals), "payload": shown_columns(hit.payload)}
             echo_json({**json_id(hit.id), **said})
     elif found.hits:
-        _print_table(found.hits, asked.offset)
+        terminal().print(hits_table(found.hits, asked.offset + 1))
     else:
         limits = [
             name for name, given in (("the filter", asked.where), ("--min-score", asked.min_score is not None)) if given
@@ -186,24 +184,3 @@ def _read(
         include_reference=include_reference,
         **{name: value for name, value in scores.items() if value is not None},
     )
-
-
-def _print_table(hits: "list[Hit]", offset: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from cir_vectorizer.collections import shown_columns
-
-    payloads = [shown_columns(hit.payload) for hit in hits]
-    columns = list(dict.fromkeys(key for payload in payloads for key in payload))
-    signals = list(dict.fromkeys(name for hit in hits for name in hit.signals))
-    signals = signals if signals != ["picture"] else []  # else it is the score itself
-    table = Table("", "score", *signals, *columns, box=None)
-    for rank, (hit, payload) in enumerate(zip(hits, payloads, strict=True), start=offset + 1):
-        cells = [f"{hit.signals[name]:.3f}" if name in hit.signals else "" for name in signals]
-        cells += [str(payload.get(column, "")) for column in columns]
-        table.add_row(str(rank), f"{hit.score:.4f}", *cells)
-    console = Console(file=sys.stdout, markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000  # lines are not wrapped in a pipe
-    console.print(table)

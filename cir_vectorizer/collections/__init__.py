@@ -11,6 +11,7 @@ from cir_vectorizer.collections.opening import (
     may_reembed,
     note_former,
     open_collection,
+    picture_column_of,
     same_collection,
     same_place,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "open_collection",
     "parse_address",
     "picture_cell",
+    "picture_column_of",
     "place_of",
     "same_collection",
     "same_place",

@@ -117,6 +117,11 @@ def _place(address: Address) -> tuple[str, str | None, int | None, Path | None]:
     return address.scheme, address.host, database_of(address).with_port(address).port, None
 
 
+def picture_column_of(collection: Collection, info: Info | None) -> str | None:
+    """Return the column that names an object's picture: that of the options, or else the one noted in the collection."""
+    return collection.options.picture_column or (info.picture_column if info is not None else None)
+
+
 def open_collection(
     address: Address | str, api_key: str | None = None, options: OpenOptions = OpenOptions()
 ) -> Collection:

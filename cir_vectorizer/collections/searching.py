@@ -14,6 +14,7 @@ unlikes is subtracted, and the result is normalised. Without a query, the mean o
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -281,10 +282,15 @@ class Search:
         members = replace(self, where=where, group_by=None, group_size=1, limit=most, offset=0)
         found = members._run(collection, vectors, info)
 
+        places: dict[tuple[type, str | int], list[int]] = {}
+        for place, member in enumerate(found):
+            for group in groups_of(member, column):
+                places.setdefault(group, []).append(place)
+
         def others(hit: Hit) -> tuple[Hit, ...]:
-            own = set(groups_of(hit, column))
-            same = [each for each in found if each.id != hit.id and own.intersection(groups_of(each, column))]
-            return tuple(same[: self.group_size - 1])
+            own = sorted({place for group in groups_of(hit, column) for place in places.get(group, ())})
+            same = (found[place] for place in own if found[place].id != hit.id)
+            return tuple(islice(same, self.group_size - 1))
 
         return [replace(hit, others=others(hit)) for hit in hits]
 

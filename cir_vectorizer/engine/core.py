@@ -121,7 +121,7 @@ class Engine:
         )
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         self._pool = HostPool(options.host_threads or os.cpu_count() or 1, lambda: use_threads(1))
-        places = [each.backbone.device for each in _copies(next(iter(self.vectorizers.values())))]
+        places = [each.backbone.device for each in next(iter(self.vectorizers.values())).on_all_devices]
         threads = max(1, torch.get_num_threads() // max(1, sum(place.type == "cpu" for place in places)))
         self.device = Device(
             asyncio.get_running_loop(),
@@ -254,7 +254,7 @@ class Engine:
         cpu = vectorizer.backbone.device.type == "cpu"
         pictures = self._options.picture_batch or (16 if cpu else 128)
         texts = self._options.text_batch or (64 if cpu else 512)
-        copies = _copies(vectorizer)
+        copies = vectorizer.on_all_devices
         stages: dict[str, tuple[list[Run], int]] = {PICTURE: ([partial(_embed, copy) for copy in copies], pictures)}
         for stage in vectorizer.stages:
             stages[stage] = ([partial(_compose, copy, copy.stages[stage]) for copy in copies], texts)
@@ -397,11 +397,6 @@ def _compose(
     pictures = torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, vectorizer.dim)
     references = pictures.to(vectorizer.backbone.device).split(counts)  # type: ignore[no-untyped-call]
     return list(fusion.compose(composer, [plan for plan, _ in payloads], references).float().cpu().numpy())
-
-
-def _copies(vectorizer: Vectorizer) -> list[Vectorizer]:
-    """Return a model's copies on all devices, itself first."""
-    return [vectorizer, *vectorizer.copies]
 
 
 def _seconds(run: Run, payloads: Sequence[Any]) -> float:

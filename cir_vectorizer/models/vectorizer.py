@@ -92,6 +92,11 @@ class Vectorizer:
         return str(self.backbone.dtype).removeprefix("torch.")
 
     @property
+    def on_all_devices(self) -> "list[Vectorizer]":
+        """This model and its copies, in the order of the devices."""
+        return [self, *self.copies]
+
+    @property
     def weights_bytes(self) -> int:
         """Memory of all weights that are PyTorch's, of picture encoder, text encoder and composers together."""
         return weights_bytes([self.backbone, *self.composers.values()])

@@ -211,7 +211,7 @@ class LiveModels:
             labels = {"model": model, "fingerprint": vectorizer.fingerprint, "composer": composer, "digest": digest}
             about = "1 for each composer served, with the digest of its weights and settings."
             self._metrics.gauge("cir_composer_info", about, lambda: 1.0, **labels)
-        for device, copy in zip(self._engine.device.names, (vectorizer, *vectorizer.copies), strict=True):
+        for device, copy in zip(self._engine.device.names, vectorizer.on_all_devices, strict=True):
             size = float(copy.weights_bytes)
             about = "Memory of a model's weights."
             self._metrics.gauge("cir_weights_bytes", about, partial(float, size), model=model, device=device)

@@ -1,4 +1,4 @@
-"""What is on a sheet: panels, each with a query and with strips of pictures or bars of values beside it."""
+"""Parts of a sheet: panels, each with a query and with strips of pictures or bars of values beside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord, picture_cell
+from cir_vectorizer.collections import RECORD_KEY, Collection, Id, Point, SyncRecord, picture_cell, picture_column_of
 from cir_vectorizer.errors import ImageError, SourceError
 from cir_vectorizer.identity import spellings, whole_number
 from cir_vectorizer.sources.base import Failure, Item, stable_id
@@ -72,7 +72,7 @@ class CollectionSource:
     def items(self) -> Iterator[Item | Failure]:
         ids = (id_ for id_, _ in self._collection.scan() if self._wanted is None or self._wanted(id_))
         info = self._collection.info()
-        named = self._collection.options.picture_column or (info.picture_column if info is not None else None)
+        named = picture_column_of(self._collection, info)
         holding = self._holding_column(info.pictures if info is not None else ())
         while page := list(itertools.islice(ids, _PAGE if holding is None else _PAGE_WITH_PICTURES)):
             held = {} if holding is None else self._collection.pictures(page, holding)

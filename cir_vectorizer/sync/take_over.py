@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from cir_vectorizer.collections import Collection, Id, Info, Point, SyncRecord, Vector, picture_cell
+from cir_vectorizer.collections import Collection, Id, Info, Point, SyncRecord, Vector, picture_cell, picture_column_of
 from cir_vectorizer.collections.base import check_written
 from cir_vectorizer.errors import CollectionError, ImageError, PartialWriteError
 from cir_vectorizer.sources.base import Failure, Item
@@ -38,7 +38,7 @@ class Theirs:
         """Ids of objects, by the source's id."""
         self._free: dict[str, list[Id]] = {}
         """Ids of objects that no source wrote, by the place of their picture."""
-        self._column = collection.options.picture_column or info.picture_column
+        self._column = picture_column_of(collection, info)
         self._places = Places(os.getcwd(), Web())
         unowned: list[Id] = []
         for id_, record in collection.scan():

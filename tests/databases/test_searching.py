@@ -182,7 +182,7 @@ class TestGroups:
         ids=lambda each: next(iter(each), "plain"),
     )
     def test_a_hit_has_the_next_objects_of_its_group(self, database, tiny, more):
-        """Of each group: the best, and the next two in the order of the search without groups.
+        """The best of each group and the next two, in the order of the search without groups.
 
         Fused ranks and scores by words depend on the candidates, so there the order may be another one.
         """

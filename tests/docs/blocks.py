@@ -31,7 +31,7 @@ REASONS = (
     "takes long",
     "needs ",
 )
-"""What the reason in `<!-- not run: REASON -->` may begin with; a detail may follow."""
+"""Words with which the reason in `<!-- not run: REASON -->` begins; a detail may follow."""
 
 _REMARK = re.compile(r"<!--\s*(not run|background|hidden|exit status)\b:?\s*(.*?)\s*-->", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""What the integrations share: a searcher that keeps its model and collection, and queries as frameworks write them."""
+"""Parts that the integrations share: a searcher that keeps its model and collection, and queries as frameworks write them."""
 
 import json
 import threading

@@ -1,7 +1,6 @@
 """Output of the commands that end in a report: its files, its answer and main table in the terminal; and their progress."""
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cir_vectorizer.cli.common import echo_json
+from cir_vectorizer.cli.printing import terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,13 +70,9 @@ def check_out(folder: Path | None) -> None:
 
 
 def _print(report: "Report") -> None:
-    from rich.console import Console
-
     from cir_vectorizer.evaluate.sentences import overview
 
-    console = Console(file=sys.stdout, markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000  # lines are not wrapped in a pipe
+    console = terminal()
     console.print(report.title, style="bold")
     console.print(overview(report), style="dim")
     for sentence in report.summary:
